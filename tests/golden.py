@@ -1,0 +1,50 @@
+"""The golden vectors: one training step of each published algorithm, in float64, on a tiny network."""
+
+import os
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+
+FOLDER = pathlib.Path(os.environ.get("TF_NUAT_GOLDEN", pathlib.Path(__file__).parents[2] / "shared" / "golden"))
+SHAPES = ("mnist", "cifar")
+# The vectors' names of a layer's weights, in the order of Keras.
+PARAMETERS = {
+    "conv1": ("weight", "bias"),
+    "bn1": ("weight", "bias", "running_mean", "running_var"),
+    "conv2": ("weight", "bias"),
+    "bn2": ("weight", "bias", "running_mean", "running_var"),
+    "fc": ("weight", "bias"),
+}
+TRAINABLE = [f"{layer}.{kind}" for layer, kinds in PARAMETERS.items() for kind in kinds[:2]]
+
+
+def load(shape):
+    """Returns the vectors of `shape` as a dict, or skips the test where they are not there."""
+    path = FOLDER / f"step_{shape}_shape.npz"
+    if not path.exists():
+        pytest.skip(f"no golden vectors at {path}")
+    with np.load(path) as file:
+        return dict(file)
+
+
+def network(vectors, weights="network"):
+    """Returns the tiny network with the weights `network` or `ema_network`."""
+    inputs = keras.Input(vectors["x"].shape[1:])
+    x = inputs
+    for index, filters in (1, 8), (2, 16):
+        x = keras.layers.Conv2D(filters, 3, padding="same", name=f"conv{index}")(x)
+        x = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"bn{index}")(x)
+        x = keras.layers.ReLU()(x)
+        x = keras.layers.MaxPooling2D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(10, name="fc")(keras.layers.Flatten()(x)))
+    for layer, kinds in PARAMETERS.items():
+        model.get_layer(layer).set_weights([vectors[f"{weights}/{layer}.{kind}"] for kind in kinds])
+    return model
+
+
+def value(model, name):
+    """Returns the weight `name`, such as "bn1.running_mean", as an array."""
+    layer, kind = name.split(".")
+    return model.get_layer(layer).get_weights()[PARAMETERS[layer].index(kind)]

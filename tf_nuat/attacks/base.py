@@ -1,0 +1,136 @@
+"""What all attacks share: the threat model's geometry, the ascent along the sign of a gradient, and `attack`.
+
+An attack is a pure function `attack(logits_fn, x, y, *, epsilon, ...) -> x_adv` of images x (B, H, W, C) in [0, 1] and
+labels y, integers (B,) or one-hot (B, K). `logits_fn` maps images to logits (B, K): a network or any function. The
+result lies within `epsilon` of x, in the L-infinity norm, and within [0, 1].
+"""
+
+import functools
+import inspect
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_nuat import distribute, validation
+
+# What each keyword of the attacks may be; `attack` checks them once, where an attack is called eagerly.
+_ALLOWED = {
+    "epsilon": lambda name, value: validation.number(name, value, above=0.0),
+    "epsilon_low": lambda name, value: validation.number(name, value, above=0.0),
+    "alpha": lambda name, value: validation.number(name, value, at_least=0.0),
+    "step_size": lambda name, value: validation.number(name, value, above=0.0),
+    "weight": lambda name, value: validation.number(name, value, at_least=0.0),
+    "steps": lambda name, value: validation.whole_number(name, value, at_least=1),
+    "restarts": lambda name, value: validation.whole_number(name, value, at_least=1),
+    "seed": lambda name, value: validation.whole_number(name, value, at_least=0),
+}
+
+
+def attack(function):
+    """Turns `function(logits_fn, x, y, *, ...)` into an attack: checked and compiled where it is called eagerly.
+
+    Inside a compiled function, a training step for instance, it is traced in place. Numbers become tensors, so that
+    another epsilon, step count or seed does not compile anything again; another network or function does.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    keywords = {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+
+    def trace(logits_fn, x, y, **settings):
+        return function(inference(logits_fn), x, y, **settings)
+
+    compiled = tf.function(trace, autograph=False, reduce_retracing=True)
+
+    @functools.wraps(function)
+    def checked(logits_fn, x, y, **settings):
+        if tf.inside_function():
+            return trace(logits_fn, x, y, **settings)
+        for name, value in settings.items():
+            validation.one_of("argument", name, keywords)
+            if name in _ALLOWED and value is not None and not tf.is_tensor(value):
+                _ALLOWED[name](name, value)
+        if isinstance(logits_fn, keras.Model):
+            x = validation.images("x", x, input_shape=logits_fn.input_shape[1:])
+            y = validation.labels("y", y, num_classes=logits_fn.output_shape[-1], num_images=len(x))
+        else:
+            x = validation.images("x", x)
+        settings = {name: _as_tensor(value) for name, value in settings.items()}
+        return compiled(logits_fn, tf.constant(x, tf.float32), tf.convert_to_tensor(y), **settings)
+
+    return checked
+
+
+def _as_tensor(value):
+    if value is None or isinstance(value, (bool, str)) or callable(value):
+        return value
+    if isinstance(value, (int, np.integer)):
+        return tf.constant(value, tf.int32)
+    return tf.cast(tf.convert_to_tensor(value), tf.float32)
+
+
+def inference(logits_fn):
+    """Returns the logits of a network in inference mode: BatchNorm uses its moving statistics and keeps them."""
+    return functools.partial(logits_fn, training=False) if isinstance(logits_fn, keras.Model) else logits_fn
+
+
+def ball(x, epsilon):
+    """Returns the lowest and the highest image within `epsilon` of x and within [0, 1]."""
+    return tf.maximum(x - epsilon, 0.0), tf.minimum(x + epsilon, 1.0)
+
+
+def input_gradient(objective, x):
+    """Returns the gradient at images x (B, H, W, C) of `objective(x)`, a scalar or one value per image."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        value = objective(x)
+    return tape.gradient(value, x)
+
+
+def ascend(objective, x, start, *, epsilon, step_size, steps=1):
+    """Returns `start` after `steps` steps along the sign of the gradient of `objective`, each projected onto the ball.
+
+    Args:
+        objective: function of images (B, H, W, C), to be increased.
+        x: the clean images, the centre of the ball.
+        start: where the first gradient is taken.
+        epsilon, step_size: radius of the ball, length of a step (L-infinity).
+        steps: a Python number 1 takes the step in place, without a loop.
+    """
+    low, high = ball(x, epsilon)
+
+    def step(x_adv):
+        return tf.clip_by_value(x_adv + step_size * tf.sign(input_gradient(objective, x_adv)), low, high)
+
+    if isinstance(steps, int) and steps == 1:
+        return step(start)
+    _, x_adv = tf.while_loop(
+        lambda taken, _: taken < steps,
+        lambda taken, x_adv: (taken + 1, step(x_adv)),
+        (tf.constant(0), start),
+    )
+    return x_adv
+
+
+def seed_pair(seed):
+    """Returns the two integers that stateless draws take: `seed` itself, or a number and 0."""
+    seed = tf.cast(tf.convert_to_tensor(seed), tf.int32)
+    return seed if seed.shape.rank == 1 else tf.stack([seed, 0])
+
+
+def random_signs(x, seed):
+    """Returns +1 or -1 with probability 1/2 each for every pixel of x, drawn for the global batch."""
+    bits = distribute.own_rows(lambda shape: tf.random.stateless_uniform(shape, seed_pair(seed), 0, 2, tf.int32), x)
+    return tf.cast(2 * bits - 1, x.dtype)
+
+
+def random_normal(x, seed):
+    """Returns standard normal draws of the shape of x, drawn for the global batch."""
+    return distribute.own_rows(lambda shape: tf.random.stateless_normal(shape, seed_pair(seed), dtype=x.dtype), x)
+
+
+def random_point(x, epsilon, seed):
+    """Returns a point drawn uniformly from the ball of radius `epsilon` around x, cut to [0, 1]."""
+    offset = distribute.own_rows(
+        lambda shape: tf.random.stateless_uniform(shape, seed_pair(seed), -1.0, 1.0, dtype=x.dtype), x
+    )
+    return tf.clip_by_value(x + epsilon * offset, 0.0, 1.0)

@@ -1,0 +1,27 @@
+"""I-FGSM, the basic iterative method (Kurakin et al., 2017)."""
+
+import tensorflow as tf
+
+from tf_nuat import losses
+from tf_nuat.attacks import base
+
+
+@base.attack
+def ifgsm(logits_fn, x, y, *, epsilon, steps=7, step_size=None):
+    """Returns the last of `steps` steps from x along the sign of the gradient of the cross-entropy.
+
+    Args:
+        logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
+        x: images (B, H, W, C), float32 in [0, 1].
+        y: labels, integers (B,) or one-hot (B, K).
+        epsilon: radius of the L-infinity ball, above 0.
+        steps: number of steps, at least 1.
+        step_size: length of a step, above 0; default `epsilon / steps`.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    step_size = epsilon / tf.cast(steps, tf.float32) if step_size is None else step_size
+    return base.ascend(
+        lambda x: losses.cross_entropy(logits_fn(x), y), x, x, epsilon=epsilon, step_size=step_size, steps=steps
+    )

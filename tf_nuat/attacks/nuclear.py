@@ -1,0 +1,60 @@
+"""The nuclear-norm attack (Sriramanan et al., 2021, section 5.1, equation 1 and algorithm 1)."""
+
+import tensorflow as tf
+
+from tf_nuat import distribute, losses
+from tf_nuat.attacks import base
+
+
+@base.attack
+def nuclear(logits_fn, x, y, *, epsilon, alpha=None, weight=1.0, steps=1, step_size=None, seed=0, start=None):
+    """Returns images that increase the cross-entropy and the nuclear norm of the change of the batch's logits.
+
+    The objective is `CE(f(x_adv), y) + weight * |f(x_adv) - f(x)|_* / B`, a statistic of the batch: the images of a
+    batch shape each other's perturbations. Inside `strategy.run` the batch is the global one, and `steps` must be the
+    Python number 1, because replicas cannot exchange tensors inside a loop.
+
+    Args:
+        logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
+        x: images (B, H, W, C), float32 in [0, 1].
+        y: labels, integers (B,) or one-hot (B, K).
+        epsilon: radius of the L-infinity ball, above 0.
+        alpha: magnitude of the Bernoulli noise of the start, at least 0; default `epsilon / 2`.
+        weight: lambda of equation 1, at least 0. Where it is 0 the clean images are not forwarded.
+        steps: number of steps, at least 1.
+        step_size: length of a step, above 0; default `epsilon`.
+        seed: whole number or a pair of them, at least 0; the same seed draws the same noise.
+        start: images to begin at, instead of x with Bernoulli noise.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    alpha = epsilon / 2 if alpha is None else alpha
+    step_size = epsilon if step_size is None else step_size
+    if start is None:
+        start = bernoulli_start(x, alpha, seed)
+
+    weight = tf.convert_to_tensor(weight, tf.float32)
+
+    def clean_logits():
+        return tf.stop_gradient(tf.cast(logits_fn(x), tf.float32))
+
+    # Several steps share one forward of the clean images. A single step leaves it inside the branch below, where it is
+    # not computed while the weight is 0: on half of NuAT's batches.
+    shared = None if isinstance(steps, int) and steps == 1 else clean_logits()
+
+    def objective(x_adv):
+        logits = tf.cast(logits_fn(x_adv), tf.float32)
+        change = tf.cond(
+            tf.equal(weight, 0.0),
+            lambda: tf.zeros_like(logits),
+            lambda: logits - (clean_logits() if shared is None else shared),
+        )
+        return distribute.share_of_mean(losses.cross_entropy(logits, y)) + losses.nuclear_penalty(change, weight)
+
+    return base.ascend(objective, x, start, epsilon=epsilon, step_size=step_size, steps=steps)
+
+
+def bernoulli_start(x, alpha, seed):
+    """Returns x plus or minus `alpha` in every pixel, cut to [0, 1] (algorithm 1, line 4)."""
+    return tf.clip_by_value(x + alpha * base.random_signs(x, seed), 0.0, 1.0)

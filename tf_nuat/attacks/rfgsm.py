@@ -1,0 +1,32 @@
+"""R-FGSM: a small random step, then FGSM with what is left of epsilon (Tramer et al., 2018)."""
+
+import tensorflow as tf
+
+from tf_nuat import losses
+from tf_nuat.attacks import base
+
+
+@base.attack
+def rfgsm(logits_fn, x, y, *, epsilon, alpha=None, seed=0, start=None):
+    """Returns x after a random step of size `alpha` and a gradient step of size `epsilon - alpha`.
+
+    The random step goes along the sign of a Gaussian draw; the gradient is that of the cross-entropy where it ended.
+
+    Args:
+        logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
+        x: images (B, H, W, C), float32 in [0, 1].
+        y: labels, integers (B,) or one-hot (B, K).
+        epsilon: radius of the L-infinity ball, above 0.
+        alpha: length of the random step, at least 0; default `epsilon / 2`.
+        seed: whole number or a pair of them, at least 0; the same seed draws the same step.
+        start: images to take the gradient at, instead of a random step from x.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    alpha = epsilon / 2 if alpha is None else alpha
+    if start is None:
+        start = tf.clip_by_value(x + alpha * tf.sign(base.random_normal(x, seed)), 0.0, 1.0)
+    return base.ascend(
+        lambda x: losses.cross_entropy(logits_fn(x), y), x, start, epsilon=epsilon, step_size=epsilon - alpha, steps=1
+    )

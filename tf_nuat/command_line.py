@@ -1,0 +1,49 @@
+"""What the commands share: absl flags, with every wrong one answered by a line and exit status 2."""
+
+import sys
+
+from absl import flags
+
+BAD_INPUT = 2  # exit status
+
+
+def parse(flag_values, arguments, usage):
+    """Parses `arguments` (without the program's name) into `flag_values`.
+
+    Prints the flags of this command with `usage` and exits with 0 at --help. A flag that is unknown, or a value that
+    is not allowed, is a `ValueError`, as is anything that is no flag.
+    """
+    if {"--help", "-h", "-help"} & set(arguments):
+        print(_help(flag_values, usage))
+        sys.exit(0)
+    try:
+        rest = flag_values(["command", *arguments])[1:]
+    except flags.Error as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    if rest:
+        raise ValueError(f"{rest[0]!r} is no flag; allowed: {', '.join('--' + name for name in sorted(flag_values))}")
+
+
+def _help(flag_values, usage):
+    lines = [usage.strip(), "", "Flags:"]
+    for name in flag_values:
+        flag = flag_values[name]
+        default = f" (default: {flag.default})" if flag.default not in (None, []) else ""
+        lines.append(f"  --{name}: {flag.help}{default}")
+    return "\n".join(lines)
+
+
+def main(command):
+    """Runs `command(arguments) -> exit status` and exits; bad input is one line on the standard error stream."""
+    try:
+        status = command(sys.argv[1:])
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = BAD_INPUT
+    except FloatingPointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues where it was", file=sys.stderr)
+        status = 130
+    sys.exit(status)

@@ -1,0 +1,189 @@
+"""`Defense`: a Keras model that trains a network against an adversary.
+
+A defense overrides `perturb` (where the adversary is) and `objective` (what is minimized). Everything else, the
+training step, weight averaging, distribution and the checks of what a user passes in, lives here, once.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_nuat import averaging, distribute, losses, validation
+from tf_nuat.attacks import base as attack_base
+
+
+class Defense(keras.Model):
+    """Trains `network` by `fit`; `evaluate` and `predict` are those of the network on the images as they are.
+
+    Compile it with an optimizer and metrics, without a loss: the loss is the defense's.
+
+    Args:
+        network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K). It is trained in place.
+        epsilon: radius of the L-infinity threat model, in (0, 1], the unit being the range of a pixel.
+        ema_decay: where given, in (0, 1), `network` becomes the exponential moving average, with this decay per step,
+            of all weights of `trained_network`, a copy that the optimizer works on (the "-WA" defenses).
+        seed: whole number, at least 0, from which all random starts of training follow.
+        name: name of the Keras model.
+
+    Attributes:
+        network: what is evaluated and saved: `model.network.save("network.keras")`.
+        trained_network: what the optimizer trains; `network` itself where nothing is averaged.
+
+    Raises:
+        ValueError: an argument is out of its range, or the network ends in softmax.
+    """
+
+    def __init__(self, network, *, epsilon, ema_decay=None, seed=0, name=None):
+        validation.classifier("network", network)
+        super().__init__(name=name)
+        self.network = network
+        self.epsilon = validation.number("epsilon", epsilon, above=0.0, at_most=1.0)
+        self.seed = validation.whole_number("seed", seed, at_least=0)
+        self.ema_decay = ema_decay
+        if ema_decay is None:
+            self.trained_network = network
+        else:
+            validation.number("ema_decay", ema_decay, above=0.0, below=1.0)
+            self.trained_network = averaging.copy_of(network)
+        self.epoch = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="epoch")
+        self.built = True
+
+    def perturb(self, x, y, start=None):
+        """Returns the adversarial images (B, H, W, C) that this training step uses.
+
+        Args:
+            x: clean images (B, H, W, C) in [0, 1].
+            y: labels, integers (B,) or one-hot (B, K).
+            start: images at which the attack begins, instead of its random draw.
+        """
+        raise NotImplementedError
+
+    def objective(self, x, x_adv, y):
+        """Returns the loss and the logits (B, K) of the clean images, in training mode.
+
+        Args:
+            x, x_adv: clean and adversarial images (B, H, W, C).
+            y: labels, integers (B,) or one-hot (B, K).
+
+        Returns:
+            loss: scalar; under `tf.distribute`, this replica's share of it (see `tf_nuat.distribute`).
+            logits: (B, K), what the accuracy of the progress bar is taken of.
+        """
+        raise NotImplementedError
+
+    @property
+    def step(self):
+        """Number of optimizer steps taken, an integer scalar: the clock of schedules and random draws."""
+        return self.optimizer.iterations.value if self.optimizer is not None else tf.constant(0)
+
+    @property
+    def draw_seed(self):
+        """A pair of integers, another one at each step, for the random start of an attack."""
+        return tf.stack([tf.constant(self.seed, tf.int32), tf.cast(self.step, tf.int32)])
+
+    @property
+    def attacked(self):
+        """The function that attacks see: the trained network's logits in inference mode."""
+        return attack_base.inference(self.trained_network)
+
+    @property
+    def trainable_variables(self):
+        # The average has trainable variables of its own, which are not the optimizer's.
+        return self.trained_network.trainable_variables
+
+    @property
+    def trainable_weights(self):
+        return self.trained_network.trainable_weights
+
+    def call(self, x, training=False):
+        return self.network(x, training=training)
+
+    def compile(self, optimizer="sgd", *, loss=None, jit_compile=False, **options):
+        """Configures training as `keras.Model.compile` does, without XLA unless asked for.
+
+        XLA runs these steps about 1.7 times slower than TensorFlow's graph on a CPU.
+        """
+        if loss is not None:
+            raise ValueError(f"loss is {loss!r}; allowed: None, because {type(self).__name__} brings its own")
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **options)
+
+    def fit(self, x=None, y=None, **options):
+        """Trains as `keras.Model.fit` does; images and labels are checked before any work starts."""
+        for argument in ("sample_weight", "class_weight"):
+            if options.get(argument) is not None:
+                raise ValueError(f"{argument} is given; allowed: None (a defense weighs all images alike)")
+        self._check_data("x", x, "y", y)
+        validation_data = options.get("validation_data")
+        if isinstance(validation_data, (tuple, list)):
+            self._check_data("validation_data[0]", validation_data[0], "validation_data[1]", validation_data[1])
+        elif validation_data is not None:
+            self._check_data("validation_data", validation_data, "validation_data", None)
+        if self.optimizer is not None and int(self.optimizer.iterations) == 0:
+            self.trained_network.set_weights(self.network.get_weights())
+        if isinstance(x, tf.data.Dataset):
+            options.setdefault("shuffle", False)  # a dataset comes in its own order; Keras warns of anything else
+        clock = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: self.on_epoch_begin(epoch))
+        callbacks = [clock, *keras.tree.flatten(options.pop("callbacks", None) or [])]
+        return super().fit(x, y, callbacks=callbacks, **options)
+
+    def on_epoch_begin(self, epoch):
+        """Is called by `fit` as an epoch begins, with its number, from 0."""
+        self.epoch.assign(epoch)
+
+    def _check_data(self, x_argument, x, y_argument, y):
+        if isinstance(x, tf.data.Dataset):
+            batch = next(iter(x.take(1)), None)
+            if not (isinstance(batch, tuple) and len(batch) == 2):
+                raise ValueError(f"{x_argument} is {x.element_spec!r}; allowed: a dataset of batches (images, labels)")
+            x, y = batch
+            y_argument = f"labels of {x_argument}"
+        if not isinstance(x, (np.ndarray, tf.Tensor)):
+            return  # a generator gives its batches once: Keras looks at them as they come
+        validation.images(x_argument, x, input_shape=self.network.input_shape[1:])
+        validation.labels(y_argument, y, num_classes=self.network.output_shape[-1], num_images=len(x))
+
+    def train_step(self, data):
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        # The attack comes before the tape: its forwards are no part of the training gradient.
+        x_adv = tf.stop_gradient(self.perturb(x, y))
+        with tf.GradientTape() as tape:
+            loss, logits = self.objective(x, x_adv, y)
+            for penalty in self.trained_network.losses:
+                loss += distribute.share_of_batch_statistic(penalty)
+            scaled_loss = self.optimizer.scale_loss(loss)
+        variables = self.trained_network.trainable_variables
+        self.optimizer.apply(tape.gradient(scaled_loss, variables), variables)
+        self.update_averages()
+        return self._measure(loss, y, logits)
+
+    def test_step(self, data):
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        logits = self.network(x, training=False)
+        return self._measure(distribute.share_of_mean(losses.cross_entropy(logits, y)), y, logits)
+
+    def update_averages(self):
+        """Moves the averaged network, where there is one, after each optimizer step."""
+        if self.trained_network is not self.network:
+            averaging.update(self.network, self.trained_network, averaging.decay_at(self.step, self.ema_decay))
+
+    def _measure(self, loss, y, logits):
+        for metric in self.metrics:
+            if metric.name == "loss":
+                # A replica's loss is its share; the mean over the replicas of share * replicas is the whole.
+                metric.update_state(loss * distribute.replicas(), sample_weight=tf.shape(logits)[0])
+            else:
+                metric.update_state(y, logits)
+        return self.get_metrics_result()
+
+
+def averaged(name, defense, **defaults):
+    """Returns a subclass of `defense` that averages weights (decay 0.9998 per step unless told), and other defaults."""
+    defaults = {"ema_decay": 0.9998, **defaults}
+
+    def initialize(self, network, **options):
+        super(cls, self).__init__(network, **{**defaults, **options})
+
+    described = ", ".join(f"`{option}={value}`" for option, value in defaults.items())
+    documentation = f"`{defense.__name__}` with weight averaging: {described} unless told otherwise."
+    cls = type(name, (defense,), {"__init__": initialize, "__doc__": documentation, "__module__": defense.__module__})
+    return cls

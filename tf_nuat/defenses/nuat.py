@@ -1,0 +1,168 @@
+"""The NuAT family: nuclear-norm adversarial training (Sriramanan et al., 2021)."""
+
+import tensorflow as tf
+
+from tf_nuat import attacks, averaging, distribute, losses, schedules, validation
+from tf_nuat.attacks import base as attack_base
+from tf_nuat.attacks.nuclear import bernoulli_start
+from tf_nuat.defenses.base import Defense, averaged
+
+
+class NuAT(Defense):
+    """NuAT: one step of the nuclear-norm attack on odd batches, of R-FGSM on even ones (algorithm 1).
+
+    Minimizes `CE(f(x), y) + lambda * |f(x_adv) - f(x)|_* / B` (equation 2).
+
+    Args:
+        network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
+        epsilon: radius of the L-infinity threat model and length of the step, above 0.
+        alpha: magnitude of the Bernoulli noise at which the gradient is taken, in [0, epsilon]; default `epsilon / 2`
+            (the paper has 4/255 for 8/255, and epsilon itself on MNIST).
+        nuclear_weight: lambda, in the attack and in training: a number, at least 0, or a schedule of the step.
+        ema_decay, seed, name: see `Defense`.
+
+    Raises:
+        ValueError: an argument is out of its range, or the network ends in softmax.
+    """
+
+    def __init__(self, network, *, epsilon, alpha=None, nuclear_weight=1.0, ema_decay=None, seed=0, name=None):
+        super().__init__(network, epsilon=epsilon, ema_decay=ema_decay, seed=seed, name=name)
+        self.alpha = epsilon / 2 if alpha is None else alpha
+        validation.number("alpha", self.alpha, at_least=0.0, at_most=epsilon)
+        if not callable(nuclear_weight):
+            validation.number("nuclear_weight", nuclear_weight, at_least=0.0)
+        self.nuclear_weight = nuclear_weight
+
+    def perturb(self, x, y, start=None):
+        return self.nuclear_step(x, y, start, weight=tf.where(self.is_nuclear_batch(), self.weight(), 0.0))
+
+    def objective(self, x, x_adv, y):
+        # Two forwards, adversarial first: with BatchNorm they are two batches, and the clean one comes last.
+        adversarial_logits = self.trained_network(x_adv, training=True)
+        logits = self.trained_network(x, training=True)
+        clean_loss = distribute.share_of_mean(losses.cross_entropy(logits, y))
+        change = tf.cast(adversarial_logits, tf.float32) - tf.cast(logits, tf.float32)
+        self.observe(clean_loss)
+        return clean_loss + losses.nuclear_penalty(change, self.weight()), logits
+
+    def weight(self):
+        """Returns lambda at this step, a float32 scalar."""
+        return schedules.value_at(self.nuclear_weight, self.step)
+
+    def is_nuclear_batch(self):
+        """Returns whether this batch is odd, a boolean scalar: then the attack maximizes the nuclear norm too."""
+        return tf.equal(self.step % 2, 1)
+
+    def nuclear_step(self, x, y, start, *, weight, logits_fn=None):
+        """Returns images one step of size epsilon along equation 1 away from the start."""
+        start = bernoulli_start(x, self.alpha, self.draw_seed) if start is None else start
+        return attacks.nuclear(logits_fn or self.attacked, x, y, epsilon=self.epsilon, weight=weight, start=start)
+
+    def cross_entropy_step(self, x, x_adv, y):
+        """Returns x_adv after one more step of size epsilon along the cross-entropy, projected onto the ball of x."""
+        return attack_base.ascend(
+            lambda images: losses.cross_entropy(self.attacked(images), y),
+            x,
+            x_adv,
+            epsilon=self.epsilon,
+            step_size=self.epsilon,
+        )
+
+    def observe(self, clean_loss):
+        """Is told this replica's share of the cross-entropy of the clean images, once a training step."""
+
+
+class NuAT2(NuAT):
+    """NuAT2: a nuclear-norm step on every batch, then a step of the cross-entropy alone (section 5.3).
+
+    Args:
+        attack_ema_decay: where given, in (0, 1), the first step is taken on an average of the trained network with this
+            decay per step, kept for the attack (NuAT2-WA: 0.99); the trained network itself during the first epoch.
+        **options: those of `NuAT`.
+    """
+
+    def __init__(self, network, *, attack_ema_decay=None, **options):
+        super().__init__(network, **options)
+        self.attack_ema_decay = attack_ema_decay
+        self.attack_network = None
+        if attack_ema_decay is not None:
+            validation.number("attack_ema_decay", attack_ema_decay, above=0.0, below=1.0)
+            self.attack_network = averaging.copy_of(network)
+
+    def perturb(self, x, y, start=None):
+        first_on = None if self.attack_network is None else attack_base.inference(self.attack_network)
+        x_adv = self.nuclear_step(x, y, start, weight=self.weight(), logits_fn=first_on)
+        return self.cross_entropy_step(x, x_adv, y)
+
+    def update_averages(self):
+        super().update_averages()
+        if self.attack_network is not None:
+            # Without memory during the first epoch, the average is the trained network itself.
+            decay = tf.where(tf.equal(self.epoch.value, 0), 0.0, self.attack_ema_decay)
+            averaging.update(self.attack_network, self.trained_network, decay)
+
+
+class NuATH(NuAT):
+    """NuAT-H: NuAT that takes NuAT2's two steps while training looks unstable (section 5.5).
+
+    A sudden drop of the clean training loss is the first sign that a network has learned to mask its gradients. While
+    the mean of the last steps is below `threshold` times the mean over the previous epoch, the attack takes two steps.
+
+    Args:
+        threshold: in (0, 1]; the higher, the more often two steps are taken.
+        **options: those of `NuAT`.
+    """
+
+    RECENT_STEPS = 10
+
+    def __init__(self, network, *, threshold=0.85, **options):
+        super().__init__(network, **options)
+        self.threshold = validation.number("threshold", threshold, above=0.0, at_most=1.0)
+        self.recent_loss = self._state("recent_loss")
+        self.epoch_loss_sum = self._state("epoch_loss_sum")
+        self.epoch_steps = self._state("epoch_steps")
+        self.previous_epoch_loss = self._state("previous_epoch_loss")
+        self.two_step_batches = self._state("two_step_batches")
+
+    def _state(self, name):
+        # Every replica computes the same value.
+        return self.add_weight(
+            shape=(), initializer="zeros", trainable=False, name=name, aggregation="only_first_replica"
+        )
+
+    @property
+    def extra_epochs(self):
+        """Epochs' worth of batches that took two steps so far: the subscript of table 1b."""
+        steps = int(self.optimizer.iterations)
+        return float(self.two_step_batches) * (int(self.epoch) + 1) / steps if steps else 0.0
+
+    def takes_two_steps(self):
+        """Returns whether the clean loss has dropped suddenly, a boolean scalar."""
+        return self.recent_loss.value < self.threshold * self.previous_epoch_loss.value
+
+    def perturb(self, x, y, start=None):
+        two_steps = self.takes_two_steps()
+        weight = tf.where(tf.logical_or(two_steps, self.is_nuclear_batch()), self.weight(), 0.0)
+        x_adv = self.nuclear_step(x, y, start, weight=weight)
+        return tf.cond(two_steps, lambda: self.cross_entropy_step(x, x_adv, y), lambda: x_adv)
+
+    def observe(self, clean_loss):
+        clean_loss = distribute.total(clean_loss)
+        self.two_step_batches.assign_add(tf.cast(self.takes_two_steps(), tf.float32))
+        self.epoch_loss_sum.assign_add(clean_loss)
+        self.epoch_steps.assign_add(1.0)
+        # A running mean: plain over the first steps, exponential over RECENT_STEPS after that.
+        count = tf.minimum(tf.cast(self.step, tf.float32) + 1.0, self.RECENT_STEPS)
+        self.recent_loss.assign_add((clean_loss - self.recent_loss.value) / count)
+
+    def on_epoch_begin(self, epoch):
+        super().on_epoch_begin(epoch)
+        if float(self.epoch_steps) > 0:
+            self.previous_epoch_loss.assign(self.epoch_loss_sum.value / self.epoch_steps.value)
+            self.epoch_loss_sum.assign(0.0)
+            self.epoch_steps.assign(0.0)
+
+
+NuATWA = averaged("NuATWA", NuAT)
+NuAT2WA = averaged("NuAT2WA", NuAT2, attack_ema_decay=0.99)
+NuATWAH = averaged("NuATWAH", NuATH)

@@ -1,0 +1,78 @@
+"""Statistics of the global batch under `tf.distribute`.
+
+Inside a replica, a batch is a share of the global batch. Whatever is a statistic of the whole batch (a mean, the
+nuclear norm, the draw of the starting noise) goes through this module, so that two devices with 32 images each do what
+one device with 64 does. On one replica nothing is communicated.
+
+Convention for losses: each replica computes its share, and the shares of all replicas add up to the loss of the
+global batch. Keras's optimizers add up the gradients of the replicas, which then equal those of one device.
+"""
+
+import tensorflow as tf
+
+from tf_nuat import validation
+
+STRATEGIES = ("auto", "one", "mirrored")
+
+
+def replicas():
+    """Returns the number of replicas that work on the current global batch (1 outside of `strategy.run`)."""
+    context = tf.distribute.get_replica_context()
+    return context.num_replicas_in_sync if context is not None else 1
+
+
+def gather(rows):
+    """Returns the rows (B, ...) of every replica, in the order of the replicas: (global B, ...). Differentiable."""
+    if replicas() == 1:
+        return rows
+    return tf.distribute.get_replica_context().all_gather(rows, axis=0)
+
+
+def total(value):
+    """Returns the sum of `value` over the replicas."""
+    if replicas() == 1:
+        return value
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def share_of_mean(per_example):
+    """Returns this replica's share of the mean of `per_example` (B,) over the global batch."""
+    global_size = total(tf.shape(per_example)[0])
+    return tf.reduce_sum(per_example) / tf.cast(global_size, per_example.dtype)
+
+
+def share_of_batch_statistic(value):
+    """Returns this replica's share of `value`, a statistic of the global batch that every replica has computed."""
+    return value / replicas()
+
+
+def own_rows(draw, rows):
+    """Returns this replica's rows of `draw(shape)`, a random draw for the whole global batch.
+
+    Args:
+        draw: function of a shape (global B, ...), the same on every replica.
+        rows: tensor (B, ...), this replica's share of the batch, of which only the shape matters.
+    """
+    shape = tf.shape(rows)
+    if replicas() == 1:
+        return tf.reshape(draw(shape), shape)
+    context = tf.distribute.get_replica_context()
+    sizes = context.all_gather(shape[:1], axis=0)
+    first = tf.reduce_sum(sizes[: context.replica_id_in_sync_group])
+    whole = draw(tf.concat([tf.reduce_sum(sizes)[None], shape[1:]], axis=0))
+    return tf.reshape(whole[first : first + shape[0]], shape)
+
+
+def strategy(name):
+    """Returns a `tf.distribute` strategy: "one" device, "mirrored" over all of this machine, or "auto".
+
+    "auto" is "mirrored" where there are several GPUs. Build networks, defense and optimizer under its `scope()`.
+
+    Raises:
+        ValueError: `name` is none of these.
+    """
+    validation.one_of("strategy", name, STRATEGIES)
+    several = len(tf.config.list_logical_devices("GPU")) > 1
+    if name == "mirrored" or (name == "auto" and several):
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()

@@ -1,0 +1,67 @@
+"""Accuracy of a network, clean or under an attack."""
+
+import functools
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from tf_nuat import losses, validation
+from tf_nuat.attacks import base as attack_base
+
+
+def arrays(images_and_labels, network):
+    """Returns the checked images (N, H, W, C) and integer labels (N,) of a pair of arrays or a dataset of batches."""
+    if isinstance(images_and_labels, tf.data.Dataset):
+        batches = list(images_and_labels.as_numpy_iterator())
+        images_and_labels = [np.concatenate(parts) for parts in zip(*batches)]
+    if not (isinstance(images_and_labels, (tuple, list)) and len(images_and_labels) == 2):
+        raise ValueError("data is not a pair; allowed: (images, labels), or a tf.data.Dataset of such batches")
+    shape, classes = (None, None, None), None
+    if isinstance(network, keras.Model):
+        shape, classes = network.input_shape[1:], network.output_shape[-1]
+    images = validation.images("images", images_and_labels[0], input_shape=shape)
+    classes = classes or int(np.max(images_and_labels[1])) + 1
+    labels = validation.labels("labels", images_and_labels[1], num_classes=classes, num_images=len(images))
+    return images.astype(np.float32, copy=False), labels.argmax(axis=-1) if labels.ndim == 2 else labels
+
+
+def correct(network, images_and_labels, attack=None, *, batch_size=250, progress=None):
+    """Returns which images are classified correctly, bool (N,), in their order.
+
+    Args:
+        network: a Keras network, or any function of images (B, H, W, C) that returns logits (B, K).
+        images_and_labels: arrays (images, labels), or a dataset of batches of them, in an order that does not change.
+        attack: None for the images as they are, or `attack(network, x, y) -> x_adv`, for example
+            `functools.partial(tf_nuat.attacks.pgd, epsilon=0.3)`.
+        batch_size: whole number, at least 1. The last batch is filled up: every batch has one shape.
+        progress: what to call the work in a progress bar; None for no bar.
+
+    Raises:
+        ValueError: images or labels are not what the network takes.
+    """
+    validation.whole_number("batch_size", batch_size, at_least=1)
+    images, labels = arrays(images_and_labels, network)
+    outcomes = np.zeros(len(images), bool)
+    batch_size = min(batch_size, len(images))
+    with tqdm(total=len(images), desc=progress, unit="image", disable=progress is None, leave=False) as bar:
+        for first in range(0, len(images), batch_size):
+            rows = np.arange(first, min(first + batch_size, len(images)))
+            filled = np.resize(rows, batch_size)
+            x, y = tf.constant(images[filled]), tf.constant(labels[filled])
+            x_adv = x if attack is None else attack(network, x, y)
+            outcomes[rows] = (_predict(network, x_adv).numpy() == labels[filled])[: len(rows)]
+            bar.update(len(rows))
+            bar.set_postfix_str(f"accuracy {outcomes[: rows[-1] + 1].mean():.1%}")
+    return outcomes
+
+
+def accuracy(network, images_and_labels, attack=None, *, batch_size=250, progress=None):
+    """Returns the fraction of images that are classified correctly, in [0, 1]; the arguments are those of `correct`."""
+    return float(np.mean(correct(network, images_and_labels, attack, batch_size=batch_size, progress=progress)))
+
+
+@functools.partial(tf.function, autograph=False, reduce_retracing=True)
+def _predict(network, x):
+    return losses.true_class(attack_base.inference(network)(x))

@@ -1,0 +1,64 @@
+"""Losses per example, and the nuclear norm, which belongs to a batch.
+
+Logits are (B, K). Labels are integers (B,) or rows of probabilities (B, K), one-hot for instance.
+"""
+
+import tensorflow as tf
+
+from tf_nuat import distribute
+
+
+def cross_entropy(logits, labels):
+    """Returns the cross-entropy of each example, (B,), in float32."""
+    logits = tf.cast(logits, tf.float32)
+    if labels.shape.rank == 2:
+        return tf.nn.softmax_cross_entropy_with_logits(labels=tf.cast(labels, tf.float32), logits=logits)
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+
+
+def true_class(labels):
+    """Returns integer labels (B,) for integer labels or rows of probabilities."""
+    return tf.argmax(labels, axis=-1) if labels.shape.rank == 2 else tf.cast(labels, tf.int64)
+
+
+def margin(logits, labels):
+    """Returns the largest wrong logit minus the true one, (B,), in float32: above 0 where the network is fooled."""
+    logits = tf.cast(logits, tf.float32)
+    true = tf.one_hot(true_class(labels), tf.shape(logits)[-1], on_value=True, off_value=False, dtype=tf.bool)
+    wrong = tf.reduce_max(tf.where(true, -tf.float32.max, logits), axis=-1)
+    return wrong - tf.reduce_sum(tf.where(true, logits, 0.0), axis=-1)
+
+
+def nuclear_norm(matrix):
+    """Returns the sum of the singular values of `matrix` (B, K), a statistic of the GLOBAL batch, in float32.
+
+    The rows of all replicas are gathered first: the norm of a batch is not the mean of the norms of its halves.
+    The gradient is U V^T, finite at repeated and at zero singular values, and at the zero matrix.
+    Singular values need float32 or more, whatever the precision of the network.
+    """
+    return _sum_of_singular_values(distribute.gather(tf.cast(matrix, tf.float32)))
+
+
+@tf.custom_gradient
+def _sum_of_singular_values(matrix):
+    # One decomposition serves the value and its gradient; TensorFlow's own gradient of `svd` decomposes again.
+    values, left, right = tf.linalg.svd(matrix, full_matrices=False)
+    return tf.reduce_sum(values), lambda upstream: upstream * tf.matmul(left, right, transpose_b=True)
+
+
+def nuclear_penalty(matrix, weight):
+    """Returns this replica's share of `weight * |matrix|_* / B`, with the norm and the size of the GLOBAL batch.
+
+    Args:
+        matrix: (B, K), logits of perturbed images minus logits of clean images.
+        weight: lambda of equations 1 and 2 of the NuAT paper (Sriramanan et al., 2021), a float or a scalar tensor.
+            Where it is 0 nothing is decomposed.
+    """
+    matrix = distribute.gather(tf.cast(matrix, tf.float32))
+
+    def penalty():
+        return weight * _sum_of_singular_values(matrix) / tf.cast(tf.shape(matrix)[0], tf.float32)
+
+    # The rows are gathered outside of the branch: replicas cannot exchange tensors inside one.
+    whole = tf.cond(tf.equal(weight, 0.0), lambda: tf.constant(0.0), penalty)
+    return distribute.share_of_batch_statistic(whole)

@@ -1,0 +1,47 @@
+"""SGD as the papers use it."""
+
+import keras
+import tensorflow as tf
+
+from tf_nuat import validation
+
+
+class CoupledSGD(keras.optimizers.SGD):
+    """SGD whose weight decay is added to the gradient, of every trainable variable, before the momentum.
+
+    Keras's own `weight_decay` shrinks the variable beside the momentum, and its learning rate enters the velocity when
+    a gradient arrives. Here, as in PyTorch's SGD, which the papers used:
+    `velocity = momentum * velocity + gradient + weight_decay * variable`, `variable -= learning_rate * velocity`.
+
+    Args:
+        learning_rate: number or schedule.
+        momentum: in [0, 1).
+        weight_decay: at least 0.
+        **options: those of `keras.optimizers.SGD`, but `nesterov`.
+    """
+
+    def __init__(self, learning_rate=0.1, *, momentum=0.9, weight_decay=5e-4, **options):
+        validation.number("momentum", momentum, at_least=0.0, below=1.0)
+        # The base class makes no velocity for a momentum of 0.
+        super().__init__(learning_rate, momentum=float(momentum) or 1e-30, nesterov=False, **options)
+        self.momentum = float(momentum)
+        self.coupled_weight_decay = validation.number("weight_decay", weight_decay, at_least=0.0)
+
+    def update_step(self, gradient, variable, learning_rate):
+        gradient = tf.cast(gradient, variable.dtype)
+        if self.coupled_weight_decay:
+            gradient += tf.cast(self.coupled_weight_decay, variable.dtype) * variable
+        velocity = self.momentums[self._get_variable_index(variable)].value
+        # One pass over the memory where assignments in Python would take five.
+        tf.raw_ops.ResourceApplyMomentum(
+            var=variable.handle,
+            accum=velocity.handle,
+            lr=tf.cast(learning_rate, variable.dtype),
+            grad=gradient,
+            momentum=tf.cast(self.momentum, variable.dtype),
+        )
+
+    def get_config(self):
+        config = super().get_config()
+        del config["nesterov"]
+        return {**config, "momentum": self.momentum, "weight_decay": self.coupled_weight_decay}

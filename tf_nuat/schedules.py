@@ -1,0 +1,94 @@
+"""Functions of the step, for learning rates and for regularizer weights alike.
+
+Each is a `keras.optimizers.schedules.LearningRateSchedule` read at `optimizer.iterations`: a run that is resumed, or
+spread over devices, needs no further state. Times are in epochs; `steps_per_epoch` turns them into steps (leave it at 1
+to give times in steps).
+"""
+
+import keras
+import tensorflow as tf
+
+from tf_nuat import validation
+
+
+class Piecewise(keras.optimizers.schedules.LearningRateSchedule):
+    """A piecewise linear function of the epoch; the last value holds for ever.
+
+    Args:
+        points: pairs (epoch, value), epochs increasing; two pairs with one epoch make a jump, to the second.
+        steps_per_epoch: number of steps of an epoch, above 0.
+    """
+
+    def __init__(self, points, *, steps_per_epoch=1):
+        points = [(float(epoch), float(value)) for epoch, value in points]
+        epochs = [epoch for epoch, _ in points]
+        if not points or epochs != sorted(epochs):
+            raise ValueError(f"points is {points!r}; allowed: pairs (epoch, value) in the order of the epochs")
+        self.points = points
+        self.steps_per_epoch = validation.number("steps_per_epoch", steps_per_epoch, above=0.0)
+
+    def __call__(self, step):
+        epoch = tf.cast(step, tf.float32) / tf.cast(self.steps_per_epoch, tf.float32)
+        value = tf.fill(tf.shape(epoch), self.points[0][1])
+        for (begin, low), (end, high) in zip(self.points, self.points[1:]):
+            along = (epoch - begin) / (end - begin) if end > begin else tf.zeros_like(epoch)
+            value = tf.where(epoch >= begin, low + (high - low) * along, value)
+        return tf.where(epoch >= self.points[-1][0], self.points[-1][1], value)
+
+    def get_config(self):
+        return {"points": self.points, "steps_per_epoch": self.steps_per_epoch}
+
+
+def ramp(peak, epochs, *, steps_per_epoch=1):
+    """Returns the linear growth from 0 to `peak` over `epochs`, then `peak` (NuAT's lambda)."""
+    return Piecewise([(0, 0.0), (epochs, peak)], steps_per_epoch=steps_per_epoch)
+
+
+def triangle(peak, up, down, *, steps_per_epoch=1):
+    """Returns a rise from 0 to `peak` over `up` epochs and a fall to 0 over `down` (cyclic learning rate)."""
+    return Piecewise([(0, 0.0), (up, peak), (up + down, 0.0)], steps_per_epoch=steps_per_epoch)
+
+
+def cyclic_step(peak, up, down, freeze, drops, *, steps_per_epoch=1):
+    """Returns NuAT's cyclic-step learning rate: a triangle, cut off at epoch `freeze` and divided by 10 at each drop.
+
+    Args:
+        peak: highest learning rate, at epoch `up`.
+        up, down: epochs of the rising and of the falling side, the latter as if it went down to 0.
+        freeze: epoch from which the value is constant, between `up` and `up + down`.
+        drops: epochs, not before `freeze`, after each of which the value is divided by 10.
+        steps_per_epoch: number of steps of an epoch, above 0.
+    """
+    if not up <= freeze < up + down:
+        raise ValueError(f"freeze is {freeze!r}; allowed: from up={up} to below up+down={up + down}")
+    if list(drops) != sorted(drops) or any(drop < freeze for drop in drops):
+        raise ValueError(f"drops is {drops!r}; allowed: increasing epochs, not before freeze={freeze}")
+    value = peak * (up + down - freeze) / down
+    points = [(0, 0.0), (up, peak), (freeze, value)]
+    for drop in drops:
+        points += [(drop, value), (drop, value / 10)]
+        value /= 10
+    return Piecewise(points, steps_per_epoch=steps_per_epoch)
+
+
+def divide(start, factor, epochs, *, steps_per_epoch=1):
+    """Returns `start`, divided by `factor` at each of `epochs`, once more each time."""
+    points, value = [(0, start)], start
+    for epoch in epochs:
+        points += [(epoch, value), (epoch, value / factor)]
+        value /= factor
+    return Piecewise(points, steps_per_epoch=steps_per_epoch)
+
+
+def constant(value, *, steps_per_epoch=1):
+    """Returns `value` at every step."""
+    return Piecewise([(0, value)], steps_per_epoch=steps_per_epoch)
+
+
+# By name, for recipes, which are plain data.
+SCHEDULES = {"constant": constant, "ramp": ramp, "triangle": triangle, "cyclic_step": cyclic_step, "divide": divide}
+
+
+def value_at(weight, step):
+    """Returns the float32 value at `step` of a weight, a schedule or a number."""
+    return tf.cast(weight(step) if callable(weight) else weight, tf.float32)

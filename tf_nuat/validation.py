@@ -1,0 +1,150 @@
+"""Checks of arguments, each made once, at the edge of the package.
+
+Every function raises `ValueError` (or a subclass) with one line that names the argument, the value that was given and
+what is allowed. Nothing else in the package words such an error.
+"""
+
+import math
+import os
+import pathlib
+import tempfile
+
+import keras
+import numpy as np
+
+
+def one_of(argument, value, allowed):
+    """Returns `allowed[value]` for a mapping, or `value` for any other container of names."""
+    if value not in allowed:
+        raise ValueError(f"{argument} is {value!r}; allowed: {', '.join(sorted(map(str, allowed)))}")
+    return allowed[value] if hasattr(allowed, "keys") else value
+
+
+def number(argument, value, *, above=None, at_least=None, at_most=None, below=None):
+    """Returns `value`, a finite real number within the bounds that are given."""
+    bounds = [
+        (above, "above", lambda bound: value > bound),
+        (at_least, "at least", lambda bound: value >= bound),
+        (at_most, "at most", lambda bound: value <= bound),
+        (below, "below", lambda bound: value < bound),
+    ]
+    bounds = [(bound, words, holds) for bound, words, holds in bounds if bound is not None]
+    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not (real and math.isfinite(value) and all(holds(bound) for bound, _, holds in bounds)):
+        allowed = " and ".join(f"{words} {bound:g}" for bound, words, _ in bounds) or "finite"
+        raise ValueError(f"{argument} is {value!r}; allowed: a number {allowed}")
+    return value
+
+
+def whole_number(argument, value, *, at_least):
+    """Returns `value`, an integer not below `at_least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < at_least:
+        raise ValueError(f"{argument} is {value!r}; allowed: a whole number, at least {at_least}")
+    return value
+
+
+def images(argument, value, *, input_shape=None):
+    """Returns `value`, an array of images (B, H, W, C), floating point, within [0, 1]."""
+    value = np.asarray(value)
+    if not np.issubdtype(value.dtype, np.floating):
+        raise ValueError(f"{argument} has dtype {value.dtype}; allowed: floating point in [0, 1] (divide uint8 by 255)")
+    if value.ndim != 4:
+        raise ValueError(f"{argument} has shape {value.shape}; allowed: (images, height, width, channels)")
+    if len(value) == 0:
+        raise ValueError(f"{argument} is empty; allowed: at least one image")
+    if input_shape is not None and not all(
+        expected is None or expected == actual for expected, actual in zip(input_shape, value.shape[1:])
+    ):
+        raise ValueError(f"{argument} has images of shape {value.shape[1:]}; the network takes {tuple(input_shape)}")
+    low, high = float(value.min()), float(value.max())
+    if not (low >= 0.0 and high <= 1.0):  # also catches NaN
+        raise ValueError(f"{argument} has values from {low:g} to {high:g}; allowed: [0, 1]")
+    return value
+
+
+def labels(argument, value, *, num_classes, num_images=None):
+    """Returns `value`, labels of images: integers (B,) from 0 below `num_classes`, or rows (B, K) that sum to 1."""
+    value = np.asarray(value)
+    if num_images is not None and len(value) != num_images:
+        raise ValueError(f"{argument} has {len(value)} entries for {num_images} images; allowed: one label per image")
+    if value.ndim == 2 and value.shape[1] == num_classes and num_classes > 1:
+        if not (np.all(value >= 0) and np.allclose(value.sum(axis=1), 1.0, atol=1e-4)):
+            raise ValueError(
+                f"{argument} has rows that do not sum to 1; allowed: one-hot rows of {num_classes} classes"
+            )
+        return value
+    if value.ndim != 1:
+        raise ValueError(
+            f"{argument} has shape {value.shape}; allowed: integers of shape (images,), "
+            f"or one-hot rows of shape (images, {num_classes})"
+        )
+    if not np.issubdtype(value.dtype, np.integer):
+        raise ValueError(f"{argument} has dtype {value.dtype}; allowed: integers from 0 to {num_classes - 1}")
+    if value.min() < 0 or value.max() >= num_classes:
+        raise ValueError(
+            f"{argument} has values from {value.min()} to {value.max()}; allowed: integers from 0 to {num_classes - 1}"
+        )
+    return value
+
+
+def classifier(argument, network):
+    """Returns `network`, a Keras image classifier with one input (B, H, W, C) and one output (B, K) of logits."""
+    if not isinstance(network, keras.Model):
+        raise ValueError(f"{argument} is a {type(network).__name__}; allowed: a keras.Model")
+    if not network.built:
+        raise ValueError(f"{argument} is not built; call it on a batch, or begin it with keras.Input")
+    shapes = (network.input_shape, network.output_shape)
+    if not all(isinstance(shape, tuple) and all(d is None or isinstance(d, int) for d in shape) for shape in shapes):
+        raise ValueError(
+            f"{argument} has several inputs or outputs; allowed: one input of images, one output of logits"
+        )
+    if len(network.input_shape) != 4:
+        raise ValueError(
+            f"{argument} takes inputs of shape {network.input_shape[1:]}; allowed: images of (height, width, channels)"
+        )
+    if len(network.output_shape) != 2 or (network.output_shape[1] or 0) < 2:
+        raise ValueError(
+            f"{argument} has outputs of shape {network.output_shape[1:]}; allowed: (classes,) with at least 2"
+        )
+    if ends_in_softmax(network):
+        raise ValueError(
+            f"{argument} ends in softmax; allowed: logits (drop the last activation: gradients through it are masked)"
+        )
+    return network
+
+
+def ends_in_softmax(network):
+    """True where the last layer is a softmax, or a layer with a softmax or sigmoid activation."""
+    last = network.layers[-1]
+    while isinstance(last, keras.Model):
+        last = last.layers[-1]
+    probabilities = (keras.activations.softmax, keras.activations.sigmoid)
+    return isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) in probabilities
+
+
+def load_network(argument, path):
+    """Returns the network saved at `path` (a `.keras` file), not compiled."""
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise ValueError(
+            f"{argument} is {str(path)!r}, which is not a file; allowed: a network saved by Keras (.keras)"
+        )
+    try:
+        network = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras raises whatever zipfile, json or h5py raised
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ValueError(f"{argument} is {str(path)!r}, which Keras cannot read ({reason})") from error
+    return network
+
+
+def output_folder(argument, path):
+    """Returns `path` as an existing folder that can be written, making it (and its parents) where it is missing."""
+    path = pathlib.Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise ValueError(f"{argument} is {str(path)!r}, which cannot be written ({reason})") from error
+    return path
