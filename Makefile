@@ -1,0 +1,39 @@
+# The two commands of a newcomer: `make demo`, `make test`.
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+RUNS := runs
+INSTALLED := $(VENV)/.installed
+
+# TensorFlow's own messages about processors and GPUs; Python's errors are not among them.
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: install demo test lint format benchmark clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): setup.py constraints.txt
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --upgrade pip
+	$(PYTHON) -m pip install --quiet --constraint constraints.txt --editable '.[test,bench]'
+	touch $@
+
+# Trains NuAT and an undefended network on scikit-learn's handwritten digits, and judges both.
+demo: $(INSTALLED)
+	$(PYTHON) -m recipes.demo --out $(RUNS)/demo
+
+test: $(INSTALLED)
+	$(PYTHON) -m pytest
+
+lint: $(INSTALLED)
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+format: $(INSTALLED)
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+benchmark: $(INSTALLED)
+	$(PYTHON) -m benchmarks.training
+
+clean:
+	rm -rf $(VENV) $(RUNS) build *.egg-info

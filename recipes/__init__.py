@@ -1,0 +1,6 @@
+"""Experiments as data: `python -m recipes.digits|mnist|cifar10 --defense nuat --out DIR`."""
+
+import os
+
+# Must precede TensorFlow's start. What it logs before that is about processors and GPUs that are not there.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -1,0 +1,39 @@
+"""The handwritten digits that scikit-learn ships (8x8 pixels), epsilon 0.2: no download, half a minute.
+
+python -m recipes.digits --defense nuat --out runs/digits_nuat
+"""
+
+from recipes import command
+from tf_nuat.training import Recipe
+
+EPOCHS = 30
+
+
+def _recipe(defense, **defense_options):
+    return Recipe(
+        dataset="digits",
+        network="lenet_plus",
+        defense=defense,
+        epsilon=0.2,
+        epochs=EPOCHS,
+        batch_size=32,
+        learning_rate=("triangle", {"peak": 0.05, "up": 10, "down": 20}),
+        defense_options=defense_options,
+        measures={"pgd_40": {"attack": "pgd", "steps": 40}},
+    )
+
+
+_NUAT = {"alpha": 0.2, "nuclear_weight": ("ramp", {"peak": 2.0, "epochs": EPOCHS})}
+
+RECIPES = {
+    "nuat": _recipe("nuat", **_NUAT),
+    "nuat_wa": _recipe("nuat_wa", **_NUAT),
+    "nuat2": _recipe("nuat2", **_NUAT),
+    "nuat2_wa": _recipe("nuat2_wa", **_NUAT),
+    "nuat_h": _recipe("nuat_h", **_NUAT),
+    "nuat_wa_h": _recipe("nuat_wa_h", **_NUAT),
+    "standard": _recipe("standard"),
+}
+
+if __name__ == "__main__":
+    command.main(RECIPES, __doc__)

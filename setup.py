@@ -1,0 +1,37 @@
+"""Installation: `pip install .`, with a tried set of versions `pip install -c constraints.txt .`."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+setup(
+    name="tf-nuat",
+    version="0.1.0",
+    description="Robust Keras image classifiers by single-step adversarial training, and proof that they are robust",
+    long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["tf_nuat*", "sanity*", "recipes*"]),
+    package_data={"sanity": ["report/*.html"]},
+    install_requires=[
+        "tensorflow>=2.18",
+        "keras>=3.6",
+        "tensorflow-datasets>=4.9.7",
+        "cleverhans>=4.0",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "scikit-learn>=1.3",
+        "matplotlib>=3.8",
+        "absl-py>=2.1",
+        "tqdm>=4.66",
+        "jinja2>=3.1",
+        "tensorboard>=2.18",  # what Keras's TensorBoard callback writes with; TensorFlow no longer brings it
+        "importlib_resources>=5.0",  # TensorFlow Datasets imports it without declaring it
+    ],
+    extras_require={
+        "gpu": ["tensorflow[and-cuda]>=2.18"],
+        "test": ["pytest>=8.0", "ruff>=0.6"],
+        "bench": ["psutil>=5.9"],
+    },
+)
