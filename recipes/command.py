@@ -1,6 +1,7 @@
 """The command line that every recipe module shares."""
 
 import dataclasses
+import inspect
 
 from absl import flags, logging
 
@@ -19,6 +20,7 @@ def flag_values(recipes):
     flag(flags.DEFINE_string, "out", None, "folder for the results; the same command continues a run that was killed")
     flag(flags.DEFINE_integer, "epochs", None, "length of training; all schedules stretch with it")
     flag(flags.DEFINE_string, "network", None, f"another network: {', '.join(networks.NETWORKS)}")
+    flag(flags.DEFINE_integer, "width", None, "channels of a ResNet's first layer (64 as published)")
     flag(flags.DEFINE_float, "epsilon", None, "another radius of the threat model (L-infinity, pixels in [0, 1])")
     flag(flags.DEFINE_integer, "batch_size", None, "images per optimizer step, all devices together")
     flag(flags.DEFINE_float, "learning_rate", None, "another highest learning rate")
@@ -37,6 +39,11 @@ def with_flags(recipe, values):
             recipe = dataclasses.replace(recipe, **{name: getattr(values, name)})
     if values.network is not None:
         recipe = dataclasses.replace(recipe, network_options={})
+    if values.width is not None:
+        if "width" not in inspect.signature(networks.NETWORKS[recipe.network]).parameters:
+            raise ValueError(f"width is given; allowed: with a ResNet, not with {recipe.network}")
+        validation.whole_number("width", values.width, at_least=1)
+        recipe = dataclasses.replace(recipe, network_options={"width": values.width})
     if values.learning_rate is not None:
         validation.number("learning_rate", values.learning_rate, above=0.0)
         recipe = dataclasses.replace(recipe, learning_rate=_with_peak(recipe.learning_rate, values.learning_rate))

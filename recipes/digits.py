@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn ships (8x8 pixels), epsilon 0.2: no download, half a minute.
+"""The handwritten digits that scikit-learn ships (8x8 pixels), epsilon 0.15: no download, half a minute.
 
 python -m recipes.digits --defense nuat --out runs/digits_nuat
 """
@@ -14,7 +14,7 @@ def _recipe(defense, **defense_options):
         dataset="digits",
         network="lenet_plus",
         defense=defense,
-        epsilon=0.2,
+        epsilon=0.15,
         epochs=EPOCHS,
         batch_size=32,
         learning_rate=("triangle", {"peak": 0.05, "up": 10, "down": 20}),
@@ -23,7 +23,7 @@ def _recipe(defense, **defense_options):
     )
 
 
-_NUAT = {"alpha": 0.2, "nuclear_weight": ("ramp", {"peak": 2.0, "epochs": EPOCHS})}
+_NUAT = {"nuclear_weight": ("ramp", {"peak": 4.0, "epochs": EPOCHS})}
 
 RECIPES = {
     "nuat": _recipe("nuat", **_NUAT),

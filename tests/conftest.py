@@ -13,7 +13,11 @@ tf.config.set_logical_device_configuration(
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def two_devices():
-    """A strategy over two logical CPU devices."""
+    """A strategy over two logical CPU devices.
+
+    One for the whole session: TensorFlow numbers the collectives of every strategy from the same start, and a second
+    strategy over the same devices meets the numbers of the first.
+    """
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

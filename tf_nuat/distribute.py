@@ -8,6 +8,8 @@ Convention for losses: each replica computes its share, and the shares of all re
 global batch. Keras's optimizers add up the gradients of the replicas, which then equal those of one device.
 """
 
+import functools
+
 import tensorflow as tf
 
 from tf_nuat import validation
@@ -63,6 +65,16 @@ def own_rows(draw, rows):
     return tf.reshape(whole[first : first + shape[0]], shape)
 
 
+def scalar(variable):
+    """Returns the value of a scalar Keras variable, mirrored or not, as a Python number; outside of `strategy.run`."""
+    return tf.convert_to_tensor(variable.value).numpy().item()
+
+
+@functools.cache  # a second strategy over the same devices would clash with the collectives of the first
+def _mirrored():
+    return tf.distribute.MirroredStrategy()
+
+
 def strategy(name):
     """Returns a `tf.distribute` strategy: "one" device, "mirrored" over all of this machine, or "auto".
 
@@ -74,5 +86,5 @@ def strategy(name):
     validation.one_of("strategy", name, STRATEGIES)
     several = len(tf.config.list_logical_devices("GPU")) > 1
     if name == "mirrored" or (name == "auto" and several):
-        return tf.distribute.MirroredStrategy()
+        return _mirrored()
     return tf.distribute.get_strategy()

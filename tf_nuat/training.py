@@ -85,6 +85,11 @@ class Recipe:
         validation.whole_number("epochs", self.epochs, at_least=1)
         validation.whole_number("batch_size", self.batch_size, at_least=1)
         validation.whole_number("seed", self.seed, at_least=0)
+        validation.whole_number("selection_images", self.selection_images, at_least=1)
+        if self.test_images is not None:
+            validation.whole_number("test_images", self.test_images, at_least=1)
+        for description in (self.selection, *self.measures.values()):
+            self.attack(description)
         if self.schedule_epochs is None:
             object.__setattr__(self, "schedule_epochs", self.epochs)
 
@@ -100,23 +105,34 @@ class Recipe:
         """Returns the function `(network, x, y) -> x_adv` that the dict `description` describes."""
         settings = {"epsilon": self.epsilon, **description}
         attack = validation.one_of("attack", settings.pop("attack"), attacks.ATTACKS)
+        attack.check_settings(settings)
         return functools.partial(attack, **settings)
 
 
 def build(recipe, splits):
     """Returns the recipe's defense, compiled; call it under the scope of the strategy it will train with."""
     keras.utils.set_random_seed(recipe.seed)
-    network = networks.NETWORKS[recipe.network](
-        input_shape=splits.input_shape, num_classes=splits.num_classes, **recipe.network_options
+    network = _call(
+        networks.NETWORKS[recipe.network],
+        recipe.network_options,
+        input_shape=splits.input_shape,
+        num_classes=splits.num_classes,
     )
     at = functools.partial(recipe.schedule, steps_per_epoch=splits.steps_per_epoch)
     options = {name: at(value) for name, value in recipe.defense_options.items()}
-    model = defenses.DEFENSES[recipe.defense](network, epsilon=recipe.epsilon, seed=recipe.seed, **options)
+    model = _call(defenses.DEFENSES[recipe.defense], options, network=network, epsilon=recipe.epsilon, seed=recipe.seed)
     optimizer = optimizers.CoupledSGD(
         at(recipe.learning_rate), momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
     model.compile(optimizer=optimizer, metrics=["accuracy"])
     return model
+
+
+def _call(builder, options, **arguments):
+    try:
+        return builder(**arguments, **options)
+    except TypeError as error:  # an option that the builder does not have
+        raise ValueError(f"options of {builder.__name__} are {options!r}: {error}") from error
 
 
 def run(recipe, out, *, data_dir=None, strategy="auto", verbose="auto"):

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat import distribute, validation
+from tf_nuat import distribute, losses, validation
 
 # What each keyword of the attacks may be; `attack` checks them once, where an attack is called eagerly.
 _ALLOWED = {
@@ -41,14 +41,17 @@ def attack(function):
 
     compiled = tf.function(trace, autograph=False, reduce_retracing=True)
 
-    @functools.wraps(function)
-    def checked(logits_fn, x, y, **settings):
-        if tf.inside_function():
-            return trace(logits_fn, x, y, **settings)
+    def check_settings(settings):
         for name, value in settings.items():
             validation.one_of("argument", name, keywords)
             if name in _ALLOWED and value is not None and not tf.is_tensor(value):
                 _ALLOWED[name](name, value)
+
+    @functools.wraps(function)
+    def checked(logits_fn, x, y, **settings):
+        if tf.inside_function():
+            return trace(logits_fn, x, y, **settings)
+        check_settings(settings)
         if isinstance(logits_fn, keras.Model):
             x = validation.images("x", x, input_shape=logits_fn.input_shape[1:])
             y = validation.labels("y", y, num_classes=logits_fn.output_shape[-1], num_images=len(x))
@@ -57,6 +60,7 @@ def attack(function):
         settings = {name: _as_tensor(value) for name, value in settings.items()}
         return compiled(logits_fn, tf.constant(x, tf.float32), tf.convert_to_tensor(y), **settings)
 
+    checked.check_settings = check_settings  # for those who describe an attack long before they call it
     return checked
 
 
@@ -79,18 +83,33 @@ def ball(x, epsilon):
 
 
 def input_gradient(objective, x):
-    """Returns the gradient at images x (B, H, W, C) of `objective(x)`, a scalar or one value per image."""
+    """Returns the gradient of `objective` at images x (B, H, W, C), and the logits that it was computed from.
+
+    Args:
+        objective: function of images that returns a loss, a scalar or one value per image, and the logits behind it.
+        x: images. Where nothing differentiable connects them to the loss the gradient is 0, as behind a rounding layer.
+    """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(x)
-        value = objective(x)
-    return tape.gradient(value, x)
+        loss, logits = objective(x)
+    return tape.gradient(loss, x, unconnected_gradients=tf.UnconnectedGradients.ZERO), logits
+
+
+def cross_entropy_of(logits_fn, y):
+    """Returns the objective of `input_gradient` that most attacks increase: the cross-entropy of each image."""
+
+    def objective(x):
+        logits = logits_fn(x)
+        return losses.cross_entropy(logits, y), logits
+
+    return objective
 
 
 def ascend(objective, x, start, *, epsilon, step_size, steps=1):
     """Returns `start` after `steps` steps along the sign of the gradient of `objective`, each projected onto the ball.
 
     Args:
-        objective: function of images (B, H, W, C), to be increased.
+        objective: what to increase, as in `input_gradient`.
         x: the clean images, the centre of the ball.
         start: where the first gradient is taken.
         epsilon, step_size: radius of the ball, length of a step (L-infinity).
@@ -99,7 +118,8 @@ def ascend(objective, x, start, *, epsilon, step_size, steps=1):
     low, high = ball(x, epsilon)
 
     def step(x_adv):
-        return tf.clip_by_value(x_adv + step_size * tf.sign(input_gradient(objective, x_adv)), low, high)
+        gradient, _ = input_gradient(objective, x_adv)
+        return tf.clip_by_value(x_adv + step_size * tf.sign(gradient), low, high)
 
     if isinstance(steps, int) and steps == 1:
         return step(start)

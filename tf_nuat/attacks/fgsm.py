@@ -1,6 +1,5 @@
 """FGSM, the fast gradient sign method (Goodfellow et al., 2015)."""
 
-from tf_nuat import losses
 from tf_nuat.attacks import base
 
 
@@ -17,6 +16,4 @@ def fgsm(logits_fn, x, y, *, epsilon):
     Raises:
         ValueError: an argument is out of its range.
     """
-    return base.ascend(
-        lambda x: losses.cross_entropy(logits_fn(x), y), x, x, epsilon=epsilon, step_size=epsilon, steps=1
-    )
+    return base.ascend(base.cross_entropy_of(logits_fn, y), x, x, epsilon=epsilon, step_size=epsilon, steps=1)

@@ -2,7 +2,6 @@
 
 import tensorflow as tf
 
-from tf_nuat import losses
 from tf_nuat.attacks import base
 
 
@@ -22,6 +21,4 @@ def ifgsm(logits_fn, x, y, *, epsilon, steps=7, step_size=None):
         ValueError: an argument is out of its range.
     """
     step_size = epsilon / tf.cast(steps, tf.float32) if step_size is None else step_size
-    return base.ascend(
-        lambda x: losses.cross_entropy(logits_fn(x), y), x, x, epsilon=epsilon, step_size=step_size, steps=steps
-    )
+    return base.ascend(base.cross_entropy_of(logits_fn, y), x, x, epsilon=epsilon, step_size=step_size, steps=steps)

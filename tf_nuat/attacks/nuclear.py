@@ -50,7 +50,8 @@ def nuclear(logits_fn, x, y, *, epsilon, alpha=None, weight=1.0, steps=1, step_s
             lambda: tf.zeros_like(logits),
             lambda: logits - (clean_logits() if shared is None else shared),
         )
-        return distribute.share_of_mean(losses.cross_entropy(logits, y)) + losses.nuclear_penalty(change, weight)
+        loss = distribute.share_of_mean(losses.cross_entropy(logits, y)) + losses.nuclear_penalty(change, weight)
+        return loss, logits
 
     return base.ascend(objective, x, start, epsilon=epsilon, step_size=step_size, steps=steps)
 

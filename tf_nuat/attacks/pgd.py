@@ -30,19 +30,16 @@ def pgd(logits_fn, x, y, *, epsilon, step_size=None, steps=40, random_start=True
     """
     step_size = 2.5 * epsilon / tf.cast(steps, tf.float32) if step_size is None else step_size
     low, high = base.ball(x, epsilon)
+    objective = base.cross_entropy_of(logits_fn, y)
 
     def keep_best(x_adv, margin, best, best_margin):
         better = margin > best_margin
         return tf.where(better[:, None, None, None], x_adv, best), tf.where(better, margin, best_margin)
 
     def step(taken, x_adv, best, best_margin):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(x_adv)
-            logits = logits_fn(x_adv)
-            loss = losses.cross_entropy(logits, y)
+        gradient, logits = base.input_gradient(objective, x_adv)
         best, best_margin = keep_best(x_adv, losses.margin(logits, y), best, best_margin)
-        x_adv = tf.clip_by_value(x_adv + step_size * tf.sign(tape.gradient(loss, x_adv)), low, high)
-        return taken + 1, x_adv, best, best_margin
+        return taken + 1, tf.clip_by_value(x_adv + step_size * tf.sign(gradient), low, high), best, best_margin
 
     def ascent(restart, best, best_margin):
         first = x

@@ -2,7 +2,6 @@
 
 import tensorflow as tf
 
-from tf_nuat import losses
 from tf_nuat.attacks import base
 
 
@@ -28,5 +27,5 @@ def rfgsm(logits_fn, x, y, *, epsilon, alpha=None, seed=0, start=None):
     if start is None:
         start = tf.clip_by_value(x + alpha * tf.sign(base.random_normal(x, seed)), 0.0, 1.0)
     return base.ascend(
-        lambda x: losses.cross_entropy(logits_fn(x), y), x, start, epsilon=epsilon, step_size=epsilon - alpha, steps=1
+        base.cross_entropy_of(logits_fn, y), x, start, epsilon=epsilon, step_size=epsilon - alpha, steps=1
     )

@@ -118,7 +118,7 @@ class Defense(keras.Model):
             self._check_data("validation_data[0]", validation_data[0], "validation_data[1]", validation_data[1])
         elif validation_data is not None:
             self._check_data("validation_data", validation_data, "validation_data", None)
-        if self.optimizer is not None and int(self.optimizer.iterations) == 0:
+        if self.optimizer is not None and distribute.scalar(self.optimizer.iterations) == 0:
             self.trained_network.set_weights(self.network.get_weights())
         if isinstance(x, tf.data.Dataset):
             options.setdefault("shuffle", False)  # a dataset comes in its own order; Keras warns of anything else

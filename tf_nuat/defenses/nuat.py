@@ -61,7 +61,7 @@ class NuAT(Defense):
     def cross_entropy_step(self, x, x_adv, y):
         """Returns x_adv after one more step of size epsilon along the cross-entropy, projected onto the ball of x."""
         return attack_base.ascend(
-            lambda images: losses.cross_entropy(self.attacked(images), y),
+            attack_base.cross_entropy_of(self.attacked, y),
             x,
             x_adv,
             epsilon=self.epsilon,
@@ -133,8 +133,8 @@ class NuATH(NuAT):
     @property
     def extra_epochs(self):
         """Epochs' worth of batches that took two steps so far: the subscript of table 1b."""
-        steps = int(self.optimizer.iterations)
-        return float(self.two_step_batches) * (int(self.epoch) + 1) / steps if steps else 0.0
+        steps = distribute.scalar(self.optimizer.iterations)
+        return distribute.scalar(self.two_step_batches) * (distribute.scalar(self.epoch) + 1) / steps if steps else 0.0
 
     def takes_two_steps(self):
         """Returns whether the clean loss has dropped suddenly, a boolean scalar."""
@@ -157,7 +157,7 @@ class NuATH(NuAT):
 
     def on_epoch_begin(self, epoch):
         super().on_epoch_begin(epoch)
-        if float(self.epoch_steps) > 0:
+        if distribute.scalar(self.epoch_steps) > 0:
             self.previous_epoch_loss.assign(self.epoch_loss_sum.value / self.epoch_steps.value)
             self.epoch_loss_sum.assign(0.0)
             self.epoch_steps.assign(0.0)

@@ -1,0 +1,258 @@
+"""Attacks against closed forms: on a linear network the best perturbation is known."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_nuat
+from tf_nuat import attacks, losses
+from tf_nuat.attacks import base
+
+EPSILON = 0.1
+SHAPE = (6, 5, 2)
+# Those whose every step goes along the sign of the cross-entropy's gradient.
+BY_CROSS_ENTROPY = {
+    "fgsm": {},
+    "rfgsm": {"alpha": 0.02, "seed": 3},
+    "ifgsm": {"steps": 10},
+    "pgd": {"steps": 10, "step_size": 0.05},
+    "nuclear": {"weight": 0.0, "seed": 3},
+}
+ALL = {**BY_CROSS_ENTROPY, "nuclear": {"weight": 2.0, "steps": 3, "seed": 3}}
+
+
+@pytest.fixture(scope="module")
+def images():
+    generator = np.random.default_rng(0)
+    x = generator.uniform(size=(16, *SHAPE)).astype(np.float32)
+    x[0, 0], x[1, 0] = 0.0, 1.0  # the border of [0, 1] is in play too
+    return x, generator.integers(0, 2, 16)
+
+
+@pytest.fixture(scope="module")
+def linear():
+    """Two classes: the loss grows with (w_wrong - w_true) . x, so the sign of that is the best perturbation."""
+    network = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(2)])
+    network.set_weights(
+        [np.random.default_rng(1).normal(size=w.shape).astype(np.float32) for w in network.get_weights()]
+    )
+    return network
+
+
+def best_perturbation(linear, x, y, epsilon):
+    kernel = linear.get_weights()[0]
+    towards_wrong = np.sign(kernel[:, 1] - kernel[:, 0])[None] * np.where(y == 0, 1, -1)[:, None]
+    return np.clip(x + epsilon * towards_wrong.reshape(x.shape), 0, 1)
+
+
+@pytest.mark.parametrize("name", BY_CROSS_ENTROPY)
+def test_reaches_the_optimum_of_a_linear_network(name, linear, images):
+    x, y = images
+    # R-FGSM spends a part of epsilon on a random step, which may lead away: only where it does not is it optimal.
+    x_adv = attacks.ATTACKS[name](linear, x, y, epsilon=EPSILON, **BY_CROSS_ENTROPY[name]).numpy()
+    optimum = best_perturbation(linear, x, y, EPSILON)
+    if name == "rfgsm":
+        step = EPSILON - 0.02
+        assert np.all((x_adv - x) * np.sign(optimum - x) >= step - 0.02 - 1e-6 - 2 * (np.abs(optimum - x) < EPSILON))
+    elif (
+        name == "nuclear"
+    ):  # one step of epsilon from a point epsilon / 2 away: where the noise helped, epsilon is full
+        assert np.mean(np.abs(x_adv - optimum) < 1e-6) > 0.4
+        assert np.all((x_adv - x) * np.sign(optimum - x) >= -1e-6)
+    else:
+        np.testing.assert_allclose(x_adv, optimum, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_stays_in_the_ball_and_in_the_range_of_pixels(name, linear, images):
+    x, y = images
+    x_adv = attacks.ATTACKS[name](linear, x, y, epsilon=EPSILON, **ALL[name]).numpy()
+    assert np.max(np.abs(x_adv - x)) <= EPSILON + 1e-6
+    assert x_adv.min() >= 0.0 and x_adv.max() <= 1.0
+    assert np.any(x_adv != x)
+
+
+@pytest.mark.parametrize("name", ["rfgsm", "pgd", "nuclear"])
+def test_a_seed_repeats_itself_and_another_does_not(name, linear, images):
+    x, y = images
+    settings = {key: value for key, value in ALL[name].items() if key not in ("seed", "steps")}
+    if name == "pgd":
+        settings.update(steps=1, step_size=1e-4)
+    attack = functools.partial(attacks.ATTACKS[name], linear, x, y, epsilon=EPSILON, **settings)
+    np.testing.assert_array_equal(attack(seed=1), attack(seed=1))
+    assert np.mean(np.abs(attack(seed=1) - attack(seed=2)) > 1e-6) > 0.1
+
+
+def test_one_hot_labels_do_what_integers_do(linear, images):
+    x, y = images
+    for name, settings in ALL.items():
+        attack = functools.partial(attacks.ATTACKS[name], linear, x, epsilon=EPSILON, **settings)
+        np.testing.assert_array_equal(attack(y), attack(np.eye(2, dtype=np.float32)[y]), err_msg=name)
+
+
+def test_pgd_never_loses_an_adversary_it_has_met(images):
+    """The logits reward exactly one distance from x, which the ascent walks past."""
+    x, y = images[0][:4] * 0.0 + 0.5, np.zeros(4, int)
+    steps, step_size = 10, 0.01
+
+    def logits_fn(images):
+        distance = tf.reduce_mean(images, axis=(1, 2, 3)) - 0.5
+        in_the_band = tf.cast(tf.abs(distance - 0.055) < 0.01, tf.float32)
+        return tf.stack([tf.zeros_like(distance), 10.0 * distance - 1.5 + 5.0 * in_the_band], axis=1)
+
+    pgd = functools.partial(
+        attacks.pgd, logits_fn, x, y, epsilon=0.1, steps=steps, step_size=step_size, random_start=False
+    )
+    margin = losses.margin(logits_fn(pgd()), tf.constant(y)).numpy()
+    assert np.all(margin > 0)
+    last = attacks.ifgsm(logits_fn, x, y, epsilon=0.1, steps=steps, step_size=step_size)
+    assert np.all(losses.margin(logits_fn(last), tf.constant(y)).numpy() < 0)
+
+
+def test_more_restarts_are_never_worse(images):
+    x, y = images
+    network = keras.Sequential(
+        [
+            keras.Input(SHAPE),
+            keras.layers.Conv2D(8, 3, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2),
+        ]
+    )
+    margins = [
+        losses.margin(
+            network(attacks.pgd(network, x, y, epsilon=EPSILON, steps=3, restarts=restarts, seed=5)), tf.constant(y)
+        )
+        for restarts in (1, 4)
+    ]
+    assert np.all(margins[1] >= margins[0] - 1e-6) and np.any(margins[1] > margins[0] + 1e-6)
+
+
+def test_a_zero_gradient_keeps_the_start(images):
+    x, y = images
+    start = np.clip(x + 0.05, 0, 1)
+    x_adv = attacks.nuclear(
+        lambda x: tf.round(tf.reduce_sum(x, axis=(1, 2)) * 0.01), x, y, epsilon=EPSILON, weight=0.0, start=start
+    )
+    np.testing.assert_allclose(x_adv, start, atol=1e-6)
+
+
+def test_other_settings_do_not_compile_again(linear, images):
+    traces = []
+
+    def logits_fn(x):
+        traces.append(1)
+        return linear(x)
+
+    x, y = images
+    attacks.pgd(logits_fn, x, y, epsilon=0.1, steps=2, step_size=0.1, seed=0)
+    before = len(traces)
+    for epsilon, steps, seed in (0.2, 3, 1), (0.05, 7, 2):
+        attacks.pgd(logits_fn, x, y, epsilon=epsilon, steps=steps, step_size=epsilon / 2, seed=seed)
+    assert before > 0 and len(traces) == before
+
+
+@pytest.mark.parametrize("shape", [(8, 5), (5, 8), (4, 4)])
+def test_nuclear_norm_and_its_gradient(shape):
+    """Singular values are the roots of the eigenvalues of A^T A, and the gradient is A (A^T A)^(-1/2)."""
+    matrix = np.random.default_rng(0).normal(size=shape)
+    variable = tf.Variable(matrix, dtype=tf.float32)
+    with tf.GradientTape() as tape:
+        norm = losses.nuclear_norm(variable)
+    short = matrix if shape[0] >= shape[1] else matrix.T
+    eigenvalues, vectors = np.linalg.eigh(short.T @ short)
+    np.testing.assert_allclose(norm, np.sqrt(eigenvalues).sum(), rtol=1e-5)
+    expected = short @ (vectors / np.sqrt(eigenvalues)) @ vectors.T
+    gradient = tape.gradient(norm, variable).numpy()
+    np.testing.assert_allclose(gradient if shape[0] >= shape[1] else gradient.T, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("matrix", [np.zeros((6, 4)), np.ones((6, 4)), np.eye(6)[:, :4], np.zeros((6, 6))])
+def test_the_gradient_is_finite_at_repeated_and_zero_singular_values(matrix):
+    variable = tf.Variable(matrix, dtype=tf.float32)
+    with tf.GradientTape() as tape:
+        norm = losses.nuclear_norm(variable)
+    gradient = tape.gradient(norm, variable).numpy()
+    # A subgradient of the nuclear norm: no longer than 1 in the spectral norm, and <G, A> = |A|_*.
+    assert np.linalg.norm(gradient, 2) <= 1 + 1e-5
+    np.testing.assert_allclose(np.sum(gradient * matrix), norm, atol=1e-5)
+    np.testing.assert_allclose(norm, np.linalg.svd(matrix, compute_uv=False).sum(), atol=1e-5)
+
+
+def test_nuclear_weight_zero_forwards_no_clean_images(images):
+    """The clean images are forwarded where the weight is above 0, and only there."""
+    x, y = images
+    x, y = tf.constant(x), tf.constant(y)
+    seen = tf.Variable(0)
+
+    def logits_fn(images):
+        seen.assign_add(1)
+        return tf.reduce_sum(images, axis=(1, 2))
+
+    @tf.function
+    def step(weight):
+        return attacks.nuclear(logits_fn, x, y, epsilon=EPSILON, weight=weight)
+
+    step(tf.constant(0.0))
+    assert seen.numpy() == 1
+    step(tf.constant(1.0))
+    assert seen.numpy() == 3
+
+
+def test_inference_mode_leaves_batch_norm_alone(images):
+    network = keras.Sequential(
+        [keras.Input(SHAPE), keras.layers.BatchNormalization(), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    before = network.get_weights()
+    for name, settings in ALL.items():
+        attacks.ATTACKS[name](network, *images, epsilon=EPSILON, **settings)
+    for weight, old in zip(network.get_weights(), before):
+        np.testing.assert_array_equal(weight, old)
+
+
+BAD = [
+    ({"epsilon": 0.0}, "epsilon"),
+    ({"epsilon": -0.1}, "epsilon"),
+    ({"epsilon": float("nan")}, "epsilon"),
+    ({"epsilon": "0.3"}, "epsilon"),
+    ({"steps": 0}, "steps"),
+    ({"steps": 2.5}, "steps"),
+    ({"step_size": 0}, "step_size"),
+    ({"restarts": 0}, "restarts"),
+    ({"seed": -1}, "seed"),
+    ({"iterations": 3}, "iterations"),
+]
+
+
+@pytest.mark.parametrize("settings, argument", BAD)
+def test_bad_settings_are_named(settings, argument, linear, images):
+    with pytest.raises(ValueError, match=argument) as raised:
+        attacks.pgd(linear, *images, **{"epsilon": EPSILON, **settings})
+    assert "\n" not in str(raised.value) and "allowed" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "x, y, words",
+    [
+        (np.zeros((2, *SHAPE), np.uint8), [0, 1], "uint8"),
+        (np.full((2, *SHAPE), 2.0), [0, 1], "values from 2 to 2"),
+        (np.full((2, *SHAPE), np.nan), [0, 1], "nan"),
+        (np.zeros((2, 3, 3, 1)), [0, 1], "takes"),
+        (np.zeros((2, *SHAPE)), [0, 2], "from 0 to 1"),
+        (np.zeros((2, *SHAPE)), [0, -1], "from 0 to 1"),
+        (np.zeros((2, *SHAPE)), [0.0, 1.0], "float64"),
+        (np.zeros((2, *SHAPE)), [0, 1, 1], "3 entries for 2"),
+    ],
+)
+def test_bad_images_and_labels_are_named(x, y, words, linear):
+    with pytest.raises(ValueError, match=words) as raised:
+        attacks.fgsm(linear, x, np.array(y), epsilon=EPSILON)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_table_of_attacks_is_complete():
+    assert set(ALL) == set(tf_nuat.ATTACKS)
+    assert base.inference(len) is len

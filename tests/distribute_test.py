@@ -1,0 +1,162 @@
+"""Two devices with 32 images each do what one device with 64 does."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_nuat
+from tf_nuat import averaging, distribute, losses
+
+SHAPE = (8, 8, 1)
+CLASSES = 10
+BATCH = 64
+STEPS = 3
+DEFENSES = ("standard", "nuat", "nuat_wa", "nuat2", "nuat2_wa", "nuat_h", "nuat_wa_h")
+
+
+@functools.cache
+def batches():
+    generator = np.random.default_rng(0)
+    images = generator.uniform(size=(STEPS * BATCH, *SHAPE)).astype(np.float32)
+    return tf.data.Dataset.from_tensor_slices((images, generator.integers(0, CLASSES, len(images)))).batch(BATCH)
+
+
+def network():
+    """Without BatchNorm, whose statistics are each replica's own."""
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [
+            keras.Input(SHAPE),
+            keras.layers.Conv2D(8, 3, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(CLASSES),
+        ]
+    )
+
+
+def trained(name, strategy, data=None):
+    """Returns the defense after one epoch of `fit` on the three batches, and its history."""
+    with strategy.scope():
+        options = {} if name == "standard" else {"nuclear_weight": 2.0}
+        model = tf_nuat.DEFENSES[name](network(), epsilon=0.1, **options)
+        # Steps small enough that no pixel's gradient is rounded to another sign.
+        model.compile(optimizer=tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
+    history = model.fit(batches() if data is None else data, epochs=1, verbose=0).history
+    return model, history
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+def test_fit_on_two_devices_is_fit_on_one(name, two_devices):
+    one, history_of_one = trained(name, tf.distribute.get_strategy())
+    two, history_of_two = trained(name, two_devices)
+    start = network().get_weights()
+    for weight, expected, initial in zip(two.trained_network.get_weights(), one.trained_network.get_weights(), start):
+        np.testing.assert_allclose(weight, expected, atol=1e-5)
+        assert np.max(np.abs(expected - initial)) > 1e-3  # else agreement would say nothing
+    for weight, expected in zip(two.network.get_weights(), one.network.get_weights()):
+        np.testing.assert_allclose(weight, expected, atol=1e-5)
+    for key, values in history_of_one.items():
+        np.testing.assert_allclose(history_of_two[key], values, atol=1e-5, err_msg=key)
+
+
+def shares(strategy, x, y, x_adv):
+    """Returns the loss, its gradients and the perturbed images of one NuAT step, summed or joined over the replicas."""
+    with strategy.scope():
+        model = tf_nuat.NuAT(network(), epsilon=0.1, nuclear_weight=2.0)
+        model.compile(optimizer="sgd")
+        model.optimizer.iterations.assign(1)  # an odd batch: the attack's norm is the global batch's, too
+
+    @tf.function
+    def step(x, y, x_adv):
+        perturbed = model.perturb(x, y)
+        with tf.GradientTape() as tape:
+            loss, _ = model.objective(x, x_adv, y)
+        return loss, tape.gradient(loss, model.network.trainable_variables), perturbed
+
+    parts = [
+        strategy.experimental_distribute_values_from_function(
+            lambda context, whole=whole: np.array_split(whole, strategy.num_replicas_in_sync)[
+                context.replica_id_in_sync_group
+            ]
+        )
+        for whole in (x, y, x_adv)
+    ]
+    loss, gradients, perturbed = strategy.run(step, args=parts)
+    total = functools.partial(strategy.reduce, "SUM", axis=None)
+    return total(loss), [total(g) for g in gradients], np.concatenate(strategy.experimental_local_results(perturbed))
+
+
+@pytest.mark.parametrize("size", [64, 63])  # 63: shares of 32 and 31
+def test_losses_gradients_and_attacks_are_the_global_batchs(size, two_devices):
+    generator = np.random.default_rng(2)
+    x = generator.uniform(size=(size, *SHAPE)).astype(np.float32)
+    x_adv = np.clip(x + generator.uniform(-0.1, 0.1, size=x.shape), 0, 1).astype(np.float32)
+    y = generator.integers(0, CLASSES, size)
+    loss, gradients, perturbed = shares(tf.distribute.get_strategy(), x, y, x_adv)
+    loss_of_two, gradients_of_two, perturbed_of_two = shares(two_devices, x, y, x_adv)
+    np.testing.assert_allclose(loss_of_two, loss, atol=1e-5)
+    for gradient, expected in zip(gradients_of_two, gradients):
+        np.testing.assert_allclose(gradient, expected, atol=1e-5)
+    assert np.mean(np.abs(perturbed_of_two - perturbed) < 1e-5) > 0.999
+
+
+def test_the_objective_of_the_global_batch_is_not_the_mean_of_two_local_ones():
+    """What a nuclear norm per replica would give: the tests above would see it."""
+    generator = np.random.default_rng(3)
+    change = tf.constant(generator.normal(size=(BATCH, CLASSES)), tf.float32)
+    whole = losses.nuclear_penalty(change, 1.0)
+    halves = [losses.nuclear_penalty(half, 1.0) for half in tf.split(change, 2)]
+    assert abs(float(whole) - float(sum(halves)) / 2) > 0.1 * float(whole)
+
+
+def test_noise_is_drawn_for_the_global_batch(two_devices):
+    """The two devices have different noise, and together that of one device."""
+    x = tf.zeros((8, 2, 2, 1))
+    whole = tf_nuat.attacks.base.random_signs(x, 5).numpy()
+
+    @tf.function
+    def draw():
+        return tf_nuat.attacks.base.random_signs(tf.zeros((4, 2, 2, 1)), 5)
+
+    parts = two_devices.experimental_local_results(two_devices.run(draw))
+    np.testing.assert_array_equal(np.concatenate([part.numpy() for part in parts]), whole)
+    assert np.any(parts[0] != parts[1])
+
+
+def test_averages_move_on_every_device(two_devices):
+    with two_devices.scope():
+        average, target = network(), network()
+        average.set_weights([np.zeros_like(w) for w in average.get_weights()])
+
+    two_devices.run(tf.function(lambda: averaging.update(average, target, tf.constant(0.75))))
+    for weight, goal in zip(average.weights, target.weights):
+        for copy in two_devices.experimental_local_results(weight.value):
+            np.testing.assert_allclose(copy, 0.25 * goal.numpy(), atol=1e-6)
+
+
+def test_batch_norm_trains_on_two_devices(two_devices):
+    def build():
+        return keras.Sequential(
+            [keras.Input(SHAPE), keras.layers.BatchNormalization(), keras.layers.Flatten(), keras.layers.Dense(CLASSES)]
+        )
+
+    with two_devices.scope():
+        model = tf_nuat.NuATWA(build(), epsilon=0.1)
+        model.compile(optimizer=tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
+    model.fit(batches(), validation_data=batches(), epochs=1, verbose=0)
+    for trained in model.trained_network, model.network:
+        # Each device keeps the statistics of its own images; those of the first are read, and saved.
+        mean = trained.layers[0].moving_mean
+        copies = [copy.numpy() for copy in two_devices.experimental_local_results(mean.value)]
+        assert np.all(copies[0] != copies[1])
+        np.testing.assert_array_equal(trained.get_weights()[2], copies[0])
+
+
+def test_strategies():
+    assert distribute.strategy("one").num_replicas_in_sync == 1
+    assert distribute.strategy("auto").num_replicas_in_sync == 1  # no GPU here
+    with pytest.raises(ValueError, match="strategy is 'two'; allowed: auto, mirrored, one"):
+        distribute.strategy("two")

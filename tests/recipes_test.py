@@ -1,0 +1,104 @@
+"""The recipes' command line, as a user meets it."""
+
+import json
+import sys
+
+import pytest
+
+import tf_nuat
+from recipes import cifar10, command, digits, mnist
+from tf_nuat import data, training
+
+MODULES = {"digits": digits, "mnist": mnist, "cifar10": cifar10}
+
+
+def call(monkeypatch, *arguments, recipes=digits.RECIPES):
+    """Returns the exit status of the command."""
+    monkeypatch.setattr(sys, "argv", ["recipes", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        command.main(recipes, digits.__doc__)
+    return stopped.value.code
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_recipe_is_plain_data_that_builds(name):
+    splits = data.load("digits", batch_size=64)
+    for defense, recipe in MODULES[name].RECIPES.items():
+        assert recipe.defense == defense and recipe.dataset == name
+        json.dumps(training.dataclasses.asdict(recipe))
+        assert set(recipe.claimed) <= {"clean", *recipe.measures}
+        small = training.dataclasses.replace(recipe, network="lenet_plus", network_options={})
+        model = training.build(small, splits)
+        assert type(model) is tf_nuat.DEFENSES[defense]
+        for step in (0, recipe.epochs * splits.steps_per_epoch - 1):  # schedules are defined to the end
+            model.optimizer.iterations.assign(step)
+            assert 0.0 <= float(model.optimizer.learning_rate) <= 0.11
+
+
+def test_trains_and_prints_what_was_measured(monkeypatch, tmp_path, capsys):
+    out = tmp_path / "run"
+    status = call(monkeypatch, "--defense=standard", "--epochs=1", f"--out={out}", "--test_images=50")
+    printed = capsys.readouterr().out
+    assert status == 0
+    card = json.loads((out / "card.json").read_text())
+    assert f"{card['measured']['clean']['accuracy']:.2%}" in printed and "50 images" in printed
+    assert str(out / "network.keras") in printed and "val_robust_accuracy" in printed
+
+
+def test_flags_change_the_recipe():
+    values = command.flag_values(cifar10.RECIPES)
+    values(["", "--epochs=7", "--width=16", "--learning_rate=0.02", "--nuclear_weight=3", "--seed=5", "--epsilon=0.5"])
+    changed = command.with_flags(cifar10.RECIPES["nuat"], values)
+    assert (changed.epochs, changed.schedule_epochs, changed.seed, changed.epsilon) == (7, 100, 5, 0.5)
+    assert changed.network_options == {"width": 16}
+    assert changed.learning_rate[1] == {**cifar10.RECIPES["nuat"].learning_rate[1], "peak": 0.02}
+    assert changed.defense_options["nuclear_weight"][1]["peak"] == 3
+
+
+def test_help_teaches(monkeypatch, capsys):
+    assert call(monkeypatch, "--help") == 0
+    printed = capsys.readouterr().out
+    assert "python -m recipes.digits" in printed and "--nuclear_weight" in printed and "nuat_wa" in printed
+
+
+BAD = [
+    (["--defense=magic"], "defense is 'magic'; allowed: nuat"),
+    (["--network=vgg"], "network is 'vgg'; allowed: "),
+    (["--epochs=0"], "epochs is 0; allowed: "),
+    (["--epochs=many"], "epochs"),
+    (["--epsilon=-0.1"], "epsilon is -0.1; allowed: "),
+    (["--epsilon=nan"], "epsilon is nan; allowed: "),
+    (["--batch_size=0"], "batch_size is 0; allowed: "),
+    (["--batch_size=100000"], "batch_size"),
+    (["--learning_rate=0"], "learning_rate is 0.0; allowed: "),
+    (["--defense=standard", "--nuclear_weight=1"], "nuclear_weight is given; allowed: "),
+    (["--width=8"], "width is given; allowed: "),
+    (["--strategy=tpu"], "strategy is 'tpu'; allowed: "),
+    (["--test_images=0"], "test_images"),
+    (["--speed=3"], "speed"),
+    (["nuat"], "'nuat' is no flag; allowed: "),
+]
+
+
+@pytest.mark.parametrize("arguments, words", BAD)
+def test_bad_flags_get_one_line_and_leave_nothing(arguments, words, monkeypatch, tmp_path, capsys):
+    assert call(monkeypatch, *arguments, f"--out={tmp_path / 'run'}") == 2
+    printed = capsys.readouterr().err
+    assert words in printed and printed.count("\n") == 1, printed
+    assert not (tmp_path / "run").exists()
+
+
+def test_out_is_required_and_must_be_writable(monkeypatch, tmp_path, capsys):
+    assert call(monkeypatch) == 2
+    assert "out is not given" in capsys.readouterr().err
+    (tmp_path / "file").write_text("kept")
+    assert call(monkeypatch, f"--out={tmp_path / 'file'}") == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_dataset_that_is_not_there_is_named(monkeypatch, tmp_path, capsys):
+    status = call(monkeypatch, f"--out={tmp_path / 'run'}", f"--data_dir={tmp_path}", recipes=mnist.RECIPES)
+    printed = capsys.readouterr().err.strip().splitlines()
+    assert status == 2 and "data_dir" in printed[-1]
+    assert not (tmp_path / "run").exists()

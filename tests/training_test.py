@@ -1,0 +1,185 @@
+"""`run`: what it leaves behind, that it continues after a kill, and what it refuses."""
+
+import dataclasses
+import json
+import math
+
+import keras
+import numpy as np
+import pytest
+
+import tf_nuat
+from tf_nuat import callbacks, training
+
+RECIPE = training.Recipe(
+    dataset="digits",
+    network="lenet_plus",
+    defense="nuat2_wa",
+    epsilon=0.1,
+    epochs=3,
+    batch_size=128,
+    learning_rate=("triangle", {"peak": 0.05, "up": 1, "down": 2}),
+    defense_options={"nuclear_weight": ("ramp", {"peak": 1.0, "epochs": 3})},
+    selection={"attack": "ifgsm", "steps": 2},
+    selection_images=64,
+    measures={"pgd_3": {"attack": "pgd", "steps": 3}},
+    test_images=100,
+    claimed={"pgd_3": 0.5},
+)
+
+
+def run(recipe, out, **options):
+    return training.run(recipe, out, strategy="one", verbose=0, **options)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "undisturbed"
+    return out, run(RECIPE, out)
+
+
+def test_leaves_networks_a_card_and_logs(undisturbed):
+    out, card = undisturbed
+    assert sorted(path.name for path in out.iterdir()) == [
+        "card.json",
+        "last.keras",
+        "logs",
+        "network.keras",
+        "recipe.json",
+    ]
+    assert json.loads((out / "card.json").read_text()) == card
+    assert list((out / "logs").rglob("events.out.tfevents.*"))
+    assert card["recipe"] == json.loads(json.dumps(dataclasses.asdict(RECIPE)))
+    robust = [logs["val_robust_accuracy"] for logs in card["history"]]
+    assert len(robust) == 3 and card["epoch_chosen"] == int(np.argmax(robust)) + 1
+    assert card["claimed"] == {"pgd_3": 0.5} and set(card["measured"]) == {"clean", "pgd_3"}
+    assert card["training_seconds"] > 0 and card["training_images_per_second"] > 0
+
+
+def test_the_kept_network_has_the_accuracy_of_the_card(undisturbed):
+    out, card = undisturbed
+    network = keras.saving.load_model(out / "network.keras", compile=False)
+    images, labels = tf_nuat.data.load("digits").arrays("test")
+    accuracy = tf_nuat.evaluate.accuracy(network, (images[:100], labels[:100]))
+    assert accuracy == card["measured"]["clean"]["accuracy"]
+    low, high = card["measured"]["clean"]["interval"]
+    assert low < accuracy < high
+
+
+def test_a_killed_run_continues_to_the_same_network(undisturbed, tmp_path, monkeypatch):
+    whole = callbacks.Backup.on_epoch_end
+
+    def killed(self, epoch, logs=None):
+        whole(self, epoch, logs)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(callbacks.Backup, "on_epoch_end", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(RECIPE, tmp_path)
+    assert not (tmp_path / "card.json").exists() and (tmp_path / "network.keras").exists()
+    monkeypatch.undo()
+    card = run(RECIPE, tmp_path)
+    out, expected = undisturbed
+    assert len(card["history"]) == 3
+    for ours, theirs in zip(card["history"], expected["history"]):
+        for key in set(ours) - {"seconds"}:
+            assert ours[key] == pytest.approx(theirs[key], abs=1e-5), key
+    networks = [keras.saving.load_model(folder / "last.keras", compile=False) for folder in (tmp_path, out)]
+    for one, other in zip(networks[0].get_weights(), networks[1].get_weights()):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_finished_run_is_not_repeated(undisturbed, monkeypatch):
+    out, card = undisturbed
+    monkeypatch.setattr(tf_nuat.NuAT, "fit", lambda *_, **__: pytest.fail("trained again"))
+    assert run(RECIPE, out) == card
+
+
+def test_a_folder_of_another_run_is_refused(undisturbed):
+    out, card = undisturbed
+    with pytest.raises(ValueError, match="out is .* holds a run with another epochs, seed"):
+        run(dataclasses.replace(RECIPE, epochs=4, seed=1), out)
+    assert json.loads((out / "card.json").read_text()) == card
+
+
+def test_nan_stops_training_and_keeps_the_last_good_network(tmp_path):
+    """The learning rate jumps to 1e8 after the first epoch."""
+    recipe = dataclasses.replace(
+        RECIPE, learning_rate=("divide", {"start": 0.05, "factor": 5e-10, "epochs": [1]}), epochs=3
+    )
+    with pytest.raises(FloatingPointError, match="NaN or infinite in epoch 2; the network of epoch 1 is kept in .*"):
+        run(recipe, tmp_path)
+    network = keras.saving.load_model(tmp_path / "network.keras", compile=False)
+    assert all(np.all(np.isfinite(weight)) for weight in network.get_weights())
+    state = json.loads((tmp_path / "state" / "state.json").read_text())
+    assert state["epochs"] == 1 and all(math.isfinite(value) for value in state["history"][0].values())
+    assert not (tmp_path / "card.json").exists()
+
+
+def test_two_devices_train_the_same_recipe(undisturbed, tmp_path):
+    recipe = dataclasses.replace(RECIPE, defense="nuat", epochs=1)
+    card = training.run(recipe, tmp_path, strategy="mirrored", verbose=0)
+    assert card["replicas"] == 2
+    assert card["history"][0]["loss"] < 2.5
+
+
+def test_times_stretch_with_the_epochs():
+    recipe = dataclasses.replace(RECIPE, epochs=6)
+    assert recipe.schedule_epochs == 3
+    peak = recipe.schedule(recipe.learning_rate, 10)
+    assert float(peak(20)) == pytest.approx(0.05) and float(peak(60)) == pytest.approx(0.0, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"dataset": "imagenette"}, "dataset is 'imagenette'; allowed: cifar10, digits, mnist"),
+        ({"network": "lenet"}, "network is 'lenet'; allowed: "),
+        ({"defense": "magic"}, "defense is 'magic'; allowed: "),
+        ({"epsilon": 0.0}, "epsilon is 0.0; allowed: "),
+        ({"epsilon": 8}, "epsilon is 8; allowed: "),
+        ({"epochs": 0}, "epochs is 0; allowed: "),
+        ({"batch_size": -1}, "batch_size is -1; allowed: "),
+        ({"seed": -1}, "seed is -1; allowed: "),
+        ({"learning_rate": ("sawtooth", {})}, "schedule is 'sawtooth'; allowed: "),
+        ({"selection": {"attack": "cw"}}, "attack is 'cw'; allowed: "),
+        ({"measures": {"x": {"attack": "pgd", "steps": 0}}}, "steps is 0; allowed: "),
+        ({"measures": {"x": {"attack": "pgd", "iterations": 3}}}, "argument is 'iterations'; allowed: "),
+        ({"defense_options": {"magic": 1}}, "magic"),
+        ({"network": "resnet18", "network_options": {"depth": 3}}, "depth"),
+    ],
+)
+def test_a_bad_recipe_is_refused_before_any_work(change, words, tmp_path):
+    with pytest.raises(ValueError, match=words) as raised:
+        run(dataclasses.replace(RECIPE, **change), tmp_path / "out")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="out is .*, which cannot be written"):
+        run(RECIPE, tmp_path / "file" / "out")
+
+
+def test_robust_validation_keeps_the_best(tmp_path):
+    """Prescribed accuracies: the network of the second epoch must be the one that is kept."""
+    accuracies = iter([0.2, 0.6, 0.4])
+    inputs = keras.Input((2, 2, 1))
+    network = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(inputs)))
+    model = tf_nuat.Standard(network, epsilon=0.1)
+    images, labels = np.zeros((100, 2, 2, 1), np.float32), np.zeros(100, int)
+    callback = callbacks.RobustValidation(images, labels, None, path=tmp_path / "network.keras")
+    callback.set_model(model)
+    for epoch, accuracy in enumerate(accuracies):
+        hits = round(100 * accuracy)
+        network.set_weights([np.zeros((4, 2)), np.array([0.0, epoch])])
+        callback.data = (images, np.array([1] * hits + [0] * (100 - hits)) if epoch else np.array([0] * 20 + [1] * 80))
+        logs = {}
+        callback.on_epoch_end(epoch, logs)
+        assert logs["val_robust_accuracy"] == pytest.approx(accuracy)
+    kept = keras.saving.load_model(tmp_path / "network.keras", compile=False)
+    np.testing.assert_array_equal(kept.get_weights()[1], [0.0, 1.0])
+    assert callback.best == pytest.approx(0.6)
