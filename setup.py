@@ -15,9 +15,9 @@ setup(
     packages=find_packages(include=["tf_nuat*", "sanity*", "recipes*"]),
     package_data={"sanity": ["report/*.html"]},
     install_requires=[
-        "tensorflow>=2.18",
-        "keras>=3.6",
-        "tensorflow-datasets>=4.9.7",
+        "tensorflow>=2.20",
+        "keras>=3.13",
+        "tensorflow-datasets>=4.9.9",
         "cleverhans>=4.0",
         "numpy>=1.26",
         "scipy>=1.11",
@@ -26,12 +26,12 @@ setup(
         "absl-py>=2.1",
         "tqdm>=4.66",
         "jinja2>=3.1",
-        "tensorboard>=2.18",  # what Keras's TensorBoard callback writes with; TensorFlow no longer brings it
+        "tensorboard>=2.20",  # what Keras's TensorBoard callback writes with; TensorFlow no longer brings it
         "importlib_resources>=5.0",  # TensorFlow Datasets imports it without declaring it
     ],
     extras_require={
-        "gpu": ["tensorflow[and-cuda]>=2.18"],
+        "gpu": ["tensorflow[and-cuda]>=2.20"],
         "test": ["pytest>=8.0", "ruff>=0.6"],
-        "bench": ["psutil>=5.9"],
+        "bench": ["py-cpuinfo>=9.0"],
     },
 )

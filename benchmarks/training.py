@@ -14,10 +14,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # must precede TensorFlow's 
 
 import json
 import pathlib
-import platform
 import statistics
 import time
 
+import cpuinfo
 import keras
 import numpy as np
 import tensorflow as tf
@@ -175,7 +175,7 @@ def command(arguments):
             "seconds_per_step": times,
             "ratios": summary,
             "processors": os.cpu_count(),
-            "machine": platform.machine(),
+            "processor": cpuinfo.get_cpu_info().get("brand_raw", "unknown"),
             "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
         }
         pathlib.Path(FLAGS.out).parent.mkdir(parents=True, exist_ok=True)

@@ -256,3 +256,10 @@ def test_bad_images_and_labels_are_named(x, y, words, linear):
 def test_the_table_of_attacks_is_complete():
     assert set(ALL) == set(tf_nuat.ATTACKS)
     assert base.inference(len) is len
+
+
+def test_a_network_that_ends_in_softmax_is_refused(images):
+    inputs = keras.Input(SHAPE)
+    network = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(keras.layers.Flatten()(inputs)))
+    with pytest.raises(ValueError, match="logits_fn ends in softmax; allowed: logits"):
+        attacks.fgsm(network, *images, epsilon=EPSILON)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import tf_nuat
-from recipes import cifar10, command, digits, mnist
+from recipes import cifar10, command, digits, mnist, table
 from tf_nuat import data, training
 
 MODULES = {"digits": digits, "mnist": mnist, "cifar10": cifar10}
@@ -102,3 +102,21 @@ def test_a_dataset_that_is_not_there_is_named(monkeypatch, tmp_path, capsys):
     printed = capsys.readouterr().err.strip().splitlines()
     assert status == 2 and "data_dir" in printed[-1]
     assert not (tmp_path / "run").exists()
+
+
+def test_table_has_a_row_per_card_with_claims_beside(tmp_path, monkeypatch, capsys):
+    card = {
+        "recipe": {"defense": "nuat", "network": "lenet_plus", "epochs": 20},
+        "measured": {"clean": {"accuracy": 0.99, "interval": [0.98, 0.995], "images": 100}},
+        "claimed": {"clean": 0.9937},
+        "epoch_chosen": 19,
+        "training_images_per_second": 1234.4,
+        "command": "python -m recipes.mnist",
+    }
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    assert table.command([str(tmp_path / "card.json")] * 2) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and lines[2] == lines[3]
+    assert "| 99.00 [98.00, 99.50] (claimed 99.37) | 19 of 20 | 1234 |" in lines[2]
+    with pytest.raises(ValueError, match="card is .*missing.json"):
+        table.command([str(tmp_path / "missing.json")])

@@ -53,6 +53,7 @@ def attack(function):
             return trace(logits_fn, x, y, **settings)
         check_settings(settings)
         if isinstance(logits_fn, keras.Model):
+            validation.classifier("logits_fn", logits_fn)
             x = validation.images("x", x, input_shape=logits_fn.input_shape[1:])
             y = validation.labels("y", y, num_classes=logits_fn.output_shape[-1], num_images=len(x))
         else:

@@ -123,7 +123,11 @@ class Defense(keras.Model):
         if isinstance(x, tf.data.Dataset):
             options.setdefault("shuffle", False)  # a dataset comes in its own order; Keras warns of anything else
         clock = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: self.on_epoch_begin(epoch))
-        callbacks = [clock, *keras.tree.flatten(options.pop("callbacks", None) or [])]
+        callbacks = options.pop("callbacks", None) or []
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks.append(clock)
+        else:
+            callbacks = [clock, *keras.tree.flatten(callbacks)]
         return super().fit(x, y, callbacks=callbacks, **options)
 
     def on_epoch_begin(self, epoch):

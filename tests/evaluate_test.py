@@ -1,0 +1,80 @@
+"""Accuracy against counts made by hand."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_nuat import attacks, evaluate
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Says class 1 where the mean pixel exceeds 0.5."""
+    inputs = keras.Input((2, 2, 1))
+    network = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(inputs)))
+    network.set_weights([np.array([[0.0, 1.0]] * 4), np.array([0.0, -2.0])])
+    return network
+
+
+@pytest.fixture(scope="module")
+def data():
+    means = np.array([0.1, 0.2, 0.3, 0.4, 0.45, 0.55, 0.6, 0.7, 0.8, 0.9, 0.95])
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0])  # two are wrong: the fifth and the last
+    return np.tile(means[:, None, None, None], (1, 2, 2, 1)).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 11, 100])
+def test_clean_accuracy_whatever_the_batches(network, data, batch_size):
+    outcomes = evaluate.correct(network, data, batch_size=batch_size)
+    np.testing.assert_array_equal(outcomes, [True] * 4 + [False] + [True] * 5 + [False])
+    assert evaluate.accuracy(network, data, batch_size=batch_size) == 9 / 11
+
+
+@pytest.mark.parametrize("batch_size", [3, 100])
+def test_accuracy_under_attack_is_the_closed_form(network, data, batch_size):
+    """Within epsilon 0.15, exactly those stay correct whose mean is further than that from 0.5."""
+    attack = functools.partial(attacks.pgd, epsilon=0.15, steps=5)
+    outcomes = evaluate.correct(network, data, attack, batch_size=batch_size)
+    np.testing.assert_array_equal(outcomes, [True, True, True, False, False, False, False, True, True, True, False])
+
+
+def test_datasets_one_hot_labels_and_functions_give_the_same(network, data):
+    images, labels = data
+    expected = evaluate.correct(network, data)
+    dataset = tf.data.Dataset.from_tensor_slices(data).batch(4)
+    np.testing.assert_array_equal(evaluate.correct(network, dataset), expected)
+    np.testing.assert_array_equal(evaluate.correct(network, (images, np.eye(2)[labels])), expected)
+    np.testing.assert_array_equal(evaluate.correct(lambda x: network(x), data), expected)
+
+
+def test_batch_norm_is_in_inference_mode(data):
+    inputs = keras.Input((2, 2, 1))
+    x = keras.layers.BatchNormalization()(inputs)
+    network = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
+    before = network.get_weights()
+    alone = [bool(evaluate.correct(network, (data[0][i : i + 1], data[1][i : i + 1]))[0]) for i in range(11)]
+    np.testing.assert_array_equal(evaluate.correct(network, data), alone)
+    for weight, old in zip(network.get_weights(), before):
+        np.testing.assert_array_equal(weight, old)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda x, y: (x * 255, y), "images has values"),
+        (lambda x, y: ((x * 255).astype(int), y), "images has dtype"),
+        (lambda x, y: (x[:, :1], y), "the network takes"),
+        (lambda x, y: (x, y + 1), "labels has values"),
+        (lambda x, y: (x, y[:3]), "3 entries for 11 images"),
+        (lambda x, y: (x[:0], y[:0]), "images is empty"),
+        (lambda x, y: x, "not a pair"),
+    ],
+)
+def test_bad_data_is_named(change, words, network, data):
+    with pytest.raises(ValueError, match=words):
+        evaluate.accuracy(network, change(*data))
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        evaluate.accuracy(network, data, batch_size=0)
