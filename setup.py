@@ -17,7 +17,7 @@ setup(
     install_requires=[
         "tensorflow>=2.20",
         "keras>=3.13",
-        "tensorflow-datasets>=4.9.9",
+        "tensorflow-datasets>=4.9.10",
         "cleverhans>=4.0",
         "numpy>=1.26",
         "scipy>=1.11",

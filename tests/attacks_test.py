@@ -263,3 +263,26 @@ def test_a_network_that_ends_in_softmax_is_refused(images):
     network = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(keras.layers.Flatten()(inputs)))
     with pytest.raises(ValueError, match="logits_fn ends in softmax; allowed: logits"):
         attacks.fgsm(network, *images, epsilon=EPSILON)
+
+
+def test_keywords_come_and_go_in_any_order(linear, images):
+    """Each combination of given and omitted keywords, one after the other, in one process."""
+    x, y = images
+    calls = [{}, {"steps": 3, "seed": 0}, {"step_size": 0.02}, {"restarts": 2, "steps": 2}, {"start": x}, {}]
+    for settings in calls:
+        assert attacks.pgd(linear, x, y, epsilon=EPSILON, **settings).shape == x.shape
+    for settings in [{}, {"alpha": 0.05}, {"weight": 0.0, "start": x}, {"steps": 2}, {}]:
+        assert attacks.nuclear(linear, x, y, epsilon=EPSILON, **settings).shape == x.shape
+    with pytest.raises(ValueError, match="epsilon is not given"):
+        attacks.pgd(linear, x, y)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_gradient_that_is_not_finite_moves_nothing(name, linear, images):
+    """The root has an infinite slope at 0: half of the pixels' gradients are not finite."""
+    x, y = images
+    x = np.where(np.arange(x.shape[1])[None, :, None, None] < 3, 0.0, x).astype(np.float32)
+    settings = {"random_start": False} if name == "pgd" else {}
+    settings |= {"start": x} if name in ("rfgsm", "nuclear") else {}
+    x_adv = attacks.ATTACKS[name](lambda x: linear(1e-20 * tf.sqrt(x) + x), x, y, epsilon=EPSILON, **settings).numpy()
+    assert np.all(np.isfinite(x_adv)) and np.all(x_adv[:, :3] == 0.0) and np.any(x_adv[:, 3:] != x[:, 3:])

@@ -34,7 +34,9 @@ def attack(function):
     another epsilon, step count or seed does not compile anything again; another network or function does.
     """
     parameters = inspect.signature(function).parameters.values()
-    keywords = {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+    keywords = {
+        parameter.name: parameter.default for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY
+    }
 
     def trace(logits_fn, x, y, **settings):
         return function(inference(logits_fn), x, y, **settings)
@@ -52,13 +54,16 @@ def attack(function):
         if tf.inside_function():
             return trace(logits_fn, x, y, **settings)
         check_settings(settings)
+        if "epsilon" not in settings:
+            raise ValueError("epsilon is not given; allowed: a number above 0")
         if isinstance(logits_fn, keras.Model):
             validation.classifier("logits_fn", logits_fn)
             x = validation.images("x", x, input_shape=logits_fn.input_shape[1:])
             y = validation.labels("y", y, num_classes=logits_fn.output_shape[-1], num_images=len(x))
         else:
             x = validation.images("x", x)
-        settings = {name: _as_tensor(value) for name, value in settings.items()}
+        # All keywords, always: TensorFlow does not generalize over calls that name different ones.
+        settings = {name: _as_tensor(settings.get(name, default)) for name, default in keywords.items()}
         return compiled(logits_fn, tf.constant(x, tf.float32), tf.convert_to_tensor(y), **settings)
 
     checked.check_settings = check_settings  # for those who describe an attack long before they call it
@@ -88,12 +93,14 @@ def input_gradient(objective, x):
 
     Args:
         objective: function of images that returns a loss, a scalar or one value per image, and the logits behind it.
-        x: images. Where nothing differentiable connects them to the loss the gradient is 0, as behind a rounding layer.
+        x: images. Where nothing differentiable connects them to the loss the gradient is 0, as behind a rounding layer;
+            so it is where it would not be a finite number, which must not pass for a perturbation.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(x)
         loss, logits = objective(x)
-    return tape.gradient(loss, x, unconnected_gradients=tf.UnconnectedGradients.ZERO), logits
+    gradient = tape.gradient(loss, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return tf.where(tf.math.is_finite(gradient), gradient, 0.0), logits
 
 
 def cross_entropy_of(logits_fn, y):

@@ -1,0 +1,67 @@
+"""Does an attack without limits fool the network as often as chance would?"""
+
+import numpy as np
+
+from sanity import statistics
+from sanity.checks.larger_epsilon_is_stronger import LARGEST
+from sanity.result import Bar, Bars, Result, Verdict
+
+REFERENCE = (
+    "Athalye, Carlini and Wagner, Obfuscated gradients give a false sense of security, 2018, section 3.1 (unbounded "
+    "attacks do not reach 100 % success)"
+)
+
+
+def large_epsilon_reaches_chance(subject, settings):
+    """PGD at epsilon 1, where every image is allowed: accuracy must not stay above chance, 1 / K.
+
+    Fails where accuracy is significantly above 1 / K (exact binomial). Passes where its interval ends less than
+    `settings.detectable` above 1 / K.
+    """
+    correct = subject.correct("pgd", **settings.pgd(LARGEST))
+    chance = 1.0 / subject.num_classes
+    count, size, accuracy = int(np.sum(correct)), len(subject), float(np.mean(correct))
+    low, high = statistics.wilson(count, size, confidence=settings.confidence)
+    if statistics.exceeds(count, size, chance) < settings.alpha:
+        verdict = Verdict.FAIL
+        explanation = (
+            f"{accuracy:.1%} of the images withstand an attack that may replace every pixel, above chance "
+            f"({chance:.1%}). An image of another class was allowed; the attack did not get there."
+        )
+        remedy = (
+            "Do not report the accuracy under PGD. The gradients do not lead to other classes: look for saturated "
+            "logits, rounding or other layers without a gradient, and add attacks that need no gradients."
+        )
+    elif high < chance + settings.detectable:
+        verdict = Verdict.PASS
+        explanation = f"Without a limit PGD leaves {accuracy:.1%} of the images, not above chance ({chance:.1%})."
+        remedy = ""
+    else:
+        verdict = Verdict.INCONCLUSIVE
+        explanation = (
+            f"Without a limit PGD leaves {accuracy:.1%} of the images; the sample is too small to tell that from "
+            f"{chance + settings.detectable:.1%}, clearly above chance."
+        )
+        remedy = "Judge more images (--samples)."
+    clean = subject.correct()
+    before = statistics.wilson(np.sum(clean), size, confidence=settings.confidence)
+    return Result(
+        name="large_epsilon_reaches_chance",
+        verdict=verdict,
+        quantity=f"accuracy at epsilon {LARGEST:g}",
+        value=accuracy,
+        threshold=chance,
+        sample_size=size,
+        interval=(low, high),
+        series=Bars(
+            label="accuracy",
+            bars=(
+                Bar("no attack", float(np.mean(clean)), *before, group="clean"),
+                Bar(f"PGD, epsilon {LARGEST:g}", accuracy, low, high, group="white box"),
+            ),
+            levels=((f"chance, 1 / {subject.num_classes}", chance),),
+        ),
+        explanation=explanation,
+        remedy=remedy,
+        reference=REFERENCE,
+    )

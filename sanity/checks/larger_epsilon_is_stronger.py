@@ -1,0 +1,81 @@
+"""Does an attack that may change the image more fool the network more often?"""
+
+import itertools
+
+import numpy as np
+
+from sanity import statistics
+from sanity.result import Curve, Curves, Result, Verdict
+
+MULTIPLES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+LARGEST = 1.0  # any image can become any other
+REFERENCE = (
+    "Athalye, Carlini and Wagner, Obfuscated gradients give a false sense of security, 2018, section 3.1; "
+    "Carlini et al., On evaluating adversarial robustness, 2019"
+)
+
+
+def epsilons(epsilon):
+    """Returns 0, epsilon / 4, epsilon / 2, epsilon, 2 epsilon, 4 epsilon and 1, those that are at most 1, ascending."""
+    return tuple(sorted({multiple * epsilon for multiple in MULTIPLES if multiple * epsilon < LARGEST} | {LARGEST}))
+
+
+def larger_epsilon_is_stronger(subject, settings):
+    """PGD along growing epsilon: its success rate must not drop anywhere.
+
+    Every image within a small distance is also within a larger one, so an attack that works can only gain. Fails where
+    the success rate is significantly lower at some epsilon than at a smaller one; all pairs are compared.
+    """
+    radii = epsilons(subject.epsilon)
+    correct = {radius: subject.correct("pgd", **settings.pgd(radius)) for radius in radii}
+    drop = statistics.clearest_increase(
+        {
+            f"from epsilon {small:.3g} to {large:.3g}": (correct[small], correct[large])
+            for small, large in itertools.combinations(radii, 2)
+        },
+        confidence=settings.confidence,
+    )
+    verdict = drop.verdict(settings)
+    explanation, remedy = {
+        Verdict.FAIL: (
+            f"The success rate of PGD drops by {drop.difference:.1%} {drop.name}, although every adversary within "
+            "the smaller distance is within the larger one too: the attack fails to find what is there.",
+            "Do not report the accuracy under PGD. Check the attack's step size; if it is right, look for what breaks "
+            "the gradients away from the clean images, and add attacks that need no gradients.",
+        ),
+        Verdict.INCONCLUSIVE: (
+            f"The sample cannot rule out that the success rate drops by {settings.detectable:.0%} somewhere.",
+            "Judge more images (--samples).",
+        ),
+        Verdict.PASS: ("The success rate of PGD drops nowhere as epsilon grows, as it must be.", ""),
+    }[verdict]
+    return Result(
+        name="larger_epsilon_is_stronger",
+        verdict=verdict,
+        quantity=f"drop of success {drop.name}",
+        value=drop.difference,
+        threshold=0.0,
+        sample_size=len(subject),
+        interval=(drop.low, drop.high),
+        series=_series(correct, settings),
+        explanation=explanation,
+        remedy=remedy,
+        reference=REFERENCE,
+    )
+
+
+def _series(correct, settings):
+    limits = [statistics.wilson(np.sum(~each), len(each), confidence=settings.confidence) for each in correct.values()]
+    curve = Curve(
+        name=f"PGD, {settings.steps} steps",
+        x=tuple(correct),
+        y=tuple(float(np.mean(~each)) for each in correct.values()),
+        low=tuple(low for low, _ in limits),
+        high=tuple(high for _, high in limits),
+    )
+    return Curves(
+        x_label="epsilon (L-infinity, pixels in [0, 1])",
+        y_label="images misclassified",
+        curves=(curve,),
+        x_scale="ordinal",
+    )

@@ -1,0 +1,232 @@
+"""The judgement: runs the checks on a subject and says in one sentence what follows from them."""
+
+import dataclasses
+import importlib.metadata
+import platform
+import time
+
+import numpy as np
+from tqdm import tqdm
+
+import tf_nuat
+from sanity import statistics
+from sanity.checks import CHECKS
+from sanity.result import SCHEMA, Verdict, to_json
+from sanity.settings import Settings
+from sanity.subject import Subject
+from tf_nuat import validation
+
+ROBUST, PARTLY, NOT = "genuinely robust", "partly robust", "not robust"
+MASKED, INCONCLUSIVE = "masked gradients suspected", "inconclusive"
+
+RULE = (
+    "Masked gradients are suspected if any check failed; the judgement is inconclusive if any check was, or if none "
+    "passed. Otherwise the lower limit of the interval of the robust accuracy decides: above chance and above half of "
+    "the clean accuracy the network is genuinely robust, above chance alone it is partly robust, else it is not robust."
+)
+PACKAGES = ("tensorflow", "keras", "numpy", "scipy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """How many of `images` are classified correctly, that as a fraction, and its interval (low, high)."""
+
+    correct: int
+    images: int
+    accuracy: float
+    interval: tuple
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """What the checks say together. Its JSON form is described in `sanity.result`.
+
+    Attributes:
+        verdict: "genuinely robust", "partly robust", "not robust", "masked gradients suspected" or "inconclusive".
+        headline, accuracies: the verdict in words, and the accuracies behind it, a sentence each.
+        rule: how the verdict was reached.
+        clean: `Accuracy` without attack.
+        robust: `Accuracy` in the worst case over every attack within epsilon that was run.
+        results: tuple of `sanity.result.Result`, one per check.
+        subject: dict of facts: network, sample, threat model, surrogates, versions.
+        settings: the `Settings`.
+        evaluations: list of what was run, with the accuracy that each attack left.
+        provenance: dict of facts that the caller knows: checkpoint, dataset, command.
+        schema: version of this structure.
+    """
+
+    verdict: str
+    headline: str
+    accuracies: str
+    rule: str
+    clean: Accuracy
+    robust: Accuracy
+    results: tuple
+    subject: dict
+    settings: Settings
+    evaluations: list
+    provenance: dict
+    schema: int = SCHEMA
+
+    @property
+    def sentence(self):
+        """The verdict in words, with the accuracies."""
+        return f"{self.headline} {self.accuracies}"
+
+    @property
+    def failed(self):
+        """Names of the checks that failed."""
+        return tuple(result.name for result in self.results if result.verdict is Verdict.FAIL)
+
+    def to_json(self):
+        """Returns the judgement as dicts, lists, strings and numbers."""
+        return to_json(self)
+
+
+def judge(network, images, labels, *, epsilon, surrogates=(), training_data=None, seed=0, checks=None, progress=True):
+    """Judges whether the robustness of `network` is real; for perturbations of at most `epsilon`, L-infinity.
+
+    Args:
+        network: a built `keras.Model`, images (B, H, W, C) in [0, 1] -> logits (B, K). It is not changed.
+        images: (N, H, W, C), floating point in [0, 1], which the network was not trained on.
+        labels: integers (N,) below K, or one-hot (N, K).
+        epsilon: radius of the threat model, in (0, 1].
+        surrogates: networks as above, trained by other means, for attacks by transfer.
+        training_data: (images, labels) to train a surrogate on where none is given; None for no surrogate.
+        seed: whole number, at least 0, from which all random draws follow.
+        checks: names of the checks to run, keys of `sanity.checks.CHECKS`; default all.
+        progress: whether to show progress bars.
+
+    Returns:
+        A `Judgement`.
+
+    Raises:
+        ValueError: an argument is out of its range, or a network does not return logits for the sample.
+
+    Source: Carlini et al., "On evaluating adversarial robustness", 2019.
+    """
+    names = checked_names(checks)
+    subject = Subject(
+        network,
+        images,
+        labels,
+        epsilon=epsilon,
+        surrogates=surrogates,
+        training_data=training_data,
+        seed=seed,
+        progress=progress,
+    )
+    return judge_subject(subject, checks=names, progress=progress)
+
+
+def checked_names(checks, argument="checks"):
+    """Returns the names of the checks to run as a tuple, in the order of `CHECKS`; all of them for None or none."""
+    for name in checks or ():
+        validation.one_of(argument, name, CHECKS)
+    return tuple(name for name in CHECKS if not checks or name in checks)
+
+
+def judge_subject(subject, *, checks=None, settings=None, progress=True, provenance=None):
+    """Returns the `Judgement` on a `Subject`, with `provenance`, a dict of facts, kept in it; otherwise see `judge`."""
+    settings = settings or Settings()
+    names = checked_names(checks)
+    results = []
+    with tqdm(names, disable=not progress, unit="check") as bar:
+        for position, name in enumerate(bar):
+            bar.set_description(name)
+            bar.set_postfix_str(f"left: {', '.join(names[position + 1 :]) or 'none'}")
+            started = time.perf_counter()
+            result = CHECKS[name](subject, settings)
+            results.append(dataclasses.replace(result, seconds=round(time.perf_counter() - started, 2)))
+    clean, robust = _accuracy(subject.correct(), settings), _accuracy(subject.worst_case(), settings)
+    verdict = overall(results, clean, robust, subject.num_classes)
+    return Judgement(
+        verdict=verdict,
+        headline=_headline(verdict, results),
+        accuracies=_accuracies(clean, robust, subject, settings),
+        rule=RULE,
+        clean=clean,
+        robust=robust,
+        results=tuple(results),
+        subject=_facts(subject),
+        settings=settings,
+        evaluations=[_described(each, subject, settings) for each in subject.evaluations()],
+        provenance=dict(provenance or {}),
+    )
+
+
+def overall(results, clean, robust, num_classes):
+    """Returns the verdict that follows from the results of the checks and the two accuracies, by `RULE`."""
+    verdicts = [result.verdict for result in results]
+    if Verdict.FAIL in verdicts:
+        return MASKED
+    if Verdict.INCONCLUSIVE in verdicts or Verdict.PASS not in verdicts:
+        return INCONCLUSIVE
+    low, chance = robust.interval[0], 1.0 / num_classes
+    if low <= chance:
+        return NOT
+    return ROBUST if low > clean.accuracy / 2 else PARTLY
+
+
+def _headline(verdict, results):
+    named = {kind: [f'"{result.title}"' for result in results if result.verdict is kind] for kind in Verdict}
+    words = {
+        MASKED: f"Masked gradients suspected: {_and(named[Verdict.FAIL])} failed, so the accuracy under attack is only "
+        "an upper limit.",
+        INCONCLUSIVE: f"Inconclusive: {_and(named[Verdict.INCONCLUSIVE]) or 'every check'} could not be judged.",
+        ROBUST: "Genuinely robust, as far as these checks can see.",
+        PARTLY: "Partly robust, and honestly so: no sign of masked gradients.",
+        NOT: "Not robust, and honestly so: no sign of masked gradients.",
+    }[verdict]
+    return f"{words} Skipped: {_and(named[Verdict.SKIPPED])}." if named[Verdict.SKIPPED] else words
+
+
+def _accuracies(clean, robust, subject, settings):
+    low, high = robust.interval
+    attacks = sum(each.attack is not None and subject.within_epsilon(each) for each in subject.evaluations())
+    return (
+        f"{robust.accuracy:.1%} of {robust.images} images withstand the worst of {attacks} attacks within epsilon "
+        f"{subject.epsilon:.4g} ({settings.confidence:.0%} interval {low:.1%} to {high:.1%}); {clean.accuracy:.1%} are "
+        "classified correctly without attack."
+    )
+
+
+def _and(names):
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _accuracy(correct, settings):
+    count, size = int(np.sum(correct)), len(correct)
+    return Accuracy(count, size, count / size, statistics.wilson(count, size, confidence=settings.confidence))
+
+
+def _described(evaluation, subject, settings):
+    accuracy = _accuracy(evaluation.correct, settings)
+    return {
+        "attack": evaluation.attack,
+        "settings": evaluation.settings,
+        "source": evaluation.source,
+        "accuracy": accuracy.accuracy,
+        "interval": accuracy.interval,
+        "within_epsilon": subject.within_epsilon(evaluation),
+    }
+
+
+def _facts(subject):
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        "network": subject.network.name,
+        "parameters": subject.network.count_params(),
+        "input_shape": subject.network.input_shape[1:],
+        "num_classes": subject.num_classes,
+        "norm": "L-infinity",
+        "epsilon": subject.epsilon,
+        "images": len(subject),
+        "images_per_class": np.bincount(subject.labels, minlength=subject.num_classes).tolist(),
+        "seed": subject.seed,
+        "surrogates": [
+            {"name": each.name, "parameters": each.network.count_params(), "accuracy": float(np.mean(each.correct))}
+            for each in subject.known_surrogates
+        ],
+        "versions": {"python": platform.python_version(), "tf_nuat": tf_nuat.__version__, **versions},
+    }

@@ -1,0 +1,58 @@
+"""The report of a judgement: `report.html`, `results.json` and a figure per check. It renders, and computes nothing."""
+
+import base64
+import json
+import os
+import pathlib
+import tempfile
+
+import jinja2
+
+from sanity.checks import CHECKS
+from sanity.report import figures
+from sanity.result import Verdict
+
+MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "?", Verdict.SKIPPED: "–"}  # read without colour
+
+
+def write(judgement, folder):
+    """Writes the report of `judgement` into `folder`, which exists, and returns the path of `report.html`.
+
+    Every file appears whole: it is written beside and then moved to its place, `results.json` last. Figures of an
+    earlier report are removed where this one has none of that name; nothing else in the folder is touched.
+    """
+    folder = pathlib.Path(folder)
+    drawn = {
+        result.name: figures.png(result, confidence=judgement.settings.confidence)
+        for result in judgement.results
+        if result.series is not None
+    }
+    page = render(judgement, drawn)
+    results = json.dumps(judgement.to_json(), indent=2, allow_nan=False) + "\n"
+    files = {f"{name}.png": image for name, image in drawn.items()}
+    files |= {"report.html": page.encode("utf-8"), "results.json": results.encode("utf-8")}
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-") as unfinished:
+        for name, content in files.items():
+            (pathlib.Path(unfinished) / name).write_bytes(content)
+        for name in files:
+            os.replace(pathlib.Path(unfinished) / name, folder / name)
+    for name in CHECKS.keys() - drawn.keys():
+        (folder / f"{name}.png").unlink(missing_ok=True)
+    return folder / "report.html"
+
+
+def render(judgement, drawn):
+    """Returns the page, HTML in one piece: `drawn`, a dict of a check's name to its figure (PNG bytes), is embedded."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda share: f"{share:.1%}"
+    return environment.get_template("template.html").render(
+        judgement=judgement,
+        figures={name: base64.b64encode(image).decode("ascii") for name, image in drawn.items()},
+        marks={verdict.value: mark for verdict, mark in MARKS.items()},
+    )

@@ -1,0 +1,144 @@
+"""What a check returns, and its form as JSON.
+
+`results.json`, schema 1, is one object:
+
+- `schema`: the number 1; it grows when a field is renamed or removed, not when one is added.
+- `verdict`: "genuinely robust", "partly robust", "not robust", "masked gradients suspected" or "inconclusive".
+- `headline`, `accuracies`, `rule`: the verdict in words, what is behind it, and the rule that decided it.
+- `clean`, `robust`: `{"correct", "images", "accuracy", "interval"}`, without attack and in the worst case.
+- `subject`: the network, the sample, the threat model, the surrogates and the versions of the packages.
+- `settings`: the attributes of `sanity.settings.Settings`.
+- `evaluations`: what was run, a list of `{"attack", "settings", "source", "accuracy", "interval", "within_epsilon"}`.
+- `provenance`: what the command line knows: checkpoint, dataset, command.
+- `results`: a list of the attributes of `Result`, one object per check.
+
+Accuracies, rates and their differences are fractions in [0, 1] (differences in [-1, 1]); intervals are `[low, high]`.
+"""
+
+import dataclasses
+import enum
+
+SCHEMA = 1
+
+
+class Verdict(str, enum.Enum):
+    """What a check says."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    SKIPPED = "skipped"
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """A line of a figure: values `y` at `x`, with the limits `low` and `high` of their intervals, all of one length."""
+
+    name: str
+    x: tuple
+    y: tuple
+    low: tuple
+    high: tuple
+
+
+@dataclasses.dataclass(frozen=True)
+class Curves:
+    """A figure of lines; `y` is in fractions.
+
+    Attributes:
+        x_label, y_label: what the axes show.
+        curves: tuple of `Curve`.
+        x_scale: "log", or "ordinal" for equal distances between the values whatever they are.
+        levels: tuple of (name, y) to be marked by horizontal lines.
+        kind: "curves".
+    """
+
+    x_label: str
+    y_label: str
+    curves: tuple
+    x_scale: str = "log"
+    levels: tuple = ()
+    kind: str = "curves"
+
+
+@dataclasses.dataclass(frozen=True)
+class Bar:
+    """A bar of a figure: its value `y`, the limits of its interval, and the group that it belongs to."""
+
+    name: str
+    y: float
+    low: float
+    high: float
+    group: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Bars:
+    """A figure of horizontal bars, in fractions.
+
+    Attributes:
+        label: what the length of a bar shows.
+        bars: tuple of `Bar`, from top to bottom.
+        levels: tuple of (name, length) to be marked by vertical lines.
+        kind: "bars".
+    """
+
+    label: str
+    bars: tuple
+    levels: tuple = ()
+    kind: str = "bars"
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a check saw.
+
+    Attributes:
+        name: the check's key in `sanity.checks.CHECKS`.
+        verdict: a `Verdict`.
+        quantity: what `value` is, in words.
+        value, threshold: what was measured and what it was compared with, fractions; None where nothing was measured.
+        sample_size: number of images.
+        interval: (low, high) of `value`, at the confidence of the settings; None where nothing was measured.
+        series: `Curves` or `Bars` for the figure; None where nothing was measured.
+        explanation: what was seen and what it means.
+        remedy: what to do; empty for a check that passed.
+        reference: where the check comes from.
+        seconds: how long it took.
+    """
+
+    name: str
+    verdict: Verdict
+    quantity: str
+    value: float | None
+    threshold: float | None
+    sample_size: int
+    interval: tuple | None
+    series: Curves | Bars | None
+    explanation: str
+    remedy: str
+    reference: str
+    seconds: float = 0.0
+
+    @property
+    def title(self):
+        """The name in words."""
+        return self.name.replace("_", " ")
+
+
+def skipped(name, reason, *, sample_size, remedy, reference):
+    """Returns the `Result` of a check that does not apply."""
+    return Result(name, Verdict.SKIPPED, "", None, None, sample_size, None, None, reason, remedy, reference)
+
+
+def to_json(value):
+    """Returns `value`, of dataclasses, sequences, dicts, numbers and NumPy scalars, as what `json.dumps` takes."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if isinstance(value, enum.Enum):
+        return value.value
+    return value.item() if hasattr(value, "item") else value

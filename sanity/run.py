@@ -1,0 +1,113 @@
+"""Judges whether the robustness of an image classifier is real, and writes a report.
+
+    python -m sanity.run --checkpoint runs/mnist/network.keras
+    python -m sanity.run --checkpoint any.keras --dataset mnist --epsilon 0.3 --out runs/judged
+
+Any network that Keras saved will do, as long as it takes images in [0, 1] and returns logits. Writes `report.html`,
+`results.json` and one figure per check into the output folder.
+
+Exit status: 0, no check failed; 1, a check failed: masked gradients are suspected; 2, could not judge.
+"""
+
+import shlex
+import sys
+import traceback
+
+from absl import flags
+
+from sanity import inputs, report
+from sanity.checks import CHECKS
+from sanity.judgement import judge_subject
+from tf_nuat import command_line, data
+
+NO_FLAG, RED_FLAG, COULD_NOT_JUDGE = 0, 1, command_line.BAD_INPUT
+
+
+def flag_values():
+    """Returns the flags of this command, not yet parsed."""
+    values = flags.FlagValues()
+
+    def flag(define, name, default, help_text):
+        define(name, default, help_text, flag_values=values)
+
+    flag(flags.DEFINE_string, "checkpoint", None, "the network to judge, a .keras file; required")
+    flag(
+        flags.DEFINE_string,
+        "dataset",
+        None,
+        f"whose test split to judge on: {', '.join(data.DATASETS)}. Default: that of card.json beside the checkpoint",
+    )
+    flag(flags.DEFINE_string, "data_dir", None, "where the datasets are (default: TFDS_DATA_DIR, else that of TFDS)")
+    flag(
+        flags.DEFINE_float,
+        "epsilon",
+        None,
+        "largest change of a pixel, in (0, 1], that the network should withstand: usually 0.3 for MNIST, 0.031 (8/255) "
+        "for CIFAR-10. Default: that of card.json beside the checkpoint",
+    )
+    flag(flags.DEFINE_string, "out", None, "folder for the results. Default: sanity, beside the checkpoint")
+    flag(
+        flags.DEFINE_integer,
+        "samples",
+        1000,
+        "number of test images, each class in proportion. Fewer are faster, and leave more checks inconclusive",
+    )
+    flag(flags.DEFINE_integer, "seed", 0, "the sample, random starts and the surrogate follow from it")
+    flag(
+        flags.DEFINE_multi_string,
+        "surrogate",
+        [],
+        "another network for attacks by transfer, a .keras file. Default: one is trained on the spot",
+    )
+    flag(
+        flags.DEFINE_list, "checks", [], f"which checks to run, with commas between: {', '.join(CHECKS)}. Default: all"
+    )
+    return values
+
+
+def main(arguments):
+    """Runs the command with `arguments` (without the program's name) and returns its exit status."""
+    try:
+        return _judge(arguments)
+    except Exception:  # Python would exit with 1, which says that a check failed
+        traceback.print_exc()
+        return COULD_NOT_JUDGE
+
+
+def _judge(arguments):
+    values = flag_values()
+    progress = sys.stderr.isatty()  # in a log file, moving bars are noise
+    try:
+        command_line.parse(values, arguments, __doc__)
+        given = inputs.collect(values, shlex.join(["python", "-m", "sanity.run", *arguments]), progress=progress)
+    except ValueError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return COULD_NOT_JUDGE
+    judgement = judge_subject(given.subject, checks=given.checks, progress=progress, provenance=given.provenance)
+    written = report.write(judgement, given.out)
+    print(f"{table(judgement)}\n\n{judgement.sentence}\n\n{written}")
+    return RED_FLAG if judgement.failed else NO_FLAG
+
+
+def table(judgement):
+    """Returns the results of the checks as lines of text."""
+    interval = f"{judgement.settings.confidence:.0%} interval"
+    rows = [("check", "verdict", "value", "threshold", interval, "seconds")]
+    for result in judgement.results:
+        measured = result.value is not None
+        rows.append(
+            (
+                result.name,
+                result.verdict.value,
+                f"{result.value:.1%}" if measured else "-",
+                f"{result.threshold:.1%}" if measured else "-",
+                "{:.1%} to {:.1%}".format(*result.interval) if measured else "-",
+                f"{result.seconds:.0f}",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,109 @@
+"""Intervals and tests for proportions, and for differences between proportions of the same images.
+
+Outcomes are bool arrays (N,), one entry per image. Everything is a closed form or an exact test.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import scipy.stats
+
+from sanity.result import Verdict
+
+
+def wilson(successes, n, *, confidence=0.95):
+    """Returns the Wilson score interval (low, high) of a proportion, within [0, 1].
+
+    Args:
+        successes: whole number from 0 to `n`.
+        n: number of images, at least 1.
+        confidence: in (0, 1).
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
+    """
+    z = _quantile(confidence)
+    share = successes / n
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def exceeds(successes, n, proportion):
+    """Returns the p-value of "the proportion is at most `proportion`", exact binomial, one-sided."""
+    return float(scipy.stats.binomtest(int(successes), int(n), proportion, alternative="greater").pvalue)
+
+
+def mcnemar(first, second):
+    """Returns the p-value of "`second` is true no more often than `first`", for outcomes of the same images.
+
+    The exact, one-sided test: of the images whose outcomes differ, half would be true in `second` by chance.
+
+    Source: McNemar, "Note on the sampling error of the difference between correlated proportions", 1947.
+    """
+    gained, lost = _discordant(first, second)
+    return exceeds(gained, gained + lost, 0.5) if gained + lost else 1.0
+
+
+def paired_difference(first, second, *, confidence=0.95):
+    """Returns (difference, low, high) of the rate of `second` minus that of `first`, for outcomes of the same images.
+
+    The interval is Wald's after one image was added to both kinds of discordant pairs, which keeps its coverage for
+    small samples and when no outcome differs; it is centred on the difference of the enlarged counts.
+
+    Source: Bonett and Price, "Adjusted Wald confidence interval for a difference of binomial proportions based on
+    paired data", 2012.
+    """
+    gained, lost = _discordant(first, second)
+    n = len(first)
+    up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
+    half = _quantile(confidence) * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    return (gained - lost) / n, max(-1.0, up - down - half), min(1.0, up - down + half)
+
+
+@dataclasses.dataclass(frozen=True)
+class Increase:
+    """The clearest of several increases that should not be there.
+
+    Attributes:
+        name: which comparison it is.
+        difference, low, high: the increase and its interval, for this comparison alone.
+        highest: the highest limit of the intervals of all comparisons.
+        p_value: of the increase, times the number of comparisons (Bonferroni), at most 1.
+    """
+
+    name: str
+    difference: float
+    low: float
+    high: float
+    highest: float
+    p_value: float
+
+    def verdict(self, settings):
+        """Fail if significant; pass if the sample rules out an increase of `settings.detectable`; else inconclusive."""
+        if self.p_value < settings.alpha:
+            return Verdict.FAIL
+        return Verdict.PASS if self.highest < settings.detectable else Verdict.INCONCLUSIVE
+
+
+def clearest_increase(comparisons, *, tests=None, confidence=0.95):
+    """Returns the `Increase` with the smallest p-value among `comparisons`, a dict of name to (first, second).
+
+    `tests` is the number of comparisons that were planned, where some of them are left out; default all of them.
+    """
+    tests = tests or len(comparisons)
+    found = []
+    for name, (first, second) in comparisons.items():
+        p_value = min(1.0, mcnemar(first, second) * tests)
+        found.append((p_value, name, paired_difference(first, second, confidence=confidence)))
+    p_value, name, (difference, low, high) = min(found, key=lambda entry: (entry[0], -entry[2][0]))
+    return Increase(name, difference, low, high, max(entry[2][2] for entry in found), p_value)
+
+
+def _discordant(first, second):
+    first, second = np.asarray(first, bool), np.asarray(second, bool)
+    return int(np.sum(second & ~first)), int(np.sum(first & ~second))
+
+
+def _quantile(confidence):
+    return float(scipy.stats.norm.ppf(0.5 + confidence / 2))

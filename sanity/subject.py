@@ -1,0 +1,189 @@
+"""The subject of a judgement: a network, a labelled sample and a threat model, with every evaluation kept."""
+
+import dataclasses
+import inspect
+
+import keras
+import numpy as np
+
+from sanity import surrogate
+from tf_nuat import evaluate, validation
+from tf_nuat.attacks import ATTACKS
+
+PROBED = 100  # images that show whether the outputs are logits
+
+
+@dataclasses.dataclass(frozen=True)
+class Surrogate:
+    """A network whose adversaries are transferred: its name, and which images of the sample it classifies correctly."""
+
+    name: str
+    network: keras.Model = dataclasses.field(repr=False)
+    correct: np.ndarray = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """One attack that was run: its name (None: no attack), its settings, the surrogate it came from (None: white box),
+    and which images remained correctly classified, bool (N,)."""
+
+    attack: str | None
+    settings: dict
+    source: str | None
+    correct: np.ndarray = dataclasses.field(repr=False)
+
+
+class Subject:
+    """A network that is judged on a sample, for perturbations of at most `epsilon` in the L-infinity norm.
+
+    Args:
+        network: a built `keras.Model`, images (B, H, W, C) in [0, 1] -> logits (B, K). It is never changed.
+        images: (N, H, W, C), floating point in [0, 1].
+        labels: integers (N,) below K, or one-hot (N, K).
+        epsilon: radius of the threat model, in (0, 1].
+        surrogates: networks as above, trained by other means, for attacks by transfer.
+        training_data: (images, labels) to train a surrogate on where none is given; None for no surrogate.
+        seed: whole number, at least 0, from which all random draws follow.
+        batch_size: images in a batch of an attack.
+        progress: whether to show progress bars.
+
+    Raises:
+        ValueError: an argument is out of its range, or a network does not return logits for the sample.
+    """
+
+    def __init__(
+        self,
+        network,
+        images,
+        labels,
+        *,
+        epsilon,
+        surrogates=(),
+        training_data=None,
+        seed=0,
+        batch_size=250,
+        progress=False,
+    ):
+        self.images, self.labels = _sample("network", network, images, labels)
+        for number, given in enumerate(surrogates, start=1):
+            _sample(f"surrogate {number}", given, images, labels)
+        self.network = network
+        self.epsilon = float(validation.number("epsilon", epsilon, above=0.0, at_most=1.0))
+        self.seed = int(validation.whole_number("seed", seed, at_least=0))
+        self.num_classes = network.output_shape[-1]
+        self._progress = progress
+        self._batch_size = validation.whole_number("batch_size", batch_size, at_least=1)
+        self._training_data = None if training_data is None else evaluate.arrays(training_data, network)
+        self._given = tuple(surrogates)
+        self._surrogates = None
+        self._evaluations = {}
+        self._networks = {None: network}
+
+    def __len__(self):
+        return len(self.labels)
+
+    def correct(self, attack=None, *, source=None, **settings):
+        """Returns which images remain correctly classified, bool (N,); what was run before is not run again.
+
+        Args:
+            attack: a key of `tf_nuat.attacks.ATTACKS`; None for the images as they are, as is an epsilon of 0.
+            source: the name of the surrogate on which the attack is computed; None for the network itself.
+            **settings: the attack's keywords. Its seed, where it takes one, is the subject's unless given.
+        """
+        if attack is None or settings.get("epsilon") == 0:
+            attack, source, settings = None, None, {}
+        elif "seed" in inspect.signature(ATTACKS[attack]).parameters:
+            settings = {"seed": self.seed, **settings}
+        key = (attack, source, tuple(sorted(settings.items())))
+        if key not in self._evaluations:
+            outcome = evaluate.correct(
+                self.network,
+                (self.images, self.labels),
+                None if attack is None else self._perturbation(attack, source, settings),
+                batch_size=self._batch_size,
+                progress=_title(attack, source, settings) if self._progress else None,
+            )
+            self._evaluations[key] = Evaluation(attack, settings, source, outcome)
+        return self._evaluations[key].correct
+
+    def surrogates(self):
+        """Returns the given surrogates, else one that is trained at the first call, as a tuple of `Surrogate`.
+
+        It is empty where neither surrogates nor training data were given.
+        """
+        if self._surrogates is None:
+            networks = {f"surrogate {number}": network for number, network in enumerate(self._given, start=1)}
+            if not networks and self._training_data is not None:
+                images, labels = self._training_data
+                trained = surrogate.train(images, labels, num_classes=self.num_classes, seed=self.seed)
+                networks = {"trained surrogate": trained}
+            sample = (self.images, self.labels)
+            self._surrogates = tuple(
+                Surrogate(name, network, evaluate.correct(network, sample)) for name, network in networks.items()
+            )
+            self._networks.update(networks)
+        return self._surrogates
+
+    @property
+    def known_surrogates(self):
+        """The surrogates that were used so far: none before the first call of `surrogates`."""
+        return self._surrogates or ()
+
+    def evaluations(self):
+        """Returns every `Evaluation` so far, in the order in which they were run."""
+        return tuple(self._evaluations.values())
+
+    def within_epsilon(self, evaluation):
+        """Returns whether an evaluation belongs to the threat model: its perturbations are no larger than epsilon."""
+        return evaluation.settings.get("epsilon", 0.0) <= self.epsilon
+
+    def worst_case(self):
+        """Returns which images no attack within epsilon has fooled so far, bool (N,)."""
+        return np.logical_and.reduce(
+            [self.correct(), *(each.correct for each in self.evaluations() if self.within_epsilon(each))]
+        )
+
+    def _perturbation(self, attack, source, settings):
+        attacked = self._networks[source]
+        return lambda _, x, y: ATTACKS[attack](attacked, x, y, **settings)
+
+
+def stratified(labels, count, *, seed=0):
+    """Returns the indices of `count` entries of `labels` (N,) with each class in proportion, in ascending order.
+
+    Where `count` is N or more, all indices are returned. The same seed chooses the same entries.
+    """
+    labels = np.asarray(labels)
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = shuffled[labels[shuffled] == label]
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.sort(shuffled[np.argsort(place[shuffled], kind="stable")][:count])
+
+
+def logits_on(argument, network, images):
+    """Returns `network` where its outputs for some of `images` are finite and are logits, not probabilities."""
+    outputs = keras.ops.convert_to_numpy(network(images[:PROBED], training=False))
+    if not np.all(np.isfinite(outputs)):
+        raise ValueError(f"{argument} returns values that are not finite for the sample; allowed: finite logits")
+    probabilities = np.all((outputs >= 0.0) & (outputs <= 1.0)) and np.allclose(outputs.sum(axis=-1), 1.0, atol=1e-3)
+    if probabilities:
+        raise ValueError(
+            f"{argument} returns probabilities (rows in [0, 1] that sum to 1); allowed: logits, without a softmax"
+        )
+    return network
+
+
+def _sample(argument, network, images, labels):
+    validation.classifier(argument, network)
+    images, labels = evaluate.arrays((images, labels), network)
+    logits_on(argument, network, images)
+    return images, labels
+
+
+def _title(attack, source, settings):
+    if attack is None:
+        return "clean"
+    numbers = ", ".join(f"{name} {value:g}" for name, value in settings.items() if name != "seed")
+    return f"{attack} ({numbers})" + (f" from {source}" if source else "")

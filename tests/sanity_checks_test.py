@@ -1,0 +1,292 @@
+import keras
+import numpy as np
+import pytest
+
+import sanity
+from sanity import Verdict
+from sanity.checks import CHECKS
+from sanity.checks.larger_epsilon_is_stronger import epsilons
+from sanity.judgement import overall
+from sanity.settings import Settings
+from sanity.subject import Subject, Surrogate, stratified
+from tf_nuat import data, evaluate
+
+STEP_COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def undefended(digits):
+    return train(digits)
+
+
+def train(digits, seed=0):
+    """Returns a small dense network, trained on the clean digits in a second or two."""
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input(digits.input_shape)
+    x = keras.layers.Flatten()(inputs)
+    x = keras.layers.Dense(128, activation="relu")(x)
+    network = keras.Model(inputs, keras.layers.Dense(10)(x))
+    network.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    network.fit(*digits.arrays("train"), epochs=20, batch_size=32, verbose=0)
+    return network
+
+
+class Prescribed:
+    """A subject whose outcomes are prescribed: `accuracy(attack, source, settings)` of `size` images are correct.
+
+    The images that stay correct are the same ones as far as they can be, as for attacks of which one is stronger.
+    """
+
+    def __init__(self, accuracy, size=1000, surrogates=()):
+        self.accuracy, self.size, self.epsilon, self.num_classes = accuracy, size, 0.25, 10
+        self.names = surrogates
+
+    def __len__(self):
+        return self.size
+
+    def correct(self, attack=None, *, source=None, **settings):
+        if attack is None or settings.get("epsilon") == 0:
+            return np.ones(self.size, bool)
+        return np.arange(self.size) < round(self.accuracy(attack, source, settings) * self.size)
+
+    def surrogates(self):
+        return tuple(Surrogate(name, None, np.ones(self.size, bool)) for name in self.names)
+
+
+def verdict(check, accuracy, size=1000, surrogates=()):
+    return CHECKS[check](Prescribed(accuracy, size, surrogates), Settings()).verdict
+
+
+def by_steps(accuracies):
+    table = dict(zip(STEP_COUNTS, accuracies))
+    return lambda attack, source, settings: table[settings["steps"]]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "expected"),
+    [
+        ([0.9, 0.8, 0.7, 0.6, 0.55, 0.5, 0.5, 0.5, 0.5], Verdict.PASS),
+        ([0.9, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], Verdict.PASS),  # another check's to see
+        ([0.9, 0.8, 0.7, 0.6, 0.55, 0.5, 0.5, 0.5, 0.498], Verdict.PASS),
+        ([0.9, 0.8, 0.7, 0.6, 0.55, 0.5, 0.5, 0.5, 0.485], Verdict.INCONCLUSIVE),  # 1.5 points, too close to 1
+        ([0.9, 0.8, 0.7, 0.6, 0.55, 0.5, 0.5, 0.5, 0.45], Verdict.FAIL),
+        ([0.5, 0.5, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6], Verdict.FAIL),
+        ([0.9, 0.5, 0.52, 0.54, 0.54, 0.54, 0.54, 0.54, 0.54], Verdict.FAIL),
+    ],
+)
+def test_step_count(accuracies, expected):
+    assert verdict("step_count_saturates", by_steps(accuracies)) is expected
+
+
+def test_step_count_says_which_sign_it_saw():
+    rising = CHECKS["step_count_saturates"](Prescribed(by_steps([0.2] * 8 + [0.9])), Settings())
+    falling = CHECKS["step_count_saturates"](Prescribed(by_steps([0.9] * 8 + [0.2])), Settings())
+    assert "rise" in rising.quantity and rising.value == pytest.approx(0.7)
+    assert "fall" in falling.quantity and falling.value == pytest.approx(0.7)
+    assert "to 500 steps" in falling.explanation
+    for result in (rising, falling):
+        assert result.remedy and result.reference
+        assert result.interval[0] < result.value < result.interval[1] + 1e-9
+
+
+@pytest.mark.parametrize("check", ["step_count_saturates", "larger_epsilon_is_stronger", "white_box_beats_black_box"])
+def test_a_small_sample_is_inconclusive(check):
+    assert verdict(check, lambda *_: 0.5, size=20, surrogates=["other"]) is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("multiples", "expected"),
+    [
+        ({0.25: 0.9, 0.5: 0.7, 1.0: 0.4, 2.0: 0.1, 4.0: 0.0}, Verdict.PASS),
+        ({0.25: 0.0, 0.5: 0.0, 1.0: 0.0, 2.0: 0.0, 4.0: 0.0}, Verdict.PASS),
+        ({0.25: 0.9, 0.5: 0.7, 1.0: 0.4, 2.0: 0.1, 4.0: 0.3}, Verdict.FAIL),
+        ({0.25: 0.5, 0.5: 0.53, 1.0: 0.2, 2.0: 0.1, 4.0: 0.0}, Verdict.FAIL),
+    ],
+)
+def test_larger_epsilon(multiples, expected):
+    assert verdict("larger_epsilon_is_stronger", lambda a, s, k: multiples[k["epsilon"] / 0.25]) is expected
+
+
+def test_epsilons_stay_within_the_images():
+    assert epsilons(0.125) == (0.0, 0.03125, 0.0625, 0.125, 0.25, 0.5, 1.0)
+    assert epsilons(0.25) == (0.0, 0.0625, 0.125, 0.25, 0.5, 1.0)
+    assert epsilons(1.0) == (0.0, 0.25, 0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "size", "expected"),
+    [
+        (0.0, 1000, Verdict.PASS),
+        (0.1, 1000, Verdict.PASS),
+        (0.2, 1000, Verdict.FAIL),
+        (0.1, 50, Verdict.INCONCLUSIVE),
+        (0.0, 10, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_large_epsilon(accuracy, size, expected):
+    assert verdict("large_epsilon_reaches_chance", lambda *_: accuracy, size) is expected
+
+
+@pytest.mark.parametrize(
+    ("own", "transferred", "expected"),
+    [
+        ({"pgd": 0.5, "fgsm": 0.6}, {"pgd": 0.6, "fgsm": 0.7}, Verdict.PASS),
+        ({"pgd": 0.5, "fgsm": 0.5}, {"pgd": 0.5, "fgsm": 0.5}, Verdict.PASS),
+        ({"pgd": 0.5, "fgsm": 0.6}, {"pgd": 0.4, "fgsm": 0.7}, Verdict.FAIL),
+        ({"pgd": 0.5, "fgsm": 0.3}, {"pgd": 0.7, "fgsm": 0.4}, Verdict.FAIL),
+        ({"pgd": 0.0, "fgsm": 0.8}, {"pgd": 0.2, "fgsm": 0.2}, Verdict.FAIL),  # catastrophic overfitting
+        ({"pgd": 0.0, "fgsm": 0.1}, {"pgd": 0.0, "fgsm": 0.02}, Verdict.PASS),  # an honest network, a large epsilon
+    ],
+)
+def test_white_box(own, transferred, expected):
+    def accuracy(attack, source, settings):
+        return (own if source is None else transferred)[attack]
+
+    assert verdict("white_box_beats_black_box", accuracy, surrogates=["a", "b"]) is expected
+
+
+def test_white_box_is_skipped_without_surrogate():
+    result = CHECKS["white_box_beats_black_box"](Prescribed(lambda *_: 0.5), Settings())
+    assert result.verdict is Verdict.SKIPPED
+    assert "--surrogate" in result.remedy
+
+
+def linear(size, seed):
+    """Returns a linear classifier of 4x4 images into two classes, with random weights."""
+    inputs = keras.Input((4, 4, 1))
+    outputs = keras.layers.Dense(2, kernel_initializer=keras.initializers.RandomNormal(stddev=1.0, seed=seed))
+    network = keras.Model(inputs, outputs(keras.layers.Flatten()(inputs)))
+    images = np.random.default_rng(seed).random((size, 4, 4, 1)).astype(np.float32)
+    return network, images, network.predict(images, verbose=0).argmax(axis=1)
+
+
+def test_a_linear_network_passes_and_its_robust_accuracy_is_the_closed_form():
+    """Every pixel moves by epsilon against its weight, or as far as [0, 1] allows: no attack is better."""
+    network, images, labels = linear(600, seed=3)
+    labels[:30] = 1 - labels[:30]  # some are misclassified
+    epsilon = 0.1
+    surrogate = linear(1, seed=4)[0]  # is to the network what another training run is: close to it
+    surrogate.set_weights([ours + 0.5 * other for ours, other in zip(network.get_weights(), surrogate.get_weights())])
+    judgement = sanity.judge(network, images, labels, epsilon=epsilon, surrogates=[surrogate], progress=False)
+
+    kernel, bias = network.layers[-1].get_weights()
+    sign = np.where(labels == 1, 1.0, -1.0)[:, None]
+    weights = sign * (kernel[:, 1] - kernel[:, 0])[None]  # the margin is weights . x + sign * bias
+    flat = images.reshape(len(images), -1).astype(np.float64)
+    worst = np.clip(flat - epsilon * np.sign(weights), 0.0, 1.0)
+    margin = np.sum(weights * worst, axis=1) + sign[:, 0] * (bias[1] - bias[0])
+    assert abs(judgement.robust.correct - np.sum(margin > 0)) <= 1  # a margin of 0 may round either way
+    assert judgement.clean.correct == 570
+    assert {result.verdict for result in judgement.results} == {Verdict.PASS}
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 0.2])
+def test_an_undefended_network_passes_every_check(digits, undefended, epsilon):
+    judgement = sanity.judge(
+        undefended, *digits.arrays("test"), epsilon=epsilon, training_data=digits.arrays("train"), progress=False
+    )
+    assert {result.name: result.verdict for result in judgement.results} == dict.fromkeys(CHECKS, Verdict.PASS)
+    if epsilon == 0.2:
+        assert judgement.verdict == "not robust"
+        assert "honestly" in judgement.headline
+
+
+def saturated(network):
+    return keras.layers.Rescaling(1e4)(network.output)
+
+
+def rounded_logits(network):
+    return keras.ops.round(network.output * 1e4)
+
+
+@pytest.mark.parametrize("layer", [saturated, rounded_logits])
+def test_masked_logits_are_caught_by_transfer(digits, undefended, layer):
+    masked = keras.Model(undefended.input, layer(undefended))
+    assert caught(digits, masked, train(digits, seed=1))
+
+
+def test_quantised_images_are_caught_by_transfer(digits, undefended):
+    inputs = keras.Input(digits.input_shape)
+    masked = keras.Model(inputs, undefended(keras.ops.round(inputs * 16) / 16))
+    assert caught(digits, masked, train(digits, seed=1))
+
+
+def caught(digits, masked, surrogate):
+    judgement = sanity.judge(
+        masked,
+        *digits.arrays("test"),
+        epsilon=0.2,
+        surrogates=[surrogate],
+        checks=["white_box_beats_black_box"],
+        progress=False,
+    )
+    (result,) = judgement.results
+    assert judgement.verdict == "masked gradients suspected"
+    assert result.remedy and result.reference
+    return result.verdict is Verdict.FAIL
+
+
+def test_nothing_is_evaluated_twice(digits, undefended, monkeypatch):
+    calls = []
+    original = evaluate.correct
+    monkeypatch.setattr(evaluate, "correct", lambda *a, **k: calls.append(k) or original(*a, **k))
+    subject = Subject(undefended, *digits.arrays("test"), epsilon=0.2)
+    first = subject.correct("pgd", **Settings(steps=3).pgd(0.2))
+    again = subject.correct("pgd", **Settings(steps=3).pgd(0.2))
+    assert first is again and len(calls) == 1
+    subject.correct("pgd", **Settings(steps=4).pgd(0.2))
+    assert len(calls) == 2
+
+
+def test_worst_case_joins_the_attacks_within_epsilon(digits, undefended):
+    subject = Subject(undefended, *digits.arrays("test"), epsilon=0.1)
+    inside = subject.correct("fgsm", epsilon=0.1) & subject.correct("pgd", **Settings(steps=2).pgd(0.05))
+    subject.correct("pgd", **Settings(steps=2).pgd(0.4))
+    np.testing.assert_array_equal(subject.worst_case(), inside & subject.correct())
+
+
+def test_the_sample_is_stratified_and_seeded():
+    labels = np.repeat([0, 1, 2], [600, 300, 100])
+    chosen = stratified(labels, 100, seed=5)
+    assert np.bincount(labels[chosen]).tolist() == [60, 30, 10]
+    np.testing.assert_array_equal(chosen, stratified(labels, 100, seed=5))
+    assert set(chosen) != set(stratified(labels, 100, seed=6))
+    np.testing.assert_array_equal(stratified(labels, 5000), np.arange(1000))
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "low", "expected"),
+    [
+        ([Verdict.PASS], 0.6, "genuinely robust"),
+        ([Verdict.PASS, Verdict.SKIPPED], 0.3, "partly robust"),
+        ([Verdict.PASS], 0.08, "not robust"),
+        ([Verdict.PASS, Verdict.INCONCLUSIVE], 0.6, "inconclusive"),
+        ([Verdict.SKIPPED], 0.6, "inconclusive"),
+        ([Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL], 0.6, "masked gradients suspected"),
+    ],
+)
+def test_the_verdict_follows_its_rule(verdicts, low, expected):
+    class Stub:
+        def __init__(self, **attributes):
+            self.__dict__.update(attributes)
+
+    results = [Stub(verdict=each) for each in verdicts]
+    assert overall(results, Stub(accuracy=0.9), Stub(interval=(low, 1.0)), num_classes=10) == expected
+
+
+def test_judge_refuses_probabilities_and_names_arguments(digits, undefended):
+    images, labels = digits.arrays("test")
+    softmax = keras.Model(undefended.input, keras.ops.softmax(undefended.output))
+    for network, options, message in [
+        (softmax, {}, "network returns probabilities"),
+        (undefended, {"epsilon": 0.0}, "epsilon is 0.0"),
+        (undefended, {"checks": ["no_such_check"]}, "checks is 'no_such_check'.*step_count_saturates"),
+        (undefended, {"seed": -1}, "seed is -1"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            sanity.judge(network, images, labels, **{"epsilon": 0.1, "progress": False, **options})
