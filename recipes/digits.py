@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn ships (8x8 pixels), epsilon 0.15: no download, half a minute.
+"""The handwritten digits that scikit-learn ships (8x8 pixels), epsilon 0.2: no download, half a minute.
 
 python -m recipes.digits --defense nuat --out runs/digits_nuat
 """
@@ -12,9 +12,9 @@ EPOCHS = 30
 def _recipe(defense, **defense_options):
     return Recipe(
         dataset="digits",
-        network="lenet_plus",
+        network="mnist_cnn",
         defense=defense,
-        epsilon=0.15,
+        epsilon=0.2,
         epochs=EPOCHS,
         batch_size=32,
         learning_rate=("triangle", {"peak": 0.05, "up": 10, "down": 20}),
@@ -26,12 +26,7 @@ def _recipe(defense, **defense_options):
 _NUAT = {"nuclear_weight": ("ramp", {"peak": 4.0, "epochs": EPOCHS})}
 
 RECIPES = {
-    "nuat": _recipe("nuat", **_NUAT),
-    "nuat_wa": _recipe("nuat_wa", **_NUAT),
-    "nuat2": _recipe("nuat2", **_NUAT),
-    "nuat2_wa": _recipe("nuat2_wa", **_NUAT),
-    "nuat_h": _recipe("nuat_h", **_NUAT),
-    "nuat_wa_h": _recipe("nuat_wa_h", **_NUAT),
+    **{name: _recipe(name, **_NUAT) for name in ("nuat", "nuat_wa", "nuat2", "nuat2_wa", "nuat_h", "nuat_wa_h")},
     "standard": _recipe("standard"),
 }
 

@@ -33,12 +33,7 @@ def _recipe(defense, **defense_options):
 _NUAT = {"alpha": 0.3, "nuclear_weight": ("ramp", {"peak": 1.0, "epochs": EPOCHS})}
 
 RECIPES = {
-    "nuat": _recipe("nuat", **_NUAT),
-    "nuat_wa": _recipe("nuat_wa", **_NUAT),
-    "nuat2": _recipe("nuat2", **_NUAT),
-    "nuat2_wa": _recipe("nuat2_wa", **_NUAT),
-    "nuat_h": _recipe("nuat_h", **_NUAT),
-    "nuat_wa_h": _recipe("nuat_wa_h", **_NUAT),
+    **{name: _recipe(name, **_NUAT) for name in ("nuat", "nuat_wa", "nuat2", "nuat2_wa", "nuat_h", "nuat_wa_h")},
     "standard": _recipe("standard"),
 }
 
