@@ -2,42 +2,50 @@
 
     python -m recipes.demo --out runs/demo
 
-No download; about a minute and a half on two processor cores. Ends with a table and the addresses of the two reports.
+No download; about two minutes on two processor cores. Ends with a table and the addresses of the two reports. Exits
+with 1 where the promise is not kept: at least 60 points more accuracy under PGD-40 than the undefended network, which
+is not robust, and no sign of masked gradients in either.
 """
 
-import contextlib
 import json
 import pathlib
 
+import sanity.run
 from absl import flags
 
-import sanity.run
 from recipes import command, digits
 from tf_nuat import command_line, training
 
+PROMISED = 0.6
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("out", "runs/demo", "folder for the two runs and their reports", flag_values=FLAGS)
 
 
 def main(arguments):
     command_line.parse(FLAGS, arguments, __doc__)
-    rows = []
+    accuracies, verdicts, reports = {}, {}, []
     for defense in "standard", "nuat":
         out = pathlib.Path(FLAGS.out) / defense
         print(f"\nTraining: {defense}", flush=True)
         card = training.run(digits.RECIPES[defense], out, verbose=2)
         print(command.summary(card))
-        print(f"Judging: {defense}", flush=True)
-        with contextlib.redirect_stdout(None):
-            status = sanity.run.main(["--checkpoint", str(out / "network.keras"), "--out", str(out / "sanity")])
-        rows.append((defense, card["measured"], status, out / "sanity"))
+        print(f"\nJudging: {defense}", flush=True)
+        sanity.run.main([f"--checkpoint={out / 'network.keras'}", f"--out={out / 'sanity'}"])
+        accuracies[defense] = {name: measured["accuracy"] for name, measured in card["measured"].items()}
+        results = json.loads((out / "sanity" / "results.json").read_text(encoding="utf-8"))
+        verdicts[defense] = results["verdict"]
+        reports.append(out / "sanity" / "report.html")
     print(f"\n{'trained with':14}{'clean':>8}{'PGD-40':>9}  verdict")
-    for defense, measured, _, folder in rows:
-        verdict = json.loads((folder / "results.json").read_text(encoding="utf-8"))["verdict"]
-        print(f"{defense:14}{measured['clean']['accuracy']:8.1%}{measured['pgd_40']['accuracy']:9.1%}  {verdict}")
-    for _, _, _, folder in rows:
-        print(f"Report: {(folder / 'report.html').resolve().as_uri()}")
-    return 0 if all(status == 0 for _, _, status, _ in rows) else 1
+    for defense, accuracy in accuracies.items():
+        print(f"{defense:14}{accuracy['clean']:8.1%}{accuracy['pgd_40']:9.1%}  {verdicts[defense]}")
+    for report in reports:
+        print(f"Report: {report.resolve().as_uri()}")
+    gain = accuracies["nuat"]["pgd_40"] - accuracies["standard"]["pgd_40"]
+    right = verdicts == {"standard": "not robust", "nuat": "genuinely robust"}
+    if gain < PROMISED or not right:
+        print(f"\nNot as promised: {gain:.1%} more accuracy under PGD-40 (promised: {PROMISED:.0%}), see the verdicts")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
