@@ -10,9 +10,9 @@ is not robust, and no sign of masked gradients in either.
 import json
 import pathlib
 
-import sanity.run
 from absl import flags
 
+import sanity.run
 from recipes import command, digits
 from tf_nuat import command_line, training
 

@@ -10,23 +10,9 @@ import numpy as np
 import scipy.stats
 
 from sanity.result import Verdict
+from tf_nuat.evaluate import wilson
 
-
-def wilson(successes, n, *, confidence=0.95):
-    """Returns the Wilson score interval (low, high) of a proportion, within [0, 1].
-
-    Args:
-        successes: whole number from 0 to `n`.
-        n: number of images, at least 1.
-        confidence: in (0, 1).
-
-    Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
-    """
-    z = _quantile(confidence)
-    share = successes / n
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return max(0.0, middle - half), min(1.0, middle + half)
+__all__ = ["Increase", "clearest_increase", "exceeds", "mcnemar", "paired_difference", "wilson"]
 
 
 def exceeds(successes, n, proportion):

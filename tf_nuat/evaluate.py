@@ -4,6 +4,7 @@ import functools
 
 import keras
 import numpy as np
+import scipy.stats
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -55,6 +56,15 @@ def correct(network, images_and_labels, attack=None, *, batch_size=250, progress
             bar.update(len(rows))
             bar.set_postfix_str(f"accuracy {outcomes[: rows[-1] + 1].mean():.1%}")
     return outcomes
+
+
+def wilson(successes, images, *, confidence=0.95):
+    """Returns the Wilson score interval (low, high) of the proportion `successes / images`, within [0, 1].
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
+    """
+    interval = scipy.stats.binomtest(int(successes), int(images)).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def accuracy(network, images_and_labels, attack=None, *, batch_size=250, progress=None):

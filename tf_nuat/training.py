@@ -13,7 +13,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
-from scipy import stats
 
 from tf_nuat import (
     attacks,
@@ -275,10 +274,9 @@ def _measure(network, recipe, splits):
     for name, description in {"clean": None, **recipe.measures}.items():
         attack = None if description is None else recipe.attack(description)
         outcomes = evaluate.correct(network, sample, attack, progress=f"test split, {name}")
-        interval = stats.binomtest(int(outcomes.sum()), len(outcomes)).proportion_ci(0.95, method="wilson")
         measured[name] = {
             "accuracy": float(outcomes.mean()),
-            "interval": [float(interval.low), float(interval.high)],
+            "interval": list(evaluate.wilson(outcomes.sum(), len(outcomes))),
             "images": len(outcomes),
         }
     return measured
