@@ -1,11 +1,19 @@
 """Settings that must precede TensorFlow's start."""
 
 import os
+import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+# Prepared datasets, where they lie beside the checkout. Tests that need them skip, saying why, where they do not.
+PREPARED = pathlib.Path(__file__).parents[2] / "shared" / "tfds"
+if PREPARED.is_dir():
+    os.environ.setdefault("TFDS_DATA_DIR", str(PREPARED))
+
 import pytest
 import tensorflow as tf
+
+from tf_nuat import distribute
 
 # Two logical devices on one processor stand in for two GPUs.
 tf.config.set_logical_device_configuration(
@@ -15,9 +23,9 @@ tf.config.set_logical_device_configuration(
 
 @pytest.fixture(scope="session")
 def two_devices():
-    """A strategy over two logical CPU devices.
+    """The strategy over the two logical CPU devices, the same one that `run` uses.
 
-    One for the whole session: TensorFlow numbers the collectives of every strategy from the same start, and a second
-    strategy over the same devices meets the numbers of the first.
+    A second one in the process would not do: TensorFlow numbers the collectives of every strategy from the same start,
+    and those of the second meet the numbers of the first.
     """
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    return distribute.strategy("mirrored")

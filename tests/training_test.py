@@ -91,6 +91,41 @@ def test_a_killed_run_continues_to_the_same_network(undisturbed, tmp_path, monke
     assert not (tmp_path / "state").exists()
 
 
+def test_a_run_that_is_killed_while_it_measures_is_not_trained_again(tmp_path, monkeypatch):
+    recipe = dataclasses.replace(RECIPE, defense="nuat", epochs=1)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_measure", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, tmp_path)
+    monkeypatch.undo()
+    kept = (tmp_path / "network.keras").read_bytes()
+    card = run(recipe, tmp_path)
+    assert len(card["history"]) == 1 and set(card["measured"]) == {"clean", "pgd_3"}
+    assert (tmp_path / "network.keras").read_bytes() == kept
+
+
+def test_a_backup_holds_the_whole_state_of_a_hybrid(tmp_path):
+    def build():
+        splits = tf_nuat.data.load("digits", batch_size=128)
+        return training.build(dataclasses.replace(RECIPE, defense="nuat_wa_h"), splits), splits
+
+    model, splits = build()
+    model.fit(splits.train, epochs=2, verbose=0, callbacks=[callbacks.Backup(tmp_path)])
+    again, _ = build()
+    assert len(callbacks.Backup.restore(tmp_path, again)) == 2
+    for name in ("recent_loss", "epoch_loss_sum", "epoch_steps", "previous_epoch_loss", "epoch"):
+        kept = getattr(model, name).numpy()
+        assert kept > 0 and getattr(again, name).numpy() == kept, name
+    for one, other in zip(model.optimizer.variables, again.optimizer.variables):
+        np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=one.path)
+    for part in ("network", "trained_network"):
+        for one, other in zip(getattr(model, part).get_weights(), getattr(again, part).get_weights()):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_a_finished_run_is_not_repeated(undisturbed, monkeypatch):
     out, card = undisturbed
     monkeypatch.setattr(tf_nuat.NuAT, "fit", lambda *_, **__: pytest.fail("trained again"))
