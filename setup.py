@@ -27,11 +27,11 @@ setup(
         "tqdm>=4.66",
         "jinja2>=3.1",
         "tensorboard>=2.20",  # what Keras's TensorBoard callback writes with; TensorFlow no longer brings it
-        "importlib_resources>=5.0",  # TensorFlow Datasets imports it without declaring it
+        "importlib_resources>=6.4",  # TensorFlow Datasets imports it without declaring it
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.20"],
-        "test": ["pytest>=8.0", "ruff>=0.6"],
+        "test": ["pytest>=8.0", "ruff>=0.17"],
         "bench": ["py-cpuinfo>=9.0"],
     },
 )

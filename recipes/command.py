@@ -86,7 +86,7 @@ def summary(card):
     """Returns the measured accuracies of a card, with their intervals and what was claimed, as lines of text."""
     lines = [
         f"{card['recipe']['defense']} on {card['recipe']['dataset']}, test split; "
-        f"epoch {card['epoch_chosen']} was the most robust on the validation split"
+        f"epoch {card['epoch_chosen']} was the best on the validation split, by {card['recipe']['chosen_by']}"
     ]
     for name, measured in card["measured"].items():
         low, high = measured["interval"]

@@ -33,25 +33,29 @@ class RobustValidation(keras.callbacks.Callback):
     Args:
         images, labels: validation images (N, H, W, C) in [0, 1] and their labels.
         attack: function `(network, x, y) -> x_adv`, see `tf_nuat.evaluate.accuracy`.
-        path: where to save the network with the best robust accuracy (.keras); None to save nothing.
-        best: robust accuracy to exceed, in [0, 1], when a run continues.
+        path: where to save the best network (.keras); None to save nothing.
+        monitor: the entry of the logs that makes it the best, the higher the better.
+        best: value of that to exceed, when a run continues.
         batch_size: images in a batch.
     """
 
-    def __init__(self, images, labels, attack, *, path=None, best=-1.0, batch_size=250):
+    def __init__(self, images, labels, attack, *, path=None, monitor="val_robust_accuracy", best=-1.0, batch_size=250):
         super().__init__()
         self.data = (images, labels)
         self.attack = attack
         self.path = path
+        self.monitor = monitor
         self.best = best
         self.batch_size = batch_size
 
     def on_epoch_end(self, epoch, logs=None):
         robust = evaluate.accuracy(self.model.network, self.data, self.attack, batch_size=self.batch_size)
-        if logs is not None:  # shared with the callbacks after this one: the progress bar, the history, TensorBoard
-            logs["val_robust_accuracy"] = robust
-        if robust > self.best:
-            self.best = robust
+        logs = {} if logs is None else logs
+        logs["val_robust_accuracy"] = robust  # seen by the callbacks after this one: progress bar, history, TensorBoard
+        if self.monitor not in logs:
+            raise ValueError(f"monitor is {self.monitor!r}; allowed: {', '.join(sorted(logs))}")
+        if logs[self.monitor] > self.best:
+            self.best = logs[self.monitor]
             if self.path is not None:
                 save_network(self.model.network, self.path)
 

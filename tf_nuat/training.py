@@ -48,8 +48,9 @@ class Recipe:
         seed: whole number from which weights, data order and random starts follow.
         schedule_epochs: length of training that the times of the schedules were written for (default `epochs`); with
             other `epochs` all times stretch.
-        selection: the attack that chooses the best epoch on the validation split.
+        selection: the attack that measures `val_robust_accuracy` on the validation split after each epoch.
         selection_images: number of validation images it is run on.
+        chosen_by: which epoch's network is kept, that with the highest "val_robust_accuracy" or "val_accuracy".
         measures: dict, name -> attack, run on the test split when training has ended.
         test_images: number of test images for that (None: all).
         claimed: dict of measures' names ("clean" included) to the accuracy that a paper claims, in [0, 1].
@@ -71,6 +72,7 @@ class Recipe:
     schedule_epochs: int | None = None
     selection: dict = dataclasses.field(default_factory=lambda: {"attack": "ifgsm", "steps": 7})
     selection_images: int = 1000
+    chosen_by: str = "val_robust_accuracy"
     measures: dict = dataclasses.field(default_factory=dict)
     test_images: int | None = None
     claimed: dict = dataclasses.field(default_factory=dict)
@@ -84,6 +86,7 @@ class Recipe:
         validation.whole_number("epochs", self.epochs, at_least=1)
         validation.whole_number("batch_size", self.batch_size, at_least=1)
         validation.whole_number("seed", self.seed, at_least=0)
+        validation.one_of("chosen_by", self.chosen_by, ("val_robust_accuracy", "val_accuracy"))
         validation.whole_number("selection_images", self.selection_images, at_least=1)
         if self.test_images is not None:
             validation.whole_number("test_images", self.test_images, at_least=1)
@@ -142,9 +145,9 @@ def run(recipe, out, *, data_dir=None, strategy="auto", verbose="auto"):
 
     Args:
         recipe: a `Recipe`.
-        out: folder, made where it is missing. In it: `network.keras`, the network of the epoch with the best robust
-            accuracy on the validation split; `last.keras`, that of the last epoch; `card.json`, what was done and
-            measured; `logs/`, for TensorBoard; `state/`, while training is not finished.
+        out: folder, made where it is missing. In it: `network.keras`, the network of the epoch that was best on the
+            validation split; `last.keras`, that of the last epoch (both averaged, where the defense averages);
+            `card.json`, what was done and measured; `logs/`, for TensorBoard; `state/`, while training is not finished.
         data_dir: where the datasets are (default: TensorFlow Datasets' own, or TFDS_DATA_DIR).
         strategy: "auto", "one" or "mirrored", see `tf_nuat.distribute.strategy`.
         verbose: as in `keras.Model.fit`.
@@ -180,7 +183,7 @@ def run(recipe, out, *, data_dir=None, strategy="auto", verbose="auto"):
         "recipe": described,
         "command": " ".join(["python", "-m", *_module_and_arguments()]),
         "parameters": network.count_params(),
-        "epoch_chosen": int(np.argmax([logs["val_robust_accuracy"] for logs in history])) + 1,
+        "epoch_chosen": _best_epoch(history, recipe),
         "measured": _measure(network, recipe, splits),
         "claimed": recipe.claimed,
         "training_seconds": sum(logs["seconds"] for logs in history),
@@ -227,7 +230,7 @@ class _Clock(keras.callbacks.Callback):
 
 def _train(model, recipe, splits, out, history, verbose):
     images, labels = (part[: recipe.selection_images] for part in _shuffled(splits, "validation", recipe.seed))
-    best = max((logs["val_robust_accuracy"] for logs in history), default=-1.0)
+    best = max((logs[recipe.chosen_by] for logs in history), default=-1.0)
     attack = recipe.attack(recipe.selection)
     backup = callbacks.Backup(out / "state", history=history)
     try:
@@ -242,7 +245,9 @@ def _train(model, recipe, splits, out, history, verbose):
                 # Raises at once: no other callback gets to save weights that are not numbers.
                 keras.callbacks.TerminateOnNaN(raise_error=True),
                 _Clock(),
-                callbacks.RobustValidation(images, labels, attack, path=out / "network.keras", best=best),
+                callbacks.RobustValidation(
+                    images, labels, attack, path=out / "network.keras", monitor=recipe.chosen_by, best=best
+                ),
                 keras.callbacks.TensorBoard(out / "logs", write_graph=False),
                 backup,
             ],
@@ -250,14 +255,18 @@ def _train(model, recipe, splits, out, history, verbose):
     except RuntimeError as error:
         if "NaN or Inf loss" not in str(error):
             raise
-        kept = f"the network of epoch {int(np.argmax([logs['val_robust_accuracy'] for logs in backup.history])) + 1}"
+        kept = f"the network of epoch {_best_epoch(backup.history, recipe)}" if backup.history else None
         raise FloatingPointError(
             f"the loss became NaN or infinite in epoch {len(backup.history) + 1}; "
-            + (f"{kept} is kept in {out / 'network.keras'}; " if backup.history else "no epoch was finished; ")
+            + (f"{kept} is kept in {out / 'network.keras'}; " if kept else "no epoch was finished; ")
             + "try a lower learning rate"
         ) from error
     callbacks.save_network(model.network, out / "last.keras")
     return backup.history
+
+
+def _best_epoch(history, recipe):
+    return int(np.argmax([logs[recipe.chosen_by] for logs in history])) + 1
 
 
 def _shuffled(splits, split, seed):
