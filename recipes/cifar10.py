@@ -19,8 +19,6 @@ _MEASURES = {
 
 def _recipe(defense, epochs, learning_rate, *, network="resnet18", claimed=None, **defense_options):
     return Recipe(
-        # Nobody would choose an undefended network by its robustness.
-        chosen_by="val_accuracy" if defense == "standard" else "val_robust_accuracy",
         dataset="cifar10",
         network=network,
         defense=defense,

@@ -66,6 +66,13 @@ def test_the_kept_network_has_the_accuracy_of_the_card(undisturbed):
     assert low < accuracy < high
 
 
+def test_standard_training_is_chosen_by_its_clean_accuracy(tmp_path):
+    recipe = dataclasses.replace(RECIPE, defense="standard", defense_options={}, chosen_by=None)
+    assert recipe.chosen_by == "val_accuracy" and RECIPE.chosen_by == "val_robust_accuracy"
+    card = run(recipe, tmp_path)
+    assert card["epoch_chosen"] == int(np.argmax([logs["val_accuracy"] for logs in card["history"]])) + 1
+
+
 def test_a_killed_run_continues_to_the_same_network(undisturbed, tmp_path, monkeypatch):
     whole = callbacks.Backup.on_epoch_end
 
@@ -178,6 +185,7 @@ def test_times_stretch_with_the_epochs():
         ({"epochs": 0}, "epochs is 0; allowed: "),
         ({"batch_size": -1}, "batch_size is -1; allowed: "),
         ({"seed": -1}, "seed is -1; allowed: "),
+        ({"chosen_by": "loss"}, "chosen_by is 'loss'; allowed: "),
         ({"learning_rate": ("sawtooth", {})}, "schedule is 'sawtooth'; allowed: "),
         ({"selection": {"attack": "cw"}}, "attack is 'cw'; allowed: "),
         ({"measures": {"x": {"attack": "pgd", "steps": 0}}}, "steps is 0; allowed: "),

@@ -50,7 +50,8 @@ class Recipe:
             other `epochs` all times stretch.
         selection: the attack that measures `val_robust_accuracy` on the validation split after each epoch.
         selection_images: number of validation images it is run on.
-        chosen_by: which epoch's network is kept, that with the highest "val_robust_accuracy" or "val_accuracy".
+        chosen_by: which epoch's network is kept, that with the highest "val_robust_accuracy" (the default) or
+            "val_accuracy" (the default for standard training, which nobody would choose by its robustness).
         measures: dict, name -> attack, run on the test split when training has ended.
         test_images: number of test images for that (None: all).
         claimed: dict of measures' names ("clean" included) to the accuracy that a paper claims, in [0, 1].
@@ -72,7 +73,7 @@ class Recipe:
     schedule_epochs: int | None = None
     selection: dict = dataclasses.field(default_factory=lambda: {"attack": "ifgsm", "steps": 7})
     selection_images: int = 1000
-    chosen_by: str = "val_robust_accuracy"
+    chosen_by: str | None = None
     measures: dict = dataclasses.field(default_factory=dict)
     test_images: int | None = None
     claimed: dict = dataclasses.field(default_factory=dict)
@@ -86,6 +87,9 @@ class Recipe:
         validation.whole_number("epochs", self.epochs, at_least=1)
         validation.whole_number("batch_size", self.batch_size, at_least=1)
         validation.whole_number("seed", self.seed, at_least=0)
+        if self.chosen_by is None:
+            by = "val_accuracy" if self.defense == "standard" else "val_robust_accuracy"
+            object.__setattr__(self, "chosen_by", by)
         validation.one_of("chosen_by", self.chosen_by, ("val_robust_accuracy", "val_accuracy"))
         validation.whole_number("selection_images", self.selection_images, at_least=1)
         if self.test_images is not None:
