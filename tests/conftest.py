@@ -19,6 +19,8 @@ from tf_nuat import distribute
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+# Two devices that wait for each other need more threads than this machine may have processors.
+tf.config.threading.set_inter_op_parallelism_threads(8)
 
 
 @pytest.fixture(scope="session")

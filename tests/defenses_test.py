@@ -69,6 +69,17 @@ def test_one_hot_labels_train_as_integers_do(name, data):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+def test_fit_takes_what_keras_takes(data):
+    """Positional batch size and epochs, and a dataset of float64 images."""
+    images, labels = data
+    model = compiled("nuat2_wa")
+    assert len(model.fit(images, labels, BATCH, 2, 0).history["loss"]) == 2
+    dataset = tf.data.Dataset.from_tensor_slices((images.astype(np.float64), labels)).batch(BATCH)
+    callbacks = keras.callbacks.CallbackList([], add_history=True, model=model)
+    history = model.fit(dataset, epochs=1, validation_data=dataset, callbacks=callbacks, verbose=0).history
+    assert np.isfinite(history["val_loss"][-1])
+
+
 def test_the_same_seed_trains_the_same_network(data):
     def weights(seed):
         model = compiled("nuat", seed=seed)

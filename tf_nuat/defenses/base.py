@@ -107,7 +107,7 @@ class Defense(keras.Model):
             raise ValueError(f"loss is {loss!r}; allowed: None, because {type(self).__name__} brings its own")
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **options)
 
-    def fit(self, x=None, y=None, **options):
+    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **options):
         """Trains as `keras.Model.fit` does; images and labels are checked before any work starts."""
         for argument in ("sample_weight", "class_weight"):
             if options.get(argument) is not None:
@@ -123,12 +123,12 @@ class Defense(keras.Model):
         if isinstance(x, tf.data.Dataset):
             options.setdefault("shuffle", False)  # a dataset comes in its own order; Keras warns of anything else
         clock = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: self.on_epoch_begin(epoch))
-        callbacks = options.pop("callbacks", None) or []
         if isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks.append(clock)
+            clock.set_model(self)
+            callbacks.callbacks.append(clock)
         else:
-            callbacks = [clock, *keras.tree.flatten(callbacks)]
-        return super().fit(x, y, callbacks=callbacks, **options)
+            callbacks = [clock, *keras.tree.flatten(callbacks or [])]
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
 
     def on_epoch_begin(self, epoch):
         """Is called by `fit` as an epoch begins, with its number, from 0."""
@@ -147,7 +147,7 @@ class Defense(keras.Model):
         validation.labels(y_argument, y, num_classes=self.network.output_shape[-1], num_images=len(x))
 
     def train_step(self, data):
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        x, y = _images_and_labels(data)
         # The attack comes before the tape: its forwards are no part of the training gradient.
         x_adv = tf.stop_gradient(self.perturb(x, y))
         with tf.GradientTape() as tape:
@@ -161,7 +161,7 @@ class Defense(keras.Model):
         return self._measure(loss, y, logits)
 
     def test_step(self, data):
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        x, y = _images_and_labels(data)
         logits = self.network(x, training=False)
         return self._measure(distribute.share_of_mean(losses.cross_entropy(logits, y)), y, logits)
 
@@ -178,6 +178,11 @@ class Defense(keras.Model):
             else:
                 metric.update_state(y, logits)
         return self.get_metrics_result()
+
+
+def _images_and_labels(data):
+    x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+    return tf.cast(x, tf.float32), y  # a dataset may hold float64, as NumPy does
 
 
 def averaged(name, defense, **defaults):
