@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+import tensorflow_datasets
 
 import tf_nuat
 from recipes import cifar10, command, digits, mnist, table
@@ -98,9 +99,13 @@ def test_out_is_required_and_must_be_writable(monkeypatch, tmp_path, capsys):
 
 
 def test_a_dataset_that_is_not_there_is_named(monkeypatch, tmp_path, capsys):
+    def offline(*_, **__):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(tensorflow_datasets, "load", offline)
     status = call(monkeypatch, f"--out={tmp_path / 'run'}", f"--data_dir={tmp_path}", recipes=mnist.RECIPES)
-    printed = capsys.readouterr().err.strip().splitlines()
-    assert status == 2 and "data_dir" in printed[-1]
+    printed = capsys.readouterr().err
+    assert status == 2 and "data_dir" in printed and "no route to host" in printed and printed.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
