@@ -8,11 +8,8 @@ and `fit`, in rounds that take turns, so that a machine whose speed drifts slows
 median over the rounds.
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # must precede TensorFlow's start
-
 import json
+import os
 import pathlib
 import statistics
 import time

@@ -9,10 +9,10 @@ import math
 import numpy as np
 import scipy.stats
 
-from sanity.result import Verdict
+from sanity.result import Bar, Curve, Verdict
 from tf_nuat.evaluate import wilson
 
-__all__ = ["Increase", "clearest_increase", "exceeds", "mcnemar", "paired_difference", "wilson"]
+__all__ = ["Increase", "bar", "clearest_increase", "curve", "exceeds", "mcnemar", "paired_difference", "wilson"]
 
 
 def exceeds(successes, n, proportion):
@@ -84,6 +84,25 @@ def clearest_increase(comparisons, *, tests=None, confidence=0.95):
         found.append((p_value, name, paired_difference(first, second, confidence=confidence)))
     p_value, name, (difference, low, high) = min(found, key=lambda entry: (entry[0], -entry[2][0]))
     return Increase(name, difference, low, high, max(entry[2][2] for entry in found), p_value)
+
+
+def curve(name, outcomes, *, confidence=0.95):
+    """Returns the `Curve` of the rates, with Wilson's limits, of `outcomes`, a dict of x to bool (N,)."""
+    limits = [wilson(np.sum(each), len(each), confidence=confidence) for each in outcomes.values()]
+    return Curve(
+        name=name,
+        x=tuple(outcomes),
+        y=tuple(float(np.mean(each)) for each in outcomes.values()),
+        low=tuple(low for low, _ in limits),
+        high=tuple(high for _, high in limits),
+    )
+
+
+def bar(name, outcomes, *, group, confidence=0.95):
+    """Returns the `Bar` of the rate, with Wilson's limits, of `outcomes`, bool (N,)."""
+    return Bar(
+        name, float(np.mean(outcomes)), *wilson(np.sum(outcomes), len(outcomes), confidence=confidence), group=group
+    )
 
 
 def _discordant(first, second):

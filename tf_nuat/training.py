@@ -167,21 +167,21 @@ def run(recipe, out, *, data_dir=None, strategy="auto", verbose="auto"):
     described = json.loads(json.dumps(dataclasses.asdict(recipe)))
     out = pathlib.Path(out)
     _refuse_another_run(out, described)
+    if (out / "card.json").exists():
+        logging.info("%s holds this run already, finished", out)
+        return json.loads((out / "card.json").read_text(encoding="utf-8"))
     splits = data.load(recipe.dataset, batch_size=recipe.batch_size, seed=recipe.seed, data_dir=data_dir)
     strategy = distribute.strategy(strategy)
     with strategy.scope():
         model = build(recipe, splits)
     validation.output_folder("out", out)
-    if (out / "card.json").exists():
-        logging.info("%s holds this run already, finished", out)
-        return json.loads((out / "card.json").read_text(encoding="utf-8"))
-
     callbacks.save_json(described, out / "recipe.json")
     history = callbacks.Backup.restore(out / "state", model)
     if history:
         logging.info("continuing after epoch %d of %d", len(history), recipe.epochs)
     history = _train(model, recipe, splits, out, history, verbose)
 
+    seconds = sum(logs["seconds"] for logs in history)
     network = validation.load_network("network", out / "network.keras")
     card = {
         "recipe": described,
@@ -190,11 +190,8 @@ def run(recipe, out, *, data_dir=None, strategy="auto", verbose="auto"):
         "epoch_chosen": _best_epoch(history, recipe),
         "measured": _measure(network, recipe, splits),
         "claimed": recipe.claimed,
-        "training_seconds": sum(logs["seconds"] for logs in history),
-        "training_images_per_second": splits.steps_per_epoch
-        * splits.batch_size
-        * len(history)
-        / sum(logs["seconds"] for logs in history),
+        "training_seconds": seconds,
+        "training_images_per_second": splits.steps_per_epoch * splits.batch_size * len(history) / seconds,
         "history": history,
         "replicas": strategy.num_replicas_in_sync,
         "machine": {"processor": platform.machine(), "devices": [d.name for d in tf.config.list_logical_devices()]},

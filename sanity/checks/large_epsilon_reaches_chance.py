@@ -4,7 +4,7 @@ import numpy as np
 
 from sanity import statistics
 from sanity.checks.larger_epsilon_is_stronger import LARGEST
-from sanity.result import Bar, Bars, Result, Verdict
+from sanity.result import Bars, Result, Verdict
 
 REFERENCE = (
     "Athalye, Carlini and Wagner, Obfuscated gradients give a false sense of security, 2018, section 3.1 (unbounded "
@@ -43,8 +43,6 @@ def large_epsilon_reaches_chance(subject, settings):
             f"{chance + settings.detectable:.1%}, clearly above chance."
         )
         remedy = "Judge more images (--samples)."
-    clean = subject.correct()
-    before = statistics.wilson(np.sum(clean), size, confidence=settings.confidence)
     return Result(
         name="large_epsilon_reaches_chance",
         verdict=verdict,
@@ -56,8 +54,8 @@ def large_epsilon_reaches_chance(subject, settings):
         series=Bars(
             label="accuracy",
             bars=(
-                Bar("no attack", float(np.mean(clean)), *before, group="clean"),
-                Bar(f"PGD, epsilon {LARGEST:g}", accuracy, low, high, group="white box"),
+                statistics.bar("no attack", subject.correct(), group="clean", confidence=settings.confidence),
+                statistics.bar(f"PGD, epsilon {LARGEST:g}", correct, group="white box", confidence=settings.confidence),
             ),
             levels=((f"chance, 1 / {subject.num_classes}", chance),),
         ),

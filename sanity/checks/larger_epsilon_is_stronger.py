@@ -2,10 +2,8 @@
 
 import itertools
 
-import numpy as np
-
 from sanity import statistics
-from sanity.result import Curve, Curves, Result, Verdict
+from sanity.result import Curves, Result, Verdict
 
 MULTIPLES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 LARGEST = 1.0  # any image can become any other
@@ -65,14 +63,8 @@ def larger_epsilon_is_stronger(subject, settings):
 
 
 def _series(correct, settings):
-    limits = [statistics.wilson(np.sum(~each), len(each), confidence=settings.confidence) for each in correct.values()]
-    curve = Curve(
-        name=f"PGD, {settings.steps} steps",
-        x=tuple(correct),
-        y=tuple(float(np.mean(~each)) for each in correct.values()),
-        low=tuple(low for low, _ in limits),
-        high=tuple(high for _, high in limits),
-    )
+    fooled = {radius: ~each for radius, each in correct.items()}
+    curve = statistics.curve(f"PGD, {settings.steps} steps", fooled, confidence=settings.confidence)
     return Curves(
         x_label="epsilon (L-infinity, pixels in [0, 1])",
         y_label="images misclassified",

@@ -2,10 +2,8 @@
 
 import itertools
 
-import numpy as np
-
 from sanity import statistics
-from sanity.result import Curve, Curves, Result, Verdict
+from sanity.result import Curves, Result, Verdict
 
 STEP_COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 LARGEST_FALL = 0.01  # of accuracy over the last two counts, absolute
@@ -102,12 +100,5 @@ def _pairs():
 
 
 def _series(correct, settings):
-    limits = [statistics.wilson(np.sum(each), len(each), confidence=settings.confidence) for each in correct.values()]
-    curve = Curve(
-        name="PGD, one random start",
-        x=STEP_COUNTS,
-        y=tuple(float(np.mean(each)) for each in correct.values()),
-        low=tuple(low for low, _ in limits),
-        high=tuple(high for _, high in limits),
-    )
+    curve = statistics.curve("PGD, one random start", correct, confidence=settings.confidence)
     return Curves(x_label="PGD steps", y_label="accuracy under attack", curves=(curve,))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sanity import statistics
-from sanity.result import Bar, Bars, Result, Verdict, skipped
+from sanity.result import Bars, Result, Verdict, skipped
 
 REFERENCE = (
     "Athalye, Carlini and Wagner, Obfuscated gradients give a false sense of security, 2018, section 3.1; "
@@ -100,9 +100,9 @@ def _series(clean, white_box, transferred, settings):
     white_box = {f"{label} on the network itself": correct for label, correct in white_box.items()}
     transferred = {f"{label} from {source}": correct for (label, source), correct in transferred.items()}
     groups = {"clean": {"no attack": clean}, "white box": white_box, "transfer": transferred}
-    bars = []
-    for group, outcomes in groups.items():
-        for name, correct in outcomes.items():
-            limits = statistics.wilson(np.sum(correct), len(correct), confidence=settings.confidence)
-            bars.append(Bar(name, float(np.mean(correct)), *limits, group=group))
+    bars = [
+        statistics.bar(name, correct, group=group, confidence=settings.confidence)
+        for group, outcomes in groups.items()
+        for name, correct in outcomes.items()
+    ]
     return Bars(label="accuracy that remains", bars=tuple(bars))

@@ -17,7 +17,6 @@ from tf_nuat import distribute, losses, validation
 # What each keyword of the attacks may be; `attack` checks them once, where an attack is called eagerly.
 _ALLOWED = {
     "epsilon": lambda name, value: validation.number(name, value, above=0.0),
-    "epsilon_low": lambda name, value: validation.number(name, value, above=0.0),
     "alpha": lambda name, value: validation.number(name, value, at_least=0.0),
     "step_size": lambda name, value: validation.number(name, value, above=0.0),
     "weight": lambda name, value: validation.number(name, value, at_least=0.0),
