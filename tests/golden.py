@@ -48,3 +48,19 @@ def value(model, name):
     """Returns the weight `name`, such as "bn1.running_mean", as an array."""
     layer, kind = name.split(".")
     return model.get_layer(layer).get_weights()[PARAMETERS[layer].index(kind)]
+
+
+def assert_same_images(images, expected):
+    """At least 99.5 % of the pixels agree: a sign flips where a gradient is nearly zero."""
+    agreement = np.mean(np.abs(images - expected) < 1e-5)
+    assert agreement >= 0.995, f"{agreement:.2%} of the pixels agree"
+
+
+def assert_same_gradients(gradients, vectors, key):
+    """The gradients, in the order of `TRAINABLE`, are those of `key`, within 1e-3 of the norm of each."""
+    expected = [vectors[f"{key}/grad/{name}"] for name in TRAINABLE]
+    scale = np.sqrt(sum(np.sum(gradient**2) for gradient in expected))
+    for name, gradient, target in zip(TRAINABLE, gradients, expected):
+        in_front_of_batch_norm = name in ("conv1.bias", "conv2.bias")  # the gradient is zero there
+        allowed = 1e-3 * (scale if in_front_of_batch_norm else np.linalg.norm(target))
+        assert np.linalg.norm(np.asarray(gradient) - target) <= allowed, name

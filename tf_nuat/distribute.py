@@ -65,6 +65,18 @@ def own_rows(draw, rows):
     return tf.reshape(whole[first : first + shape[0]], shape)
 
 
+def own_of_last(count, rows):
+    """Returns how many of the last `count` rows of the global batch are among `rows` (B, ...), this replica's share."""
+    if replicas() == 1 and rows.shape[0] is not None:
+        return min(count, rows.shape[0])
+    size, after = tf.shape(rows)[0], 0
+    if replicas() > 1:
+        context = tf.distribute.get_replica_context()
+        sizes = context.all_gather(size[None], axis=0)
+        after = tf.reduce_sum(sizes[context.replica_id_in_sync_group + 1 :])
+    return tf.clip_by_value(count - after, 0, size)
+
+
 def scalar(variable):
     """Returns the value of a scalar Keras variable, mirrored or not, as a Python number; outside of `strategy.run`."""
     return tf.convert_to_tensor(variable.value).numpy().item()

@@ -21,6 +21,11 @@ def true_class(labels):
     return tf.argmax(labels, axis=-1) if labels.shape.rank == 2 else tf.cast(labels, tf.int64)
 
 
+def one_hot(labels, num_classes):
+    """Returns rows of probabilities (B, K), float32, for integer labels or rows of probabilities."""
+    return tf.cast(labels, tf.float32) if labels.shape.rank == 2 else tf.one_hot(labels, num_classes)
+
+
 def margin(logits, labels):
     """Returns the largest wrong logit minus the true one, (B,), in float32: above 0 where the network is fooled."""
     logits = tf.cast(logits, tf.float32)

@@ -89,6 +89,15 @@ def constant(value, *, steps_per_epoch=1):
 SCHEDULES = {"constant": constant, "ramp": ramp, "triangle": triangle, "cyclic_step": cyclic_step, "divide": divide}
 
 
+def weight(argument, value):
+    """Returns `value`, the weight of a regularizer: a number, at least 0, or a schedule of the step.
+
+    Raises:
+        ValueError: it is neither; the error names `argument`.
+    """
+    return value if callable(value) else validation.number(argument, value, at_least=0.0)
+
+
 def value_at(weight, step):
     """Returns the float32 value at `step` of a weight, a schedule or a number."""
     return tf.cast(weight(step) if callable(weight) else weight, tf.float32)

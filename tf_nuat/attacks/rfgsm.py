@@ -25,7 +25,12 @@ def rfgsm(logits_fn, x, y, *, epsilon, alpha=None, seed=0, start=None):
     """
     alpha = epsilon / 2 if alpha is None else alpha
     if start is None:
-        start = tf.clip_by_value(x + alpha * tf.sign(base.random_normal(x, seed)), 0.0, 1.0)
+        start = random_step(x, alpha, seed)
     return base.ascend(
         base.cross_entropy_of(logits_fn, y), x, start, epsilon=epsilon, step_size=epsilon - alpha, steps=1
     )
+
+
+def random_step(x, alpha, seed):
+    """Returns x after a step of size `alpha` along the sign of a Gaussian draw, cut to [0, 1]."""
+    return tf.clip_by_value(x + alpha * tf.sign(base.random_normal(x, seed)), 0.0, 1.0)

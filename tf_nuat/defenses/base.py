@@ -4,12 +4,33 @@ A defense overrides `perturb` (where the adversary is) and `objective` (what is 
 training step, weight averaging, distribution and the checks of what a user passes in, lives here, once.
 """
 
+import typing
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tf_nuat import averaging, distribute, losses, validation
 from tf_nuat.attacks import base as attack_base
+
+
+class Passes(typing.NamedTuple):
+    """What a training step does to an image of its batch, in passes through the network, averaged over a long run.
+
+    Attributes:
+        input_gradient: forwards and backwards to the image, in the attack: the FBP of table 8 of Vivek and Babu (2020).
+        training: forwards and backwards to the weights.
+        forward: forwards without a backward.
+    """
+
+    input_gradient: float = 0.0
+    training: float = 1.0
+    forward: float = 0.0
+
+    @property
+    def forward_backward(self):
+        """Forward-backward passes, of attack and training together."""
+        return self.input_gradient + self.training
 
 
 class Defense(keras.Model):
@@ -59,7 +80,7 @@ class Defense(keras.Model):
         raise NotImplementedError
 
     def objective(self, x, x_adv, y):
-        """Returns the loss and the logits (B, K) of the clean images, in training mode.
+        """Returns the loss and the logits (B, K), in training mode.
 
         Args:
             x, x_adv: clean and adversarial images (B, H, W, C).
@@ -67,14 +88,20 @@ class Defense(keras.Model):
 
         Returns:
             loss: scalar; under `tf.distribute`, this replica's share of it (see `tf_nuat.distribute`).
-            logits: (B, K), what the accuracy of the progress bar is taken of.
+            logits: (B, K), what the accuracy of the progress bar is taken of: those of the clean images where the
+                objective has them, else those of the adversarial ones.
         """
+        raise NotImplementedError
+
+    def passes(self, batch_size):
+        """Returns the `Passes` of a training step on `batch_size` images."""
         raise NotImplementedError
 
     @property
     def step(self):
         """Number of optimizer steps taken, an integer scalar: the clock of schedules and random draws."""
-        return self.optimizer.iterations.value if self.optimizer is not None else tf.constant(0)
+        optimizer = getattr(self, "optimizer", None)  # there is none before `compile`
+        return tf.constant(0) if optimizer is None else optimizer.iterations.value
 
     @property
     def draw_seed(self):
@@ -150,15 +177,24 @@ class Defense(keras.Model):
         x, y = _images_and_labels(data)
         # The attack comes before the tape: its forwards are no part of the training gradient.
         x_adv = tf.stop_gradient(self.perturb(x, y))
-        with tf.GradientTape() as tape:
-            loss, logits = self.objective(x, x_adv, y)
-            for penalty in self.trained_network.losses:
-                loss += distribute.share_of_batch_statistic(penalty)
-            scaled_loss = self.optimizer.scale_loss(loss)
-        variables = self.trained_network.trainable_variables
-        self.optimizer.apply(tape.gradient(scaled_loss, variables), variables)
+        loss, logits, gradients = self.gradients(x, x_adv, y)
+        self.optimizer.apply(gradients, self.trained_network.trainable_variables)
         self.update_averages()
         return self._measure(loss, y, logits)
+
+    def gradients(self, x, x_adv, y):
+        """Returns the loss, the logits, and the gradients of the (scaled) loss, one per trainable variable."""
+        with tf.GradientTape() as tape:
+            loss, logits = self.loss_and_logits(x, x_adv, y)
+            scaled_loss = self.optimizer.scale_loss(loss)
+        return loss, logits, tape.gradient(scaled_loss, self.trained_network.trainable_variables)
+
+    def loss_and_logits(self, x, x_adv, y):
+        """Returns the objective with the penalties that layers of the network add to it, and its logits."""
+        loss, logits = self.objective(x, x_adv, y)
+        for penalty in self.trained_network.losses:
+            loss += distribute.share_of_batch_statistic(penalty)
+        return loss, logits
 
     def test_step(self, data):
         x, y = _images_and_labels(data)

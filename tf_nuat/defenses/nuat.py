@@ -5,7 +5,7 @@ import tensorflow as tf
 from tf_nuat import attacks, averaging, distribute, losses, schedules, validation
 from tf_nuat.attacks import base as attack_base
 from tf_nuat.attacks.nuclear import bernoulli_start
-from tf_nuat.defenses.base import Defense, averaged
+from tf_nuat.defenses.base import Defense, Passes, averaged
 
 
 class NuAT(Defense):
@@ -29,9 +29,7 @@ class NuAT(Defense):
         super().__init__(network, epsilon=epsilon, ema_decay=ema_decay, seed=seed, name=name)
         self.alpha = epsilon / 2 if alpha is None else alpha
         validation.number("alpha", self.alpha, at_least=0.0, at_most=epsilon)
-        if not callable(nuclear_weight):
-            validation.number("nuclear_weight", nuclear_weight, at_least=0.0)
-        self.nuclear_weight = nuclear_weight
+        self.nuclear_weight = schedules.weight("nuclear_weight", nuclear_weight)
 
     def perturb(self, x, y, start=None):
         return self.nuclear_step(x, y, start, weight=tf.where(self.is_nuclear_batch(), self.weight(), 0.0))
@@ -44,6 +42,10 @@ class NuAT(Defense):
         change = tf.cast(adversarial_logits, tf.float32) - tf.cast(logits, tf.float32)
         self.observe(clean_loss)
         return clean_loss + losses.nuclear_penalty(change, self.weight()), logits
+
+    def passes(self, batch_size):
+        # The clean images are forwarded in the attack of every other batch.
+        return Passes(input_gradient=1.0, training=2.0, forward=0.5)
 
     def weight(self):
         """Returns lambda at this step, a float32 scalar."""
@@ -94,6 +96,9 @@ class NuAT2(NuAT):
         x_adv = self.nuclear_step(x, y, start, weight=self.weight(), logits_fn=first_on)
         return self.cross_entropy_step(x, x_adv, y)
 
+    def passes(self, batch_size):
+        return Passes(input_gradient=2.0, training=2.0, forward=1.0)
+
     def update_averages(self):
         super().update_averages()
         if self.attack_network is not None:
@@ -135,6 +140,12 @@ class NuATH(NuAT):
         """Epochs' worth of batches that took two steps so far: the subscript of table 1b."""
         steps = distribute.scalar(self.optimizer.iterations)
         return distribute.scalar(self.two_step_batches) * (distribute.scalar(self.epoch) + 1) / steps if steps else 0.0
+
+    def passes(self, batch_size):
+        # A batch that takes two steps has the passes of NuAT2.
+        epochs = distribute.scalar(self.epoch) + 1
+        extra = self.extra_epochs / epochs if self.optimizer is not None else 0.0
+        return Passes(input_gradient=1.0 + extra, training=2.0, forward=0.5 + extra / 2)
 
     def takes_two_steps(self):
         """Returns whether the clean loss has dropped suddenly, a boolean scalar."""

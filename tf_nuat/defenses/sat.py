@@ -1,0 +1,158 @@
+"""SAT-R1, SAT-R2, SAT-R3: regularizers for single-step adversarial training (Vivek and Babu, 2020).
+
+All three train on FGSM images, and penalize what tells a network that masks its gradients from a robust one. The two
+kinds of adversarial images that each compares go through the network as one batch.
+"""
+
+import tensorflow as tf
+
+from tf_nuat import attacks, distribute, losses, schedules, validation
+from tf_nuat.attacks import base as attack_base
+from tf_nuat.attacks.rfgsm import random_step
+from tf_nuat.defenses.base import Defense, Passes
+
+
+class SATR1(Defense):
+    """SAT-R1: FGSM and I-FGSM images have the same logits (equation 14).
+
+    Minimizes `CE(f(x_fgsm), y) + lambda / k * sum |g(x_fgsm) - g(x_ifgsm)|^2`, the sum being over the last k images of
+    the batch. No other image takes the iterative attack.
+
+    Args:
+        network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
+        epsilon: radius of the L-infinity threat model, above 0.
+        regularizer_weight: lambda: a number, at least 0, or a schedule of the step.
+        pairs: k, at least 1; in a smaller batch, all of its images.
+        steps: steps of I-FGSM, at least 1, each of length `epsilon / steps`.
+        **options: those of `Defense`.
+
+    Raises:
+        ValueError: an argument is out of its range, or the network ends in softmax.
+    """
+
+    def __init__(self, network, *, epsilon, regularizer_weight=0.2, pairs=1, steps=10, **options):
+        super().__init__(network, epsilon=epsilon, **options)
+        self.regularizer_weight = schedules.weight("regularizer_weight", regularizer_weight)
+        self.pairs = validation.whole_number("pairs", pairs, at_least=1)
+        self.steps = validation.whole_number("steps", steps, at_least=1)
+
+    def perturb(self, x, y, start=None):
+        """Returns the FGSM images (B, H, W, C), then the I-FGSM images of the pairs; `start` is not used."""
+        x_fgsm = attacks.fgsm(self.attacked, x, y, epsilon=self.epsilon)
+        first = tf.shape(x)[0] - distribute.own_of_last(self.pairs, x)
+        x_ifgsm = attacks.ifgsm(self.attacked, x[first:], y[first:], epsilon=self.epsilon, steps=self.steps)
+        return tf.concat([x_fgsm, x_ifgsm], axis=0)
+
+    def objective(self, x, x_adv, y):
+        size = tf.shape(x)[0]
+        logits = self.trained_network(x_adv, training=True)
+        fgsm_logits, ifgsm_logits = logits[:size], logits[size:]
+        distance = _squared_distance(fgsm_logits[size - tf.shape(ifgsm_logits)[0] :], ifgsm_logits)
+        loss = distribute.share_of_mean(losses.cross_entropy(fgsm_logits, y))
+        weight = schedules.value_at(self.regularizer_weight, self.step)
+        return loss + weight * distribute.share_of_mean(distance), fgsm_logits
+
+    def passes(self, batch_size):
+        share = min(self.pairs, batch_size) / batch_size
+        return Passes(input_gradient=1.0 + self.steps * share, training=1.0 + share)
+
+
+class SATR2(Defense):
+    """SAT-R2: FGSM and R-FGSM images have the same logits (equation 15).
+
+    Minimizes `CE(f(x_fgsm), y) + lambda / B * sum |g(x_fgsm) - g(x_rfgsm)|^2`.
+
+    Args:
+        network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
+        epsilon: radius of the L-infinity threat model, above 0.
+        alpha: length of the random step of R-FGSM, in [0, epsilon]; default `epsilon / 30`, the authors' 0.01 of 0.3.
+        regularizer_weight: lambda: a number, at least 0, or a schedule of the step.
+        **options: those of `Defense`.
+
+    Raises:
+        ValueError: an argument is out of its range, or the network ends in softmax.
+    """
+
+    def __init__(self, network, *, epsilon, alpha=None, regularizer_weight=5.0, **options):
+        super().__init__(network, epsilon=epsilon, **options)
+        self.alpha = epsilon / 30 if alpha is None else alpha
+        validation.number("alpha", self.alpha, at_least=0.0, at_most=epsilon)
+        self.regularizer_weight = schedules.weight("regularizer_weight", regularizer_weight)
+
+    def perturb(self, x, y, start=None):
+        """Returns the FGSM images (B, H, W, C), then the R-FGSM images (B, H, W, C).
+
+        `start`: where R-FGSM takes its gradient, instead of after its random step.
+        """
+        x_fgsm = attacks.fgsm(self.attacked, x, y, epsilon=self.epsilon)
+        x_rfgsm = attacks.rfgsm(
+            self.attacked, x, y, epsilon=self.epsilon, alpha=self.alpha, seed=self.draw_seed, start=start
+        )
+        return tf.concat([x_fgsm, x_rfgsm], axis=0)
+
+    def objective(self, x, x_adv, y):
+        fgsm_logits, rfgsm_logits = tf.split(self.trained_network(x_adv, training=True), 2)
+        loss = distribute.share_of_mean(losses.cross_entropy(fgsm_logits, y))
+        weight = schedules.value_at(self.regularizer_weight, self.step)
+        return loss + weight * distribute.share_of_mean(_squared_distance(fgsm_logits, rfgsm_logits)), fgsm_logits
+
+    def passes(self, batch_size):
+        return Passes(input_gradient=2.0, training=2.0)
+
+
+class SATR3(Defense):
+    """SAT-R3: the loss grows with the length of the FGSM step (equation 16).
+
+    Minimizes `loss_high + lambda * max(0, loss_low - tau * loss_high)`, the mean cross-entropies after two steps along
+    one gradient, of lengths epsilon and `epsilon_low`.
+
+    Args:
+        network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
+        epsilon: radius of the L-infinity threat model, above 0; the length of the long step.
+        epsilon_low: length of the short step, in (0, epsilon); default `epsilon / 2`.
+        alpha: magnitude of the random signs at which the gradient is taken and which the steps include, in
+            [0, epsilon_low]; default 0, as in the paper. The authors' code has a small one.
+        regularizer_weight: lambda: a number, at least 0, or a schedule of the step.
+        tau: largest ratio of the two losses that is not penalized, in (0, 1).
+        **options: those of `Defense`.
+
+    Raises:
+        ValueError: an argument is out of its range, or the network ends in softmax.
+    """
+
+    def __init__(self, network, *, epsilon, epsilon_low=None, alpha=0.0, regularizer_weight=1.0, tau=0.4, **options):
+        super().__init__(network, epsilon=epsilon, **options)
+        self.epsilon_low = epsilon / 2 if epsilon_low is None else epsilon_low
+        validation.number("epsilon_low", self.epsilon_low, above=0.0, below=epsilon)
+        self.alpha = validation.number("alpha", alpha, at_least=0.0, at_most=self.epsilon_low)
+        self.regularizer_weight = schedules.weight("regularizer_weight", regularizer_weight)
+        self.tau = validation.number("tau", tau, above=0.0, below=1.0)
+
+    def perturb(self, x, y, start=None):
+        """Returns the images after the short step (B, H, W, C), then those after the long one (B, H, W, C)."""
+        if start is None:
+            start = random_step(x, self.alpha, self.draw_seed) if self.alpha else x
+        gradient, _ = attack_base.input_gradient(attack_base.cross_entropy_of(self.attacked, y), start)
+        direction = tf.sign(gradient)
+        low, high = (
+            tf.clip_by_value(start + (epsilon - self.alpha) * direction, *attack_base.ball(x, epsilon))
+            for epsilon in (self.epsilon_low, self.epsilon)
+        )
+        return tf.concat([low, high], axis=0)
+
+    def objective(self, x, x_adv, y):
+        low_logits, high_logits = tf.split(self.trained_network(x_adv, training=True), 2)
+        low, high = (distribute.share_of_mean(losses.cross_entropy(part, y)) for part in (low_logits, high_logits))
+        # The hinge is one of the global batch: a replica whose own share is on the other side follows the rest.
+        excess = low - self.tau * high
+        active = tf.cast(distribute.total(tf.stop_gradient(excess)) > 0.0, tf.float32)
+        weight = schedules.value_at(self.regularizer_weight, self.step)
+        return high + weight * active * excess, high_logits
+
+    def passes(self, batch_size):
+        return Passes(input_gradient=1.0, training=2.0)
+
+
+def _squared_distance(logits, others):
+    difference = tf.cast(logits, tf.float32) - tf.cast(others, tf.float32)
+    return tf.reduce_sum(tf.square(difference), axis=-1)
