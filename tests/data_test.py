@@ -295,3 +295,19 @@ def test_dataset_that_cannot_be_had_is_one_clear_line(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="data_dir is .*TFDS_DATA_DIR is .*mnist.*no route to host") as caught:
         data.load("mnist", data_dir=str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_images_per_class_keeps_the_first_ones_of_each():
+    whole, part = data.load("digits"), data.load("digits", images_per_class=20)
+    labels = whole.arrays("train")[1]
+    expected = np.sort(np.concatenate([np.flatnonzero(labels == label)[:20] for label in range(10)]))
+    np.testing.assert_array_equal(part.arrays("train")[0], whole.arrays("train")[0][expected])
+    np.testing.assert_array_equal(part.arrays("train")[1], labels[expected])
+    for split in ("validation", "test"):
+        np.testing.assert_array_equal(part.arrays(split)[0], whole.arrays(split)[0])
+
+
+@pytest.mark.parametrize("number, allowed", [(0, "at least 1"), (2.5, "at least 1"), (1000, "at most 1")])
+def test_images_per_class_out_of_range(number, allowed):
+    with pytest.raises(ValueError, match=f"images_per_class is {number}; allowed: .*{allowed}"):
+        data.load("digits", images_per_class=number)

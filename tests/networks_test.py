@@ -1,3 +1,5 @@
+import zipfile
+
 import keras
 import numpy as np
 import pytest
@@ -7,18 +9,36 @@ from tf_nuat.networks import NETWORKS
 from tf_nuat.networks.resnet import convolution, preact_block
 
 PUBLISHED_COUNTS = {
+    "densenet_bc_100": 769_162,
+    # Table 1's layers on 28x28 images: (inputs of a neuron + its bias) * neurons, layer by layer.
+    "ensemble_a": (5 * 5 + 1) * 64 + (5 * 5 * 64 + 1) * 64 + (20 * 20 * 64 + 1) * 128 + (128 + 1) * 10,
+    "ensemble_b": (8 * 8 + 1) * 64 + (6 * 6 * 64 + 1) * 128 + (5 * 5 * 128 + 1) * 128 + (128 + 1) * 10,
+    "ensemble_c": (3 * 3 + 1) * 128 + (3 * 3 * 128 + 1) * 64 + (5 * 5 * 64 + 1) * 128 + (128 + 1) * 10,
+    "ensemble_d": (28 * 28 + 1) * 300 + 3 * (300 + 1) * 300 + (300 + 1) * 10,
     "lenet_plus": 3_274_634,
     "mnist_cnn": 1_791_466,
     "preact_resnet18": 11_172_170,
     "resnet18": 11_173_962,
+    "resnet34": 21_282_122,
+    "resnet50": 23_520_842,
+    "vgg11": 9_231_114,
+    "vgg13": 9_416_010,
+    "vgg19": 20_040_522,
     "wrn_28_10": 36_479_194,
     "wrn_34_10": 46_160_474,
 }
 SMALL = {  # the smallest networks that still have every kind of block
+    "densenet_bc_100": {"input_shape": (4, 5, 3), "growth": 1},
+    "ensemble_a": {"input_shape": (9, 10, 1)},
+    "ensemble_b": {"input_shape": (27, 28, 1)},
+    "ensemble_c": {"input_shape": (10, 11, 1)},
+    "ensemble_d": {"input_shape": (1, 2, 1)},
     "lenet_plus": {"input_shape": (8, 8, 1)},
     "mnist_cnn": {"input_shape": (8, 8, 1)},
     "preact_resnet18": {"input_shape": (16, 16, 3), "width": 4},
     "resnet18": {"input_shape": (16, 16, 3), "width": 4},
+    "resnet50": {"input_shape": (32, 32, 3), "width": 2, "stem": "imagenet"},
+    "vgg11": {"input_shape": (28, 28, 1), "width": 4},
     "wide_resnet": {"input_shape": (16, 16, 3), "depth": 10, "widen_factor": 1},
 }
 
@@ -49,7 +69,7 @@ def test_default_network_has_the_published_name_size_and_layers(name):
         if isinstance(layer, keras.layers.BatchNormalization):
             assert (layer.momentum, layer.epsilon) == (0.9, 1e-5)
         if isinstance(layer, keras.layers.Conv2D):
-            assert layer.use_bias == (name in ("lenet_plus", "mnist_cnn"))
+            assert layer.use_bias == name.startswith(("ensemble", "lenet", "mnist", "vgg"))
 
 
 def test_registry_holds_every_builder():
@@ -63,6 +83,8 @@ def test_saved_network_reloads_with_the_same_logits(name, tmp_path):
     randomize(network)
     x = images_for(network)
     network.save(tmp_path / "network.keras")
+    # Nothing in the file names this package, so it loads where the package is not installed.
+    assert b"tf_nuat" not in zipfile.ZipFile(tmp_path / "network.keras").read("config.json")
     reloaded = keras.saving.load_model(tmp_path / "network.keras", safe_mode=True)
     assert reloaded.name == name
     expected = network.predict(x, verbose=0)
@@ -84,8 +106,62 @@ def test_outputs_are_logits(name):
 
 
 @pytest.mark.parametrize(
+    ("name", "count"),
+    [("resnet18", 11_689_512), ("resnet34", 21_797_672), ("resnet50", 25_557_032)],
+)
+def test_imagenet_network_has_the_published_size(name, count):
+    network = NETWORKS[name]((224, 224, 3), 1000, stem="imagenet")
+    assert sum(np.prod(w.shape) for w in network.trainable_weights) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "dropped", "activations"),
+    [
+        ("ensemble_a", [0.25, 0.5], ["relu", "relu", "relu"]),
+        ("ensemble_b", [0.2, 0.5], ["relu", "relu", "relu"]),
+        ("ensemble_c", [], ["tanh", "tanh", "relu"]),
+        ("ensemble_d", [0.5, 0.5, 0.5, 0.5], ["relu", "relu", "relu", "relu"]),
+    ],
+)
+def test_network_of_table_1_drops_and_activates_as_printed(name, dropped, activations):
+    layers = small(name).layers
+    assert [layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout)] == dropped
+    assert [layer.activation.__name__ for layer in layers if layer.weights] == [*activations, "linear"]
+
+
+def test_bottleneck_block_strides_in_its_3x3_convolution():
+    layers = [layer for layer in NETWORKS["resnet50"](width=2).layers if isinstance(layer, keras.layers.Conv2D)]
+    strided = [(layer.kernel_size[0], layer.filters) for layer in layers if layer.strides != (1, 1)]
+    # A shortcut ends with 4 times the channels of the 3x3 convolution that it goes round.
+    assert sorted(strided) == [(1, 16), (1, 32), (1, 64), (3, 4), (3, 8), (3, 16)]
+
+
+def test_imagenet_stem_pools_a_centred_window():
+    """The pooled pixel (i, j) is the greatest of the 3x3 window around the stem's pixel (2 i, 2 j)."""
+    network = NETWORKS["resnet18"]((8, 12, 3), width=2, stem="imagenet")
+    pooling = next(layer for layer in network.layers if isinstance(layer, keras.layers.MaxPooling2D))
+    activation = next(layer for layer in network.layers if isinstance(layer, keras.layers.ReLU))
+    stem = keras.Model(network.input, [activation.output, pooling.output])
+    before, after = (np.array(maps) for maps in stem(images_for(network, 2)))
+    assert after.shape == (2, 2, 3, 2)
+    expected = [
+        [before[:, max(0, i - 1) : i + 2, max(0, j - 1) : j + 2].max(axis=(1, 2)) for j in (0, 2, 4)] for i in (0, 2)
+    ]
+    np.testing.assert_array_equal(after, np.transpose(expected, (2, 0, 1, 3)))
+
+
+@pytest.mark.parametrize(
     ("name", "arguments", "last_map"),
     [
+        ("densenet_bc_100", {"growth": 2}, (8, 8, 57)),  # (((4 + 32) / 2 + 32) / 2 + 32)
+        ("resnet34", {"width": 2}, (4, 4, 16)),
+        ("resnet50", {"width": 2}, (4, 4, 64)),
+        ("resnet50", {"width": 2, "input_shape": (224, 224, 3), "stem": "imagenet"}, (7, 7, 64)),
+        ("vgg11", {"width": 4}, (1, 1, 32)),
+        ("vgg11", {"width": 4, "input_shape": (28, 28, 1)}, (1, 1, 32)),
+        ("vgg13", {"width": 4, "input_shape": (224, 224, 3)}, (7, 7, 32)),
+        ("vgg19", {"width": 4, "input_shape": (33, 35, 1)}, (2, 2, 32)),
+        ("vgg19", {"width": 4, "input_shape": (1, 1, 3)}, (1, 1, 32)),
         ("resnet18", {"width": 4}, (4, 4, 32)),
         ("preact_resnet18", {"width": 4}, (4, 4, 32)),
         ("wide_resnet", {"depth": 10, "widen_factor": 2}, (8, 8, 128)),
@@ -177,6 +253,16 @@ def test_preact_block_computes_its_definition():
         ("preact_resnet18", {"input_shape": (32, None, 3)}, "input_shape"),
         ("wrn_28_10", {"input_shape": (32, 32, 0)}, "input_shape"),
         ("resnet18", {"width": 0}, "width"),
+        ("resnet34", {"width": 0}, "width"),
+        ("resnet50", {"stem": "mnist"}, "stem"),
+        ("vgg11", {"input_shape": (0, 28, 1)}, "input_shape"),
+        ("vgg19", {"width": 0}, "width"),
+        ("densenet_bc_100", {"growth": 0}, "growth"),
+        ("densenet_bc_100", {"input_shape": (3, 32, 3)}, "input_shape"),
+        ("ensemble_a", {"input_shape": (8, 28, 1)}, "input_shape"),
+        ("ensemble_b", {"input_shape": (28, 26, 1)}, "input_shape"),
+        ("ensemble_c", {"input_shape": (9, 28, 1)}, "input_shape"),
+        ("ensemble_d", {"num_classes": 1}, "num_classes"),
         ("preact_resnet18", {"width": 1.5}, "width"),
         ("wide_resnet", {"depth": 30}, "depth"),
         ("wide_resnet", {"depth": 4}, "depth"),

@@ -156,7 +156,7 @@ class Splits:
         )
 
 
-def load(name, *, batch_size=64, seed=0, data_dir=None):
+def load(name, *, batch_size=64, seed=0, images_per_class=None, data_dir=None):
     """Returns the splits of the dataset `name`.
 
     - "digits": the 8x8 grey images that come with scikit-learn, 16 levels above black. Of every ten images of a class
@@ -171,6 +171,7 @@ def load(name, *, batch_size=64, seed=0, data_dir=None):
         name: a key of `DATASETS`.
         batch_size: images per batch, all replicas together; at most the number of training images.
         seed: whole number, at least 0, from which order and augmentation follow.
+        images_per_class: number of training images of each class to keep, the first ones; None keeps all.
         data_dir: folder of TensorFlow Datasets; None is its own default, the environment variable TFDS_DATA_DIR or
             ~/tensorflow_datasets. A dataset that is not prepared there is downloaded there. Digits ignore it.
 
@@ -183,7 +184,11 @@ def load(name, *, batch_size=64, seed=0, data_dir=None):
     source = validation.one_of("name", name, DATASETS)
     validation.whole_number("batch_size", batch_size, at_least=1)
     validation.whole_number("seed", seed, at_least=0)
+    if images_per_class is not None:
+        validation.whole_number("images_per_class", images_per_class, at_least=1)
     examples, class_names = source.read(data_dir)
+    if images_per_class is not None:
+        examples["train"] = _first_images(*examples["train"], images_per_class)
     validation.number("batch_size", batch_size, at_most=len(examples["train"][1]))
     with tf.device("CPU:0"):  # on an accelerator the images would be copied back for every pipeline
         examples = tf.nest.map_structure(tf.convert_to_tensor, examples)
@@ -228,6 +233,13 @@ def crop_and_flip(images, top, left, flip):
 def first_of_each_class(labels, count):
     """Returns the mask, bool (N,), of the first `count` entries of each class in `labels`, int (N,)."""
     return _rank_in_class(labels) < count
+
+
+def _first_images(images, labels, per_class):
+    available = int(np.bincount(labels).min())
+    validation.number("images_per_class", per_class, at_most=available)
+    mask = first_of_each_class(labels, per_class)
+    return images[mask], labels[mask]
 
 
 def _rank_in_class(labels):

@@ -1,14 +1,27 @@
 """Networks: functional Keras models of stock layers, from images in [0, 1] to logits."""
 
+from tf_nuat.networks.densenet import densenet_bc_100
+from tf_nuat.networks.ensemble import ensemble_a, ensemble_b, ensemble_c, ensemble_d
 from tf_nuat.networks.lenet import lenet_plus, mnist_cnn
-from tf_nuat.networks.resnet import preact_resnet18, resnet18
+from tf_nuat.networks.resnet import preact_resnet18, resnet18, resnet34, resnet50
+from tf_nuat.networks.vgg import vgg11, vgg13, vgg19
 from tf_nuat.networks.wide_resnet import wide_resnet, wrn_28_10, wrn_34_10
 
 NETWORKS = {
+    "densenet_bc_100": densenet_bc_100,
+    "ensemble_a": ensemble_a,
+    "ensemble_b": ensemble_b,
+    "ensemble_c": ensemble_c,
+    "ensemble_d": ensemble_d,
     "lenet_plus": lenet_plus,
     "mnist_cnn": mnist_cnn,
     "preact_resnet18": preact_resnet18,
     "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "vgg11": vgg11,
+    "vgg13": vgg13,
+    "vgg19": vgg19,
     "wide_resnet": wide_resnet,
     "wrn_28_10": wrn_28_10,
     "wrn_34_10": wrn_34_10,

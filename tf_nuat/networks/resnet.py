@@ -1,6 +1,7 @@
-"""ResNet-18 and PreAct-ResNet-18 with the CIFAR stem, and the layers that every residual network here shares.
+"""ResNet-18, -34 and -50 and PreAct-ResNet-18, and the layers that the networks here share.
 
-The stem is one 3x3 convolution with stride 1, without pooling, so that 32x32 images end as 4x4 feature maps.
+The CIFAR stem is one 3x3 convolution with stride 1, without pooling, so that 32x32 images end as 4x4 feature maps. The
+ImageNet stem is one 7x7 convolution with stride 2 and 3x3 max pooling with stride 2, so that 224x224 images end as 7x7.
 Convolutions have no bias and start from He's normal distribution by fan-out; the last layer's weights start from
 PyTorch's U(-1/sqrt(fan_in), 1/sqrt(fan_in)), its bias from zero.
 """
@@ -11,13 +12,14 @@ import numpy as np
 from tf_nuat import validation
 
 
-def resnet18(input_shape=(32, 32, 3), num_classes=10, *, width=64):
-    """Returns ResNet-18 for small images: 11,173,962 trainable parameters for CIFAR-10.
+def resnet18(input_shape=(32, 32, 3), num_classes=10, *, width=64, stem="cifar"):
+    """Returns ResNet-18: 11,173,962 trainable parameters for CIFAR-10, 11,689,512 for ImageNet with its stem.
 
     Args:
         input_shape: (height, width, channels) of the images, float32 in [0, 1].
         num_classes: number K of logits; at least 2.
         width: channels of the first stage; the stages have width, 2 width, 4 width and 8 width. At least 1.
+        stem: "cifar", for small images, or "imagenet", for images of about 224x224.
 
     Returns:
         A `keras.Model` from images (B, H, W, C) to logits (B, K).
@@ -25,15 +27,26 @@ def resnet18(input_shape=(32, 32, 3), num_classes=10, *, width=64):
     Raises:
         ValueError: an argument is out of range.
 
-    Source: He et al., "Deep residual learning for image recognition", 2016, with the usual CIFAR stem.
+    Source: He et al., "Deep residual learning for image recognition", 2016; the CIFAR stem is the usual one.
     """
-    validation.whole_number("width", width, at_least=1)
-    inputs = image_input(input_shape, num_classes)
-    x = normalize_relu(convolution(inputs, width))
-    for filters, stride in _blocks(width):
-        x = _basic_block(x, filters, stride)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, logits(x, num_classes), name="resnet18")
+    return _resnet("resnet18", input_shape, num_classes, width, stem, _basic_block, (2, 2, 2, 2))
+
+
+def resnet34(input_shape=(32, 32, 3), num_classes=10, *, width=64, stem="cifar"):
+    """Returns ResNet-34: 21,282,122 trainable parameters for CIFAR-10, 21,797,672 for ImageNet with its stem.
+
+    Arguments, errors and source are `resnet18`'s.
+    """
+    return _resnet("resnet34", input_shape, num_classes, width, stem, _basic_block, (3, 4, 6, 3))
+
+
+def resnet50(input_shape=(32, 32, 3), num_classes=10, *, width=64, stem="cifar"):
+    """Returns ResNet-50: 23,520,842 trainable parameters for CIFAR-10, 25,557,032 for ImageNet with its stem.
+
+    Its bottleneck blocks end with 4 times their stage's channels. The stride is in their 3x3 convolution, as in
+    PyTorch's ResNet-50; the paper has it in the 1x1 before. Arguments, errors and source are otherwise `resnet18`'s.
+    """
+    return _resnet("resnet50", input_shape, num_classes, width, stem, _bottleneck_block, (3, 4, 6, 3))
 
 
 def preact_resnet18(input_shape=(32, 32, 3), num_classes=10, *, width=64):
@@ -59,7 +72,7 @@ def preact_resnet18(input_shape=(32, 32, 3), num_classes=10, *, width=64):
     validation.whole_number("width", width, at_least=1)
     inputs = image_input(input_shape, num_classes)
     x = convolution(inputs, width)
-    for filters, stride in _blocks(width):
+    for filters, stride in _blocks(width, (2, 2, 2, 2)):
         x = preact_block(x, filters, stride=stride)
     x = keras.layers.GlobalAveragePooling2D()(normalize_relu(x))
     return keras.Model(inputs, logits(x, num_classes), name="preact_resnet18")
@@ -92,8 +105,8 @@ def logits(x, num_classes):
     return layer(x)
 
 
-def convolution(x, filters, *, size=3, stride=1):
-    """Returns the `size` x `size` convolution of `x` (B, H, W, C), without bias, padded as PyTorch pads it."""
+def convolution(x, filters, *, size=3, stride=1, bias=False):
+    """Returns the `size` x `size` convolution of `x` (B, H, W, C), padded as PyTorch pads it; a bias starts from 0."""
     padding = "same"
     if size > 1 and stride > 1:
         # "same" with a stride pads more at the bottom and right; the published networks pad both sides alike.
@@ -101,7 +114,7 @@ def convolution(x, filters, *, size=3, stride=1):
         padding = "valid"
     he_normal = keras.initializers.VarianceScaling(scale=2.0, mode="fan_out", distribution="untruncated_normal")
     layer = keras.layers.Conv2D(
-        filters, size, strides=stride, padding=padding, use_bias=False, kernel_initializer=he_normal
+        filters, size, strides=stride, padding=padding, use_bias=bias, kernel_initializer=he_normal
     )
     return layer(x)
 
@@ -127,17 +140,50 @@ def preact_block(x, filters, *, stride):
     return keras.layers.Add()([y, shortcut])
 
 
+def _resnet(name, input_shape, num_classes, width, stem, block, blocks):
+    validation.whole_number("width", width, at_least=1)
+    stem = validation.one_of("stem", stem, {"cifar": _cifar_stem, "imagenet": _imagenet_stem})
+    inputs = image_input(input_shape, num_classes)
+    x = stem(inputs, width)
+    for filters, stride in _blocks(width, blocks):
+        x = block(x, filters, stride)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, logits(x, num_classes), name=name)
+
+
+def _cifar_stem(x, filters):
+    return normalize_relu(convolution(x, filters))
+
+
+def _imagenet_stem(x, filters):
+    x = normalize_relu(convolution(x, filters, size=7, stride=2))
+    # Zeros pad as minus infinity would, since ReLU leaves nothing below them; both sides alike, as in `convolution`.
+    return keras.layers.MaxPooling2D(3, strides=2)(keras.layers.ZeroPadding2D(1)(x))
+
+
 def _basic_block(x, filters, stride):
-    shortcut = x
-    if stride != 1 or x.shape[-1] != filters:
-        shortcut = normalize(convolution(x, filters, size=1, stride=stride))
+    shortcut = _shortcut(x, filters, stride)
     y = normalize_relu(convolution(x, filters, stride=stride))
     y = normalize(convolution(y, filters))
     return keras.layers.ReLU()(keras.layers.Add()([y, shortcut]))
 
 
-def _blocks(width):
-    """Yields (filters, stride) of the eight blocks of an 18-layer network."""
-    for stage in range(4):
-        for stride in (1 if stage == 0 else 2, 1):
-            yield width * 2**stage, stride
+def _bottleneck_block(x, filters, stride):
+    shortcut = _shortcut(x, 4 * filters, stride)
+    y = normalize_relu(convolution(x, filters, size=1))
+    y = normalize_relu(convolution(y, filters, stride=stride))
+    y = normalize(convolution(y, 4 * filters, size=1))
+    return keras.layers.ReLU()(keras.layers.Add()([y, shortcut]))
+
+
+def _shortcut(x, filters, stride):
+    if stride == 1 and x.shape[-1] == filters:
+        return x
+    return normalize(convolution(x, filters, size=1, stride=stride))
+
+
+def _blocks(width, counts):
+    """Yields (filters, stride) of every block of the four stages, of which `counts` holds the numbers of blocks."""
+    for stage, count in enumerate(counts):
+        for block in range(count):
+            yield width * 2**stage, 2 if stage > 0 and block == 0 else 1
