@@ -223,6 +223,10 @@ BAD = [
     ({"step_size": 0}, "step_size"),
     ({"restarts": 0}, "restarts"),
     ({"seed": -1}, "seed"),
+    ({"norm": "l1"}, "norm is 'l1'; allowed: l2, linf"),
+    ({"norm": None}, "norm is None"),
+    ({"epsilon": None}, "epsilon is None"),
+    ({"steps": None}, "steps is None"),
     ({"iterations": 3}, "iterations"),
 ]
 

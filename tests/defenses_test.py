@@ -32,6 +32,8 @@ def data():
 
 
 def compiled(name, *, batch_norm=False, learning_rate=0.05, **options):
+    if name == "eat":
+        options.setdefault("sources", [network(seed=2)])
     model = tf_nuat.DEFENSES[name](network(batch_norm=batch_norm), epsilon=0.1, **options)
     model.compile(optimizer=tf_nuat.optimizers.CoupledSGD(learning_rate), metrics=["accuracy"])
     return model
@@ -54,7 +56,7 @@ def test_a_documented_class_with_checked_options(name):
     assert inspect.isclass(defense) and issubclass(defense, tf_nuat.Defense) and defense.__doc__
     assert getattr(tf_nuat, defense.__name__) is defense
     with pytest.raises(ValueError, match="epsilon is 0; allowed: a number above 0"):
-        defense(network(), epsilon=0)
+        defense(network(), epsilon=0, **({"sources": [network()]} if name == "eat" else {}))
 
 
 @pytest.mark.parametrize("name", tf_nuat.DEFENSES)

@@ -14,7 +14,6 @@ SHAPE = (8, 8, 1)
 CLASSES = 10
 BATCH = 64
 STEPS = 3
-DEFENSES = ("standard", "nuat", "nuat_wa", "nuat2", "nuat2_wa", "nuat_h", "nuat_wa_h")
 
 
 @functools.cache
@@ -37,10 +36,13 @@ def network():
     )
 
 
-def trained(name, strategy, data=None):
+def trained(name, strategy, data=None, **options):
     """Returns the defense after one epoch of `fit` on the three batches, and its history."""
     with strategy.scope():
-        options = {} if name == "standard" else {"nuclear_weight": 2.0}
+        if name.startswith("nuat"):
+            options["nuclear_weight"] = 2.0
+        if name == "eat":
+            options["sources"] = [network()]
         model = tf_nuat.DEFENSES[name](network(), epsilon=0.1, **options)
         # Steps small enough that no pixel's gradient is rounded to another sign.
         model.compile(optimizer=tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
@@ -48,7 +50,7 @@ def trained(name, strategy, data=None):
     return model, history
 
 
-@pytest.mark.parametrize("name", DEFENSES)
+@pytest.mark.parametrize("name", tf_nuat.DEFENSES)
 def test_fit_on_two_devices_is_fit_on_one(name, two_devices):
     one, history_of_one = trained(name, tf.distribute.get_strategy())
     two, history_of_two = trained(name, two_devices)
@@ -60,6 +62,16 @@ def test_fit_on_two_devices_is_fit_on_one(name, two_devices):
         np.testing.assert_allclose(weight, expected, atol=1e-5)
     for key, values in history_of_one.items():
         np.testing.assert_allclose(history_of_two[key], values, atol=1e-5, err_msg=key)
+
+
+def test_the_pairs_of_r1_may_be_on_several_devices(two_devices):
+    """All 32 images of the second device and 8 of the first take the iterative attack."""
+    one, two = (
+        trained("sat_r1", strategy, pairs=40, steps=2)[0].network.get_weights()
+        for strategy in (tf.distribute.get_strategy(), two_devices)
+    )
+    for weight, expected in zip(two, one):
+        np.testing.assert_allclose(weight, expected, atol=1e-5)
 
 
 def shares(strategy, x, y, x_adv):

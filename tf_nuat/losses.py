@@ -26,6 +26,13 @@ def one_hot(labels, num_classes):
     return tf.cast(labels, tf.float32) if labels.shape.rank == 2 else tf.one_hot(labels, num_classes)
 
 
+def kl_divergence(logits, others):
+    """Returns KL(softmax logits || softmax others) of each example, (B,), in float32; differentiable in both."""
+    log_p = tf.nn.log_softmax(tf.cast(logits, tf.float32))
+    log_q = tf.nn.log_softmax(tf.cast(others, tf.float32))
+    return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=-1)
+
+
 def margin(logits, labels):
     """Returns the largest wrong logit minus the true one, (B,), in float32: above 0 where the network is fooled."""
     logits = tf.cast(logits, tf.float32)

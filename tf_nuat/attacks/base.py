@@ -1,8 +1,9 @@
-"""What all attacks share: the threat model's geometry, the ascent along the sign of a gradient, and `attack`.
+"""What all attacks share: the threat model's geometry, the ascent along a gradient, and `attack`.
 
 An attack is a pure function `attack(logits_fn, x, y, *, epsilon, ...) -> x_adv` of images x (B, H, W, C) in [0, 1] and
 labels y, integers (B,) or one-hot (B, K). `logits_fn` maps images to logits (B, K): a network or any function. The
-result lies within `epsilon` of x, in the L-infinity norm, and within [0, 1].
+result lies within `epsilon` of x and within [0, 1]. Distance is the largest change of a pixel (norm "linf") or the
+Euclidean length of the change of an image ("l2"); attacks without an argument `norm` are of the former kind.
 """
 
 import functools
@@ -14,6 +15,8 @@ import tensorflow as tf
 
 from tf_nuat import distribute, losses, validation
 
+NORMS = ("linf", "l2")
+
 # What each keyword of the attacks may be; `attack` checks them once, where an attack is called eagerly.
 _ALLOWED = {
     "epsilon": lambda name, value: validation.number(name, value, above=0.0),
@@ -23,6 +26,7 @@ _ALLOWED = {
     "steps": lambda name, value: validation.whole_number(name, value, at_least=1),
     "restarts": lambda name, value: validation.whole_number(name, value, at_least=1),
     "seed": lambda name, value: validation.whole_number(name, value, at_least=0),
+    "norm": lambda name, value: validation.one_of(name, value, NORMS),
 }
 
 
@@ -45,7 +49,8 @@ def attack(function):
     def check_settings(settings):
         for name, value in settings.items():
             validation.one_of("argument", name, keywords)
-            if name in _ALLOWED and value is not None and not tf.is_tensor(value):
+            left_open = value is None and keywords[name] is None
+            if name in _ALLOWED and not left_open and not tf.is_tensor(value):
                 _ALLOWED[name](name, value)
 
     @functools.wraps(function)
@@ -83,8 +88,48 @@ def inference(logits_fn):
 
 
 def ball(x, epsilon):
-    """Returns the lowest and the highest image within `epsilon` of x and within [0, 1]."""
+    """Returns the lowest and the highest image within `epsilon` of x (L-infinity) and within [0, 1]."""
     return tf.maximum(x - epsilon, 0.0), tf.minimum(x + epsilon, 1.0)
+
+
+def projection(x, epsilon, norm="linf"):
+    """Returns the function that moves images into the ball of radius `epsilon` around x and into [0, 1].
+
+    In L2 the difference from x is shortened to `epsilon` first. Cutting to [0, 1], where x is, then brings no pixel
+    farther from x, so that the result is within both; it need not be the nearest such image.
+    """
+    if not _is_l2(norm):
+        low, high = ball(x, epsilon)
+        return lambda x_adv: tf.clip_by_value(x_adv, low, high)
+
+    def project(x_adv):
+        difference = x_adv - x
+        return tf.clip_by_value(x + difference * (epsilon / tf.maximum(_length(difference), epsilon)), 0.0, 1.0)
+
+    return project
+
+
+def direction(gradient, norm="linf"):
+    """Returns the step of length 1 that climbs fastest: the sign, or the gradient over its L2 norm.
+
+    Args:
+        gradient: (B, H, W, C), finite. Where that of an image is 0, so is its step.
+        norm: "linf" or "l2".
+    """
+    if not _is_l2(norm):
+        return tf.sign(gradient)
+    # Squares of small gradients underflow, those of the largest entry's multiples do not.
+    scaled = tf.math.divide_no_nan(gradient, tf.reduce_max(tf.abs(gradient), axis=(1, 2, 3), keepdims=True))
+    return tf.math.divide_no_nan(scaled, _length(scaled))
+
+
+def _length(difference):
+    """Returns the L2 norm of each image of `difference` (B, H, W, C): (B, 1, 1, 1)."""
+    return tf.sqrt(tf.reduce_sum(tf.square(difference), axis=(1, 2, 3), keepdims=True))
+
+
+def _is_l2(norm):
+    return validation.one_of("norm", norm, NORMS) == "l2"
 
 
 def input_gradient(objective, x):
@@ -112,21 +157,22 @@ def cross_entropy_of(logits_fn, y):
     return objective
 
 
-def ascend(objective, x, start, *, epsilon, step_size, steps=1):
-    """Returns `start` after `steps` steps along the sign of the gradient of `objective`, each projected onto the ball.
+def ascend(objective, x, start, *, epsilon, step_size, steps=1, norm="linf"):
+    """Returns `start` after `steps` steps along the gradient of `objective`, each projected onto the ball.
 
     Args:
         objective: what to increase, as in `input_gradient`.
         x: the clean images, the centre of the ball.
         start: where the first gradient is taken.
-        epsilon, step_size: radius of the ball, length of a step (L-infinity).
+        epsilon, step_size: radius of the ball, length of a step.
         steps: a Python number 1 takes the step in place, without a loop.
+        norm: "linf", whose steps go along the sign of the gradient, or "l2".
     """
-    low, high = ball(x, epsilon)
+    project = projection(x, epsilon, norm)
 
     def step(x_adv):
         gradient, _ = input_gradient(objective, x_adv)
-        return tf.clip_by_value(x_adv + step_size * tf.sign(gradient), low, high)
+        return project(x_adv + step_size * direction(gradient, norm))
 
     if isinstance(steps, int) and steps == 1:
         return step(start)
@@ -155,9 +201,21 @@ def random_normal(x, seed):
     return distribute.own_rows(lambda shape: tf.random.stateless_normal(shape, seed_pair(seed), dtype=x.dtype), x)
 
 
-def random_point(x, epsilon, seed):
+def random_point(x, epsilon, seed, norm="linf"):
     """Returns a point drawn uniformly from the ball of radius `epsilon` around x, cut to [0, 1]."""
+    if _is_l2(norm):
+        return tf.clip_by_value(x + epsilon * _random_in_l2_ball(x, seed), 0.0, 1.0)
     offset = distribute.own_rows(
         lambda shape: tf.random.stateless_uniform(shape, seed_pair(seed), -1.0, 1.0, dtype=x.dtype), x
     )
     return tf.clip_by_value(x + epsilon * offset, 0.0, 1.0)
+
+
+def _random_in_l2_ball(x, seed):
+    # A ball of radius r holds the share r^D of the volume of the one of radius 1.
+    radius_seed = tf.random.experimental.stateless_fold_in(seed_pair(seed), 1)
+    share = distribute.own_rows(
+        lambda shape: tf.random.stateless_uniform(shape, radius_seed, dtype=x.dtype), x[:, :1, :1, :1]
+    )
+    coordinates = tf.cast(tf.reduce_prod(tf.shape(x)[1:]), x.dtype)
+    return direction(random_normal(x, seed), "l2") * share ** (1.0 / coordinates)

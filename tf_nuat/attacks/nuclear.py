@@ -7,7 +7,9 @@ from tf_nuat.attacks import base
 
 
 @base.attack
-def nuclear(logits_fn, x, y, *, epsilon, alpha=None, weight=1.0, steps=1, step_size=None, seed=0, start=None):
+def nuclear(
+    logits_fn, x, y, *, epsilon, alpha=None, weight=1.0, steps=1, step_size=None, seed=0, start=None, norm="linf"
+):
     """Returns images that increase the cross-entropy and the nuclear norm of the change of the batch's logits.
 
     The objective is `CE(f(x_adv), y) + weight * |f(x_adv) - f(x)|_* / B`, a statistic of the batch: the images of a
@@ -18,13 +20,14 @@ def nuclear(logits_fn, x, y, *, epsilon, alpha=None, weight=1.0, steps=1, step_s
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
         x: images (B, H, W, C), float32 in [0, 1].
         y: labels, integers (B,) or one-hot (B, K).
-        epsilon: radius of the L-infinity ball, above 0.
+        epsilon: radius of the ball, above 0.
         alpha: magnitude of the Bernoulli noise of the start, at least 0; default `epsilon / 2`.
         weight: lambda of equation 1, at least 0. Where it is 0 the clean images are not forwarded.
         steps: number of steps, at least 1.
         step_size: length of a step, above 0; default `epsilon`.
         seed: whole number or a pair of them, at least 0; the same seed draws the same noise.
         start: images to begin at, instead of x with Bernoulli noise.
+        norm: "linf" (the paper's) or "l2", the norm of the ball, of a step and of the noise.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -32,7 +35,7 @@ def nuclear(logits_fn, x, y, *, epsilon, alpha=None, weight=1.0, steps=1, step_s
     alpha = epsilon / 2 if alpha is None else alpha
     step_size = epsilon if step_size is None else step_size
     if start is None:
-        start = bernoulli_start(x, alpha, seed)
+        start = bernoulli_start(x, alpha, seed, norm)
 
     weight = tf.convert_to_tensor(weight, tf.float32)
 
@@ -53,9 +56,15 @@ def nuclear(logits_fn, x, y, *, epsilon, alpha=None, weight=1.0, steps=1, step_s
         loss = distribute.share_of_mean(losses.cross_entropy(logits, y)) + losses.nuclear_penalty(change, weight)
         return loss, logits
 
-    return base.ascend(objective, x, start, epsilon=epsilon, step_size=step_size, steps=steps)
+    return base.ascend(objective, x, start, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
 
 
-def bernoulli_start(x, alpha, seed):
-    """Returns x plus or minus `alpha` in every pixel, cut to [0, 1] (algorithm 1, line 4)."""
-    return tf.clip_by_value(x + alpha * base.random_signs(x, seed), 0.0, 1.0)
+def bernoulli_start(x, alpha, seed, norm="linf"):
+    """Returns x plus or minus `alpha` in every pixel, cut to [0, 1] (algorithm 1, line 4).
+
+    In L2 the signs are scaled to the length `alpha`, as the paper's have the L-infinity norm `alpha`.
+    """
+    noise = base.random_signs(x, seed)
+    if norm == "l2":
+        noise = base.direction(noise, norm)
+    return tf.clip_by_value(x + alpha * noise, 0.0, 1.0)

@@ -40,7 +40,8 @@ class Defense(keras.Model):
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K). It is trained in place.
-        epsilon: radius of the L-infinity threat model, in (0, 1], the unit being the range of a pixel.
+        epsilon: radius of the threat model, above 0, the unit being the range of a pixel; in L-infinity at most 1.
+        norm: the norm of the threat model, one of the `NORMS` of the class.
         ema_decay: where given, in (0, 1), `network` becomes the exponential moving average, with this decay per step,
             of all weights of `trained_network`, a copy that the optimizer works on (the "-WA" defenses).
         seed: whole number, at least 0, from which all random starts of training follow.
@@ -54,11 +55,15 @@ class Defense(keras.Model):
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
 
-    def __init__(self, network, *, epsilon, ema_decay=None, seed=0, name=None):
+    NORMS = ("linf",)
+
+    def __init__(self, network, *, epsilon, norm="linf", ema_decay=None, seed=0, name=None):
         validation.classifier("network", network)
+        validation.one_of("norm", norm, self.NORMS)
         super().__init__(name=name)
         self.network = network
-        self.epsilon = validation.number("epsilon", epsilon, above=0.0, at_most=1.0)
+        self.norm = norm
+        self.epsilon = validation.number("epsilon", epsilon, above=0.0, at_most=1.0 if norm == "linf" else None)
         self.seed = validation.whole_number("seed", seed, at_least=0)
         self.ema_decay = ema_decay
         if ema_decay is None:
@@ -80,7 +85,7 @@ class Defense(keras.Model):
         raise NotImplementedError
 
     def objective(self, x, x_adv, y):
-        """Returns the loss and the logits (B, K), in training mode.
+        """Returns the loss and the logits (B, K), in training mode: the cross-entropy of x_adv, unless overridden.
 
         Args:
             x, x_adv: clean and adversarial images (B, H, W, C).
@@ -91,7 +96,8 @@ class Defense(keras.Model):
             logits: (B, K), what the accuracy of the progress bar is taken of: those of the clean images where the
                 objective has them, else those of the adversarial ones.
         """
-        raise NotImplementedError
+        logits = self.trained_network(x_adv, training=True)
+        return distribute.share_of_mean(losses.cross_entropy(logits, y)), logits
 
     def passes(self, batch_size):
         """Returns the `Passes` of a training step on `batch_size` images."""
@@ -156,6 +162,18 @@ class Defense(keras.Model):
         else:
             callbacks = [clock, *keras.tree.flatten(callbacks or [])]
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
+
+    def take_over(self, before):
+        """Goes on where the compiled defense `before` is: with its networks, its average and its optimizer.
+
+        Raises:
+            ValueError: one of the two averages weights, the other does not, or another way.
+        """
+        if self.ema_decay != before.ema_decay:
+            raise ValueError(f"ema_decay is {self.ema_decay!r} after {before.ema_decay!r}; allowed: the same one")
+        self.network, self.trained_network = before.network, before.trained_network
+        self.epoch.assign(before.epoch)
+        self.compile(optimizer=before.optimizer, metrics=["accuracy"])
 
     def on_epoch_begin(self, epoch):
         """Is called by `fit` as an epoch begins, with its number, from 0."""

@@ -15,18 +15,21 @@ class NuAT(Defense):
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
-        epsilon: radius of the L-infinity threat model and length of the step, above 0.
+        epsilon: radius of the threat model and length of the step, above 0; in the L-infinity norm at most 1.
         alpha: magnitude of the Bernoulli noise at which the gradient is taken, in [0, epsilon]; default `epsilon / 2`
-            (the paper has 4/255 for 8/255, and epsilon itself on MNIST).
+            (the paper has 4/255 for 8/255, and epsilon itself on MNIST). In L2, the length of that noise.
         nuclear_weight: lambda, in the attack and in training: a number, at least 0, or a schedule of the step.
-        ema_decay, seed, name: see `Defense`.
+        norm: "linf", the paper's, or "l2", the norm of the threat model, of the step and of the noise.
+        **options: those of `Defense`.
 
     Raises:
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
 
-    def __init__(self, network, *, epsilon, alpha=None, nuclear_weight=1.0, ema_decay=None, seed=0, name=None):
-        super().__init__(network, epsilon=epsilon, ema_decay=ema_decay, seed=seed, name=name)
+    NORMS = attack_base.NORMS
+
+    def __init__(self, network, *, epsilon, alpha=None, nuclear_weight=1.0, norm="linf", **options):
+        super().__init__(network, epsilon=epsilon, norm=norm, **options)
         self.alpha = epsilon / 2 if alpha is None else alpha
         validation.number("alpha", self.alpha, at_least=0.0, at_most=epsilon)
         self.nuclear_weight = schedules.weight("nuclear_weight", nuclear_weight)
@@ -57,8 +60,10 @@ class NuAT(Defense):
 
     def nuclear_step(self, x, y, start, *, weight, logits_fn=None):
         """Returns images one step of size epsilon along equation 1 away from the start."""
-        start = bernoulli_start(x, self.alpha, self.draw_seed) if start is None else start
-        return attacks.nuclear(logits_fn or self.attacked, x, y, epsilon=self.epsilon, weight=weight, start=start)
+        start = bernoulli_start(x, self.alpha, self.draw_seed, self.norm) if start is None else start
+        return attacks.nuclear(
+            logits_fn or self.attacked, x, y, epsilon=self.epsilon, weight=weight, start=start, norm=self.norm
+        )
 
     def cross_entropy_step(self, x, x_adv, y):
         """Returns x_adv after one more step of size epsilon along the cross-entropy, projected onto the ball of x."""
@@ -68,6 +73,7 @@ class NuAT(Defense):
             x_adv,
             epsilon=self.epsilon,
             step_size=self.epsilon,
+            norm=self.norm,
         )
 
     def observe(self, clean_loss):

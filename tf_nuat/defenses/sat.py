@@ -37,13 +37,23 @@ class SATR1(Defense):
         self.steps = validation.whole_number("steps", steps, at_least=1)
 
     def perturb(self, x, y, start=None):
-        """Returns the FGSM images (B, H, W, C), then the I-FGSM images of the pairs; `start` is not used."""
+        """Returns the FGSM images (B, H, W, C), then the I-FGSM images of the pairs; `start` is not used.
+
+        Without a regularizer (a weight that is the number 0) there are no pairs.
+        """
         x_fgsm = attacks.fgsm(self.attacked, x, y, epsilon=self.epsilon)
-        first = tf.shape(x)[0] - distribute.own_of_last(self.pairs, x)
+        if self.regularizer_weight == 0:
+            return x_fgsm
+        own = distribute.own_of_last(self.pairs, x)
+        # A replica without a pair attacks one image all the same: TensorFlow's fused convolutions do not take none.
+        first = tf.shape(x)[0] - tf.maximum(own, 1)
         x_ifgsm = attacks.ifgsm(self.attacked, x[first:], y[first:], epsilon=self.epsilon, steps=self.steps)
+        x_ifgsm = x_ifgsm[tf.shape(x_ifgsm)[0] - own :]
         return tf.concat([x_fgsm, x_ifgsm], axis=0)
 
     def objective(self, x, x_adv, y):
+        if self.regularizer_weight == 0:
+            return super().objective(x, x_adv, y)
         size = tf.shape(x)[0]
         logits = self.trained_network(x_adv, training=True)
         fgsm_logits, ifgsm_logits = logits[:size], logits[size:]
@@ -53,7 +63,7 @@ class SATR1(Defense):
         return loss + weight * distribute.share_of_mean(distance), fgsm_logits
 
     def passes(self, batch_size):
-        share = min(self.pairs, batch_size) / batch_size
+        share = 0.0 if self.regularizer_weight == 0 else min(self.pairs, batch_size) / batch_size
         return Passes(input_gradient=1.0 + self.steps * share, training=1.0 + share)
 
 
@@ -129,18 +139,24 @@ class SATR3(Defense):
         self.tau = validation.number("tau", tau, above=0.0, below=1.0)
 
     def perturb(self, x, y, start=None):
-        """Returns the images after the short step (B, H, W, C), then those after the long one (B, H, W, C)."""
+        """Returns the images after the short step (B, H, W, C), then those after the long one (B, H, W, C).
+
+        Without a regularizer (a weight that is the number 0) there are only the latter.
+        """
         if start is None:
             start = random_step(x, self.alpha, self.draw_seed) if self.alpha else x
         gradient, _ = attack_base.input_gradient(attack_base.cross_entropy_of(self.attacked, y), start)
         direction = tf.sign(gradient)
-        low, high = (
+        lengths = (self.epsilon,) if self.regularizer_weight == 0 else (self.epsilon_low, self.epsilon)
+        steps = (
             tf.clip_by_value(start + (epsilon - self.alpha) * direction, *attack_base.ball(x, epsilon))
-            for epsilon in (self.epsilon_low, self.epsilon)
+            for epsilon in lengths
         )
-        return tf.concat([low, high], axis=0)
+        return tf.concat(list(steps), axis=0)
 
     def objective(self, x, x_adv, y):
+        if self.regularizer_weight == 0:
+            return super().objective(x, x_adv, y)
         low_logits, high_logits = tf.split(self.trained_network(x_adv, training=True), 2)
         low, high = (distribute.share_of_mean(losses.cross_entropy(part, y)) for part in (low_logits, high_logits))
         # The hinge is one of the global batch: a replica whose own share is on the other side follows the rest.
@@ -150,7 +166,7 @@ class SATR3(Defense):
         return high + weight * active * excess, high_logits
 
     def passes(self, batch_size):
-        return Passes(input_gradient=1.0, training=2.0)
+        return Passes(input_gradient=1.0, training=1.0 if self.regularizer_weight == 0 else 2.0)
 
 
 def _squared_distance(logits, others):

@@ -1,0 +1,93 @@
+"""AWP: adversarial weight perturbation (Wu et al., 2020), on PGD-AT and on TRADES."""
+
+import tensorflow as tf
+
+from tf_nuat import distribute, schedules
+from tf_nuat.defenses.pgd_at import PGDAT
+from tf_nuat.defenses.trades import TRADES
+
+
+class WeightPerturbation:
+    """Mixin in front of a defense: its gradients are taken at weights moved against it, and act on the unmoved ones.
+
+    Each weight w with more than one dimension moves by `awp_gamma * |w| * g / |g|`, g being the gradient of the global
+    batch's loss with respect to it. Loss, logits and gradients of the training step are those at the moved weights.
+    """
+
+    def __init__(self, network, *, awp_gamma=0.005, **options):
+        super().__init__(network, **options)
+        self.awp_gamma = schedules.weight("awp_gamma", awp_gamma)
+
+    def gradients(self, x, x_adv, y):
+        statistics = self.trained_network.non_trainable_variables
+        statistics_before = _values(statistics)
+        _, _, gradients = super().gradients(x, x_adv, y)
+        # BatchNorm's statistics see the batch once, at the moved weights.
+        _assign(statistics, statistics_before)
+
+        moving = [
+            (weight, gradient)
+            for weight, gradient in zip(self.trained_network.trainable_variables, gradients)
+            if len(weight.shape) > 1 and gradient is not None
+        ]
+        weights = [weight for weight, _ in moving]
+        weights_before = _values(weights)
+        gamma = schedules.value_at(self.awp_gamma, self.step)
+        totals = distribute.total([gradient for _, gradient in moving])
+        _assign(weights, [w + perturbation(w, g, gamma) for w, g in zip(weights_before, totals)])
+        loss_logits_gradients = super().gradients(x, x_adv, y)
+        _assign(weights, weights_before)  # adding and subtracting the perturbation would round
+        return loss_logits_gradients
+
+    def passes(self, batch_size):
+        passes = super().passes(batch_size)
+        return passes._replace(training=2.0 * passes.training)
+
+
+class AWP(WeightPerturbation, PGDAT):
+    """PGD-AT with adversarial weight perturbation (algorithm 1).
+
+    Args:
+        network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
+        awp_gamma: norm of the perturbation of a weight relative to that of the weight: a number, at least 0, or a
+            schedule of the step (0 for a warm-up, whose steps take as long as the others).
+        **options: those of `PGDAT`.
+
+    Raises:
+        ValueError: an argument is out of its range, or the network ends in softmax.
+    """
+
+
+class AWPTRADES(WeightPerturbation, TRADES):
+    """TRADES with adversarial weight perturbation.
+
+    Args:
+        network, awp_gamma: see `AWP`.
+        **options: those of `TRADES`.
+
+    Raises:
+        ValueError: an argument is out of its range, or the network ends in softmax.
+    """
+
+
+def perturbation(weight, gradient, gamma):
+    """Returns the tensor with the norm `gamma * |weight|` and the direction of `gradient`, 0 where that is 0."""
+    # A gradient that overflowed must not reach BatchNorm's statistics. Squares of small gradients underflow, those of
+    # the largest entry's multiples do not.
+    gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
+    direction = tf.math.divide_no_nan(gradient, tf.reduce_max(tf.abs(gradient)))
+    return tf.cast(gamma, weight.dtype) * tf.norm(weight) * tf.math.divide_no_nan(direction, tf.norm(direction))
+
+
+def _values(variables):
+    return [tf.identity(variable.value) for variable in variables]
+
+
+def _assign(variables, values):
+    """Assigns in a training step, in every replica its own values."""
+
+    def assign_all(strategy, values):
+        for variable, value in zip(variables, values):
+            strategy.extended.update(variable.value, lambda own, new: own.assign(new), args=(value,), group=False)
+
+    tf.distribute.get_replica_context().merge_call(assign_all, args=(values,))

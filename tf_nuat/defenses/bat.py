@@ -1,0 +1,125 @@
+"""Bilateral adversarial training: images and labels are both perturbed (Wang and Zhang, 2019)."""
+
+import threading
+
+import tensorflow as tf
+
+from tf_nuat import distribute, losses, validation
+from tf_nuat.attacks import base as attack_base
+from tf_nuat.defenses.base import Defense, Passes
+
+LABELS = (None, "main", "supplement")
+
+
+class BAT(Defense):
+    """Bilateral adversarial training, R-MC-LA: one targeted step, and labels that give away all but the lead.
+
+    The image starts at a random point of the ball and takes one step of size epsilon towards the most confusing class,
+    the wrong one with the smallest loss on the clean image. The label gives a share of its 1 to the wrong classes, more
+    to those with a larger loss, of which the most confusing class has the smallest (see `adversarial_label`). Minimizes
+    the cross-entropy of the adversarial images with the adversarial labels.
+
+    Args:
+        network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
+        epsilon: radius of the L-infinity threat model and length of the step, above 0.
+        label: how labels are perturbed: "main" for the rule of the paper, "supplement" for that of its supplement, or
+            None, which leaves them as they are (R-MC).
+        beta: smallest ratio of the true class in the label to any other, at least 1.
+        gamma: what the rule "main" adds to each class's loss above the smallest, above 0.
+        top: number of wrong classes, those with the largest loss, that have a share, at least 1; default all of them
+            (R-MC-LA9, for many classes: 9).
+        **options: those of `Defense`.
+
+    Raises:
+        ValueError: an argument is out of its range, or the network ends in softmax.
+    """
+
+    def __init__(self, network, *, epsilon, label="main", beta=9.0, gamma=0.01, top=None, **options):
+        super().__init__(network, epsilon=epsilon, **options)
+        self.label = validation.one_of("label", label, LABELS)
+        self.beta = validation.number("beta", beta, at_least=1.0)
+        self.gamma = validation.number("gamma", gamma, above=0.0)
+        self.top = top if top is None else validation.whole_number("top", top, at_least=1)
+        # Where several replicas are traced in one process, each is in a thread of its own.
+        self._within_step = threading.local()
+
+    def perturb(self, x, y, start=None):
+        target = most_confusing_class(self.clean_logits(x), y)
+        cross_entropy = attack_base.cross_entropy_of(self.attacked, target)
+
+        def nearness(images):
+            loss, logits = cross_entropy(images)
+            return -loss, logits
+
+        start = attack_base.random_point(x, self.epsilon, self.draw_seed) if start is None else start
+        return attack_base.ascend(nearness, x, start, epsilon=self.epsilon, step_size=self.epsilon)
+
+    def objective(self, x, x_adv, y):
+        if self.label is not None:
+            clean_logits = tf.stop_gradient(self.clean_logits(x))
+            y = adversarial_label(clean_logits, y, rule=self.label, beta=self.beta, gamma=self.gamma, top=self.top)
+        logits = self.trained_network(x_adv, training=True)
+        return distribute.share_of_mean(losses.cross_entropy(logits, y)), logits
+
+    def passes(self, batch_size):
+        return Passes(input_gradient=1.0, training=1.0, forward=1.0)
+
+    def train_step(self, data):
+        self._within_step.clean_logits = None
+        try:
+            return super().train_step(data)
+        finally:
+            del self._within_step.clean_logits
+
+    def clean_logits(self, x):
+        """Returns the logits (B, K) of the clean images in inference mode.
+
+        Attack and label of a training step share one forward; outside of a training step nothing is kept.
+        """
+        kept = vars(self._within_step)
+        if kept.get("clean_logits") is not None:
+            return kept["clean_logits"]
+        logits = self.attacked(x)
+        if "clean_logits" in kept:
+            kept["clean_logits"] = logits
+        return logits
+
+
+def most_confusing_class(logits, y):
+    """Returns the wrong class with the smallest loss, integers (B,), for logits (B, K) and labels."""
+    return tf.argmax(tf.where(_is_true(logits, y), -tf.float32.max, tf.cast(logits, tf.float32)), axis=-1)
+
+
+def adversarial_label(logits, y, *, rule="main", beta=9.0, gamma=0.01, top=None):
+    """Returns labels (B, K), float32, rows that sum to 1, in which the true class keeps `beta` times any other share.
+
+    With v_k = -log softmax_k f(x), the gradient of the loss with respect to the label, the wrong classes that have a
+    share divide e among them, in proportion to `v_k - v_MC + gamma` (rule "main", v_MC being the smallest v_k of all
+    wrong classes) or to v_k (rule "supplement", equation 2). e is the largest budget under which the true class has
+    `beta` times the largest wrong share (equations 3 and 4 of the supplement); it keeps `1 - e`.
+
+    Args:
+        logits: (B, K), of the clean images.
+        y: labels, integers (B,) or one-hot (B, K).
+        rule: "main" or "supplement".
+        beta, gamma, top: see `BAT`.
+    """
+    is_true = _is_true(logits, y)
+    gradient = -tf.nn.log_softmax(tf.cast(logits, tf.float32))
+    if rule == "main":
+        smallest = tf.reduce_min(tf.where(is_true, tf.float32.max, gradient), axis=-1, keepdims=True)
+        gain = gradient - smallest + gamma
+    else:
+        gain = tf.maximum(gradient, 1e-8)  # float32 rounds the loss of a class that is certain to 0
+    gain = tf.where(is_true, 0.0, gain)
+    if top is not None:
+        num_classes = logits.shape[-1]
+        largest = tf.math.top_k(gain, min(top, num_classes - 1)).indices
+        gain *= tf.reduce_sum(tf.one_hot(largest, num_classes), axis=-2)
+    share = gain / tf.reduce_sum(gain, axis=-1, keepdims=True)
+    budget = 1.0 / (1.0 + beta * tf.reduce_max(share, axis=-1, keepdims=True))
+    return tf.where(is_true, 1.0 - budget, budget * share)
+
+
+def _is_true(logits, y):
+    return tf.one_hot(losses.true_class(y), logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool)

@@ -1,0 +1,56 @@
+"""EAT: ensemble adversarial training (Tramer et al., 2018)."""
+
+import os
+
+import tensorflow as tf
+
+from tf_nuat import attacks, validation
+from tf_nuat.attacks import base as attack_base
+from tf_nuat.defenses.fgsm_at import FGSMAT
+
+
+class EAT(FGSMAT):
+    """EAT: FGSM-AT whose FGSM images are made on the network itself or on one of its pre-trained sources.
+
+    Each batch draws which, all with the same probability. The sources stay as they are.
+
+    A pass through a source counts as one through the network in `passes`, whatever the source's size.
+
+    Args:
+        network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
+        epsilon: radius of the L-infinity threat model, above 0.
+        sources: list of at least one classifier of such images and classes, or path of one that Keras saved (.keras).
+        every: as in `FGSMAT`.
+        **options: those of `Defense`.
+
+    Raises:
+        ValueError: an argument is out of its range, or the network or a source ends in softmax.
+    """
+
+    def __init__(self, network, *, epsilon, sources, **options):
+        super().__init__(network, epsilon=epsilon, **options)
+        if not isinstance(sources, (list, tuple)) or not sources:
+            raise ValueError(f"sources is {sources!r}; allowed: a list of networks or paths of .keras files")
+        loaded = tuple(_source(f"sources[{index}]", source, network) for index, source in enumerate(sources))
+        # Behind a function Keras does not see them: they are no part of the defense's weights, nor of what it saves.
+        self._sources = lambda: loaded
+
+    def attack(self, x, y, start=None):
+        """Returns the FGSM images of x, made on the network that this step draws; `start` is not used."""
+        networks = [self.attacked, *map(attack_base.inference, self._sources())]
+        drawn = tf.random.stateless_uniform((), self.draw_seed, 0, len(networks), tf.int32)
+        return tf.switch_case(drawn, [self._fgsm_on(network, x, y) for network in networks])
+
+    def _fgsm_on(self, logits_fn, x, y):
+        return lambda: attacks.fgsm(logits_fn, x, y, epsilon=self.epsilon)
+
+
+def _source(argument, source, network):
+    if isinstance(source, (str, os.PathLike)):
+        source = validation.load_network(argument, source)
+    validation.classifier(argument, source)
+    for what in ("input_shape", "output_shape"):
+        shape, expected = getattr(source, what)[1:], getattr(network, what)[1:]
+        if shape != expected:
+            raise ValueError(f"{argument} has {what.replace('_', ' ')} {shape}; allowed: the network's, {expected}")
+    return source

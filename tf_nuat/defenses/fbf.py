@@ -1,0 +1,36 @@
+"""FBF, "fast is better than free": single-step training from a random start (Wong et al., 2020)."""
+
+from tf_nuat import validation
+from tf_nuat.attacks import base as attack_base
+from tf_nuat.defenses.base import Defense, Passes
+
+
+class FBF(Defense):
+    """FBF: minimizes the cross-entropy of images after one step from a random point of the ball (algorithm 3).
+
+    Args:
+        network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
+        epsilon: radius of the L-infinity threat model, above 0.
+        step_size: length of the step, which ends in the ball whatever it is, above 0; default `1.25 * epsilon`.
+        **options: those of `Defense`.
+
+    Raises:
+        ValueError: an argument is out of its range, or the network ends in softmax.
+    """
+
+    def __init__(self, network, *, epsilon, step_size=None, **options):
+        super().__init__(network, epsilon=epsilon, **options)
+        self.step_size = 1.25 * epsilon if step_size is None else step_size
+        validation.number("step_size", self.step_size, above=0.0)
+
+    def perturb(self, x, y, start=None):
+        return attack_base.ascend(
+            attack_base.cross_entropy_of(self.attacked, y),
+            x,
+            attack_base.random_point(x, self.epsilon, self.draw_seed) if start is None else start,
+            epsilon=self.epsilon,
+            step_size=self.step_size,
+        )
+
+    def passes(self, batch_size):
+        return Passes(input_gradient=1.0)

@@ -1,0 +1,51 @@
+"""PGD-AT: adversarial training as robust optimization (Madry et al., 2018)."""
+
+from tf_nuat import validation
+from tf_nuat.attacks import base as attack_base
+from tf_nuat.defenses.base import Defense, Passes
+
+
+class PGDAT(Defense):
+    """PGD-AT: minimizes the cross-entropy of the images at which PGD ends (equation 2.1).
+
+    The adversary is the last point of the ascent, not the best one on its way as in `attacks.pgd`.
+
+    Args:
+        network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
+        epsilon: radius of the threat model, above 0; in the L-infinity norm at most 1.
+        steps: steps of PGD, at least 1.
+        step_size: length of a step, above 0; default `epsilon / 4`, the authors' 2/255 of 8/255.
+        random_start: start from a uniform draw from the ball, else from the clean images.
+        norm: "linf" or "l2", the norm of the threat model.
+        **options: those of `Defense`.
+
+    Raises:
+        ValueError: an argument is out of its range, or the network ends in softmax.
+    """
+
+    NORMS = attack_base.NORMS
+
+    def __init__(self, network, *, epsilon, steps=7, step_size=None, random_start=True, norm="linf", **options):
+        super().__init__(network, epsilon=epsilon, norm=norm, **options)
+        self.steps = validation.whole_number("steps", steps, at_least=1)
+        self.step_size = epsilon / 4 if step_size is None else step_size
+        validation.number("step_size", self.step_size, above=0.0)
+        self.random_start = validation.one_of("random_start", random_start, (False, True))
+
+    def perturb(self, x, y, start=None):
+        if start is None:
+            start = x
+            if self.random_start:
+                start = attack_base.random_point(x, self.epsilon, self.draw_seed, norm=self.norm)
+        return attack_base.ascend(
+            attack_base.cross_entropy_of(self.attacked, y),
+            x,
+            start,
+            epsilon=self.epsilon,
+            step_size=self.step_size,
+            steps=self.steps,
+            norm=self.norm,
+        )
+
+    def passes(self, batch_size):
+        return Passes(input_gradient=self.steps)

@@ -1,0 +1,73 @@
+"""TRADES: a trade between accuracy and robustness (Zhang et al., 2019)."""
+
+import tensorflow as tf
+
+from tf_nuat import distribute, losses, schedules, validation
+from tf_nuat.attacks import base as attack_base
+from tf_nuat.defenses.base import Defense, Passes
+
+# Standard deviation of the noise that the attack begins with: at x itself the divergence has no gradient.
+START_NOISE = 0.001
+
+
+class TRADES(Defense):
+    """TRADES: adversarial images keep the prediction of the clean ones, whatever it is (algorithm 1).
+
+    The attack increases `KL(softmax f(x) || softmax f(x_adv))`; training minimizes
+    `CE(f(x), y) + beta * mean KL(softmax f(x) || softmax f(x_adv))`, and both predictions learn from the divergence.
+
+    Args:
+        network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
+        epsilon: radius of the L-infinity threat model, above 0.
+        beta: weight of the divergence, 1 / lambda of the paper: a number, at least 0, or a schedule of the step.
+        steps: steps of the attack, at least 1.
+        step_size: length of a step, above 0; default `epsilon / 4`, the authors' 2/255 of 8/255.
+        **options: those of `Defense`.
+
+    Raises:
+        ValueError: an argument is out of its range, or the network ends in softmax.
+    """
+
+    def __init__(self, network, *, epsilon, beta=6.0, steps=10, step_size=None, **options):
+        super().__init__(network, epsilon=epsilon, **options)
+        self.beta = schedules.weight("beta", beta)
+        self.steps = validation.whole_number("steps", steps, at_least=1)
+        self.step_size = epsilon / 4 if step_size is None else step_size
+        validation.number("step_size", self.step_size, above=0.0)
+
+    def perturb(self, x, y, start=None):
+        # For a constant prediction p, KL(p || q) is the cross-entropy of q with p, less the entropy of p.
+        return self.ascend(x, tf.nn.softmax(tf.cast(self.attacked(x), tf.float32)), start)
+
+    def ascend(self, x, labels, start=None):
+        """Returns images after the steps of the attack, which raise their cross-entropy.
+
+        Args:
+            x: clean images (B, H, W, C), the centre of the ball.
+            labels: what the cross-entropy is taken with, integers (B,) or rows of probabilities (B, K).
+            start: images at which the attack begins; else x with a little normal noise.
+        """
+        if start is None:
+            start = x + START_NOISE * attack_base.random_normal(x, self.draw_seed)
+        return attack_base.ascend(
+            attack_base.cross_entropy_of(self.attacked, labels),
+            x,
+            start,
+            epsilon=self.epsilon,
+            step_size=self.step_size,
+            steps=self.steps,
+        )
+
+    def objective(self, x, x_adv, y):
+        # Two forwards, adversarial first: with BatchNorm they are two batches, and the clean one comes last.
+        adversarial_logits = self.trained_network(x_adv, training=True)
+        logits = self.trained_network(x, training=True)
+        per_example = losses.cross_entropy(logits, y) + self.weight() * losses.kl_divergence(logits, adversarial_logits)
+        return distribute.share_of_mean(per_example), logits
+
+    def passes(self, batch_size):
+        return Passes(input_gradient=float(self.steps), training=2.0, forward=1.0)
+
+    def weight(self):
+        """Returns beta at this step, a float32 scalar."""
+        return schedules.value_at(self.beta, self.step)
