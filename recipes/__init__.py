@@ -1,4 +1,4 @@
-"""Experiments as data: `python -m recipes.digits|mnist|cifar10 --defense nuat --out DIR`."""
+"""Experiments as data: `python -m recipes.digits|mnist|cifar10 --defense nuat --out DIR`, and `recipes.compare`."""
 
 import os
 

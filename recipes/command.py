@@ -2,10 +2,25 @@
 
 import dataclasses
 import inspect
+import json
 
 from absl import flags, logging
 
 from tf_nuat import command_line, distribute, networks, training, validation
+from tf_nuat.attacks.base import NORMS
+
+# The flags that are fields of a recipe by the same name.
+FIELDS = (
+    "epochs",
+    "network",
+    "epsilon",
+    "images_per_class",
+    "patience",
+    "masking_alarm",
+    "batch_size",
+    "seed",
+    "test_images",
+)
 
 
 def flag_values(recipes):
@@ -20,11 +35,22 @@ def flag_values(recipes):
     flag(flags.DEFINE_string, "out", None, "folder for the results; the same command continues a run that was killed")
     flag(flags.DEFINE_integer, "epochs", None, "length of training; all schedules stretch with it")
     flag(flags.DEFINE_string, "network", None, f"another network: {', '.join(networks.NETWORKS)}")
-    flag(flags.DEFINE_integer, "width", None, "channels of a ResNet's first layer (64 as published)")
-    flag(flags.DEFINE_float, "epsilon", None, "another radius of the threat model (L-infinity, pixels in [0, 1])")
+    flag(flags.DEFINE_integer, "width", None, "channels of the first layer of a ResNet or VGG (64 as published)")
+    flag(flags.DEFINE_float, "epsilon", None, "another radius of the threat model (pixels in [0, 1])")
+    flag(flags.DEFINE_string, "norm", None, f"norm of the threat model: {', '.join(NORMS)}")
+    flag(flags.DEFINE_list, "sources", None, "source networks of eat: names of networks or .keras files")
+    flag(flags.DEFINE_integer, "images_per_class", None, "number of training images of each class (default: all)")
+    flag(flags.DEFINE_integer, "patience", None, "epochs without a better one after which training ends early")
+    flag(flags.DEFINE_string, "masking_alarm", None, "what catastrophic overfitting does: warn or stop (default: warn)")
     flag(flags.DEFINE_integer, "batch_size", None, "images per optimizer step, all devices together")
     flag(flags.DEFINE_float, "learning_rate", None, "another highest learning rate")
-    flag(flags.DEFINE_float, "nuclear_weight", None, "another highest lambda (NuAT family only)")
+    flag(
+        flags.DEFINE_list,
+        "options",
+        [],
+        "options of the defense, name=value: nuclear_weight=2 for another highest lambda, "
+        "ema_decay=0.9998 to average the weights of any defense",
+    )
     flag(flags.DEFINE_integer, "seed", None, "weights, data order and random starts follow from it")
     flag(flags.DEFINE_integer, "test_images", None, "number of test images for the final measurement (default: all)")
     flag(flags.DEFINE_string, "data_dir", None, "where the datasets are (default: TFDS_DATA_DIR, else that of TFDS)")
@@ -34,31 +60,48 @@ def flag_values(recipes):
 
 def with_flags(recipe, values):
     """Returns `recipe` with what the flags change."""
-    for name in ("epochs", "network", "epsilon", "batch_size", "seed", "test_images"):
-        if getattr(values, name) is not None:
-            recipe = dataclasses.replace(recipe, **{name: getattr(values, name)})
+    if values.norm is not None and validation.one_of("norm", values.norm, NORMS) != recipe.norm:
+        if values.epsilon is None:
+            raise ValueError(f"epsilon is not given; allowed: with norm {values.norm}, a radius in that norm")
+        recipe = dataclasses.replace(recipe.under_norm(values.norm), epsilon=values.epsilon)
+    changes = {name: getattr(values, name) for name in FIELDS if getattr(values, name) is not None}
+    if values.sources is not None:
+        changes["sources"] = tuple(values.sources)
+    recipe = dataclasses.replace(recipe, **changes)
     if values.network is not None:
         recipe = dataclasses.replace(recipe, network_options={})
     if values.width is not None:
         if "width" not in inspect.signature(networks.NETWORKS[recipe.network]).parameters:
-            raise ValueError(f"width is given; allowed: with a ResNet, not with {recipe.network}")
+            raise ValueError(f"width is given; allowed: with a ResNet or a VGG, not with {recipe.network}")
         validation.whole_number("width", values.width, at_least=1)
         recipe = dataclasses.replace(recipe, network_options={"width": values.width})
     if values.learning_rate is not None:
         validation.number("learning_rate", values.learning_rate, above=0.0)
-        recipe = dataclasses.replace(recipe, learning_rate=_with_peak(recipe.learning_rate, values.learning_rate))
-    if values.nuclear_weight is not None:
-        validation.number("nuclear_weight", values.nuclear_weight, at_least=0.0)
-        if "nuclear_weight" not in recipe.defense_options:
-            raise ValueError(f"nuclear_weight is given; allowed: with the NuAT family, not with {recipe.defense}")
-        weight = _with_peak(recipe.defense_options["nuclear_weight"], values.nuclear_weight)
-        recipe = dataclasses.replace(recipe, defense_options={**recipe.defense_options, "nuclear_weight": weight})
-    return recipe
+        recipe = dataclasses.replace(
+            recipe, learning_rate=_with_peak("learning_rate", recipe.learning_rate, values.learning_rate)
+        )
+    options = dict(map(_option, values.options))
+    before = recipe.defense_options
+    return recipe.with_options(
+        **{name: _with_peak(name, before[name], value) if name in before else value for name, value in options.items()}
+    )
 
 
-def _with_peak(schedule, peak):
+def _option(text):
+    """Returns the pair (name, value) of `text`, "name=value"; the value is JSON or, where it is none, text."""
+    name, separator, value = text.partition("=")
+    if not (name and separator):
+        raise ValueError(f"options has {text!r}; allowed: name=value")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _with_peak(argument, schedule, peak):
     if not isinstance(schedule, tuple):
         return peak
+    validation.number(argument, peak, at_least=0.0)
     name, arguments = schedule
     return name, {**arguments, next(iter(arguments)): peak}  # the first argument of each schedule is its height
 

@@ -9,7 +9,7 @@ from tf_nuat.training import Recipe
 EPOCHS = 30
 
 
-def _recipe(defense, **defense_options):
+def _recipe(defense, *, settings=None, **defense_options):
     return Recipe(
         dataset="digits",
         network="mnist_cnn",
@@ -20,14 +20,51 @@ def _recipe(defense, **defense_options):
         learning_rate=("triangle", {"peak": 0.05, "up": 10, "down": 20}),
         defense_options=defense_options,
         measures={"pgd_40": {"attack": "pgd", "steps": 40}},
+        **(settings or {}),
     )
+
+
+def _stages(names, epochs):
+    stages = tuple(
+        {"defense": name, "epochs": length, "defense_options": _SAT[name]} for name, length in zip(names, epochs)
+    )
+    return _recipe("+".join(names), settings={"stages": stages})
 
 
 _NUAT = {"nuclear_weight": ("ramp", {"peak": 4.0, "epochs": EPOCHS})}
 
+_SAT = {
+    "sat_r1": {"regularizer_weight": 0.2},
+    "sat_r2": {"regularizer_weight": 5.0},
+    "sat_r3": {"regularizer_weight": 1.0, "tau": 0.4},
+}
+_TO_THE_END = {"chosen_by": "last"}
+
 RECIPES = {
     **{name: _recipe(name, **_NUAT) for name in ("nuat", "nuat_wa", "nuat2", "nuat2_wa", "nuat_h", "nuat_wa_h")},
-    "standard": _recipe("standard"),
+    **{name: _recipe(name, **options) for name, options in _SAT.items()},
+    "sat_r1+sat_r3": _stages(("sat_r1", "sat_r3"), (10, 20)),
+    "sat_r3+sat_r2": _stages(("sat_r3", "sat_r2"), (20, 10)),
+    "eat": _recipe("eat", settings={**_TO_THE_END, "sources": ("lenet_plus", "ensemble_d")}),
+    "fgsm_at": _recipe("fgsm_at", settings=_TO_THE_END),
+    "rfgsm_at": _recipe("rfgsm_at"),
+    "free_at": _recipe("free_at", replays=4),
+    **{
+        name: _recipe(name)
+        for name in (
+            "fbf",
+            "gat",
+            "gat_wa",
+            "pgd_at",
+            "trades",
+            "trades_wa",
+            "mart",
+            "awp",
+            "awp_trades",
+            "bat",
+            "standard",
+        )
+    },
 }
 
 if __name__ == "__main__":

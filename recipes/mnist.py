@@ -1,6 +1,8 @@
 """MNIST, epsilon 0.3: LeNet+ for 20 epochs.
 
     python -m recipes.mnist --defense nuat --out runs/mnist_nuat
+    python -m recipes.mnist --defense sat_r1+sat_r3 --out runs/mnist_sat_r1_r3
+    python -m recipes.mnist --defense pgd_at --options steps=7,step_size=0.1 --epochs 5 --out runs/mnist_pgd_at
 
 Needs MNIST (TensorFlow Datasets downloads it, or finds it in TFDS_DATA_DIR). On two processor cores an epoch of NuAT
 takes about 45 seconds. What to expect stands in results/README.md.
@@ -30,27 +32,66 @@ def _recipe(defense, *, learning_rate=("triangle", {"peak": 0.05, "up": 8, "down
     )
 
 
-def _sat(defense, clean, pgd_100, **options):
-    """Settings and claims of Vivek and Babu (2020)."""
+def _sat(defense, clean=None, pgd_100=None, *, settings=None, **options):
+    """Settings of Vivek and Babu (2020), claims of their tables 3 and 9."""
+    claims = {"clean": clean, "pgd_100": pgd_100}
     return _recipe(
         defense,
         learning_rate=("divide", {"start": 0.01, "factor": 5, "epochs": [5, 10, 15]}),
         settings={
             "batch_size": 32,
-            "claimed": {"clean": clean, "pgd_100": pgd_100},
-            "source": "Vivek and Babu 2020, section 5 and table 3",
+            "claimed": {name: claim for name, claim in claims.items() if claim is not None},
+            "source": "Vivek and Babu 2020, section 5, tables 3 and 9",
+            **(settings or {}),
         },
         **options,
     )
 
 
+def _sat_stages(names, epochs, clean, pgd_100):
+    stages = tuple(
+        {"defense": name, "epochs": length, "defense_options": _SAT[name]} for name, length in zip(names, epochs)
+    )
+    return _sat("+".join(names), clean, pgd_100, settings={"stages": stages})
+
+
 _NUAT = {"alpha": 0.3, "nuclear_weight": ("ramp", {"peak": 1.0, "epochs": EPOCHS})}
+_SAT = {
+    "sat_r1": {"regularizer_weight": 0.2, "pairs": 1, "steps": 10},
+    "sat_r2": {"regularizer_weight": 5.0, "alpha": 0.01},
+    "sat_r3": {"regularizer_weight": 1.0, "tau": 0.4},
+}
+# Three times the weight at each quarter.
+_GAT = {
+    "alpha": 0.3,
+    "alternate": False,
+    "guidance_weight": ("divide", {"start": 15, "factor": 1 / 3, "epochs": [5, 10, 15]}),
+}
+_PGD = {"steps": 40, "step_size": 0.01}
+# What overfits is shown as it ends, as the paper has it, not as it was in its best epoch.
+_TO_THE_END = {"chosen_by": "last"}
 
 RECIPES = {
     **{name: _recipe(name, **_NUAT) for name in ("nuat", "nuat_wa", "nuat2", "nuat2_wa", "nuat_h", "nuat_wa_h")},
-    "sat_r1": _sat("sat_r1", 0.9815, 0.8876, regularizer_weight=0.2, pairs=1, steps=10),
-    "sat_r2": _sat("sat_r2", 0.9823, 0.9003, regularizer_weight=5.0, alpha=0.01),
-    "sat_r3": _sat("sat_r3", 0.9879, 0.8288, regularizer_weight=1.0, tau=0.4),
+    "sat_r1": _sat("sat_r1", 0.9815, 0.8876, **_SAT["sat_r1"]),
+    "sat_r2": _sat("sat_r2", 0.9823, 0.9003, **_SAT["sat_r2"]),
+    "sat_r3": _sat("sat_r3", 0.9879, 0.8288, **_SAT["sat_r3"]),
+    "sat_r1+sat_r3": _sat_stages(("sat_r1", "sat_r3"), (5, 15), 0.9880, 0.8752),
+    "sat_r3+sat_r2": _sat_stages(("sat_r3", "sat_r2"), (15, 5), 0.9810, 0.8744),
+    "fgsm_at": _sat("fgsm_at", 0.9929, 0.0395, settings=_TO_THE_END),
+    "eat": _sat("eat", 0.9937, 0.0034, settings={**_TO_THE_END, "sources": ("lenet_plus", "ensemble_a")}),
+    "rfgsm_at": _sat("rfgsm_at", alpha=0.01, settings=_TO_THE_END),
+    "pgd_at": _sat("pgd_at", 0.9841, 0.9118, **_PGD),
+    "trades": _sat("trades", 0.9870, 0.9360, **_PGD),
+    "trades_wa": _recipe("trades_wa", **_PGD),
+    "mart": _recipe("mart", **_PGD),
+    "awp": _recipe("awp", **_PGD),
+    "awp_trades": _recipe("awp_trades", **_PGD),
+    "gat": _recipe("gat", **_GAT),
+    "gat_wa": _recipe("gat_wa", **_GAT),
+    "bat": _recipe("bat"),
+    "fbf": _recipe("fbf"),
+    "free_at": _recipe("free_at"),
     "standard": _recipe("standard"),
 }
 

@@ -10,14 +10,9 @@ import numpy as np
 import scipy.stats
 
 from sanity.result import Bar, Curve, Verdict
-from tf_nuat.evaluate import wilson
+from tf_nuat.evaluate import exceeds, wilson
 
 __all__ = ["Increase", "bar", "clearest_increase", "curve", "exceeds", "mcnemar", "paired_difference", "wilson"]
-
-
-def exceeds(successes, n, proportion):
-    """Returns the p-value of "the proportion is at most `proportion`", exact binomial, one-sided."""
-    return float(scipy.stats.binomtest(int(successes), int(n), proportion, alternative="greater").pvalue)
 
 
 def mcnemar(first, second):

@@ -28,12 +28,14 @@ def test_every_recipe_is_plain_data_that_builds(name):
         assert recipe.defense == defense and recipe.dataset == name
         json.dumps(training.dataclasses.asdict(recipe))
         assert set(recipe.claimed) <= {"clean", *recipe.measures}
-        small = training.dataclasses.replace(recipe, network="lenet_plus", network_options={})
-        model = training.build(small, splits)
-        assert type(model) is tf_nuat.DEFENSES[defense]
+        small = training.dataclasses.replace(recipe, network="lenet_plus", network_options={}, batch_size=64)
+        model, sources = None, [tf_nuat.networks.lenet_plus((8, 8, 1), 10)] if recipe.sources else []
+        for stage, (name_of_stage, _, _) in enumerate(small.plan()):
+            model = training.build(small, splits, stage=stage, before=model, sources=sources)
+            assert type(model) is tf_nuat.DEFENSES[name_of_stage]
         for step in (0, recipe.epochs * splits.steps_per_epoch - 1):  # schedules are defined to the end
             model.optimizer.iterations.assign(step)
-            assert 0.0 <= float(model.optimizer.learning_rate) <= 0.11
+            assert 0.0 <= float(model.optimizer.learning_rate) <= 0.21
 
 
 def test_trains_and_prints_what_was_measured(monkeypatch, tmp_path, capsys):
@@ -48,7 +50,17 @@ def test_trains_and_prints_what_was_measured(monkeypatch, tmp_path, capsys):
 
 def test_flags_change_the_recipe():
     values = command.flag_values(cifar10.RECIPES)
-    values(["", "--epochs=7", "--width=16", "--learning_rate=0.02", "--nuclear_weight=3", "--seed=5", "--epsilon=0.5"])
+    values(
+        [
+            "",
+            "--epochs=7",
+            "--width=16",
+            "--learning_rate=0.02",
+            "--options=nuclear_weight=3",
+            "--seed=5",
+            "--epsilon=0.5",
+        ]
+    )
     changed = command.with_flags(cifar10.RECIPES["nuat"], values)
     assert (changed.epochs, changed.schedule_epochs, changed.seed, changed.epsilon) == (7, 100, 5, 0.5)
     assert changed.network_options == {"width": 16}
@@ -59,11 +71,11 @@ def test_flags_change_the_recipe():
 def test_help_teaches(monkeypatch, capsys):
     assert call(monkeypatch, "--help") == 0
     printed = capsys.readouterr().out
-    assert "python -m recipes.digits" in printed and "--nuclear_weight" in printed and "nuat_wa" in printed
+    assert "python -m recipes.digits" in printed and "--options" in printed and "nuat_wa" in printed
 
 
 BAD = [
-    (["--defense=magic"], "defense is 'magic'; allowed: nuat"),
+    (["--defense=magic"], "defense is 'magic'; allowed: awp"),
     (["--network=vgg"], "network is 'vgg'; allowed: "),
     (["--epochs=0"], "epochs is 0; allowed: "),
     (["--epochs=many"], "epochs"),
@@ -72,7 +84,16 @@ BAD = [
     (["--batch_size=0"], "batch_size is 0; allowed: "),
     (["--batch_size=100000"], "batch_size"),
     (["--learning_rate=0"], "learning_rate is 0.0; allowed: "),
-    (["--defense=standard", "--nuclear_weight=1"], "nuclear_weight is given; allowed: "),
+    (["--defense=standard", "--options=nuclear_weight=1"], "options of Standard are {'nuclear_weight': 1}"),
+    (["--options=nuclear_weight"], "options has 'nuclear_weight'; allowed: name=value"),
+    (["--options=nuclear_weight=-1"], "nuclear_weight is -1; allowed: "),
+    (["--norm=l2"], "epsilon is not given; allowed: "),
+    (["--norm=l1"], "norm"),
+    (["--images_per_class=0"], "images_per_class is 0; allowed: "),
+    (["--images_per_class=1000"], "images_per_class is 1000; allowed: "),
+    (["--patience=0"], "patience is 0; allowed: "),
+    (["--masking_alarm=ring"], "masking_alarm is 'ring'; allowed: "),
+    (["--sources=lenet_plus"], "sources is ('lenet_plus',) for nuat; allowed: "),
     (["--width=8"], "width is given; allowed: "),
     (["--strategy=tpu"], "strategy is 'tpu'; allowed: "),
     (["--test_images=0"], "test_images"),

@@ -67,6 +67,11 @@ def wilson(successes, images, *, confidence=0.95):
     return float(interval.low), float(interval.high)
 
 
+def exceeds(successes, images, proportion):
+    """Returns the p-value of "the proportion is at most `proportion`", exact binomial, one-sided."""
+    return float(scipy.stats.binomtest(int(successes), int(images), proportion, alternative="greater").pvalue)
+
+
 def accuracy(network, images_and_labels, attack=None, *, batch_size=250, progress=None):
     """Returns the fraction of images that are classified correctly, in [0, 1]; the arguments are those of `correct`."""
     return float(np.mean(correct(network, images_and_labels, attack, batch_size=batch_size, progress=progress)))

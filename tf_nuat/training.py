@@ -1,8 +1,9 @@
-"""`Recipe`, an experiment as plain data, and `run`, which carries it out."""
+"""`run` carries out a `Recipe`: it trains, measures, and leaves a network and its card."""
 
 import dataclasses
 import functools
 import importlib.metadata
+import inspect
 import json
 import pathlib
 import platform
@@ -15,7 +16,6 @@ import tensorflow as tf
 from absl import logging
 
 from tf_nuat import (
-    attacks,
     callbacks,
     data,
     defenses,
@@ -23,110 +23,42 @@ from tf_nuat import (
     evaluate,
     networks,
     optimizers,
-    schedules,
     validation,
 )
+from tf_nuat.recipe import Recipe
+
+__all__ = ["Recipe", "build", "check", "run"]
 
 VERSIONS = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "tf-nuat")
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """What to train, how, and how to measure it.
+def build(recipe, splits, *, stage=0, before=None, sources=()):
+    """Returns a stage's defense, compiled; call it under the scope of the strategy it will train with.
 
-    A weight or a learning rate is a number or a pair (name in `schedules.SCHEDULES`, its arguments in epochs).
-    An attack is a dict: "attack", a name in `ATTACKS`, and its settings; epsilon is the recipe's unless it is given.
-
-    Attributes:
-        dataset, network, defense: names in `data.DATASETS`, `networks.NETWORKS`, `defenses.DEFENSES`.
-        epsilon: radius of the L-infinity threat model, in (0, 1].
-        epochs: number of epochs.
-        learning_rate: highest values and times of the schedule, or a number.
-        network_options, defense_options: keyword arguments of the network and of the defense.
-        batch_size: images per optimizer step, all devices together.
-        momentum, weight_decay: of `CoupledSGD`.
-        seed: whole number from which weights, data order and random starts follow.
-        schedule_epochs: length of training that the times of the schedules were written for (default `epochs`); with
-            other `epochs` all times stretch.
-        selection: the attack that measures `val_robust_accuracy` on the validation split after each epoch.
-        selection_images: number of validation images it is run on.
-        chosen_by: which epoch's network is kept, that with the highest "val_robust_accuracy" (the default) or
-            "val_accuracy" (the default for standard training, which nobody would choose by its robustness).
-        measures: dict, name -> attack, run on the test split when training has ended.
-        test_images: number of test images for that (None: all).
-        claimed: dict of measures' names ("clean" included) to the accuracy that a paper claims, in [0, 1].
-        source: where settings and claims come from.
+    Args:
+        recipe: a `Recipe`.
+        splits: its data.
+        stage: index in `recipe.plan()`.
+        before: the defense of the stage before, whose networks and optimizer this one takes over.
+        sources: the source networks of ensemble adversarial training.
     """
-
-    dataset: str
-    network: str
-    defense: str
-    epsilon: float
-    epochs: int
-    learning_rate: float | tuple
-    network_options: dict = dataclasses.field(default_factory=dict)
-    defense_options: dict = dataclasses.field(default_factory=dict)
-    batch_size: int = 64
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    seed: int = 0
-    schedule_epochs: int | None = None
-    selection: dict = dataclasses.field(default_factory=lambda: {"attack": "ifgsm", "steps": 7})
-    selection_images: int = 1000
-    chosen_by: str | None = None
-    measures: dict = dataclasses.field(default_factory=dict)
-    test_images: int | None = None
-    claimed: dict = dataclasses.field(default_factory=dict)
-    source: str = ""
-
-    def __post_init__(self):
-        validation.one_of("dataset", self.dataset, data.DATASETS)
-        validation.one_of("network", self.network, networks.NETWORKS)
-        validation.one_of("defense", self.defense, defenses.DEFENSES)
-        validation.number("epsilon", self.epsilon, above=0.0, at_most=1.0)
-        validation.whole_number("epochs", self.epochs, at_least=1)
-        validation.whole_number("batch_size", self.batch_size, at_least=1)
-        validation.whole_number("seed", self.seed, at_least=0)
-        if self.chosen_by is None:
-            by = "val_accuracy" if self.defense == "standard" else "val_robust_accuracy"
-            object.__setattr__(self, "chosen_by", by)
-        validation.one_of("chosen_by", self.chosen_by, ("val_robust_accuracy", "val_accuracy"))
-        validation.whole_number("selection_images", self.selection_images, at_least=1)
-        if self.test_images is not None:
-            validation.whole_number("test_images", self.test_images, at_least=1)
-        for description in (self.selection, *self.measures.values()):
-            self.attack(description)
-        if self.schedule_epochs is None:
-            object.__setattr__(self, "schedule_epochs", self.epochs)
-
-    def schedule(self, value, steps_per_epoch):
-        """Returns `value`, a number or a pair (name, arguments), as a number or a schedule of the step."""
-        if not isinstance(value, (tuple, list)):
-            return value
-        name, arguments = value
-        stretched = steps_per_epoch * self.epochs / self.schedule_epochs
-        return validation.one_of("schedule", name, schedules.SCHEDULES)(**arguments, steps_per_epoch=stretched)
-
-    def attack(self, description):
-        """Returns the function `(network, x, y) -> x_adv` that the dict `description` describes."""
-        settings = {"epsilon": self.epsilon, **description}
-        attack = validation.one_of("attack", settings.pop("attack"), attacks.ATTACKS)
-        attack.check_settings(settings)
-        return functools.partial(attack, **settings)
-
-
-def build(recipe, splits):
-    """Returns the recipe's defense, compiled; call it under the scope of the strategy it will train with."""
+    name, options, _ = recipe.plan()[stage]
     keras.utils.set_random_seed(recipe.seed)
-    network = _call(
-        networks.NETWORKS[recipe.network],
-        recipe.network_options,
-        input_shape=splits.input_shape,
-        num_classes=splits.num_classes,
-    )
     at = functools.partial(recipe.schedule, steps_per_epoch=splits.steps_per_epoch)
-    options = {name: at(value) for name, value in recipe.defense_options.items()}
-    model = _call(defenses.DEFENSES[recipe.defense], options, network=network, epsilon=recipe.epsilon, seed=recipe.seed)
+    options = {name: at(value) for name, value in options.items()}
+    defense = defenses.DEFENSES[name]
+    if "batch_size" in inspect.signature(defense).parameters:
+        options["batch_size"] = recipe.batch_size
+    if recipe.norm != "linf":
+        options["norm"] = recipe.norm
+    if recipe.sources:
+        options["sources"] = sources
+    if before is not None:
+        model = _call(defense, options, network=before.network, epsilon=recipe.epsilon, seed=recipe.seed)
+        model.take_over(before)
+        return model
+    network = _network(recipe.network, splits, recipe.network_options)
+    model = _call(defense, options, network=network, epsilon=recipe.epsilon, seed=recipe.seed)
     optimizer = optimizers.CoupledSGD(
         at(recipe.learning_rate), momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
@@ -134,11 +66,47 @@ def build(recipe, splits):
     return model
 
 
+def _network(name, splits, options):
+    shape, classes = splits.input_shape, splits.num_classes
+    return _call(networks.NETWORKS[name], options, input_shape=shape, num_classes=classes)
+
+
 def _call(builder, options, **arguments):
     try:
         return builder(**arguments, **options)
     except TypeError as error:  # an option that the builder does not have
         raise ValueError(f"options of {builder.__name__} are {options!r}: {error}") from error
+
+
+def check(recipe, out, *, data_dir=None, strategy="auto"):
+    """Finds out, before any work, whether `run` can do its own with these arguments, which are those of `run`.
+
+    Returns:
+        the card and None where `out` holds this run, finished; else None and the splits of the data.
+
+    Raises:
+        ValueError: an argument is wrong, or `out` holds another run.
+    """
+    validation.one_of("strategy", strategy, distribute.STRATEGIES)
+    out = pathlib.Path(out)
+    _refuse_another_run(out, _described(recipe))
+    if (out / "card.json").exists():
+        return json.loads((out / "card.json").read_text(encoding="utf-8")), None
+    splits = data.load(
+        recipe.dataset,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        images_per_class=recipe.images_per_class,
+        data_dir=data_dir,
+    )
+    model, untrained = None, _sources(recipe, splits, out)
+    for stage in range(len(recipe.plan())):  # whatever is wrong with their options shows here
+        model = build(recipe, splits, stage=stage, before=model, sources=untrained)
+    return None, splits
+
+
+def _described(recipe):
+    return json.loads(json.dumps(dataclasses.asdict(recipe)))
 
 
 def run(recipe, out, *, data_dir=None, strategy="auto", verbose="auto"):
@@ -163,25 +131,22 @@ def run(recipe, out, *, data_dir=None, strategy="auto", verbose="auto"):
         ValueError: an argument is wrong; raised before any work.
         FloatingPointError: the loss became NaN or infinite; what was good is kept.
     """
-    validation.one_of("strategy", strategy, distribute.STRATEGIES)
-    described = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    out = pathlib.Path(out)
-    _refuse_another_run(out, described)
-    if (out / "card.json").exists():
+    card, splits = check(recipe, out, data_dir=data_dir, strategy=strategy)
+    if card is not None:
         logging.info("%s holds this run already, finished", out)
-        return json.loads((out / "card.json").read_text(encoding="utf-8"))
-    splits = data.load(recipe.dataset, batch_size=recipe.batch_size, seed=recipe.seed, data_dir=data_dir)
-    strategy = distribute.strategy(strategy)
-    with strategy.scope():
-        model = build(recipe, splits)
+        return card
+    out = pathlib.Path(out)
+    described = _described(recipe)
     validation.output_folder("out", out)
     callbacks.save_json(described, out / "recipe.json")
-    history = callbacks.Backup.restore(out / "state", model)
-    if history:
-        logging.info("continuing after epoch %d of %d", len(history), recipe.epochs)
-    history = _train(model, recipe, splits, out, history, verbose)
+    for name in set(recipe.sources) & set(networks.NETWORKS):
+        run(recipe.of_source(name), out / "sources" / name, data_dir=data_dir, strategy=strategy, verbose=verbose)
+    with distribute.strategy(strategy).scope():
+        sources = _sources(recipe, splits, out)
+    model, history, passes = _train(recipe, splits, out, sources, strategy, verbose)
 
     seconds = sum(logs["seconds"] for logs in history)
+    images = splits.steps_per_epoch * splits.batch_size * len(history)
     network = validation.load_network("network", out / "network.keras")
     card = {
         "recipe": described,
@@ -190,10 +155,11 @@ def run(recipe, out, *, data_dir=None, strategy="auto", verbose="auto"):
         "epoch_chosen": _best_epoch(history, recipe),
         "measured": _measure(network, recipe, splits),
         "claimed": recipe.claimed,
+        "passes": {**passes._asdict(), "forward_backward": passes.forward_backward},
         "training_seconds": seconds,
-        "training_images_per_second": splits.steps_per_epoch * splits.batch_size * len(history) / seconds,
+        "training_images_per_second": images / seconds,
         "history": history,
-        "replicas": strategy.num_replicas_in_sync,
+        "replicas": distribute.strategy(strategy).num_replicas_in_sync,
         "machine": {"processor": platform.machine(), "devices": [d.name for d in tf.config.list_logical_devices()]},
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in VERSIONS}},
     }
@@ -229,29 +195,65 @@ class _Clock(keras.callbacks.Callback):
         logs["seconds"] = self.seconds
 
 
-def _train(model, recipe, splits, out, history, verbose):
+def _train(recipe, splits, out, sources, strategy, verbose):
+    """Trains what is left of the stages.
+
+    Returns:
+        the last stage's defense, the history of all epochs, and the mean `Passes` of an image in an epoch.
+    """
+    history = callbacks.Backup.history_in(out / "state")
+    if history:
+        logging.info("continuing after epoch %d of %d", len(history), recipe.epochs)
+    is_restored, model, epochs, passes = not history, None, [], []
+    for stage, (_, _, end) in enumerate(recipe.plan()):
+        with distribute.strategy(strategy).scope():
+            model = build(recipe, splits, stage=stage, before=model, sources=sources)
+        if not is_restored and len(history) <= end:
+            callbacks.Backup.restore(out / "state", model)  # into the defense of the stage that left it
+            is_restored = True
+        if len(history) < end and not _has_ended(history, recipe):
+            history = _train_stage(model, end, recipe, splits, out, history, verbose)
+        epochs.append(max(0, min(end, len(history)) - sum(epochs)))
+        passes.append(model.passes(recipe.batch_size))
+    callbacks.save_network(model.network, out / "last.keras")
+    return model, history, defenses.Passes(*np.average(passes, axis=0, weights=epochs).tolist())
+
+
+def _train_stage(model, end, recipe, splits, out, history, verbose):
     images, labels = (part[: recipe.selection_images] for part in _shuffled(splits, "validation", recipe.seed))
-    best = max((logs[recipe.chosen_by] for logs in history), default=-1.0)
-    attack = recipe.attack(recipe.selection)
+    last = recipe.chosen_by == "last"
+    best = -1.0 if last else max((logs[recipe.chosen_by] for logs in history), default=-1.0)
     backup = callbacks.Backup(out / "state", history=history)
+
+    def stop_early(epoch, logs):
+        model.stop_training |= _has_ended(backup.history, recipe)
+
+    after_epoch = [
+        callbacks.RobustValidation(
+            images,
+            labels,
+            recipe.attack(recipe.selection),
+            path=out / "network.keras",
+            monitor=None if last else recipe.chosen_by,
+            best=best,
+        ),
+        keras.callbacks.TensorBoard(out / "logs", write_graph=False),
+        backup,
+        keras.callbacks.LambdaCallback(on_epoch_end=stop_early),
+    ]
+    if recipe.masking_alarm is not None and recipe.norm == "linf":
+        alarm = callbacks.MaskingAlarm(images[:500], labels[:500], epsilon=recipe.epsilon, action=recipe.masking_alarm)
+        after_epoch.insert(1, alarm)
     try:
         model.fit(
             splits.train_from(len(history)),
             validation_data=splits.validation,
             steps_per_epoch=splits.steps_per_epoch,
             initial_epoch=len(history),
-            epochs=recipe.epochs,
+            epochs=end,
             verbose=verbose,
-            callbacks=[
-                # Raises at once: no other callback gets to save weights that are not numbers.
-                keras.callbacks.TerminateOnNaN(raise_error=True),
-                _Clock(),
-                callbacks.RobustValidation(
-                    images, labels, attack, path=out / "network.keras", monitor=recipe.chosen_by, best=best
-                ),
-                keras.callbacks.TensorBoard(out / "logs", write_graph=False),
-                backup,
-            ],
+            # NaN raises at once: no other callback gets to save weights that are not numbers.
+            callbacks=[keras.callbacks.TerminateOnNaN(raise_error=True), _Clock(), *after_epoch],
         )
     except RuntimeError as error:
         if "NaN or Inf loss" not in str(error):
@@ -262,11 +264,33 @@ def _train(model, recipe, splits, out, history, verbose):
             + (f"{kept} is kept in {out / 'network.keras'}; " if kept else "no epoch was finished; ")
             + "try a lower learning rate"
         ) from error
-    callbacks.save_network(model.network, out / "last.keras")
     return backup.history
 
 
+def _sources(recipe, splits, out):
+    """Returns the recipe's source networks: those that are not trained yet are as they will be built."""
+
+    def source(name):
+        if name not in networks.NETWORKS:
+            return validation.load_network("sources", name)
+        path = out / "sources" / name / "network.keras"
+        return validation.load_network("sources", path) if path.exists() else _network(name, splits, {})
+
+    return [source(name) for name in recipe.sources]
+
+
+def _has_ended(history, recipe):
+    """Returns whether training is over before its last epoch: the alarm rang, or patience is at its end."""
+    if not history:
+        return False
+    if recipe.masking_alarm == "stop" and history[-1].get("masking_alarm"):
+        return True
+    return recipe.patience is not None and len(history) - _best_epoch(history, recipe) >= recipe.patience
+
+
 def _best_epoch(history, recipe):
+    if recipe.chosen_by == "last":
+        return len(history)
     return int(np.argmax([logs[recipe.chosen_by] for logs in history])) + 1
 
 
