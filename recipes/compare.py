@@ -1,0 +1,145 @@
+"""Several defenses side by side: trained alike, attacked alike, in one table and one figure.
+
+    python -m recipes.compare --dataset mnist --network lenet_plus --defenses nuat,sat_r2,pgd_at --out runs/compare
+    python -m recipes.compare --cards results/mnist/nuat/card.json,results/mnist/standard/card.json --out runs/compare
+
+Trains each of the defenses in a folder of its own, out/DEFENSE, by its recipe of that dataset with what the flags
+change; what is trained already is not trained again, and a command that was killed continues. `--cards` adds runs that
+were made elsewhere: they must have been measured by the same attacks on as many images.
+
+Writes table.md, table.csv (accuracies in [0, 1]) and comparison.png. A run whose loss becomes NaN is named in the end,
+and the exit status is 1.
+"""
+
+import dataclasses
+import functools
+import pathlib
+
+from absl import flags
+
+from recipes import cifar10, command, digits, mnist, plots, table
+from tf_nuat import command_line, training, validation
+
+DATASETS = {"digits": digits, "mnist": mnist, "cifar10": cifar10}
+
+
+def flag_values():
+    """Returns the flags: those of every recipe, with `defenses` in place of `defense`."""
+    recipes = {name: recipe for module in DATASETS.values() for name, recipe in module.RECIPES.items()}
+    values = command.flag_values(recipes)
+    delattr(values, "defense")
+    flags.DEFINE_string("dataset", None, f"whose recipes: {', '.join(DATASETS)}", flag_values=values)
+    flags.DEFINE_list("defenses", [], f"what to train, by commas: {', '.join(recipes)}", flag_values=values)
+    flags.DEFINE_list("cards", [], "card.json files of runs made elsewhere, by commas", flag_values=values)
+    return values
+
+
+def main(arguments):
+    """Trains what is to be trained and writes the comparison; returns the exit status."""
+    values = flag_values()
+    command_line.parse(values, arguments, __doc__)
+    if not values.out:
+        raise ValueError("out is not given; allowed: a folder for the results (--out DIR)")
+    if not values.defenses and not values.cards:
+        raise ValueError("neither defenses nor cards are given; allowed: --defenses NAME,NAME or --cards PATH,PATH")
+    out = pathlib.Path(values.out)
+    recipes = _recipes(values)
+    folders = {name: out / name for name in recipes}
+    paths = list(map(pathlib.Path, values.cards))
+    _refuse_twice(
+        "cards", [path.resolve() for path in (*(folder / "card.json" for folder in folders.values()), *paths)]
+    )
+    cards = {str(path): table.read(path, table.record, table.conditions) for path in paths}
+    conditions = _same_conditions(
+        {
+            **_conditions_of_runs(recipes, folders, values),
+            **{path: table.conditions(card) for path, card in cards.items()},
+        }
+    )
+    if values.dataset not in (None, conditions["dataset"]):
+        raise ValueError(f"dataset is {values.dataset!r}; allowed: {conditions['dataset']}, that of the cards")
+    for folder in (out, *folders.values()):
+        validation.output_folder("out", folder)
+
+    trained, failed = _train(recipes, folders, values)
+    cards = [*trained, *cards.values()]
+    if cards:
+        _write(out, cards, conditions, failed)
+        print(f"\n{(out / 'table.md').read_text(encoding='utf-8')}")
+        print(f"{out}/table.md  {out}/table.csv  {out}/comparison.png")
+    for line in failed:
+        print(line)
+    return 1 if failed else 0
+
+
+def _recipes(values):
+    """Returns the recipes that are to be trained, a dict of name to `Recipe`."""
+    if values.dataset is None and not values.defenses:
+        return {}
+    module = validation.one_of("dataset", values.dataset, DATASETS)
+    _refuse_twice("defenses", values.defenses)
+    chosen = {name: validation.one_of("defenses", name, module.RECIPES) for name in values.defenses}
+    return {name: command.with_flags(recipe, values) for name, recipe in chosen.items()}
+
+
+def _refuse_twice(argument, entries):
+    twice = [str(entry) for entry in entries if entries.count(entry) > 1]
+    if twice:
+        raise ValueError(f"{argument} has {twice[0]!r} twice; allowed: each once")
+
+
+def _conditions_of_runs(recipes, folders, values):
+    """Returns the conditions under which the recipes are measured, a dict of folder to those; checks the recipes."""
+    conditions = {}
+    for name, recipe in recipes.items():
+        card, splits = training.check(recipe, folders[name], data_dir=values.data_dir, strategy=values.strategy)
+        if card is not None:
+            card = table.read(folders[name] / "card.json", table.record, table.conditions)
+        else:
+            images = len(splits.examples["test"][1][: recipe.test_images])
+            measured = {name: {"images": images} for name in ("clean", *recipe.measures)}
+            card = {"recipe": dataclasses.asdict(recipe), "measured": measured}
+        conditions[str(folders[name])] = table.conditions(card)
+    return conditions
+
+
+def _same_conditions(conditions):
+    """Returns what all `conditions`, a dict of the run's name to those of `table.conditions`, are."""
+    (first, expected), *others = conditions.items()
+    for other, found in others:
+        for name, value in expected.items():
+            if found[name] != value:
+                raise ValueError(
+                    f"cards are {first!r} and {other!r}, with {name} {value!r} and {found[name]!r}; "
+                    f"allowed: runs that agree on {', '.join(expected)}"
+                )
+    if not expected["measures"]:
+        raise ValueError(f"cards has {first!r}, which was not attacked; allowed: runs with an accuracy under attack")
+    return expected
+
+
+def _train(recipes, folders, values):
+    """Returns the cards of the recipes, and a line for each that failed."""
+    cards, failed = [], []
+    for number, (name, recipe) in enumerate(recipes.items(), start=1):
+        finished = (folders[name] / "card.json").exists()
+        doing = "finished before" if finished else f"{recipe.epochs} epochs of {recipe.network} on {recipe.dataset}"
+        print(f"{name} ({number} of {len(recipes)}): {doing}", flush=True)
+        try:
+            run = functools.partial(training.run, data_dir=values.data_dir, strategy=values.strategy, verbose=2)
+            cards.append(run(recipe, folders[name]))
+        except FloatingPointError as error:
+            failed.append(f"failed: {name}: {error}")
+    return cards, failed
+
+
+def _write(out, cards, conditions, failed):
+    records = list(map(table.record, cards))
+    text = [table.caption(cards, conditions), table.markdown(list(map(table.cells_with_costs, cards))), *failed]
+    (out / "table.md").write_text("\n\n".join([*text, "![Comparison](comparison.png)"]) + "\n", encoding="utf-8")
+    table.write_csv(records, out / "table.csv")
+    plots.comparison(records, conditions).savefig(out / "comparison.png", metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    command_line.main(main)

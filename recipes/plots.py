@@ -1,0 +1,317 @@
+"""The figure of a comparison: robust beside clean accuracy, and against what training took. Needs no colour."""
+
+import dataclasses
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
+
+from recipes import table
+from sanity.report.figures import COLOURS, DOTS_PER_INCH, MARKERS
+
+MARK = 7  # size in points
+WIDE = 0.4  # share of the range of accuracies; where none lies in a stretch of this length, the axis is broken
+LOGARITHMIC = 10.0  # ratio of largest to smallest cost from which its axis is logarithmic
+DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+DISTANCES = (7, 13, 20, 29, 40, 52)  # points between a mark and its label
+ROUNDS = 4  # of looking for a better place for each label
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A run in a panel: where its mark is, the 95 % intervals (low, high) around it, and where the paper's mark is."""
+
+    number: int
+    label: str
+    x: float
+    y: float
+    x_interval: tuple | None
+    y_interval: tuple
+    claimed: tuple | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """Points, the text of their horizontal axis, and whether that axis is a cost, above 0, or an accuracy."""
+
+    text: str
+    points: list
+    is_cost: bool
+
+
+def comparison(records, conditions):
+    """Returns the figure of `records`, those of `table.record`, all measured under `conditions`.
+
+    The height in all panels is the accuracy under the strongest attack, that with the lowest mean accuracy.
+    """
+    attack = strongest(records, conditions)
+    panels = [panel for panel in _panels(records, conditions, attack) if panel.points]
+    points = panels[0].points
+    ranges = _ranges(points)
+    counts = [max(1, sum(low <= point.y <= high for point in points)) for low, high in ranges]
+    figure = Figure(figsize=(4.2 * len(panels), 4.6), dpi=DOTS_PER_INCH, layout="constrained")
+    grid = figure.subplots(
+        len(ranges),
+        len(panels),
+        squeeze=False,
+        sharex="col",
+        sharey="row",
+        height_ratios=[min(count, 4 * min(counts)) for count in counts],
+    )
+    for column, panel in zip(grid.T, panels):
+        for axes, (low, high) in zip(column, ranges):
+            axes.set_ylim(low, high)
+            _share_ticks(axes.yaxis, count=max(2, round(7 * axes.get_position().height)))
+            axes.grid(alpha=0.3)
+            for point in panel.points:
+                _draw(axes, point)
+        column[-1].set_xlabel(panel.text)
+        (_cost_axis if panel.is_cost else _accuracy_axis)(column[0], panel.points)
+        _mark_break(column)
+    images = conditions["test images"][attack]
+    figure.supylabel(f"accuracy under {attack} ({images} test images)", fontsize="medium")
+    figure.suptitle(_heading(conditions, attack, any(point.claimed for point in points)), fontsize="medium")
+    figure.draw_without_rendering()  # the places of the axes, which labels need, follow from it
+    for column, panel in zip(grid.T, panels):
+        for axes, (low, high) in zip(column, ranges):
+            _write_labels(axes, [point for point in panel.points if low <= point.y <= high], panel.points)
+    return figure
+
+
+def strongest(records, conditions):
+    """Returns the name of the attack under which the mean accuracy is lowest."""
+    return min(conditions["measures"], key=lambda name: sum(record[name] for record in records))
+
+
+def labels(records):
+    """Returns a short name for each record: its defense, and what else is needed to tell it from the others."""
+
+    def label(record):
+        alike = [other for other in records if other["defense"] == record["defense"]]
+        parts = [record["defense"]]
+        if len({other["network"] for other in records}) > 1:
+            parts.append(record["network"])
+        for name in "epochs", "seed":
+            if len({other[name] for other in alike}) > 1:
+                parts.append(f"{name} {record[name]}")
+        return ", ".join(parts)
+
+    return [label(record) for record in records]
+
+
+def _panels(records, conditions, attack):
+    """Yields the panels, without those records whose cost is not known."""
+    unit, seconds = _unit([record["training_seconds"] for record in records])
+
+    def claimed(record, x):
+        y = record[f"{attack}_claimed"]
+        return None if x is None or y is None else (x, y)
+
+    def panel(text, x, cost=True):
+        points = [
+            Point(
+                number=number,
+                label=label,
+                x=x(record),
+                y=record[attack],
+                x_interval=None if cost else (record["clean_low"], record["clean_high"]),
+                y_interval=(record[f"{attack}_low"], record[f"{attack}_high"]),
+                claimed=claimed(record, x(record) if cost else record["clean_claimed"]),
+            )
+            for number, (record, label) in enumerate(zip(records, labels(records)))
+            if x(record) is not None
+        ]
+        if len(points) < len(records):
+            shown = {point.label for point in points}
+            text += f"\n(not known: {', '.join(label for label in labels(records) if label not in shown)})"
+        return Panel(text, points, cost)
+
+    def passes(record):
+        each = record["forward_backward_passes"]
+        return None if each is None else each * record["epochs"]
+
+    yield panel(f"clean accuracy ({conditions['test images']['clean']} test images)", lambda r: r["clean"], cost=False)
+    yield panel(f"training time in {unit}, all epochs", lambda record: record["training_seconds"] / seconds)
+    yield panel("forward-backward passes per training image,\nattack and training, all epochs", passes)
+
+
+def _unit(times):
+    """Returns the name and the seconds of the unit in which these times, in seconds, are easily read."""
+    longest = max(times)
+    return ("seconds", 1) if longest < 120 else ("minutes", 60) if longest < 7200 else ("hours", 3600)
+
+
+def _heading(conditions, attack, claims):
+    settings = table.described(conditions["measures"][attack])
+    hollow = "; hollow: as claimed by the paper" if claims else ""
+    return f"{table.threat(conditions)}; {attack}: {settings}\nbars: 95 % intervals{hollow}"
+
+
+def _draw(axes, point):
+    # The second round of colours meets other markers.
+    colour = COLOURS[point.number % len(COLOURS)]
+    marker = MARKERS[(point.number + point.number // len(COLOURS)) % len(MARKERS)]
+    bars = {"yerr": _lengths(point.y, point.y_interval)}
+    if point.x_interval:
+        bars["xerr"] = _lengths(point.x, point.x_interval)
+    style = {"marker": marker, "markersize": MARK, "linestyle": "none", "color": colour}
+    axes.errorbar(point.x, point.y, **bars, **style, ecolor="black", elinewidth=0.8, capsize=2, zorder=3)
+    if point.claimed:
+        axes.plot(*zip((point.x, point.y), point.claimed), color=colour, linestyle=":", linewidth=1, zorder=2)
+        axes.plot(*point.claimed, **style, markerfacecolor="white", zorder=3)
+
+
+def _lengths(value, interval):
+    low, high = interval
+    return [[max(0.0, value - low)], [max(0.0, high - value)]]
+
+
+def _share_ticks(axis, count):
+    low, high = axis.get_view_interval()
+    ticks = [
+        tick
+        for tick in MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(max(low, 0.0), min(high, 1.0))
+        if 0.0 <= tick <= 1.0
+    ]
+    axis.set_ticks([tick for tick in ticks if low <= tick <= high])
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.4g} %"))
+
+
+def _padded(low, high, share=0.1, at_least=0.01):
+    margin = share * max(high - low, at_least)
+    return low - margin, high + margin
+
+
+def _ranges(points):
+    """Returns the ranges (low, high) of accuracy in which `points` lie, upper first: two where the axis is broken.
+
+    It is where a stretch of more than `WIDE` of the whole has neither marks nor bars.
+    """
+    spans = []
+    for low, high in sorted((min(heights), max(heights)) for heights in map(_heights, points)):
+        if spans and low <= spans[-1][1]:
+            spans[-1][1] = max(high, spans[-1][1])
+        else:
+            spans.append([low, high])
+    lowest, highest = spans[0][0], spans[-1][1]
+    gaps = [above[0] - below[1] for below, above in zip(spans, spans[1:])]
+    if not gaps or max(gaps) <= max(WIDE * (highest - lowest), 0.05):
+        return [_padded(lowest, highest, share=0.12)]
+    cut = int(np.argmax(gaps))
+    return [_padded(spans[cut + 1][0], highest, 0.15, 0.05), _padded(lowest, spans[cut][1], 0.3, 0.05)]
+
+
+def _heights(point):
+    return [*point.y_interval, *(point.claimed or ())[1:]]
+
+
+def _mark_break(column):
+    for upper, lower in zip(column, column[1:]):
+        upper.spines.bottom.set_visible(False)
+        lower.spines.top.set_visible(False)
+        upper.tick_params(axis="x", which="both", bottom=False)
+        slash = {"marker": [(-1, -0.5), (1, 0.5)], "markersize": 9, "linestyle": "none", "color": "black"}
+        upper.plot([0, 1], [0, 0], transform=upper.transAxes, clip_on=False, **slash)
+        lower.plot([0, 1], [1, 1], transform=lower.transAxes, clip_on=False, **slash)
+
+
+def _accuracy_axis(axes, points):
+    values = [value for point in points for value in (*point.x_interval, *(point.claimed or ())[:1])]
+    axes.set_xlim(*_padded(min(values), max(values), share=0.25))
+    _share_ticks(axes.xaxis, count=5)
+
+
+def _cost_axis(axes, points):
+    values = [point.x for point in points]
+    if max(values) < LOGARITHMIC * min(values):
+        axes.set_xlim(0.0, 1.2 * max(values))
+        return
+    axes.set_xscale("log")
+    axes.set_xlim(min(values) / 2, max(values) * 2)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _write_labels(axes, points, all_points):
+    """Writes the label of each of `points` beside its mark, where it covers the least of what is there."""
+    if not points:
+        return
+    pixels = axes.figure.dpi / 72
+    style = {"textcoords": "offset points", "fontsize": 8.5, "ha": "center", "va": "center", "zorder": 4}
+    texts = [axes.annotate(point.label, (point.x, point.y), xytext=(0, 0), **style) for point in points]
+    sizes = np.array([text.get_window_extent().size for text in texts])
+    others = [point for point in all_points if point not in points]
+    places = [(point.x, point.y) for point in (*points, *others)] + [p.claimed for p in all_points if p.claimed]
+    marks = np.array([_box(axes, (x, x), (y, y), MARK / 2 * pixels) for x, y in places])
+    bars = [_box(axes, (point.x, point.x), point.y_interval, pixels) for point in all_points]
+    bars += [_box(axes, point.x_interval, (point.y, point.y), pixels) for point in all_points if point.x_interval]
+    for x, y in (np.linspace((p.x, p.y), p.claimed, 12).T for p in all_points if p.claimed):
+        bars += [_box(axes, x[i : i + 2], y[i : i + 2], pixels / 2) for i in range(11)]
+    frame = axes.get_window_extent().padded(-2 * pixels).get_points()
+    for text, mark, box in zip(texts, marks, _places(sizes, marks, np.array(bars), frame, pixels)):
+        text.set_position((box.mean(axis=0) - mark.mean(axis=0)) / pixels)
+        text.set_in_layout(False)  # the axes stay where they were when the places were chosen
+        way = _way(mark.mean(axis=0), box) / pixels
+        nearest = sorted(np.hypot(*_way(other.mean(axis=0), box)) / pixels for other in marks)[:2]
+        if np.hypot(*way) > 1.5 * min(DISTANCES[0], nearest[-1]):  # far from its mark, or as near to another
+            arrow = {"arrowstyle": "-", "color": "grey", "linewidth": 0.6, "shrinkA": 0, "shrinkB": MARK / 2}
+            leader = axes.annotate("", text.xy, xytext=way, textcoords="offset points", arrowprops=arrow)
+            leader.set_in_layout(False)
+
+
+def _places(sizes, marks, bars, frame, pixels):
+    """Returns where labels go: near their marks and covering little, each chosen in turn, again and again.
+
+    Args:
+        sizes: (N, 2), widths and heights of the labels; this and all else in pixels.
+        marks: (M, 2, 2), boxes ((left, bottom), (right, top)) of marks; the first N are those of the labels.
+        bars: (K, 2, 2), boxes of error bars and other thin lines; they take little area, and so are covered first.
+        frame: (2, 2), the box to stay in.
+        pixels: how many make a point.
+
+    Returns:
+        (N, 2, 2), a box for each label.
+    """
+    steps = np.array([(direction, distance) for distance in DISTANCES for direction in DIRECTIONS], dtype=object)
+    directions, distances = np.array(list(steps[:, 0])), steps[:, 1].astype(float)[:, None]
+    boxes = np.full((len(sizes), 2, 2), np.inf)  # shares no area with anything
+    for _ in range(ROUNDS):
+        for number, size in enumerate(sizes):
+            area, centre = np.prod(size), marks[number].mean(axis=0)
+            middles = centre + directions * (size / 2 + distances * pixels)
+            tried = np.stack([middles - size / 2, middles + size / 2], axis=1)
+            others = np.delete(marks, number, axis=0)
+            labels = np.delete(boxes, number, axis=0)
+            way = _way(centre, tried)
+            length = np.hypot(*way.T)
+            nearest = np.min([np.hypot(*_way(mark.mean(axis=0), tried).T) for mark in others], axis=0, initial=np.inf)
+            leader = sum(
+                _shared(np.stack([centre + part * way - pixels, centre + part * way + pixels], axis=1), crossed)
+                for part in (0.3, 0.5, 0.7, 0.9)
+                for crossed in (labels, others)
+            )
+            cost = 8 * _shared(tried, labels) + 4 * (_shared(tried, others) + _shared(tried, bars) + leader)
+            cost += 8 * (area - _shared(tried, frame[None]))
+            cost += 0.5 * area * (nearest < length)  # it would be read as the label of another mark
+            cost += area * (0.05 * length / (DISTANCES[0] * pixels) + 0.001 * np.arange(len(tried)))
+            boxes[number] = tried[np.argmin(cost)]
+    return boxes
+
+
+def _way(place, boxes):
+    """Returns the way (..., 2) from `place` (2,) to the nearest place of each of `boxes` (..., 2, 2)."""
+    return np.clip(place, boxes[..., 0, :], boxes[..., 1, :]) - place
+
+
+def _box(axes, x, y, margin):
+    """Returns the box in pixels, with a margin, that spans the data (low, high) of `x` and of `y`."""
+    return Bbox(axes.transData.transform(list(zip(x, y)))).padded(margin).get_points()
+
+
+def _shared(boxes, others):
+    """Returns the area (N,) that each of `boxes` (N, 2, 2) shares with `others` (M, 2, 2), in sum."""
+    low = np.maximum(boxes[:, None, 0], others[None, :, 0])
+    high = np.minimum(boxes[:, None, 1], others[None, :, 1])
+    return np.prod(np.clip(high - low, 0.0, None), axis=-1).sum(axis=-1)
