@@ -324,3 +324,13 @@ def test_bad_options_are_named(make, words):
 def test_sample_weights_are_refused(data):
     with pytest.raises(ValueError, match="sample_weight"):
         compiled("nuat").fit(*data, sample_weight=np.ones(64))
+
+
+def test_sgd_without_momentum_is_gradient_descent():
+    variable = keras.Variable([1.0, -2.0])
+    optimizer = tf_nuat.optimizers.CoupledSGD(0.1, momentum=0.0, weight_decay=0.5)
+    for _ in range(2):
+        before = variable.numpy()
+        optimizer.apply([tf.constant([1.0, 3.0])], [variable])
+        np.testing.assert_allclose(variable, before - 0.1 * (np.array([1.0, 3.0]) + 0.5 * before), rtol=1e-6)
+    assert optimizer.get_config()["momentum"] == 0.0

@@ -63,6 +63,23 @@ def test_a_killed_run_continues_in_the_stage_that_it_had_reached(killed_after, t
     assert card["passes"] == pytest.approx(expected["passes"])
 
 
+def test_a_killed_run_of_replays_continues_within_the_data(tmp_path, monkeypatch):
+    """An epoch of 9 steps with 4 replays ends within a batch's replays, after 2.25 batches."""
+    recipe = dataclasses.replace(RECIPE, defense="free_at", defense_options={"replays": 4}, epochs=2)
+    expected = run(recipe, tmp_path / "undisturbed")
+    whole = callbacks.Backup.on_epoch_end
+
+    def killed(self, epoch, logs=None):
+        whole(self, epoch, logs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(callbacks.Backup, "on_epoch_end", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, tmp_path / "killed")
+    monkeypatch.undo()
+    assert_same_run(run(recipe, tmp_path / "killed"), expected, tmp_path / "killed", tmp_path / "undisturbed")
+
+
 def test_a_card_has_the_mean_passes_of_its_stages(tmp_path):
     card = run(staged(("standard", 1, {}), ("sat_r3", 2, R3)), tmp_path)
     assert card["passes"] == pytest.approx(

@@ -5,6 +5,8 @@ import tensorflow as tf
 
 from tf_nuat import validation
 
+NO_MOMENTUM = 1e-30  # stands for 0: a velocity of 1e-30 times that of before is none
+
 
 class CoupledSGD(keras.optimizers.SGD):
     """SGD whose weight decay is added to the gradient, of every trainable variable, before the momentum.
@@ -22,9 +24,8 @@ class CoupledSGD(keras.optimizers.SGD):
 
     def __init__(self, learning_rate=0.1, *, momentum=0.9, weight_decay=5e-4, **options):
         validation.number("momentum", momentum, at_least=0.0, below=1.0)
-        # The base class makes no velocity for a momentum of 0.
-        super().__init__(learning_rate, momentum=float(momentum) or 1e-30, nesterov=False, **options)
-        self.momentum = float(momentum)
+        # The base class makes no velocity, neither here nor in `build`, for a momentum that is 0.
+        super().__init__(learning_rate, momentum=float(momentum) or NO_MOMENTUM, nesterov=False, **options)
         self.coupled_weight_decay = validation.number("weight_decay", weight_decay, at_least=0.0)
 
     def update_step(self, gradient, variable, learning_rate):
@@ -44,4 +45,5 @@ class CoupledSGD(keras.optimizers.SGD):
     def get_config(self):
         config = super().get_config()
         del config["nesterov"]
-        return {**config, "momentum": self.momentum, "weight_decay": self.coupled_weight_decay}
+        momentum = 0.0 if self.momentum == NO_MOMENTUM else self.momentum
+        return {**config, "momentum": momentum, "weight_decay": self.coupled_weight_decay}

@@ -246,7 +246,7 @@ def _train_stage(model, end, recipe, splits, out, history, verbose):
         after_epoch.insert(1, alarm)
     try:
         model.fit(
-            splits.train_from(len(history)),
+            _batches_after(len(history), model, splits),
             validation_data=splits.validation,
             steps_per_epoch=splits.steps_per_epoch,
             initial_epoch=len(history),
@@ -265,6 +265,13 @@ def _train_stage(model, end, recipe, splits, out, history, verbose):
             + "try a lower learning rate"
         ) from error
     return backup.history
+
+
+def _batches_after(epochs, model, splits):
+    """Returns the endless training batches after `epochs` epochs, in which Free-AT uses each one several times."""
+    used = epochs * splits.steps_per_epoch // getattr(model, "replays", 1)
+    first, within = divmod(used, splits.steps_per_epoch)
+    return splits.train_from(first).skip(within)
 
 
 def _sources(recipe, splits, out):
