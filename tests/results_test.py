@@ -17,6 +17,12 @@ def test_tables_are_rendered_from_the_cards(page):
     assert table.markdown([table.row(card) for card in cards]) in (ROOT / page).read_text(encoding="utf-8")
 
 
+def test_the_comparison_is_that_of_the_cards():
+    cards = [table.read(card) for card in sorted((ROOT / "results" / "mnist").glob("*/card.json"))]
+    rendered = table.markdown(list(map(table.cells_with_costs, cards)))
+    assert rendered in (ROOT / "results" / "mnist" / "comparison" / "table.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("page", ["README.md", "results/README.md"])
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
