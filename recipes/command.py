@@ -26,12 +26,17 @@ FIELDS = (
 def flag_values(recipes):
     """Returns the flags of a module whose recipes are `recipes`, a dict of defense to `Recipe`."""
     values = flags.FlagValues()
+    named = f"what to train with: {', '.join(recipes)}"
+    flags.DEFINE_string("defense", next(iter(recipes)), named, flag_values=values)
+    return with_shared_flags(values)
+
+
+def with_shared_flags(values):
+    """Adds to `values` the flags that change a recipe, for `with_flags`, and those of a run; returns `values`."""
 
     def flag(define, name, default, help_text, **options):
         define(name, default, help_text, flag_values=values, **options)
 
-    first = next(iter(recipes))
-    flag(flags.DEFINE_string, "defense", first, f"what to train with: {', '.join(recipes)}")
     flag(flags.DEFINE_string, "out", None, "folder for the results; the same command continues a run that was killed")
     flag(flags.DEFINE_integer, "epochs", None, "length of training; all schedules stretch with it")
     flag(flags.DEFINE_string, "network", None, f"another network: {', '.join(networks.NETWORKS)}")

@@ -25,9 +25,8 @@ DATASETS = {"digits": digits, "mnist": mnist, "cifar10": cifar10}
 
 def flag_values():
     """Returns the flags: those of every recipe, with `defenses` in place of `defense`."""
-    recipes = {name: recipe for module in DATASETS.values() for name, recipe in module.RECIPES.items()}
-    values = command.flag_values(recipes)
-    delattr(values, "defense")
+    recipes = dict.fromkeys(name for module in DATASETS.values() for name in module.RECIPES)
+    values = command.with_shared_flags(flags.FlagValues())
     flags.DEFINE_string("dataset", None, f"whose recipes: {', '.join(DATASETS)}", flag_values=values)
     flags.DEFINE_list("defenses", [], f"what to train, by commas: {', '.join(recipes)}", flag_values=values)
     flags.DEFINE_list("cards", [], "card.json files of runs made elsewhere, by commas", flag_values=values)
