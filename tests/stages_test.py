@@ -155,10 +155,12 @@ def test_sources_are_trained_first_and_kept(tmp_path):
     recipe = dataclasses.replace(
         RECIPE, defense="eat", defense_options={}, sources=("lenet_plus",), source_epochs=1, epochs=1
     )
-    run(recipe, tmp_path)
+    trained = run(recipe, tmp_path)
     source = tmp_path / "sources" / "lenet_plus"
     card = json.loads((source / "card.json").read_text())
-    assert (card["recipe"]["defense"], card["recipe"]["epochs"]) == ("standard", 1)
+    described = card["recipe"]
+    assert (described["defense"], described["epochs"], described["seed"]) == ("standard", 1, recipe.seed + 1)
+    assert trained["source_training_seconds"] == card["training_seconds"]
     given = dataclasses.replace(recipe, sources=(str(source / "network.keras"),))
     run(given, tmp_path / "given")
     for one, expected in zip(last_weights(tmp_path / "given"), last_weights(tmp_path)):

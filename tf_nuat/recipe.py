@@ -137,9 +137,10 @@ class Recipe:
         return dataclasses.replace(self, norm=norm, selection=as_pgd(self.selection), measures=measures, claimed={})
 
     def of_source(self, name):
-        """Returns the recipe that trains the source network `name`, without an adversary."""
+        """Returns the recipe that trains the source network `name`, without an adversary, from weights of its own."""
         return dataclasses.replace(
             self,
+            seed=self.seed + 1,
             network=name,
             network_options={},
             defense="standard",

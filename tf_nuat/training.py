@@ -139,8 +139,11 @@ def run(recipe, out, *, data_dir=None, strategy="auto", verbose="auto"):
     described = _described(recipe)
     validation.output_folder("out", out)
     callbacks.save_json(described, out / "recipe.json")
-    for name in set(recipe.sources) & set(networks.NETWORKS):
+    source_cards = [
         run(recipe.of_source(name), out / "sources" / name, data_dir=data_dir, strategy=strategy, verbose=verbose)
+        for name in dict.fromkeys(recipe.sources)
+        if name in networks.NETWORKS
+    ]
     with distribute.strategy(strategy).scope():
         sources = _sources(recipe, splits, out)
     model, history, passes = _train(recipe, splits, out, sources, strategy, verbose)
@@ -163,6 +166,8 @@ def run(recipe, out, *, data_dir=None, strategy="auto", verbose="auto"):
         "machine": {"processor": platform.machine(), "devices": [d.name for d in tf.config.list_logical_devices()]},
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in VERSIONS}},
     }
+    if source_cards:
+        card["source_training_seconds"] = sum(source["training_seconds"] for source in source_cards)
     if hasattr(model, "extra_epochs"):
         card["extra_epochs"] = model.extra_epochs
     callbacks.save_json(card, out / "card.json")
