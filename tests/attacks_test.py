@@ -258,7 +258,8 @@ def test_bad_images_and_labels_are_named(x, y, words, linear):
 
 
 def test_the_table_of_attacks_is_complete():
-    assert set(ALL) == set(tf_nuat.ATTACKS)
+    elsewhere = {"apgd_ce", "apgd_dlr", "apgd_t"}  # in tests/apgd_test.py: some take more than two classes
+    assert set(ALL) | elsewhere == set(tf_nuat.ATTACKS)
     assert base.inference(len) is len
 
 

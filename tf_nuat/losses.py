@@ -5,7 +5,7 @@ Logits are (B, K). Labels are integers (B,) or rows of probabilities (B, K), one
 
 import tensorflow as tf
 
-from tf_nuat import distribute
+from tf_nuat import distribute, validation
 
 
 def cross_entropy(logits, labels):
@@ -39,6 +39,46 @@ def margin(logits, labels):
     true = tf.one_hot(true_class(labels), tf.shape(logits)[-1], on_value=True, off_value=False, dtype=tf.bool)
     wrong = tf.reduce_max(tf.where(true, -tf.float32.max, logits), axis=-1)
     return wrong - tf.reduce_sum(tf.where(true, logits, 0.0), axis=-1)
+
+
+def dlr(logits, labels):
+    """Returns the difference of logits ratio of each example, (B,), in float32: the margin over a spread of logits.
+
+    It does not change where the logits are shifted or scaled. From Croce and Hein (2020).
+
+    Raises:
+        ValueError: there are fewer than 3 classes.
+    """
+    top = _highest(logits, 3, "DLR")
+    return margin(logits, labels) / (top[:, 0] - top[:, 2] + _TINY)
+
+
+def targeted_dlr(logits, labels, targets):
+    """Returns the targeted difference of logits ratio of each example, (B,), in float32.
+
+    Args:
+        logits, labels: as everywhere here.
+        targets: the class whose logit is to exceed that of the true class, integers (B,).
+
+    From Croce and Hein (2020).
+
+    Raises:
+        ValueError: there are fewer than 4 classes.
+    """
+    top = _highest(logits, 4, "targeted DLR")
+    logits = tf.cast(logits, tf.float32)
+    target, true = (tf.gather(logits, chosen, batch_dims=1) for chosen in (targets, true_class(labels)))
+    return (target - true) / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + _TINY)
+
+
+_TINY = 1e-12  # divides 0 by something where all logits are equal
+
+
+def _highest(logits, count, loss):
+    """Returns the `count` highest logits of each example, the highest first, in float32."""
+    if logits.shape[-1] is not None:
+        validation.whole_number(f"number of classes ({loss} loss)", logits.shape[-1], at_least=count)
+    return tf.math.top_k(tf.cast(logits, tf.float32), count).values
 
 
 def nuclear_norm(matrix):

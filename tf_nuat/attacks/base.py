@@ -25,6 +25,7 @@ _ALLOWED = {
     "weight": lambda name, value: validation.number(name, value, at_least=0.0),
     "steps": lambda name, value: validation.whole_number(name, value, at_least=1),
     "restarts": lambda name, value: validation.whole_number(name, value, at_least=1),
+    "targets": lambda name, value: validation.whole_number(name, value, at_least=1),
     "seed": lambda name, value: validation.whole_number(name, value, at_least=0),
     "norm": lambda name, value: validation.one_of(name, value, NORMS),
 }
