@@ -17,10 +17,10 @@ import pathlib
 
 from absl import flags
 
-from recipes import cifar10, command, digits, mnist, plots, table
+from recipes import cifar10, command, digits, imagenet100, mnist, plots, table
 from tf_nuat import command_line, training, validation
 
-DATASETS = {"digits": digits, "mnist": mnist, "cifar10": cifar10}
+DATASETS = {"digits": digits, "mnist": mnist, "cifar10": cifar10, "imagenet100": imagenet100}
 
 
 def flag_values():
@@ -95,7 +95,7 @@ def _conditions_of_runs(recipes, folders, values):
         if card is not None:
             card = table.read(folders[name] / "card.json", table.record, table.conditions)
         else:
-            images = len(splits.examples["test"][1][: recipe.test_images])
+            images = len(splits.labels("test")[: recipe.test_images])
             measured = {name: {"images": images} for name in ("clean", *recipe.measures)}
             card = {"recipe": dataclasses.asdict(recipe), "measured": measured}
         conditions[str(folders[name])] = table.conditions(card)

@@ -6,6 +6,8 @@ import pytest
 import tensorflow as tf
 
 from tf_nuat import data
+from tf_nuat.dividing import first_of_each_class
+from tf_nuat.splits import NAMES, Arrays, crop_and_flip, epoch_order, random_crop_and_flip
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +106,12 @@ def test_epoch_is_a_permutation_of_the_training_images(digits):
 
 
 def test_order_permutes_the_indices_as_seed_and_epoch_say():
-    orders = {key: data.epoch_order(*key, 50).numpy() for key in itertools.product((0, 1), (0, 1, 2))}
+    orders = {key: epoch_order(*key, 50).numpy() for key in itertools.product((0, 1), (0, 1, 2))}
     for order in orders.values():
         assert sorted(order) == list(range(50))
     assert len({order.tobytes() for order in orders.values()}) == len(orders)
     tf.random.set_seed(123)  # the global seed has no say
-    np.testing.assert_array_equal(data.epoch_order(1, 2, 50), orders[1, 2])
+    np.testing.assert_array_equal(epoch_order(1, 2, 50), orders[1, 2])
 
 
 def test_same_seed_gives_the_same_batches_and_another_seed_others(digits):
@@ -150,14 +152,14 @@ def test_crops_are_windows_of_the_padded_image():
     images = generator.integers(1, 256, (162, 6, 5, 3), np.uint8)
     choices = list(itertools.product(range(9), range(9), (False, True)))
     top, left, flip = (np.array(column) for column in zip(*choices))
-    crops = data.crop_and_flip(images, top.astype(np.int32), left.astype(np.int32), flip)
+    crops = crop_and_flip(images, top.astype(np.int32), left.astype(np.int32), flip)
     for image, crop, (row, column, mirrored) in zip(images, crops.numpy(), choices):
         window = np.pad(image, [(4, 4), (4, 4), (0, 0)])[row : row + 6, column : column + 5]
         np.testing.assert_array_equal(crop, window[:, ::-1] if mirrored else window)
 
 
 def test_random_crops_draw_every_place_and_flip_half_of_the_images():
-    crops = data.random_crop_and_flip(tf.constant(PLACES), tf.constant([5, 6], tf.int64))[..., 0].numpy().astype(int)
+    crops = random_crop_and_flip(tf.constant(PLACES), tf.constant([5, 6], tf.int64))[..., 0].numpy().astype(int)
     count = len(crops)
     top, left = np.divmod(crops[:, 4, 4] - 1, 9)
     # The right neighbour of the centre, or of the left one where that is padding, tells which way columns count.
@@ -173,25 +175,24 @@ def test_random_crops_draw_every_place_and_flip_half_of_the_images():
 
 def test_augmentation_follows_seed_epoch_and_batch_alone():
     labels = np.arange(60)
-    examples = {split: (tf.constant(PLACES[:60]), tf.constant(labels)) for split in ("train", "validation", "test")}
-    source = data.Source(read=None, augmented=True)
+    examples = dict.fromkeys(NAMES, Arrays(PLACES[:60], labels))
 
     def epochs(seed):
-        splits = data.Splits("places", tuple(map(str, labels)), 20, seed, examples, source)
-        return splits, [x.numpy().tobytes() for x, _ in splits.train_from(0).take(6)]
+        places = data.Splits("places", tuple(map(str, labels)), 20, seed, examples, "crop_flip")
+        return places, [x.numpy().tobytes() for x, _ in places.train_from(0).take(6)]
 
-    splits, batches = epochs(seed=1)
+    places, batches = epochs(seed=1)
     assert len(set(batches)) == 6  # the images are all alike, so that batches differ by their draws alone
     assert epochs(seed=1)[1] == batches
     assert not set(epochs(seed=2)[1]) & set(batches)
-    assert [x.numpy().tobytes() for x, _ in splits.train_from(1).take(3)] == batches[3:]
-    for dataset in (splits.validation, splits.test):
+    assert [x.numpy().tobytes() for x, _ in places.train_from(1).take(3)] == batches[3:]
+    for dataset in (places.validation, places.test):
         for x, _ in dataset:
             np.testing.assert_array_equal(x, PLACES[:20] / np.float32(255))
 
 
 def test_first_of_each_class():
-    mask = data.first_of_each_class(np.array([1, 0, 1, 1, 0, 2]), 2)
+    mask = first_of_each_class(np.array([1, 0, 1, 1, 0, 2]), 2)
     np.testing.assert_array_equal(mask, [True, True, True, False, True, True])
 
 
@@ -208,7 +209,7 @@ def test_prepared_datasets_are_split_as_published(name, shape, sizes, per_class,
     splits = request.getfixturevalue(name)
     assert (splits.name, splits.input_shape, splits.num_classes) == (name, shape, 10)
     assert tuple(len(labels) for _, labels in splits.examples.values()) == sizes
-    assert {images.dtype for images, _ in splits.examples.values()} == {tf.uint8}
+    assert {images.dtype for images, _ in splits.examples.values()} == {np.dtype(np.uint8)}
     validation_images, validation_labels = splits.examples["validation"]
     np.testing.assert_array_equal(np.bincount(validation_labels), [per_class] * 10)
     # Read one by one, the first images of each class are the validation images, and the others train.
@@ -232,7 +233,7 @@ def test_prepared_datasets_are_split_as_published(name, shape, sizes, per_class,
 
 
 def test_mnist_trains_on_images_as_they_are(mnist):
-    known = set(rows(mnist.examples["train"][0].numpy()))
+    known = set(rows(mnist.examples["train"].images))
     x, _ = next(iter(mnist.train_from(0)))
     assert set(rows((x.numpy() * 255).round().astype(np.uint8))) <= known
 
@@ -242,11 +243,11 @@ def test_cifar10_trains_on_crops_of_its_own_images(cifar10):
     x, y = next(iter(cifar10.train_from(4)))
     assert (x.shape, x.dtype) == ((64, 32, 32, 3), tf.float32)
     assert x.numpy().min() >= 0.0 and x.numpy().max() <= 1.0
-    order = data.epoch_order(3, 4, 49_000).numpy()[:64]
-    np.testing.assert_array_equal(y, labels.numpy()[order])
+    order = epoch_order(3, 4, 49_000).numpy()[:64]
+    np.testing.assert_array_equal(y, labels[order])
     crops = (x.numpy() * 255).round().astype(np.uint8)
     found = []
-    for image, crop in zip(images.numpy()[order], crops):
+    for image, crop in zip(images[order], crops):
         padded = np.pad(image, [(4, 4), (4, 4), (0, 0)])
         found.append(
             [
@@ -263,7 +264,7 @@ def test_cifar10_trains_on_crops_of_its_own_images(cifar10):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"name": "svhn"}, "name is 'svhn'; allowed: cifar10, digits, mnist"),
+        ({"name": "svhn"}, "name is 'svhn'; allowed: cifar10, digits, imagenet100, imagenet2012, mnist, or the path"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"batch_size": 2.5}, "batch_size is 2.5"),
         ({"batch_size": 1798}, "batch_size is 1798"),

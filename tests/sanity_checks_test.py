@@ -8,7 +8,7 @@ from sanity.checks import CHECKS
 from sanity.checks.larger_epsilon_is_stronger import epsilons
 from sanity.judgement import overall
 from sanity.settings import Settings
-from sanity.subject import Subject, Surrogate, stratified
+from sanity.subject import Subject, Surrogate
 from tf_nuat import data, evaluate
 
 STEP_COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
@@ -252,11 +252,11 @@ def test_worst_case_joins_the_attacks_within_epsilon(digits, undefended):
 
 def test_the_sample_is_stratified_and_seeded():
     labels = np.repeat([0, 1, 2], [600, 300, 100])
-    chosen = stratified(labels, 100, seed=5)
+    chosen = data.stratified(labels, 100, seed=5)
     assert np.bincount(labels[chosen]).tolist() == [60, 30, 10]
-    np.testing.assert_array_equal(chosen, stratified(labels, 100, seed=5))
-    assert set(chosen) != set(stratified(labels, 100, seed=6))
-    np.testing.assert_array_equal(stratified(labels, 5000), np.arange(1000))
+    np.testing.assert_array_equal(chosen, data.stratified(labels, 100, seed=5))
+    assert set(chosen) != set(data.stratified(labels, 100, seed=6))
+    np.testing.assert_array_equal(data.stratified(labels, 5000), np.arange(1000))
 
 
 @pytest.mark.parametrize(

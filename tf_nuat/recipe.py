@@ -17,7 +17,8 @@ class Recipe:
     An attack is a dict: "attack", a name in `ATTACKS`, and its settings; epsilon is the recipe's unless it is given.
 
     Attributes:
-        dataset, network: names in `data.DATASETS`, `networks.NETWORKS`.
+        dataset: a name or a path, see `data.load`.
+        network: name in `networks.NETWORKS`.
         defense: name in `defenses.DEFENSES`; for sequential training the names of the stages, joined by "+".
         epsilon: radius of the threat model, above 0; at most 1 in the L-infinity norm.
         epochs: number of epochs.
@@ -31,6 +32,7 @@ class Recipe:
             first, without an adversary, or paths of .keras files.
         source_epochs: number of epochs for which these are trained.
         images_per_class: number of training images of each class, the first ones (None: all).
+        data_options: further keyword arguments of `data.load`: "input_shape", "augmentation", "corrupt".
         batch_size: images per optimizer step, all devices together.
         momentum, weight_decay: of `CoupledSGD`.
         seed: whole number from which weights, data order and random starts follow.
@@ -62,6 +64,7 @@ class Recipe:
     sources: tuple = ()
     source_epochs: int = 5
     images_per_class: int | None = None
+    data_options: dict = dataclasses.field(default_factory=dict)
     batch_size: int = 64
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -78,7 +81,7 @@ class Recipe:
     source: str = ""
 
     def __post_init__(self):
-        validation.one_of("dataset", self.dataset, data.DATASETS)
+        object.__setattr__(self, "dataset", data.check_name("dataset", self.dataset))
         validation.one_of("network", self.network, networks.NETWORKS)
         validation.one_of("norm", self.norm, attack_base.NORMS)
         validation.number("epsilon", self.epsilon, above=0.0, at_most=1.0 if self.norm == "linf" else None)

@@ -26,6 +26,7 @@ from tf_nuat import (
     validation,
 )
 from tf_nuat.recipe import Recipe
+from tf_nuat.splits import EVALUATED
 
 __all__ = ["Recipe", "build", "check", "run"]
 
@@ -92,8 +93,10 @@ def check(recipe, out, *, data_dir=None, strategy="auto"):
     _refuse_another_run(out, _described(recipe))
     if (out / "card.json").exists():
         return json.loads((out / "card.json").read_text(encoding="utf-8")), None
-    splits = data.load(
-        recipe.dataset,
+    splits = _call(
+        data.load,
+        recipe.data_options,
+        name=recipe.dataset,
         batch_size=recipe.batch_size,
         seed=recipe.seed,
         images_per_class=recipe.images_per_class,
@@ -179,8 +182,10 @@ def run(recipe, out, *, data_dir=None, strategy="auto", verbose="auto"):
 
 def _refuse_another_run(out, described):
     path = out / "recipe.json"
-    if path.exists() and (before := json.loads(path.read_text(encoding="utf-8"))) != described:
-        different = sorted(name for name in described if before.get(name) != described[name])
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else described
+    # A field that is not there, a run of an earlier version did not have.
+    different = sorted(name for name in before if before[name] != described.get(name))
+    if different:
         raise ValueError(
             f"out is {str(out)!r}, which holds a run with another {', '.join(different)}; "
             "allowed: a new folder, or the one of the same run"
@@ -225,7 +230,8 @@ def _train(recipe, splits, out, sources, strategy, verbose):
 
 
 def _train_stage(model, end, recipe, splits, out, history, verbose):
-    images, labels = (part[: recipe.selection_images] for part in _shuffled(splits, "validation", recipe.seed))
+    order = np.random.default_rng(recipe.seed).permutation(len(splits.labels("validation")))
+    images, labels = splits.take("validation", order[: recipe.selection_images])
     last = recipe.chosen_by == "last"
     best = -1.0 if last else max((logs[recipe.chosen_by] for logs in history), default=-1.0)
     backup = callbacks.Backup(out / "state", history=history)
@@ -241,25 +247,33 @@ def _train_stage(model, end, recipe, splits, out, history, verbose):
             path=out / "network.keras",
             monitor=None if last else recipe.chosen_by,
             best=best,
+            batch_size=_evaluation_batch(recipe, splits),
         ),
         keras.callbacks.TensorBoard(out / "logs", write_graph=False),
         backup,
         keras.callbacks.LambdaCallback(on_epoch_end=stop_early),
     ]
     if recipe.masking_alarm is not None and recipe.norm == "linf":
-        alarm = callbacks.MaskingAlarm(images[:500], labels[:500], epsilon=recipe.epsilon, action=recipe.masking_alarm)
+        alarm = callbacks.MaskingAlarm(
+            images[:500],
+            labels[:500],
+            epsilon=recipe.epsilon,
+            action=recipe.masking_alarm,
+            batch_size=_evaluation_batch(recipe, splits),
+        )
         after_epoch.insert(1, alarm)
     try:
-        model.fit(
-            _batches_after(len(history), model, splits),
-            validation_data=splits.validation,
-            steps_per_epoch=splits.steps_per_epoch,
-            initial_epoch=len(history),
-            epochs=end,
-            verbose=verbose,
-            # NaN raises at once: no other callback gets to save weights that are not numbers.
-            callbacks=[keras.callbacks.TerminateOnNaN(raise_error=True), _Clock(), *after_epoch],
-        )
+        with splits.readable():
+            model.fit(
+                _batches_after(len(history), model, splits),
+                validation_data=splits.validation,
+                steps_per_epoch=splits.steps_per_epoch,
+                initial_epoch=len(history),
+                epochs=end,
+                verbose=verbose,
+                # NaN raises at once: no other callback gets to save weights that are not numbers.
+                callbacks=[keras.callbacks.TerminateOnNaN(raise_error=True), _Clock(), *after_epoch],
+            )
     except RuntimeError as error:
         if "NaN or Inf loss" not in str(error):
             raise
@@ -300,26 +314,27 @@ def _has_ended(history, recipe):
     return recipe.patience is not None and len(history) - _best_epoch(history, recipe) >= recipe.patience
 
 
+def _evaluation_batch(recipe, splits):
+    """Returns the number of images in a batch of an attack: large images leave no memory for more than in training."""
+    height, width, _ = splits.input_shape
+    return EVALUATED if height * width <= 96 * 96 else min(EVALUATED, recipe.batch_size)
+
+
 def _best_epoch(history, recipe):
     if recipe.chosen_by == "last":
         return len(history)
     return int(np.argmax([logs[recipe.chosen_by] for logs in history])) + 1
 
 
-def _shuffled(splits, split, seed):
-    """Returns the images and labels of a split in an order that is mixed, and the same for every run of a seed."""
-    images, labels = splits.arrays(split)
-    order = np.random.default_rng(seed).permutation(len(images))
-    return images[order], labels[order]
-
-
 def _measure(network, recipe, splits):
-    images, labels = splits.arrays("test")
-    sample = (images[: recipe.test_images], labels[: recipe.test_images])
+    batch_size = _evaluation_batch(recipe, splits)
     measured = {}
     for name, description in {"clean": None, **recipe.measures}.items():
         attack = None if description is None else recipe.attack(description)
-        outcomes = evaluate.correct(network, sample, attack, progress=f"test split, {name}")
+        correct = functools.partial(
+            evaluate.correct, network, attack=attack, batch_size=batch_size, progress=f"test split, {name}"
+        )
+        outcomes = np.concatenate([correct(chunk) for chunk in splits.chunks("test", recipe.test_images)])
         measured[name] = {
             "accuracy": float(outcomes.mean()),
             "interval": list(evaluate.wilson(outcomes.sum(), len(outcomes))),

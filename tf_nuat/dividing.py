@@ -1,0 +1,72 @@
+"""Which examples of a dataset to take: the first of each class, a sample with each in proportion, the splits."""
+
+import numpy as np
+
+
+def first_of_each_class(labels, count):
+    """Returns the mask, bool (N,), of the first `count` entries of each class in `labels`, int (N,)."""
+    return rank_in_class(labels) < count
+
+
+def rank_in_class(labels):
+    """Returns, for each of `labels`, int (N,), how many entries before it are of its class, int64 (N,)."""
+    rank = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        rank[members] = np.arange(len(members))
+    return rank
+
+
+def stratified(labels, count, *, seed=0):
+    """Returns the indices of `count` entries of `labels` (N,) with each class in proportion, in ascending order.
+
+    Where `count` is N or more, all indices are returned. The same seed chooses the same entries.
+    """
+    labels = np.asarray(labels)
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    place = np.empty(len(labels))
+    place[shuffled] = (rank_in_class(labels[shuffled]) + 0.5) / np.bincount(labels)[labels[shuffled]]
+    return np.sort(shuffled[np.argsort(place[shuffled], kind="stable")][:count])
+
+
+def divide(given, class_names, *, at_most=None):
+    """Returns the three splits of a dataset of which not all are given.
+
+    Without a test split, the validation split is for testing, as ImageNet's is. A split that then is missing is a tenth
+    of every class of the training split (rounded, at least one image, of validation at most `at_most`), drawn at
+    random, always alike: a network trained with any seed is tested on images that it has not seen. Without a training
+    split, what is given is returned.
+
+    Args:
+        given: dict of some of "train", "validation", "test" to objects with `labels`, int (N,), and `select(indices)`.
+        class_names: names of the classes, for errors.
+        at_most: largest number of validation images of a class; None for no limit.
+
+    Raises:
+        ValueError: a class is too small to be divided.
+    """
+    given = dict(given)
+    if "test" not in given and "validation" in given:
+        given["test"] = given.pop("validation")
+    missing = [split for split in ("test", "validation") if split not in given]
+    if "train" not in given or not missing:
+        return given
+    whole = given["train"]
+    counts = np.bincount(whole.labels, minlength=len(class_names))
+    if counts.min() <= len(missing):
+        smallest = int(counts.argmin())
+        raise ValueError(
+            f"class {class_names[smallest]!r} has {counts[smallest]} images to train on; "
+            f"allowed: at least {len(missing) + 1}, of which {' and '.join(missing)} take one each"
+        )
+    order = np.random.default_rng(0).permutation(len(whole.labels))
+    rank = np.empty_like(order)
+    rank[order] = rank_in_class(whole.labels[order])
+    begin = 0
+    for split in missing:
+        most = at_most if split == "validation" else None
+        end = begin + np.clip(np.round(counts / 10).astype(int), 1, most)[whole.labels]
+        given[split] = whole.select(np.flatnonzero((rank >= begin) & (rank < end)))
+        begin = end
+    given["train"] = whole.select(np.flatnonzero(rank >= begin))
+    return given
