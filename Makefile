@@ -34,6 +34,7 @@ format: $(INSTALLED)
 
 benchmark: $(INSTALLED)
 	$(PYTHON) -m benchmarks.training
+	$(PYTHON) -m benchmarks.attacks
 
 clean:
 	rm -rf $(VENV) $(RUNS) build *.egg-info

@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import json
 
 from absl import flags, logging
 
@@ -74,33 +73,24 @@ def with_flags(recipe, values):
         changes["sources"] = tuple(values.sources)
     recipe = dataclasses.replace(recipe, **changes)
     if values.network is not None:
-        recipe = dataclasses.replace(recipe, network_options={})
+        taken = inspect.signature(networks.NETWORKS[recipe.network]).parameters
+        kept = {name: value for name, value in recipe.network_options.items() if name == "stem" and name in taken}
+        recipe = dataclasses.replace(recipe, network_options=kept)
     if values.width is not None:
         if "width" not in inspect.signature(networks.NETWORKS[recipe.network]).parameters:
             raise ValueError(f"width is given; allowed: with a ResNet or a VGG, not with {recipe.network}")
         validation.whole_number("width", values.width, at_least=1)
-        recipe = dataclasses.replace(recipe, network_options={"width": values.width})
+        recipe = dataclasses.replace(recipe, network_options={**recipe.network_options, "width": values.width})
     if values.learning_rate is not None:
         validation.number("learning_rate", values.learning_rate, above=0.0)
         recipe = dataclasses.replace(
             recipe, learning_rate=_with_peak("learning_rate", recipe.learning_rate, values.learning_rate)
         )
-    options = dict(map(_option, values.options))
+    options = dict(map(command_line.option, values.options))
     before = recipe.defense_options
     return recipe.with_options(
         **{name: _with_peak(name, before[name], value) if name in before else value for name, value in options.items()}
     )
-
-
-def _option(text):
-    """Returns the pair (name, value) of `text`, "name=value"; the value is JSON or, where it is none, text."""
-    name, separator, value = text.partition("=")
-    if not (name and separator):
-        raise ValueError(f"options has {text!r}; allowed: name=value")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 def _with_peak(argument, schedule, peak):

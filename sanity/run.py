@@ -35,7 +35,8 @@ def flag_values():
         flags.DEFINE_string,
         "dataset",
         None,
-        f"whose test split to judge on: {', '.join(data.DATASETS)}. Default: that of card.json beside the checkpoint",
+        f"whose test split to judge on: {', '.join(data.DATASETS)}, a folder of class folders, a folder that "
+        "TensorFlow Datasets prepared, or an .npz file. Default: that of card.json beside the checkpoint",
     )
     flag(flags.DEFINE_string, "data_dir", None, "where the datasets are (default: TFDS_DATA_DIR, else that of TFDS)")
     flag(

@@ -1,16 +1,15 @@
 """The subject of a judgement: a network, a labelled sample and a threat model, with every evaluation kept."""
 
 import dataclasses
+import functools
 import inspect
 
 import keras
 import numpy as np
 
 from sanity import surrogate
-from tf_nuat import evaluate, validation
+from tf_nuat import checkpoint, evaluate, validation
 from tf_nuat.attacks import ATTACKS
-
-PROBED = 100  # images that show whether the outputs are logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,41 +143,18 @@ class Subject:
         )
 
     def _perturbation(self, attack, source, settings):
-        attacked = self._networks[source]
-        return lambda _, x, y: ATTACKS[attack](attacked, x, y, **settings)
-
-
-def stratified(labels, count, *, seed=0):
-    """Returns the indices of `count` entries of `labels` (N,) with each class in proportion, in ascending order.
-
-    Where `count` is N or more, all indices are returned. The same seed chooses the same entries.
-    """
-    labels = np.asarray(labels)
-    shuffled = np.random.default_rng(seed).permutation(len(labels))
-    place = np.empty(len(labels))
-    for label in np.unique(labels):
-        members = shuffled[labels[shuffled] == label]
-        place[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return np.sort(shuffled[np.argsort(place[shuffled], kind="stable")][:count])
-
-
-def logits_on(argument, network, images):
-    """Returns `network` where its outputs for some of `images` are finite and are logits, not probabilities."""
-    outputs = keras.ops.convert_to_numpy(network(images[:PROBED], training=False))
-    if not np.all(np.isfinite(outputs)):
-        raise ValueError(f"{argument} returns values that are not finite for the sample; allowed: finite logits")
-    probabilities = np.all((outputs >= 0.0) & (outputs <= 1.0)) and np.allclose(outputs.sum(axis=-1), 1.0, atol=1e-3)
-    if probabilities:
-        raise ValueError(
-            f"{argument} returns probabilities (rows in [0, 1] that sum to 1); allowed: logits, without a softmax"
-        )
-    return network
+        if source is None:
+            return functools.partial(ATTACKS[attack], **settings)
+        # A search would stop where the surrogate is fooled; what transfers goes on.
+        taken = {name: settings[name] for name in ("epsilon", "steps", "step_size") if name in settings}
+        taken.setdefault("steps", 1)  # FGSM
+        return functools.partial(ATTACKS["transfer"], surrogate=self._networks[source], decay=0.0, **taken)
 
 
 def _sample(argument, network, images, labels):
     validation.classifier(argument, network)
     images, labels = evaluate.arrays((images, labels), network)
-    logits_on(argument, network, images)
+    checkpoint.logits_on(argument, network, images)
     return images, labels
 
 

@@ -9,8 +9,9 @@ import scipy.stats
 import tensorflow as tf
 
 import tf_nuat
+from tests.recorded import Recorded, reluctant
 from tf_nuat import attacks
-from tf_nuat.attacks import base
+from tf_nuat.attacks import base, draws
 from tf_nuat.attacks.nuclear import bernoulli_start
 
 SHAPE = (6, 5, 2)
@@ -125,9 +126,8 @@ def test_l2_noise_is_drawn_for_the_global_batch(two_devices):
 # Attacks.
 
 # Settings with which each reaches the optimum of a linear network. Long steps turn a random offset into the right one.
+# That PGD does is in tests/pgd_test.py.
 REACHES = {
-    "pgd": ("pgd", {"steps": 10, "random_start": False}),
-    "pgd from a random start": ("pgd", {"steps": 10, "step_size": 10.0, "restarts": 2, "seed": 1}),
     "nuclear": ("nuclear", {"weight": 0.0, "alpha": 0.0}),
     "nuclear from noise": ("nuclear", {"weight": 0.0, "steps": 10, "step_size": 10.0}),
 }
@@ -141,37 +141,31 @@ def test_reaches_the_optimum_of_a_linear_network(case, linear):
     np.testing.assert_allclose(x_adv, x + epsilon * steepest(linear, y), atol=2e-5)
 
 
-def test_a_step_has_the_length_of_the_step_size(linear):
-    x, y = images(low=0.4, high=0.6), np.arange(16) % 2
-    x_adv = attacks.pgd(linear, x, y, epsilon=0.3, steps=4, step_size=0.05, random_start=False, norm="l2")
-    np.testing.assert_allclose(x_adv, x + 0.2 * steepest(linear, y), atol=1e-5)
-
-
 def test_the_nuclear_attack_starts_at_noise_of_half_of_epsilon_in_l2():
     x, y = images(), np.arange(16) % CLASSES
     nuclear = functools.partial(attacks.nuclear, network(), x, y, epsilon=0.5, norm="l2")
+    keys = draws.keys((4, 0), np.arange(16))
     np.testing.assert_allclose(
-        nuclear(seed=4), nuclear(start=bernoulli_start(tf.constant(x), 0.25, 4, "l2")), atol=1e-6
+        nuclear(seed=4), nuclear(start=bernoulli_start(tf.constant(x), 0.25, keys, "l2")), atol=1e-6
     )
-    assert np.max(np.abs(nuclear(seed=4) - nuclear(start=bernoulli_start(tf.constant(x), 0.25, 4)))) > 1e-2
+    assert np.max(np.abs(nuclear(seed=4) - nuclear(start=bernoulli_start(tf.constant(x), 0.25, keys)))) > 1e-2
 
 
 def test_the_default_step_size_of_pgd_is_two_and_a_half_of_its_share_of_epsilon():
-    curved = network()
-    x, y = images(), np.arange(16) % CLASSES
-    pgd = functools.partial(attacks.pgd, curved, x, y, epsilon=1.0, steps=5, seed=1, norm="l2")
-    np.testing.assert_allclose(pgd(), pgd(step_size=0.5), atol=1e-6)
-    assert np.max(np.abs(pgd() - pgd(step_size=0.4))) > 1e-3
+    x, y = images(low=0.4, high=0.6), np.arange(16) % 2
+    recorded = Recorded(reluctant(network(classes=2, hidden=0), y, confidence=5.0))
+    attacks.pgd(recorded, x, y, epsilon=0.1, steps=5, random_start=False, norm="l2")
+    for seen, expected in zip(recorded.seen, [0.0, 0.05, 0.1, 0.1, 0.1, 0.1], strict=True):
+        np.testing.assert_allclose(lengths(seen - x), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{"epsilon": 0.2}, {"epsilon": 5.0, "restarts": 2}])
-def test_stays_in_the_ball_and_in_the_range_of_pixels(settings, linear):
+@pytest.mark.parametrize("epsilon", [0.2, 5.0])
+def test_the_nuclear_attack_stays_in_the_ball_and_in_the_range_of_pixels(epsilon, linear):
+    """As PGD does in tests/pgd_test.py."""
     x, y = np.round(images(), 1), np.arange(16) % 2
-    for name in ("pgd", "nuclear"):
-        options = settings if name == "pgd" else {"epsilon": settings["epsilon"], "steps": 3}
-        x_adv = attacks.ATTACKS[name](linear, x, y, norm="l2", **options).numpy()
-        assert np.all(lengths(x_adv - x) <= settings["epsilon"] + 1e-5)
-        assert x_adv.min() >= 0.0 and x_adv.max() <= 1.0 and np.all(lengths(x_adv - x) > 0.05)
+    x_adv = attacks.nuclear(linear, x, y, norm="l2", epsilon=epsilon, steps=3).numpy()
+    assert np.all(lengths(x_adv - x) <= epsilon + 1e-5)
+    assert x_adv.min() >= 0.0 and x_adv.max() <= 1.0 and np.all(lengths(x_adv - x) > 0.05)
 
 
 @pytest.mark.parametrize(
@@ -186,21 +180,28 @@ def test_stays_in_the_ball_and_in_the_range_of_pixels(settings, linear):
 def test_the_norms_of_a_single_pixel_coincide(name, settings):
     x, y = images(64, shape=(1, 1, 1)), np.arange(64) % CLASSES
     settings = {key: np.resize(value, x.shape) if key == "start" else value for key, value in settings.items()}
-    attack = functools.partial(attacks.ATTACKS[name], network(shape=(1, 1, 1)), x, y, epsilon=0.2, **settings)
-    np.testing.assert_allclose(attack(norm="l2"), attack(norm="linf"), atol=1e-6)
-    assert np.mean(np.abs(attack(norm="l2") - x)) > 0.05
+    recorded = Recorded(network(shape=(1, 1, 1)))
+    attack = functools.partial(attacks.ATTACKS[name], recorded, x, y, epsilon=0.2, **settings)
+    seen, returned = {}, {}
+    for norm in base.NORMS:
+        returned[norm] = attack(norm=norm).numpy()
+        seen[norm] = recorded.on_the_way(x) if name == "nuclear" else recorded.seen.copy()
+        recorded.seen.clear()
+    np.testing.assert_allclose(seen["l2"], seen["linf"], atol=1e-6)
+    np.testing.assert_allclose(returned["l2"], returned["linf"], atol=1e-6)
+    assert np.mean(np.abs((seen["l2"][-1] if name == "pgd" else returned["l2"]) - x)) > 0.03
 
 
 @pytest.mark.parametrize("name", ["pgd", "nuclear"])
-def test_a_zero_gradient_of_some_images_moves_them_nowhere(name, linear):
+def test_a_zero_gradient_of_some_images_moves_them_nowhere(name):
     """One image's logits are rounded to a constant: beside it, the others take their steps."""
     x, y = images(low=0.4, high=0.6), np.arange(16) % 2
-    first = (tf.range(16) == 0)[:, None]
+    first, linear = (tf.range(16) == 0)[:, None], reluctant(network(classes=2, hidden=0), y, confidence=5.0)
+    recorded = Recorded(lambda x: tf.where(first, tf.round(linear(x)), linear(x)))
     settings = {"random_start": False} if name == "pgd" else {"start": x, "weight": 0.0}
-    x_adv = attacks.ATTACKS[name](
-        lambda x: tf.where(first, tf.round(linear(x)), linear(x)), x, y, epsilon=0.3, norm="l2", **settings
-    )
-    np.testing.assert_allclose(lengths(x_adv - x), np.where(np.arange(16) == 0, 0.0, 0.3), atol=1e-6)
+    x_adv = attacks.ATTACKS[name](recorded, x, y, epsilon=0.1, norm="l2", **settings)
+    last = recorded.seen[-1] if name == "pgd" else x_adv
+    np.testing.assert_allclose(lengths(last - x), np.where(np.arange(16) == 0, 0.0, 0.1), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["fgsm", "rfgsm", "ifgsm"])

@@ -1,5 +1,6 @@
 """What the commands share: absl flags, with every wrong one answered by a line and exit status 2."""
 
+import json
 import sys
 
 from absl import flags
@@ -22,6 +23,17 @@ def parse(flag_values, arguments, usage):
         raise ValueError(" ".join(str(error).split())) from error
     if rest:
         raise ValueError(f"{rest[0]!r} is no flag; allowed: {', '.join('--' + name for name in sorted(flag_values))}")
+
+
+def option(text):
+    """Returns the pair (name, value) of `text`, "name=value"; the value is JSON or, where it is none, text."""
+    name, separator, value = text.partition("=")
+    if not (name and separator):
+        raise ValueError(f"options has {text!r}; allowed: name=value")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def _help(flag_values, usage):

@@ -65,7 +65,7 @@ def images(argument, value, *, input_shape=None):
 def labels(argument, value, *, num_classes, num_images=None):
     """Returns `value`, labels of images: integers (B,) from 0 below `num_classes`, or rows (B, K) that sum to 1."""
     value = np.asarray(value)
-    if num_images is not None and len(value) != num_images:
+    if num_images is not None and value.ndim and len(value) != num_images:
         raise ValueError(f"{argument} has {len(value)} entries for {num_images} images; allowed: one label per image")
     if value.ndim == 2 and value.shape[1] == num_classes and num_classes > 1:
         if not (np.all(value >= 0) and np.allclose(value.sum(axis=1), 1.0, atol=1e-4)):

@@ -1,12 +1,22 @@
-"""PGD, projected gradient descent (Madry et al., 2018)."""
+"""PGD, projected gradient descent (Madry et al., 2018), along any of several losses."""
+
+import typing
 
 import tensorflow as tf
 
-from tf_nuat import losses
+from tf_nuat import losses, validation
 from tf_nuat.attacks import base
 
+# What to increase: functions of logits (B, K), labels, and the logits at x.
+LOSSES = {
+    "ce": lambda logits, y, _: losses.cross_entropy(logits, y),
+    "margin": lambda logits, y, _: losses.margin(logits, y),
+    "dlr": lambda logits, y, _: losses.dlr(logits, y),
+    "kl": lambda logits, _, clean: losses.kl_divergence(clean, logits),
+}
 
-@base.attack
+
+@base.attack(loss=lambda name, value: validation.one_of(name, value, LOSSES))
 def pgd(
     logits_fn,
     x,
@@ -17,57 +27,112 @@ def pgd(
     steps=40,
     random_start=True,
     restarts=1,
+    loss="ce",
+    target=None,
     seed=0,
     start=None,
     norm="linf",
 ):
-    """Returns, for each image, the best of all the points that `restarts` ascents of `steps` steps went through.
-
-    Each ascent follows the gradient of the cross-entropy, in L-infinity its sign. The best point is the one with the
-    largest margin (largest wrong logit minus the true one): an adversary that was found on the way is never lost again.
+    """Returns an adversary of each image, the first that `restarts` ascents of `steps` steps find, and x where none is.
 
     Args:
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
         x: images (B, H, W, C), float32 in [0, 1].
         y: labels, integers (B,) or one-hot (B, K).
-        epsilon: radius of the ball, above 0.
+        epsilon: radius of the ball, at least 0.
         step_size: length of a step, above 0; default `2.5 * epsilon / steps`.
         steps: number of steps, at least 1.
         random_start: start from a uniform draw from the ball, else from x.
-        restarts: number of ascents, at least 1, each from a draw of its own.
+        restarts: number of ascents at most, at least 1, each from a draw of its own.
+        loss: what an ascent increases: "ce", the cross-entropy; "margin", the largest wrong logit minus the true one
+            (Carlini and Wagner, 2017); "dlr", the margin over a spread of logits (Croce and Hein, 2020); or "kl", the
+            divergence from the prediction at x, the loss of TRADES, which is flat at x itself: use a random start.
+        target: class that each image is moved towards, integers (B,): the cross-entropy with it is decreased, whatever
+            `loss`. None for any other class. An adversary is what the network does not say y of, in both cases.
         seed: whole number, at least 0; the same seed draws the same starts.
         start: images to begin the first ascent at.
-        norm: "linf" or "l2", the norm of the ball and of a step.
+        norm: "linf", whose steps go along the sign of the gradient, or "l2": the norm of the ball and of a step.
 
     Raises:
         ValueError: an argument is out of its range.
     """
     step_size = 2.5 * epsilon / tf.cast(steps, tf.float32) if step_size is None else step_size
     project = base.projection(x, epsilon, norm)
-    objective = base.cross_entropy_of(logits_fn, y)
+    keys = base.image_keys(seed, x)
 
-    def keep_best(x_adv, margin, best, best_margin):
-        better = margin > best_margin
-        return tf.where(better[:, None, None, None], x_adv, best), tf.where(better, margin, best_margin)
+    def loss_of(logits, clean, taken):
+        return LOSSES[loss](logits, y, clean) if target is None else -losses.cross_entropy(logits, target)
 
-    def step(taken, x_adv, best, best_margin):
-        gradient, logits = base.input_gradient(objective, x_adv)
-        best, best_margin = keep_best(x_adv, losses.margin(logits, y), best, best_margin)
-        return taken + 1, project(x_adv + step_size * base.direction(gradient, norm)), best, best_margin
+    return ascents(
+        logits_fn,
+        x,
+        y,
+        loss_of,
+        lambda x_adv, gradient, taken: project(x_adv + step_size * base.direction(gradient, norm)),
+        lambda restart: base.random_point(x, epsilon, base.fold_in(keys, restart), norm) if random_start else x,
+        steps=steps,
+        restarts=restarts,
+        clean_of=(lambda logits: logits) if loss == "kl" and target is None else None,
+        start=None if start is None else project(start),
+    )
 
-    def ascent(restart, best, best_margin):
-        first = x
-        if random_start:
-            own_seed = tf.random.experimental.stateless_fold_in(base.seed_pair(seed), restart)
-            first = base.random_point(x, epsilon, own_seed, norm)
-        if start is not None:
-            first = tf.where(tf.equal(restart, 0), project(start), first)
-        _, x_adv, best, best_margin = tf.while_loop(
-            lambda taken, *_: taken < steps, step, (tf.constant(0), first, best, best_margin)
+
+def ascents(logits_fn, x, y, loss_of, move, start_of, *, steps, restarts, clean_of=None, start=None):
+    """Returns the search of `restarts` ascents at most, of `steps` steps each.
+
+    Args:
+        logits_fn, x, y: as in `pgd`.
+        loss_of: function of logits (B, K), what `clean_of` returned, and the number of steps taken (B,): what an ascent
+            increases (B,).
+        move: function of images, the gradient there, and the number of steps taken (B,): the images after a step.
+        start_of: function of the number of an ascent (B,): where it starts.
+        steps, restarts: scalar tensors.
+        clean_of: function of the logits at x, float32 (B, K), whose result (B, ...) the loss needs; None for no such
+            need, which saves that forward.
+        start: where the first ascent starts, unless `start_of` says it.
+    """
+
+    def first():
+        restart = tf.zeros(tf.shape(x)[:1], tf.int32)
+        return _State(
+            x_adv=start_of(restart) if start is None else start,
+            fooled=restart > 0,
+            spent=restart > 0,
+            restart=restart,
+            taken=restart,
+            clean=restart if clean_of is None else clean_of(tf.cast(logits_fn(x), tf.float32)),
         )
-        best, best_margin = keep_best(x_adv, losses.margin(logits_fn(x_adv), y), best, best_margin)
-        return restart + 1, best, best_margin
 
-    nothing_yet = tf.fill(tf.shape(x)[:1], -tf.float32.max)
-    _, best, _ = tf.while_loop(lambda restart, *_: restart < restarts, ascent, (tf.constant(0), x, nothing_yet))
-    return best
+    def step(state):
+        def objective(images):
+            logits = logits_fn(images)
+            return loss_of(logits, state.clean, state.taken), logits
+
+        gradient, logits = base.input_gradient(objective, state.x_adv)
+        fooled = state.fooled | (~state.spent & (losses.margin(logits, y) > 0.0))
+        moved = move(state.x_adv, gradient, state.taken)
+        ends = (state.taken >= steps) & ~fooled & ~state.spent  # this gradient was for the logits of the last point
+        restart = state.restart + tf.cast(ends, tf.int32)
+        moved = tf.cond(tf.reduce_any(ends), lambda: base.choose(ends, start_of(restart), moved), lambda: moved)
+        taken = tf.where(ends, 0, state.taken + 1)
+        return state._replace(
+            x_adv=base.choose(fooled | state.spent, state.x_adv, moved),
+            fooled=fooled,
+            # The last point of the last ascent is a candidate: whoever runs the search looks at its logits.
+            spent=state.spent | (~fooled & (taken >= steps) & (restart + 1 >= restarts)),
+            restart=restart,
+            taken=taken,
+        )
+
+    return base.Search(first, step)
+
+
+class _State(typing.NamedTuple):
+    """An ascent of each image: its number, the steps it has taken, and what the loss needs of the logits at x."""
+
+    x_adv: tf.Tensor
+    fooled: tf.Tensor
+    spent: tf.Tensor
+    restart: tf.Tensor
+    taken: tf.Tensor
+    clean: tf.Tensor

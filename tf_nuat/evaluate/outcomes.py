@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from tf_nuat import losses, validation
 from tf_nuat.attacks import base as attack_base
+from tf_nuat.attacks.pool import Pool
 
 
 def arrays(images_and_labels, network):
@@ -28,15 +29,19 @@ def arrays(images_and_labels, network):
     return images.astype(np.float32, copy=False), labels.argmax(axis=-1) if labels.ndim == 2 else labels
 
 
-def correct(network, images_and_labels, attack=None, *, batch_size=250, progress=None):
+def correct(network, images_and_labels, attack=None, *, batch_size=250, precision="auto", strategy=None, progress=None):
     """Returns which images are classified correctly, bool (N,), in their order.
 
     Args:
         network: a Keras network, or any function of images (B, H, W, C) that returns logits (B, K).
         images_and_labels: arrays (images, labels), or a dataset of batches of them, in an order that does not change.
         attack: None for the images as they are, or `attack(network, x, y) -> x_adv`, for example
-            `functools.partial(tf_nuat.attacks.pgd, epsilon=0.3)`.
-        batch_size: whole number, at least 1. The last batch is filled up: every batch has one shape.
+            `functools.partial(tf_nuat.attacks.pgd, epsilon=0.3)`. Under an attack of this package, what the network
+            gets wrong without it is wrong; the others leave the batch as soon as they are fooled.
+        batch_size: whole number, at least 1.
+        precision: of the gradients of an attack of this package, see `tf_nuat.precision.attacked`.
+        strategy: a `tf.distribute.Strategy` under which the network was built, whose replicas share the batches of
+            such an attack; None for one device.
         progress: what to call the work in a progress bar; None for no bar.
 
     Raises:
@@ -44,6 +49,33 @@ def correct(network, images_and_labels, attack=None, *, batch_size=250, progress
     """
     validation.whole_number("batch_size", batch_size, at_least=1)
     images, labels = arrays(images_and_labels, network)
+    ours = _settings_of(attack)
+    if ours is None:
+        return _correct_by_batches(network, images, labels, attack, batch_size, progress)
+    outcomes = _correct_by_batches(network, images, labels, None, batch_size, None)
+    rows = np.flatnonzero(outcomes)
+    options = {"batch_size": batch_size, "precision": precision, "strategy": strategy}
+    pool = Pool(ours[0], network, images, labels, rows, ours[1], **options)
+    with tqdm(total=len(rows), desc=progress, unit="image", disable=progress is None, leave=False) as bar:
+        for rows, fooled, _ in pool:
+            outcomes[rows] = ~fooled
+            bar.update(len(rows))
+            bar.set_postfix_str(f"accuracy at most {outcomes.mean():.1%}")
+    return outcomes
+
+
+def _settings_of(attack):
+    """Returns (attack, settings) where it is one of this package, with keywords or without, else None."""
+    function, settings = attack, {}
+    if isinstance(attack, functools.partial) and not attack.args:
+        function, settings = attack.func, attack.keywords
+    if not hasattr(function, "prepared") or any(np.ndim(value) for value in settings.values()):
+        return None  # what belongs to single images cannot go through the pool
+    return function, settings
+
+
+def _correct_by_batches(network, images, labels, attack, batch_size, progress):
+    """Each batch has the same shape: the last one is filled up."""
     outcomes = np.zeros(len(images), bool)
     batch_size = min(batch_size, len(images))
     with tqdm(total=len(images), desc=progress, unit="image", disable=progress is None, leave=False) as bar:
@@ -72,9 +104,9 @@ def exceeds(successes, images, proportion):
     return float(scipy.stats.binomtest(int(successes), int(images), proportion, alternative="greater").pvalue)
 
 
-def accuracy(network, images_and_labels, attack=None, *, batch_size=250, progress=None):
+def accuracy(network, images_and_labels, attack=None, **options):
     """Returns the fraction of images that are classified correctly, in [0, 1]; the arguments are those of `correct`."""
-    return float(np.mean(correct(network, images_and_labels, attack, batch_size=batch_size, progress=progress)))
+    return float(np.mean(correct(network, images_and_labels, attack, **options)))
 
 
 @functools.partial(tf.function, autograph=False, reduce_retracing=True)

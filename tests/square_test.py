@@ -1,0 +1,415 @@
+"""Square against closed forms, and against the published algorithm written a second time."""
+
+import functools
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_nuat import losses
+from tf_nuat.attacks import base, pgd
+from tf_nuat.attacks.square import LOSSES, _eta, square
+
+SHAPE = (7, 8, 2)
+CLASSES = 5
+
+
+def images(size=16, low=0.0, high=1.0, shape=SHAPE):
+    return np.random.default_rng(0).uniform(low, high, size=(size, *shape)).astype(np.float32)
+
+
+def lengths(difference, norm):
+    flat = np.reshape(difference, (len(difference), -1))
+    return np.abs(flat).max(axis=1) if norm == "linf" else np.linalg.norm(flat, axis=1)
+
+
+def margins(logits_fn, x, y):
+    return losses.margin(logits_fn(tf.constant(x, tf.float32)), tf.constant(y)).numpy()
+
+
+@pytest.fixture(scope="module")
+def network():
+    generator = np.random.default_rng(1)
+    model = keras.Sequential(
+        [
+            keras.Input(SHAPE),
+            keras.layers.Rescaling(2.0, offset=-1.0),
+            keras.layers.Flatten(),
+            keras.layers.Dense(12, activation="tanh", use_bias=False),
+            keras.layers.Dense(CLASSES, use_bias=False),
+        ]
+    )
+    model.set_weights([0.3 * generator.normal(size=weight.shape) for weight in model.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def labelled(network):
+    """Images, and the classes that the network gives them."""
+    x = images()
+    return x, network(x).numpy().argmax(axis=1)
+
+
+@pytest.fixture(scope="module")
+def robust(network):
+    """The same for the three images that are hardest to fool, with some pixels of 0 and 1."""
+    x = np.round(images(64), 1)
+    y = network(x).numpy().argmax(axis=1)
+    hardest = np.argsort(margins(network, x, y))[:3]
+    return x[hardest], y[hardest]
+
+
+class Recorded:
+    """A network that keeps the batches it was given, in their order."""
+
+    def __init__(self, network):
+        self.network, self.seen = network, []
+
+    def __call__(self, x):
+        # Stateful, so that TensorFlow neither drops nor merges what it counts.
+        with tf.control_dependencies([tf.numpy_function(lambda x: self.seen.append(x.copy()), [x], [], stateful=True)]):
+            return self.network(tf.identity(x))
+
+
+def flat_network(x):
+    """Knows all images, and nothing changes its logits."""
+    return tf.reduce_sum(0.0 * x, axis=(1, 2, 3))[:, None] + tf.constant([[1.0, 0.0]])
+
+
+@functools.cache
+def recorded_once(network, shape):
+    """Returns the same for the same images, because a new one compiles the attack again."""
+    return Recorded(network)
+
+
+def candidates(network, x, y, **settings):
+    """Returns what the attack asks for, (images, forwards, H, W, C)."""
+    recorded = recorded_once(network, x.shape[1:])
+    recorded.seen.clear()
+    square(recorded, x, y, **settings)
+    return np.stack(recorded.seen, axis=1)
+
+
+# Closed forms.
+
+
+def at_distance(distance, norm, shape):
+    """Returns a linear network of two classes, and images of the first at a distance from the other."""
+    weights = np.random.default_rng(2).normal(size=shape).astype(np.float32)
+    dual = np.abs(weights).sum() if norm == "linf" else np.linalg.norm(weights)
+    x = images(low=0.4, high=0.6, shape=shape)
+    along = np.sum((x - 0.5) * weights, axis=(1, 2, 3), keepdims=True)
+    x -= (along + distance * dual) * weights / np.sum(weights**2)
+
+    def logits_fn(x):
+        a = tf.reduce_sum((x - 0.5) * weights, axis=(1, 2, 3))
+        return tf.stack([-a, a], axis=1)
+
+    return logits_fn, x
+
+
+def test_reaches_the_optimum_of_a_linear_network():
+    logits_fn, x = at_distance(0.05, "linf", (5, 5, 2))
+    for epsilon, fools in (0.0505, True), (0.0495, False):
+        x_adv = square(logits_fn, x, np.zeros(16, int), epsilon=epsilon, queries=2000)
+        np.testing.assert_array_equal(margins(logits_fn, x_adv, np.zeros(16, int)) > 0, fools)
+
+
+def test_comes_near_the_optimum_of_a_linear_network_in_l2():
+    """Patterns of 3x3 pixels and more follow weights without any pattern to two thirds of what is possible."""
+    logits_fn, x = at_distance(0.1, "l2", (7, 7, 1))
+    for epsilon, fools in (0.15, True), (0.099, False):
+        x_adv = square(logits_fn, x, np.zeros(16, int), epsilon=epsilon, queries=1500, norm="l2")
+        np.testing.assert_array_equal(margins(logits_fn, x_adv, np.zeros(16, int)) > 0, fools)
+
+
+@pytest.mark.parametrize("norm, epsilon", [("linf", 0.1), ("l2", 0.8)])
+def test_fools_a_network_without_gradients(norm, epsilon, network, labelled):
+    x, y = labelled
+
+    def rounded(x):
+        return tf.round(5.0 * network(x))
+
+    assert np.all(margins(rounded, x, y) <= 0)
+    attack = functools.partial(pgd, x=x, y=y, epsilon=epsilon, norm=norm)
+    np.testing.assert_array_equal(attack(rounded, random_start=False), x)
+    fooled = margins(rounded, square(rounded, x, y, epsilon=epsilon, queries=400, norm=norm), y) > 0
+    assert np.mean(fooled) > 0.8
+
+
+# The algorithm, written a second time.
+
+
+def share_of_pixels(query, queries, p_init):
+    progress = int(query / queries * 10000)
+    thresholds = [10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000]
+    return p_init / 2 ** sum(progress > threshold for threshold in thresholds)
+
+
+def bests(values):
+    """Returns the number of the best candidate so far, before each next one."""
+    best = [0]
+    for k in range(1, len(values)):
+        best.append(k if values[k] > values[best[-1]] else best[-1])
+    return best
+
+
+def changes(best, low, high, side):
+    """Yields all images that a query may change `best` to."""
+    height, width, channels = best.shape
+    for top, left in itertools.product(range(height - side + 1), range(width - side + 1)):
+        for bright in itertools.product([False, True], repeat=channels):
+            new = best.copy()
+            new[top : top + side, left : left + side] = np.where(bright, high, low)[
+                top : top + side, left : left + side
+            ]
+            yield new
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_changes_squares_of_the_best_image(loss, network, robust):
+    x, y = robust
+    epsilon, queries = 0.02, 200
+    seen = candidates(network, x, y, epsilon=epsilon, queries=queries, loss=loss)
+    assert seen.shape[1] == queries + 1
+    low, high = np.maximum(x - np.float32(epsilon), 0), np.minimum(x + np.float32(epsilon), 1)
+    sides = set()
+    for i in range(3):
+        value = LOSSES[loss](network(seen[i]), tf.repeat(y[i], queries + 1)).numpy()
+        best = bests(value)
+        for k in range(queries):
+            side = max(round(np.sqrt(share_of_pixels(k, queries, 0.8) * 56)), 1)
+            sides.add(side)
+            options = changes(seen[i, best[k]], low[i], high[i], side)
+            assert any(np.array_equal(seen[i, k + 1], option) for option in options), (i, k, side)
+        assert len(set(best)) > 10
+    assert sides == {7, 5, 3, 2, 1}
+
+
+def pile(height, width):
+    """Returns concentric rectangles, one upon the other, scaled to norm 1."""
+    total = np.zeros((height, width))
+    for n in range(max(height // 2, width // 2) + 1):
+        rows = slice(max(height // 2 - n, 0), height // 2 + n + 1)
+        columns = slice(max(width // 2 - n, 0), width // 2 + n + 1)
+        total[rows, columns] += 1 / (n + 1) ** 2
+    return total / np.linalg.norm(total)
+
+
+def eta(side):
+    halves = [pile(side // 2, side), -pile(side - side // 2, side)]
+    return np.concatenate(halves) / np.sqrt(2)
+
+
+@pytest.mark.parametrize("side", range(2, 12))
+def test_the_pattern_of_l2_is_that_of_the_paper(side):
+    for sideways in (False, True):
+        expected = np.zeros((11, 12))
+        expected[:side, 1 : side + 1] = eta(side).T if sideways else eta(side)
+        rows, columns = tf.range(11)[None], tf.range(12)[None] - 1
+        found = _eta(rows, columns, tf.constant([side]), tf.constant([sideways]))[0]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def l2_changes(old, epsilon, side):
+    """Yields all changes (H, W, C), of norm 1, that a query may turn the change `old` into."""
+    height, width, channels = old.shape
+    corners = list(itertools.product(range(height - side + 1), range(width - side + 1)))
+    unused = max(epsilon**2 - np.sum(old**2), 0) / channels
+    for (top, left), (other_top, other_left) in itertools.product(corners, corners):
+        one = (slice(top, top + side), slice(left, left + side))
+        two = (slice(other_top, other_top + side), slice(other_left, other_left + side))
+        both = np.zeros((height, width, 1))
+        both[one] = both[two] = 1
+        budget = np.sqrt(unused + np.sum((old * both) ** 2, axis=(0, 1)))
+        direction = old[one] / (1e-12 + np.linalg.norm(old[one], axis=(0, 1)))
+        for pattern in (eta(side), eta(side).T):
+            for signs in itertools.product([-1, 1], repeat=channels):
+                inside = direction + pattern[..., None] * np.array(signs)
+                new = old * (1 - both)
+                new[one] = inside / np.linalg.norm(inside, axis=(0, 1)) * budget
+                yield new / np.linalg.norm(new)
+
+
+def test_moves_the_change_between_windows_in_l2(network, robust):
+    x, y = robust
+    epsilon, queries, p_init = 0.2, 6, 0.3
+    seen = candidates(network, x, y, epsilon=epsilon, queries=queries, p_init=p_init, norm="l2")
+    sides = set()
+    for i in range(3):
+        best = bests(margins(network, seen[i], np.repeat(y[i], queries + 1)))
+        for k in range(queries):
+            side = max(round(np.sqrt(share_of_pixels(k, queries, p_init) * 56)), 3)
+            side += 1 - side % 2
+            sides.add(side)
+            options = l2_changes(seen[i, best[k]] - x[i].astype(np.float64), epsilon, side)
+            nearest = min(np.abs(np.clip(x[i] + epsilon * option, 0, 1) - seen[i, k + 1]).max() for option in options)
+            assert nearest < 1e-5, (i, k, side)
+    assert sides == {5, 3}, sides
+
+
+def test_windows_are_anywhere_as_often():
+    x = np.full((64, *SHAPE), 0.5, np.float32)
+    seen = candidates(flat_network, x, np.zeros(64, int), epsilon=0.1, queries=400, p_init=0.001)
+    changed = np.mean(seen[:, 1:] != seen[:, :1], axis=(0, 1))
+    np.testing.assert_allclose(changed, 0.5 / 56, rtol=0.3)  # the sign is the old one half of the time
+    np.testing.assert_allclose(changed.mean(), 0.5 / 56, rtol=0.04)
+    # An image goes a way of its own.
+    assert len(np.unique((seen[:, 1:] != seen[:, :1])[:, :5].reshape(64, -1), axis=0)) > 60
+
+
+def test_starts_from_vertical_stripes():
+    x = images(64)
+    start = candidates(flat_network, x, np.zeros(64, int), epsilon=0.1, queries=1)[:, 0]
+    bright = start > x
+    np.testing.assert_allclose(start, np.clip(x + np.where(bright, 0.1, -0.1), 0, 1), atol=1e-6)
+    np.testing.assert_array_equal(bright, np.tile(bright[:, :1], (1, SHAPE[0], 1, 1)))
+    assert abs(np.mean(bright[:, 0]) - 0.5) < 0.06
+    assert len(np.unique(bright[:, 0].reshape(64, -1), axis=0)) == 64
+
+
+def test_starts_from_tiles_in_l2():
+    x = np.full((64, 11, 12, 2), 0.5, np.float32)
+    start = candidates(flat_network, x, np.zeros(64, int), epsilon=0.3, queries=1, norm="l2")[:, 0]
+    # 5 x 6 tiles of 2 x 2 pixels, the row that is left over is the last.
+    np.testing.assert_array_equal(start[:, 10], 0.5)
+    tiles = np.moveaxis((start - x)[:, :10].reshape(64, 5, 2, 6, 2, 2), (2, 4), (-2, -1)).reshape(-1, 2, 2)
+    tiles *= np.sqrt(60) / 0.3
+    kinds = np.stack([eta(2), -eta(2), eta(2).T, -eta(2).T])
+    distances = np.abs(tiles[:, None] - kinds).max(axis=(2, 3))
+    assert np.all(distances.min(axis=1) < 1e-5)
+    np.testing.assert_allclose(np.bincount(distances.argmin(axis=1)) / len(tiles), 0.25, atol=0.04)
+
+
+# What is returned.
+
+
+@pytest.mark.parametrize("norm, epsilon", [("linf", 0.05), ("l2", 0.3), ("l2", 5.0)])
+def test_every_image_it_asks_for_is_valid(norm, epsilon, network, labelled):
+    x, y = np.round(labelled[0], 1), labelled[1]
+    seen = candidates(network, x, y, epsilon=epsilon, queries=100, norm=norm)
+    offsets = seen - x[:, None]
+    assert np.all(lengths(offsets.reshape(-1, *SHAPE), norm) <= epsilon + 1e-6)
+    assert seen.min() >= 0.0 and seen.max() <= 1.0
+    if norm == "l2" and epsilon < 1:
+        inner = images(low=0.4, high=0.6)
+        seen = candidates(flat_network, inner, np.zeros(16, int), epsilon=epsilon, queries=50, norm=norm)
+        used = lengths((seen - inner[:, None]).reshape(-1, *SHAPE), norm)
+        np.testing.assert_allclose(used, epsilon, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm, epsilon", [("linf", 0.05), ("l2", 0.4)])
+def test_fools_the_network_or_returns_the_clean_image(norm, epsilon, network, labelled):
+    x, y = labelled
+    x_adv = square(network, x, y, epsilon=epsilon, queries=20, norm=norm).numpy()
+    fooled = margins(network, x_adv, y) > 0
+    np.testing.assert_array_equal(x_adv[~fooled], x[~fooled])
+    assert 2 < np.sum(fooled) < 14 and np.all(lengths(x_adv - x, norm) <= epsilon + 1e-6)
+
+
+@pytest.mark.parametrize("norm, epsilon", [("linf", 0.05), ("l2", 0.4)])
+def test_more_queries_and_restarts_fool_more(norm, epsilon, network, labelled):
+    x, y = labelled
+    attack = functools.partial(square, network, x, y, epsilon=epsilon, norm=norm, seed=3)
+    once, often = (margins(network, attack(queries=10, restarts=n), y) > 0 for n in (1, 12))
+    assert np.all(often >= once) and np.any(often & ~once)
+    assert np.sum(margins(network, attack(queries=300), y) > 0) > np.sum(once)
+
+
+@pytest.mark.parametrize("norm", base.NORMS)
+def test_searches_end_where_all_are_fooled(norm, network, labelled):
+    """A query is a forward, and so is a start; restarts begin anew."""
+    x, y = labelled
+    seen = candidates(network, x, y, epsilon=1e-4, queries=6, restarts=3, norm=norm)
+    assert seen.shape[1] == 3 * 7
+    assert len(np.unique(seen[0, ::7], axis=0)) == 3
+    wrong = (y + 1) % CLASSES
+    assert candidates(network, x, wrong, epsilon=1e-4, queries=6, norm=norm).shape[1] == 2  # and one to look at it
+
+
+@pytest.mark.parametrize("norm", base.NORMS)
+def test_a_seed_repeats_itself_and_another_does_not(norm, network, labelled):
+    attack = functools.partial(square, network, *labelled, epsilon=1.0, queries=20, norm=norm)
+    np.testing.assert_array_equal(attack(seed=1), attack(seed=1))
+    assert np.mean(np.abs(attack(seed=1) - attack(seed=2)) > 1e-6) > 0.1
+
+
+@pytest.mark.parametrize("norm, epsilon", [("linf", 0.05), ("l2", 0.4)])
+def test_neighbours_make_no_difference(norm, epsilon, network, labelled):
+    """Beside neighbours that need more searches, or none, and at another place, an image has the same result."""
+    x, y = labelled
+    settings = {"epsilon": epsilon, "queries": 20, "restarts": 4, "norm": norm}
+    together = square(network, x, y, **settings).numpy()
+    wrong = np.where(np.arange(16) % 2 == 0, y, (y + 1) % CLASSES)
+    others = np.where(np.arange(16)[:, None, None, None] % 2 == 0, x, x[::-1])
+    np.testing.assert_allclose(together[::2], square(network, others, wrong, **settings)[::2], atol=1e-6)
+    moved = np.flatnonzero(np.any(together != x, axis=(1, 2, 3)))
+    assert len(moved) > 2
+    elsewhere = square(network, x[::-1].copy(), y[::-1].copy(), index=np.arange(16)[::-1].copy(), **settings)
+    np.testing.assert_allclose(elsewhere[::-1], together, atol=1e-6)
+
+
+def test_one_hot_labels_do_what_integers_do(network, labelled):
+    x, y = labelled
+    attack = functools.partial(square, network, x, epsilon=0.05, queries=20)
+    np.testing.assert_array_equal(attack(y), attack(np.eye(CLASSES, dtype=np.float32)[y]))
+
+
+@pytest.mark.parametrize("norm", base.NORMS)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 9, 2)])
+def test_takes_small_and_oblong_images(shape, norm):
+    x = np.full((4, *shape), 0.5, np.float32)
+    x[0] = 0.0
+    seen = candidates(flat_network, x, np.zeros(4, int), epsilon=0.1, queries=30, p_init=1.0, norm=norm)
+    assert np.all(lengths((seen - x[:, None]).reshape(-1, *shape), norm) <= 0.1 + 1e-6) and seen.min() >= 0.0
+    assert np.all(np.any(seen[:, 1:] != seen[:, :-1], axis=(1, 2, 3, 4)))
+
+
+def test_one_image_without_numbers_does_not_disturb_the_others(network, labelled):
+    x, y = labelled
+    attack = functools.partial(square, x=x, y=y, epsilon=0.5, queries=10, restarts=2, norm="l2")
+    first = (tf.range(16) == 0)[:, None]
+    x_adv = attack(lambda x: tf.where(first, float("nan"), network(x))).numpy()
+    np.testing.assert_array_equal(x_adv[0], x[0])
+    np.testing.assert_allclose(x_adv[1:], attack(network)[1:], atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", base.NORMS)
+def test_epsilon_0_returns_the_images(norm, network, labelled):
+    x, y = labelled
+    wrong = np.where(np.arange(16) < 4, (y + 1) % CLASSES, y)
+    np.testing.assert_array_equal(square(network, x, wrong, epsilon=0.0, queries=5, norm=norm), x)
+
+
+def test_other_settings_do_not_compile_again(network, labelled):
+    traces = []
+
+    def logits_fn(x):
+        traces.append(1)
+        return network(x)
+
+    attack = functools.partial(square, logits_fn, *labelled)
+    attack(epsilon=0.1, queries=4)
+    before = len(traces)
+    attack(epsilon=0.2, queries=7, restarts=2, p_init=0.3, seed=3)
+    assert 0 < before == len(traces)
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"queries": 0}, "queries is 0; allowed: a whole number, at least 1"),
+        ({"queries": 10.0}, "queries is 10.0"),
+        ({"p_init": 0.0}, "p_init is 0.0"),
+        ({"p_init": 1.5}, "p_init is 1.5"),
+        ({"loss": "dlr"}, "loss is 'dlr'; allowed: ce, margin"),
+        ({"restarts": 0}, "restarts is 0"),
+        ({"norm": "l1"}, "norm is 'l1'; allowed"),
+    ],
+)
+def test_bad_settings_are_named(settings, words, network, labelled):
+    with pytest.raises(ValueError, match=words) as raised:
+        square(network, *labelled, epsilon=0.1, **settings)
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,100 @@
+"""AutoAttack, a fixed list of attacks, each on the images that withstood those before it (Croce and Hein, 2020)."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_nuat import validation
+from tf_nuat.attacks import base
+from tf_nuat.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
+from tf_nuat.attacks.fab import fab, fab_t
+from tf_nuat.attacks.pool import Pool
+from tf_nuat.attacks.square import square
+
+VERSIONS = ("standard", "plus", "rand", "v1")
+
+
+def stages(version="standard", *, num_classes, norm="linf"):
+    """Returns the list of (name, attack, settings) of a version, in the order in which they are run.
+
+    - "standard": APGD-CE; APGD-T and FAB-T, each towards 9 classes; Square with 5,000 queries.
+    - "plus": APGD-CE, APGD-DLR and FAB with 5 restarts each, Square, APGD-T and FAB-T.
+    - "rand", for networks that draw random numbers: APGD-CE and APGD-DLR. Its expectation over transformations, 20
+      gradients a step, is the caller's: give a `logits_fn` that averages the logits of several passes.
+    - "v1", of the first publication and of the tables of NuAT: APGD-CE, APGD-DLR and FAB with 5 restarts each, Square.
+
+    All take 100 steps. With fewer than 10 classes there are fewer targets; the loss DLR needs 3 classes, its targeted
+    variant 4: with fewer the attacks along them are left out.
+
+    Args:
+        version: one of `VERSIONS`.
+        num_classes: number K of logits, at least 2.
+        norm: "linf" or "l2".
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Source: the published configuration, https://github.com/fra31/auto-attack.
+    """
+    validation.one_of("version", version, VERSIONS)
+    validation.one_of("norm", norm, base.NORMS)
+    validation.whole_number("number of classes", num_classes, at_least=2)
+    few, targets = {"steps": 100, "restarts": 1}, min(9, num_classes - 1)
+    once = {
+        "apgd_ce": (apgd_ce, few),
+        "apgd_t": (apgd_t, {**few, "targets": targets}),
+        "fab_t": (fab_t, {**few, "targets": targets}),
+        "square": (square, {"queries": 5000}),
+    }
+    many = {**few, "restarts": 5}
+    five = {"apgd_ce": (apgd_ce, many), "apgd_dlr": (apgd_dlr, many), "fab": (fab, many)}
+    chosen = {
+        "standard": once,
+        "plus": {**five, **{name: once[name] for name in ("square", "apgd_t", "fab_t")}},
+        "rand": {"apgd_ce": (apgd_ce, few), "apgd_dlr": (apgd_dlr, few)},
+        "v1": {**five, "square": once["square"]},
+    }[version]
+    needed = {"apgd_dlr": 3, "apgd_t": 4}
+    return [
+        (name, attack, {**settings, "norm": norm})
+        for name, (attack, settings) in chosen.items()
+        if num_classes >= needed.get(name, 2)
+    ]
+
+
+def autoattack(
+    logits_fn, x, y, *, epsilon, version="standard", seed=0, norm="linf", index=None, batch_size=250, precision="auto"
+):
+    """Returns an adversary of each image, the first that AutoAttack finds, and x where it finds none.
+
+    Args:
+        logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
+        x: images (B, H, W, C), float32 in [0, 1], any number of them.
+        y: labels, integers (B,) or one-hot (B, K).
+        epsilon: radius of the ball, at least 0.
+        version: "standard", "plus", "rand" or "v1", see `stages`.
+        seed: whole number, at least 0; the same seed draws the same starts.
+        norm: "linf" or "l2".
+        index: numbers of the images (B,), from which their draws follow; None for their places.
+        batch_size: images that are attacked at a time.
+        precision: of the gradients, see `tf_nuat.precision.attacked`.
+
+    Raises:
+        ValueError: an argument is out of its range, or it is called inside a compiled function.
+    """
+    if tf.inside_function():
+        raise ValueError("autoattack is called inside a compiled function; allowed: eager calls")
+    x = validation.images("x", x).astype(np.float32)
+    num_classes = logits_fn.output_shape[-1] if isinstance(logits_fn, keras.Model) else logits_fn(x[:1]).shape[-1]
+    y = validation.labels("y", y, num_classes=num_classes, num_images=len(x))
+    y = y.argmax(axis=-1) if y.ndim == 2 else y
+    x_adv, left = x.copy(), np.arange(len(x))
+    options = {"batch_size": batch_size, "precision": precision}
+    for _, attack, settings in stages(version, num_classes=num_classes, norm=norm):
+        settings = {**settings, "epsilon": epsilon, "seed": seed}
+        robust = []
+        for rows, fooled, found in Pool(attack, logits_fn, x, y, left, settings, index=index, **options):
+            x_adv[rows] = found
+            robust.append(rows[~fooled])
+        left = np.sort(np.concatenate(robust)) if robust else left[:0]
+    return tf.constant(x_adv)

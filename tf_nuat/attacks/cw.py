@@ -1,0 +1,208 @@
+"""The attack of Carlini and Wagner in L2 (2017): the nearest adversary, by Adam, for one weight after another."""
+
+import typing
+
+import tensorflow as tf
+
+from tf_nuat import losses, validation
+from tf_nuat.attacks import base
+from tf_nuat.attacks.deepfool import nearest_boundary
+
+# As in the authors' code.
+INSIDE = 0.999999  # how much nearer to gray images are before the inverse of tanh, which is infinite at black and white
+BETA_1, BETA_2, TINY = 0.9, 0.999, 1e-8  # Adam
+PARTS = 10  # how often a descent is asked whether it still decreases the loss
+DECREASE = 0.9999
+LARGEST = 1e10  # of the weights
+
+# By how much the logits have to say so, as a share of the largest, if whoever computes them again is to find the same.
+ROUNDING = 1e-5
+
+CLASSES = 10  # among which the nearest is looked for, with the true one
+
+
+@base.attack(
+    searches=lambda name, value: validation.whole_number(name, value, at_least=1),
+    initial_weight=lambda name, value: validation.number(name, value, above=0.0),
+    confidence=lambda name, value: validation.number(name, value, at_least=0.0),
+    norm=lambda name, value: validation.one_of(name, value, ("l2",)),
+)
+def cw(
+    logits_fn,
+    x,
+    y,
+    *,
+    epsilon=None,
+    steps=1000,
+    searches=9,
+    step_size=0.01,
+    initial_weight=1e-3,
+    confidence=0.0,
+    target=None,
+    norm="l2",
+):
+    """Returns the nearest adversary of each image that the attack finds, and x where it finds none.
+
+    It decreases `|x_adv - x|^2 + weight * max(confidence + logits[y] - logits[k], 0)` by Adam over the inverse of tanh
+    of the pixels, so that these stay in [0, 1]. The weight of an image is multiplied by 10 until a descent finds an
+    adversary; bisection then looks for the smallest weight that does. A descent ends early where a tenth of its steps
+    decreased nothing.
+
+    The class k is the one whose boundary is nearest, were the network linear: the estimate of DeepFool. The authors
+    attack one class after the other and keep the nearest result, or, in their code, follow the highest wrong logit,
+    which need not lead to the nearest boundary even of a linear network. What is returned may be of any wrong class.
+
+    Args:
+        logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
+        x: images (B, H, W, C), float32 in [0, 1].
+        y: labels, integers (B,) or one-hot (B, K).
+        epsilon: radius of the ball, at least 0: the search stops at the first adversary within it. None for the nearest
+            adversary, at any distance.
+        steps: number of steps of a descent at most, at least 1; a step takes one gradient. The authors' code has
+            10,000, and 1,000 in its example.
+        searches: number of descents, at least 1, each with a weight of its own.
+        step_size: of Adam, above 0.
+        initial_weight: the weight of the first descent, above 0.
+        confidence: how far the highest wrong logit must exceed the true one, at least 0.
+        target: class that the network shall say, integers (B,); None for any but y.
+        norm: "l2", the only one.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    true = tf.cast(losses.true_class(y), tf.int32)
+
+    def logit(logits, number):
+        return tf.gather(tf.cast(logits, tf.float32), number, batch_dims=1)
+
+    def needed(logits):
+        """Returns by how much a logit must exceed another, (B,)."""
+        highest = tf.reduce_max(tf.abs(tf.cast(logits, tf.float32)), axis=-1)
+        return confidence + ROUNDING * tf.stop_gradient(highest)
+
+    def missing(logits, towards):
+        """Returns how much of that the class `towards` (B,) lacks, (B,)."""
+        ahead = -losses.margin(logits, towards) if target is not None else logit(logits, towards) - logit(logits, true)
+        lacking = needed(logits) - ahead
+        return tf.where(lacking < 0.0, 0.0, lacking)  # what is not a number stays so, and ends a descent
+
+    def fools(logits):
+        """Returns whether the logits are those of an adversary, (B,)."""
+        ahead = losses.margin(logits, y)
+        if target is not None:
+            ahead = tf.minimum(ahead, -losses.margin(logits, target))
+        return ahead > needed(logits)
+
+    def descent():
+        """Returns the fields of the state that belong to a descent which begins."""
+        per_image = tf.zeros(tf.shape(x)[:1])
+        return {
+            "place": tf.atanh((2.0 * x - 1.0) * INSIDE),
+            "mean": tf.zeros_like(x),
+            "square": tf.zeros_like(x),
+            "taken": tf.cast(per_image, tf.int32),
+            "loss": per_image + float("inf"),
+            "found": per_image > 0.0,
+        }
+
+    def first():
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            logits = tf.cast(logits_fn(x), tf.float32)
+        if target is None:
+            _, towards, _ = nearest_boundary(tape, logits, x, y, CLASSES)
+        else:
+            towards = tf.cast(target, tf.int32)
+        per_image = tf.zeros(tf.shape(x)[:1])
+        farthest = per_image + (float("inf") if epsilon is None else tf.square(epsilon))
+        return _State(
+            x_adv=x,
+            fooled=fools(logits),
+            spent=tf.equal(farthest, 0.0),
+            shortest=farthest,
+            towards=towards,
+            search=tf.cast(per_image, tf.int32),
+            weight=per_image + initial_weight,
+            low=per_image,
+            high=per_image + LARGEST,
+            **descent(),
+        )
+
+    def step(state):
+        todo = ~(state.fooled | state.spent)
+        images = 0.5 + 0.5 * tf.tanh(state.place)
+
+        def objective(images):
+            logits = logits_fn(images)
+            return missing(logits, state.towards), logits
+
+        gradient, logits = base.input_gradient(objective, images)
+        difference = images - x
+        distance = tf.reduce_sum(tf.square(difference), axis=(1, 2, 3))
+        found = todo & fools(logits)
+        nearer = found & (distance <= state.shortest)
+        moved = _adam(state, state.weight[:, None, None, None] * gradient + 2.0 * difference, images, step_size)
+        moved = moved._replace(found=state.found | found)
+
+        loss = distance + state.weight * missing(logits, state.towards)
+        due = tf.equal(moved.taken % tf.maximum(steps // PARTS, 1), 0)
+        # Not `~(loss < ...)`, of which TensorFlow makes `loss >= ...`, also where the loss is not a number.
+        stalls = (loss >= DECREASE * state.loss) | tf.math.is_nan(loss)
+        ends = todo & ((due & stalls) | (moved.taken >= steps))
+        moved = moved._replace(loss=tf.where(due, loss, state.loss))
+        moved = tf.cond(tf.reduce_any(ends), lambda: _next_weight(moved, ends, descent()), lambda: moved)
+
+        spent = todo & (moved.search >= searches)
+        fooled = nearer
+        if epsilon is None:
+            moved = moved._replace(shortest=tf.where(nearer, distance, state.shortest))
+            fooled = spent & (moved.shortest < float("inf"))
+        return moved._replace(
+            x_adv=base.choose(nearer, images, state.x_adv),
+            fooled=state.fooled | fooled,
+            spent=state.spent | (spent & ~fooled),
+        )
+
+    return base.Search(first, step)
+
+
+class _State(typing.NamedTuple):
+    """A descent of each image after `taken` steps; all are (B,) but the first four images (B, H, W, C)."""
+
+    x_adv: tf.Tensor
+    place: tf.Tensor  # the inverse of tanh of where the descent is
+    mean: tf.Tensor  # Adam's, of the gradients
+    square: tf.Tensor  # and of their squares
+    fooled: tf.Tensor
+    spent: tf.Tensor
+    taken: tf.Tensor
+    loss: tf.Tensor  # when it was last asked whether the loss decreases
+    found: tf.Tensor  # whether this descent has found an adversary
+    shortest: tf.Tensor  # the square of the distance that an adversary must not exceed
+    towards: tf.Tensor  # the class that a descent goes to
+    search: tf.Tensor  # number of the descent
+    weight: tf.Tensor
+    low: tf.Tensor  # the largest weight that has failed
+    high: tf.Tensor  # the smallest one that has not
+
+
+def _adam(state, gradient, images, step_size):
+    """Returns the state after a step of Adam; `gradient` is that to the images."""
+    gradient = 2.0 * images * (1.0 - images) * gradient  # the derivative of (1 + tanh) / 2
+    taken = state.taken + 1
+    mean = BETA_1 * state.mean + (1.0 - BETA_1) * gradient
+    square = BETA_2 * state.square + (1.0 - BETA_2) * tf.square(gradient)
+    number = tf.cast(taken, tf.float32)[:, None, None, None]
+    size = step_size * tf.sqrt(1.0 - BETA_2**number) / (1.0 - BETA_1**number)
+    place = state.place - size * mean / (tf.sqrt(square) + TINY)
+    return state._replace(place=place, mean=mean, square=square, taken=taken)
+
+
+def _next_weight(state, ends, descent):
+    """Returns the state in which the images whose descent `ends` (B,) begin another, with the next weight."""
+    low = tf.where(state.found, state.low, tf.maximum(state.low, state.weight))
+    high = tf.where(state.found, tf.minimum(state.high, state.weight), state.high)
+    weight = tf.where(high < LARGEST, 0.5 * (low + high), tf.minimum(10.0 * state.weight, LARGEST))
+    fields = {**descent, "low": low, "high": high, "weight": weight, "search": state.search + 1}
+    return state._replace(**{name: base.choose(ends, value, getattr(state, name)) for name, value in fields.items()})

@@ -1,0 +1,99 @@
+"""GAMA, the guided adversarial margin attack (Sriramanan et al., 2020), in its two variants.
+
+Both increase the margin of the probabilities plus a weight times the squared L2 distance of the probabilities from
+those at x, which guides the first steps: the weight falls linearly to 0 over the first quarter of them. The paper takes
+that distance from the clean image, as this does; the published code takes it from the random start.
+"""
+
+import tensorflow as tf
+
+from tf_nuat import losses, validation
+from tf_nuat.attacks import base
+from tf_nuat.attacks.nuclear import bernoulli_start
+from tf_nuat.attacks.pgd import ascents
+
+DROPS = (60, 85)  # percentages of the steps at which steps become shorter
+
+
+@base.attack
+def gama_pgd(logits_fn, x, y, *, epsilon, steps=100, step_size=None, weight=50.0, restarts=1, seed=0):
+    """Returns an adversary of each image that GAMA-PGD finds, and x where it finds none.
+
+    An ascent takes steps along the sign of the gradient, which become 10 times shorter after 60 % and 85 % of them.
+
+    Args:
+        logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
+        x: images (B, H, W, C), float32 in [0, 1].
+        y: labels, integers (B,) or one-hot (B, K).
+        epsilon: radius of the L-infinity ball, at least 0.
+        steps: number of steps of an ascent, at least 1.
+        step_size: length of the first steps, above 0; default `2 * epsilon`.
+        weight: of the guiding term at the first step, at least 0.
+        restarts: number of ascents at most, at least 1, each from a draw of its own: x plus or minus `epsilon`.
+        seed: whole number, at least 0; the same seed draws the same starts.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    step_size = 2.0 * epsilon if step_size is None else step_size
+    project = base.projection(x, epsilon)
+
+    def move(x_adv, gradient, taken):
+        return project(x_adv + step_size * _per_image(_drops(taken, steps, 10.0)) * tf.sign(gradient))
+
+    return _search(logits_fn, x, y, move, epsilon, steps, weight, restarts, seed)
+
+
+@base.attack(gamma=lambda name, value: validation.number(name, value, above=0.0, at_most=1.0))
+def gama_fw(logits_fn, x, y, *, epsilon, steps=100, gamma=0.5, weight=50.0, restarts=1, seed=0):
+    """Returns an adversary of each image that GAMA-FW finds, and x where it finds none.
+
+    An ascent takes steps of the method of Frank and Wolfe: a share `gamma` of the way to the corner of the ball that
+    the gradient points to. The share becomes 5 times smaller after 60 % and 85 % of the steps.
+
+    Args:
+        logits_fn, x, y, epsilon, steps, weight, restarts, seed: as in `gama_pgd`.
+        gamma: share of the first steps, above 0 and at most 1.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    project = base.projection(x, epsilon)
+
+    def move(x_adv, gradient, taken):
+        share = gamma * _per_image(_drops(taken, steps, 5.0))
+        return project((1.0 - share) * x_adv + share * (x + epsilon * tf.sign(gradient)))
+
+    return _search(logits_fn, x, y, move, epsilon, steps, weight, restarts, seed)
+
+
+def _search(logits_fn, x, y, move, epsilon, steps, weight, restarts, seed):
+    keys = base.image_keys(seed, x)
+
+    def loss_of(logits, clean, taken):
+        probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
+        gone = tf.cast(taken, tf.float32) / tf.cast(steps, tf.float32)
+        guide = weight * tf.maximum(1.0 - 4.0 * gone, 0.0)
+        return losses.margin(probabilities, y) + guide * tf.reduce_sum(tf.square(probabilities - clean), axis=-1)
+
+    return ascents(
+        logits_fn,
+        x,
+        y,
+        loss_of,
+        move,
+        lambda restart: bernoulli_start(x, epsilon, base.fold_in(keys, restart)),
+        steps=steps,
+        restarts=restarts,
+        clean_of=tf.nn.softmax,
+    )
+
+
+def _drops(taken, steps, factor):
+    """Returns the length of each image's step (B,) as a share of the first one's."""
+    passed = tf.cast(100 * taken[:, None] >= tf.constant(DROPS) * steps, tf.float32)
+    return factor ** -tf.reduce_sum(passed, axis=1)
+
+
+def _per_image(value):
+    return value[:, None, None, None]

@@ -1,0 +1,44 @@
+"""PGD along the margin, the loss of Carlini and Wagner (2017)."""
+
+from tf_nuat.attacks import base
+from tf_nuat.attacks.pgd import pgd
+
+
+@base.attack
+def pgd_cw(
+    logits_fn,
+    x,
+    y,
+    *,
+    epsilon,
+    step_size=None,
+    steps=40,
+    random_start=True,
+    restarts=1,
+    seed=0,
+    start=None,
+    norm="linf",
+):
+    """Returns what `pgd` does, with ascents along the largest wrong logit minus the true one.
+
+    Args:
+        logits_fn, x, y, epsilon, step_size, steps, random_start, restarts, seed, start, norm: as in `pgd`.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    # Not the attack itself, which would run the search, but the function that makes it.
+    return pgd.__wrapped__(
+        logits_fn,
+        x,
+        y,
+        epsilon=epsilon,
+        step_size=step_size,
+        steps=steps,
+        random_start=random_start,
+        restarts=restarts,
+        loss="margin",
+        seed=seed,
+        start=start,
+        norm=norm,
+    )

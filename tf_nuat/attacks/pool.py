@@ -1,0 +1,288 @@
+"""The engine of evaluations: an attack on any number of images, of which those that are done make room for others.
+
+A `Pool` holds a batch of images that are being attacked. After a few steps it looks which are done, hands them out, and
+fills their places, so that full batches go on whatever an image needs. Its memory is that of a batch. Where the
+attack's gradients are in bfloat16, what they find is looked at in float32: an image whose adversary does not fool the
+network itself goes on in float32, from where it is.
+"""
+
+import functools
+import typing
+
+import numpy as np
+import tensorflow as tf
+
+from tf_nuat import losses, precision, validation
+from tf_nuat.attacks import base
+
+CHUNK = 25  # steps after which done images are looked for, where not enough are done before
+ENOUGH = 8  # one in so many images of a batch that are done ends the steps sooner
+
+
+class Slots(typing.NamedTuple):
+    """Images that are being attacked: their row numbers (n,), x, y, and the attack's state, row by row."""
+
+    rows: np.ndarray
+    x: tf.Tensor
+    y: tf.Tensor
+    state: typing.Any
+
+
+class Pool:
+    """An attack on rows of images.
+
+    Args:
+        attack: a function of `tf_nuat.attacks.ATTACKS`, but `autoattack`.
+        network: a `keras.Model`, or any function of images that returns logits.
+        images: (N, H, W, C), float32 in [0, 1]: an array, or anything that is indexed by an array of rows.
+        labels: integers (N,).
+        rows: numbers of the images to attack, (n,), integers.
+        settings: the attack's keywords, numbers and strings.
+        index: numbers of all images, (N,), from which and from the seed the draws for an image follow; None for their
+            rows.
+        batch_size: images that are attacked at a time, all replicas together.
+        precision: of the gradients, see `tf_nuat.precision.attacked`.
+        strategy: a `tf.distribute.Strategy` under which the network was built, whose replicas share the batch; None for
+            one device.
+
+    Attributes:
+        steps: how many steps were taken so far, those of all images added up, by their precision: "fast" and "exact".
+
+    Raises:
+        ValueError: a setting is out of its range, or belongs to single images.
+    """
+
+    def __init__(
+        self,
+        attack,
+        network,
+        images,
+        labels,
+        rows,
+        settings,
+        *,
+        index=None,
+        batch_size=250,
+        precision="auto",
+        strategy=None,
+    ):
+        settings = attack.as_tensors(settings)
+        for name, value in settings.items():
+            if tf.is_tensor(value) and value.shape.rank:
+                raise ValueError(f"{name} has an entry for each image; allowed: one value, for all of them")
+        self._numbers = {name: value for name, value in settings.items() if tf.is_tensor(value)}
+        others = tuple((name, value) for name, value in settings.items() if not tf.is_tensor(value))
+        numbers = tuple((name, value.dtype) for name, value in self._numbers.items())
+        shape = tuple(images.shape[1:])
+        compile_for = functools.partial(
+            _compiled, attack, numbers=numbers, others=others, shape=shape, strategy=strategy
+        )
+        self._exactly = compile_for(network)
+        # Without a radius the nearest adversary lies on the boundary, where bfloat16 does not know on which side.
+        fast = _attacked(network, precision if "epsilon" in self._numbers else "float32", strategy)
+        self._fast = self._exactly if fast is network else compile_for(fast)
+        self._images, self._labels = images, labels
+        self._rows, self._begun = np.asarray(rows, np.int64), 0
+        self._batch_size = validation.whole_number("batch_size", batch_size, at_least=1)
+        self._slots = {"fast": None, "exact": None}
+        self._numbering = index
+        self.steps = {"fast": 0, "exact": 0}
+
+    @property
+    def size(self):
+        """Number of images to attack."""
+        return len(self._rows)
+
+    @property
+    def ended(self):
+        """Number of images that are done."""
+        return self._begun - self._held("fast") - self._held("exact")
+
+    def __iter__(self):
+        """Yields (rows, whether they are fooled, x_adv) of images that are done, as arrays, until all are.
+
+        x_adv is an adversary where the image is fooled, and the clean image where it is not.
+        """
+        while True:
+            self._fill()
+            name = self._next()
+            if name is None:
+                return
+            done, fooled, x_adv = self._advance(name)
+            if len(done):
+                yield done, fooled, x_adv
+
+    def _fill(self):
+        """Begins with as many images as there is room for."""
+        room = self._batch_size - self._held("fast") - self._held("exact")
+        rows = self._rows[self._begun : self._begun + room]
+        if len(rows):
+            x, y = tf.constant(self._images[rows], tf.float32), tf.constant(self._labels[rows], tf.int64)
+            state = self._exactly.begin(x, y, self._index(rows), self._numbers)
+            self._add("fast", Slots(rows, x, y, state))
+            self._begun += len(rows)
+
+    def _index(self, rows):
+        return tf.constant(rows if self._numbering is None else np.asarray(self._numbering)[rows], tf.int32)
+
+    def _next(self):
+        """Returns the slots to go on with: those in float32 once they are many, or all there is."""
+        waiting = self._held("exact")
+        if self._held("fast") and waiting < max(1, self._batch_size // 2):
+            return "fast"
+        return "exact" if waiting else None
+
+    def _advance(self, name):
+        """Takes steps, and returns the rows that are done, whether they are fooled, and their images."""
+        slots, is_fast = self._slots[name], name == "fast" and self._fast is not self._exactly
+        if not np.all(_done(slots)):
+            compiled = self._fast if is_fast else self._exactly
+            taken, state = compiled.advance(slots.x, slots.y, self._index(slots.rows), self._numbers, slots.state)
+            self.steps[name] += int(tf.reduce_sum(taken))
+            slots = slots._replace(state=state)
+        done = np.flatnonzero(_done(slots))
+        if not len(done):
+            self._slots[name] = slots
+            return done, done, None
+        ended = _take(slots, done)
+        fooled = self._exactly.fooled(ended.state.x_adv, ended.y).numpy()
+        # What bfloat16 takes for an adversary, and is none, goes on.
+        doubted = ended.state.fooled.numpy() & ~fooled & ~ended.state.spent.numpy()
+        kept = np.setdiff1d(np.arange(len(slots.rows)), done)
+        self._slots[name] = _take(slots, kept) if len(kept) else None
+        if np.any(doubted):
+            again = _take(ended, np.flatnonzero(doubted))
+            again = again._replace(state=again.state._replace(fooled=tf.zeros_like(again.state.fooled)))
+            self._add("exact", again)
+        ended, fooled = _take(ended, np.flatnonzero(~doubted)), fooled[~doubted]
+        x_adv = base.choose(tf.constant(fooled), ended.state.x_adv, ended.x).numpy()
+        return ended.rows, fooled, x_adv
+
+    def _held(self, name):
+        return 0 if self._slots[name] is None else len(self._slots[name].rows)
+
+    def _add(self, name, slots):
+        present = self._slots[name]
+        self._slots[name] = slots if present is None else _concatenated(present, slots)
+
+    def snapshot(self):
+        """Returns the pool as a flat dict of arrays, from which `restore` goes on."""
+        arrays = {"begun": np.int64(self._begun), "steps": np.int64(list(self.steps.values()))}
+        for name, slots in self._slots.items():
+            if slots is not None:
+                for number, part in enumerate(tf.nest.flatten(tuple(slots))):
+                    arrays[f"{name}_{number}"] = np.asarray(part)
+        return arrays
+
+    def restore(self, arrays):
+        """Goes on from a `snapshot` of a pool that was made with the same arguments."""
+        self._begun = int(arrays["begun"])
+        self.steps = dict(zip(self.steps, map(int, arrays["steps"])))
+        for name in self._slots:
+            if f"{name}_0" in arrays:
+                number = sum(key.startswith(f"{name}_") for key in arrays)
+                rows, x, y, *state = (arrays[f"{name}_{k}"] for k in range(number))
+                like = self._exactly.state_like
+                state = tf.nest.pack_sequence_as(like, [tf.constant(part) for part in state])
+                self._slots[name] = Slots(rows, tf.constant(x), tf.constant(y), state)
+
+
+def _attacked(network, requested, strategy):
+    if strategy is None:
+        return precision.attacked(network, requested)
+    with strategy.scope():
+        return precision.attacked(network, requested)
+
+
+def _done(slots):
+    return slots.state.fooled.numpy() | slots.state.spent.numpy()
+
+
+def _take(slots, places):
+    rows, *tensors = slots
+    places_there = tf.constant(places, tf.int32)
+    x, y, state = tf.nest.map_structure(lambda part: tf.gather(part, places_there), tensors)
+    return Slots(rows[places], x, y, state)
+
+
+def _concatenated(one, other):
+    x, y, state = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), one[1:], other[1:])
+    return Slots(np.concatenate([one.rows, other.rows]), x, y, state)
+
+
+class _Compiled(typing.NamedTuple):
+    """An attack on a network, compiled for batches of any size."""
+
+    begin: typing.Callable
+    advance: typing.Callable
+    fooled: typing.Callable
+    state_like: typing.Any
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(attack, network, *, numbers, others, shape, strategy):
+    """Returns the three functions for an attack on a network.
+
+    Args:
+        numbers: names and types of the settings that are numbers.
+        others: names and values of those that are not.
+        shape: of an image.
+        strategy: whose replicas share the batch, or None.
+    """
+    logits_fn = base.inference(network)
+
+    def search(x, y, index, given):
+        return attack.prepared(network, x, y, {**dict(others), **given}, index)
+
+    def begin(x, y, index, given):
+        return search(x, y, index, given).first()
+
+    def advance(x, y, index, given, state):
+        enough = (tf.shape(x)[0] + ENOUGH - 1) // ENOUGH
+        taken, state = base.run(search(x, y, index, given), state, steps=CHUNK, until_done=enough)
+        return tf.fill(tf.shape(index), taken), state
+
+    def fooled(x, y):
+        """Logits that are not finite are no robustness: they count as fooled."""
+        logits = tf.cast(logits_fn(x), tf.float32)
+        return (losses.margin(logits, y) > 0.0) | ~tf.reduce_all(tf.math.is_finite(logits), axis=1)
+
+    x, y = tf.TensorSpec((None, *shape), tf.float32), tf.TensorSpec((None,), tf.int64)
+    index = tf.TensorSpec((None,), tf.int32)
+    given = {name: tf.TensorSpec((), dtype) for name, dtype in numbers}
+    begin, like = _compile(begin, strategy, x, y, index, given)
+    advance, _ = _compile(advance, strategy, x, y, index, given, like)
+    fooled, _ = _compile(fooled, strategy, x, y)
+    return _Compiled(begin, advance, fooled, like)
+
+
+def _compile(function, strategy, *specs):
+    """Returns `function`, compiled for batches of any size, which the replicas share; and what its result is like."""
+    compiled = tf.function(function, input_signature=specs, autograph=False)
+    like = tf.nest.map_structure(
+        lambda tensor: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype),
+        compiled.get_concrete_function().structured_outputs,
+    )
+    if strategy is None or strategy.num_replicas_in_sync == 1:
+        return compiled, like
+    replicas = strategy.num_replicas_in_sync
+    one = tf.autograph.experimental.do_not_convert(lambda *arguments: compiled(*arguments))
+    on_all = tf.function(lambda *arguments: strategy.run(one, arguments), autograph=False, reduce_retracing=True)
+
+    def shared(x, *others):
+        # Fewer images than replicas are attacked more than once.
+        places = np.array_split(np.arange(max(len(x), replicas)) % len(x), replicas)
+
+        def share(value):
+            if value.shape.rank == 0:
+                return value
+            return strategy.experimental_distribute_values_from_function(
+                lambda context: tf.gather(value, places[context.replica_id_in_sync_group])
+            )
+
+        def joined(value):
+            return tf.concat(strategy.experimental_local_results(value), axis=0)[: len(x)]
+
+        return tf.nest.map_structure(joined, on_all(*tf.nest.map_structure(share, (x, *others))))
+
+    return shared, like

@@ -1,0 +1,64 @@
+"""Random search: points drawn from the ball, without gradients, until one fools the network."""
+
+import typing
+
+import tensorflow as tf
+
+from tf_nuat import losses, validation
+from tf_nuat.attacks import base
+
+
+@base.attack(queries=lambda name, value: validation.whole_number(name, value, at_least=1))
+def random_search(logits_fn, x, y, *, epsilon, queries=100, seed=0, norm="linf"):
+    """Returns the first of `queries` random points around each image that fools the network, and x where none does.
+
+    In L-infinity the first, third, ... points are drawn uniformly from the ball, the others from its corners, where a
+    linear network changes by sqrt(3) times as much. In L2 all are uniform: the ball of many pixels is nearly its
+    sphere.
+
+    Args:
+        logits_fn: network or function, images (B, H, W, C) -> logits (B, K). It need not be differentiable.
+        x: images (B, H, W, C), float32 in [0, 1].
+        y: labels, integers (B,) or one-hot (B, K).
+        epsilon: radius of the ball, at least 0.
+        queries: number of points, at least 1, each for one forward.
+        seed: whole number, at least 0; the same seed draws the same points.
+        norm: "linf" or "l2", the norm of the ball.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    keys = base.image_keys(seed, x)
+
+    def point(number):
+        own = base.fold_in(keys, number)
+        if norm == "l2":
+            return base.random_point(x, epsilon, own, norm)
+        change = 2.0 * base.random_uniform(x, own) - 1.0
+        corner = tf.where(change < 0.0, -1.0, 1.0)
+        return tf.clip_by_value(x + epsilon * base.choose(number % 2 == 1, corner, change), 0.0, 1.0)
+
+    def first():
+        none = tf.zeros(tf.shape(x)[:1], tf.int32)
+        return _State(x_adv=point(none), fooled=none > 0, spent=none + 1 >= queries, drawn=none + 1)
+
+    def step(state):
+        fooled = state.fooled | (~state.spent & (losses.margin(logits_fn(state.x_adv), y) > 0.0))
+        return _State(
+            x_adv=base.choose(fooled | state.spent, state.x_adv, point(state.drawn)),
+            fooled=fooled,
+            # The last point is a candidate: whoever runs the search looks at its logits.
+            spent=state.spent | (~fooled & (state.drawn + 1 >= queries)),
+            drawn=state.drawn + 1,
+        )
+
+    return base.Search(first, step)
+
+
+class _State(typing.NamedTuple):
+    """The last point that was drawn for each image, and how many were."""
+
+    x_adv: tf.Tensor
+    fooled: tf.Tensor
+    spent: tf.Tensor
+    drawn: tf.Tensor

@@ -1,0 +1,101 @@
+"""SPSA, an ascent along gradients that are estimated from logits alone (Uesato et al., 2018)."""
+
+import typing
+
+import tensorflow as tf
+
+from tf_nuat import losses, validation
+from tf_nuat.attacks import base
+
+# Adam's settings (Kingma and Ba, 2015), which the paper leaves as they are.
+DECAY = 0.9
+DECAY_OF_SQUARES = 0.999
+TINY = 1e-8
+
+LARGEST = 1e18  # of a slope; its square is still a number
+
+# Images in one forward, about: where the batch is small, several samples go together.
+FORWARD = 256
+
+
+@base.attack(
+    samples=lambda name, value: validation.whole_number(name, value, at_least=2),
+    delta=lambda name, value: validation.number(name, value, above=0.0),
+)
+def spsa(logits_fn, x, y, *, epsilon, steps=100, samples=128, delta=0.01, step_size=0.01, seed=0):
+    """Returns an adversary of each image, the first that an ascent from it along the margin goes through, and x else.
+
+    A step of Adam follows the mean of finite differences along random directions, all of whose entries are -1 or 1.
+    The network need not be differentiable, but it should not be flat at distances of `delta`.
+
+    Args:
+        logits_fn: network or function, images (B, H, W, C) -> logits (B, K). It is asked for images up to `delta`
+            outside of [0, 1] and of the ball.
+        x: images (B, H, W, C), float32 in [0, 1].
+        y: labels, integers (B,) or one-hot (B, K).
+        epsilon: radius of the ball (L-infinity), at least 0.
+        steps: number of steps, at least 1. Each takes `samples` forwards, and one to look where it led.
+        samples: forwards for a gradient, at least 2, two for each direction; of an odd number one is left out. They
+            need not fit into memory together. The paper takes up to 8,192, which is stronger.
+        delta: how far to go along a direction, above 0.
+        step_size: step size of Adam, above 0.
+        seed: whole number, at least 0; the same seed draws the same directions.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Algorithm 1 of the paper, with projection onto the ball after each step.
+    """
+    keys = base.image_keys(seed, x)
+    project = base.projection(x, epsilon)
+    size, directions = tf.shape(x)[0], samples // 2
+    together = tf.clip_by_value(FORWARD // (2 * size), 1, directions)
+
+    def estimate(x_adv, number):
+        """Returns the gradient of the margin, from as many directions at a time as go into a forward."""
+        own = base.fold_in(keys, number)
+
+        def add(done, total):
+            some = tf.minimum(together, directions - done)
+            numbers = tf.repeat(done + tf.range(some), size)
+            many = tf.tile(x_adv, (some, 1, 1, 1))
+            signs = base.random_signs(many, base.fold_in(tf.tile(own, (some, 1)), numbers))
+            logits = logits_fn(tf.concat([many + delta * signs, many - delta * signs], axis=0))
+            ahead, behind = tf.split(losses.margin(logits, tf.tile(y, [2 * some] + [1] * (y.shape.rank - 1))), 2)
+            slopes = (ahead - behind) / (2.0 * delta)
+            slopes = tf.where(tf.abs(slopes) < LARGEST, slopes, 0.0)  # also where it is NaN
+            found = tf.reshape(slopes[:, None, None, None] * signs, (some, size, *x.shape[1:]))
+            return done + some, tf.ensure_shape(total + tf.reduce_sum(found, axis=0), x.shape)
+
+        _, total = tf.while_loop(lambda done, _: done < directions, add, (tf.constant(0), tf.zeros_like(x)))
+        return total / tf.cast(directions, tf.float32)
+
+    def first():
+        none = tf.zeros(size, tf.int32)
+        nothing = tf.zeros_like(x)
+        return _State(x_adv=x, fooled=none > 0, spent=none > 0, taken=none, mean=nothing, mean_square=nothing)
+
+    def step(state):
+        gradient = estimate(state.x_adv, state.taken)
+        taken = state.taken + 1
+        mean = DECAY * state.mean + (1.0 - DECAY) * gradient
+        mean_square = DECAY_OF_SQUARES * state.mean_square + (1.0 - DECAY_OF_SQUARES) * tf.square(gradient)
+        power = tf.cast(taken, tf.float32)[:, None, None, None]
+        root = tf.sqrt(mean_square / (1.0 - DECAY_OF_SQUARES**power))
+        moved = project(state.x_adv + step_size * mean / (1.0 - DECAY**power) / (root + TINY))
+        x_adv = base.choose(state.fooled | state.spent, state.x_adv, moved)
+        fooled = state.fooled | (~state.spent & (losses.margin(logits_fn(x_adv), y) > 0.0))
+        return _State(x_adv, fooled, state.spent | (~fooled & (taken >= steps)), taken, mean, mean_square)
+
+    return base.Search(first, step)
+
+
+class _State(typing.NamedTuple):
+    """An ascent of each image after `taken` steps, and the moving averages of Adam (B, H, W, C)."""
+
+    x_adv: tf.Tensor
+    fooled: tf.Tensor
+    spent: tf.Tensor
+    taken: tf.Tensor
+    mean: tf.Tensor
+    mean_square: tf.Tensor

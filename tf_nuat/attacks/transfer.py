@@ -1,0 +1,54 @@
+"""Transfer: an adversary that MI-FGSM (Dong et al., 2018) finds on another network (Papernot et al., 2016)."""
+
+import typing
+
+import keras
+import tensorflow as tf
+
+from tf_nuat import validation
+from tf_nuat.attacks import base
+from tf_nuat.attacks.mifgsm import mifgsm
+
+
+def _is_a_network(name, value):
+    if isinstance(value, keras.Model) or not callable(value):
+        validation.classifier(name, value)
+
+
+@base.attack(surrogate=_is_a_network, decay=lambda name, value: validation.number(name, value, at_least=0.0))
+def transfer(logits_fn, x, y, *, epsilon, surrogate=None, steps=10, step_size=None, decay=1.0):
+    """Returns where MI-FGSM on `surrogate` ends, for each image where that fools `logits_fn`, and x elsewhere.
+
+    It takes no gradient of `logits_fn`, and goes on where the surrogate is fooled: an image that lies deep in a wrong
+    class of one network is more likely to be in a wrong class of another.
+
+    Args:
+        logits_fn: network or function that is judged, images (B, H, W, C) -> logits (B, K).
+        x: images (B, H, W, C), float32 in [0, 1].
+        y: labels, integers (B,) or one-hot (B, K).
+        epsilon: radius of the L-infinity ball, at least 0.
+        surrogate: network or function of the same kind that is attacked, has to be given; for several at once a
+            function that returns the mean of their logits.
+        steps: number of steps, at least 1. With 1 the attack is FGSM.
+        step_size: length of a step, above 0; default `epsilon / steps`.
+        decay: of the momentum, at least 0. With 0 the attack is I-FGSM.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    _is_a_network("surrogate", surrogate)
+
+    def first():
+        settings = {"epsilon": epsilon, "steps": steps, "step_size": step_size, "decay": decay}
+        nothing = tf.zeros(tf.shape(x)[:1], tf.bool)
+        # A candidate: whoever runs the search looks at its logits.
+        return _State(x_adv=mifgsm(surrogate, x, y, **settings), fooled=nothing, spent=~nothing)
+
+    return base.Search(first, lambda state: state)
+
+
+class _State(typing.NamedTuple):
+    x_adv: tf.Tensor
+    fooled: tf.Tensor
+    spent: tf.Tensor
