@@ -431,3 +431,27 @@ def test_bad_settings_are_named(settings, words, network, labelled):
 def test_a_number_of_targets_below_1_is_named(network, labelled):
     with pytest.raises(ValueError, match="targets is 0; allowed: a whole number, at least 1"):
         apgd.apgd_t(network, *labelled, epsilon=0.1, targets=0)
+
+
+@pytest.mark.parametrize("name", ["ce", "dlr"])
+def test_the_mean_of_passes_sees_through_noise(name, network, labelled):
+    """Noise on the pixels hides the gradient of a single pass; the mean over passes fools what that does not."""
+    x, y = labelled
+    counter = tf.Variable(0)
+
+    def noisy(x):
+        draw = tf.random.stateless_normal(tf.shape(x), tf.stack([counter.assign_add(1), 0]))
+        return network(x + 1.5 * draw)
+
+    fooled = [
+        np.mean(margins(network, ATTACKS[name](noisy, x, y, epsilon=0.12, steps=15, passes=passes), y) > 0)
+        for passes in (1, 30)
+    ]
+    assert fooled[1] > 0.2 and fooled[1] >= 2.5 * fooled[0]
+
+
+def test_one_pass_or_several_of_a_network_that_draws_nothing_are_the_same(network, labelled):
+    attack = functools.partial(apgd.apgd_ce, network, *labelled, epsilon=0.1, steps=8)
+    np.testing.assert_allclose(attack(passes=3), attack(), atol=1e-4)
+    with pytest.raises(ValueError, match="passes is 0; allowed: a whole number, at least 1"):
+        attack(passes=0)

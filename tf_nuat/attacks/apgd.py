@@ -19,7 +19,7 @@ RHO = 0.75
 
 
 @base.attack
-def apgd_ce(logits_fn, x, y, *, epsilon, steps=100, restarts=1, seed=0, norm="linf"):
+def apgd_ce(logits_fn, x, y, *, epsilon, steps=100, restarts=1, passes=1, seed=0, norm="linf"):
     """Returns an adversary of each image that APGD finds along the cross-entropy, and x where it finds none.
 
     It is the first one that an ascent goes through.
@@ -31,6 +31,8 @@ def apgd_ce(logits_fn, x, y, *, epsilon, steps=100, restarts=1, seed=0, norm="li
         epsilon: radius of the ball, above 0.
         steps: number of steps of an ascent, at least 1. An ascent takes as many gradients, and one forward more.
         restarts: number of ascents at most, at least 1, each from a draw of its own.
+        passes: number of times, at least 1, that a gradient, its loss and its logits are computed and averaged: more
+            than 1 for a network that draws random numbers (expectation over transformations, Athalye et al., 2018).
         seed: whole number, at least 0; the same seed draws the same starts.
         norm: "linf" or "l2", the norm of the ball and of a step.
 
@@ -38,22 +40,22 @@ def apgd_ce(logits_fn, x, y, *, epsilon, steps=100, restarts=1, seed=0, norm="li
         ValueError: an argument is out of its range.
     """
 
-    return _search(logits_fn, x, y, losses.cross_entropy, epsilon, steps, restarts, seed, norm)
+    return _search(logits_fn, x, y, losses.cross_entropy, epsilon, steps, restarts, seed, norm, passes=passes)
 
 
 @base.attack
-def apgd_dlr(logits_fn, x, y, *, epsilon, steps=100, restarts=1, seed=0, norm="linf"):
+def apgd_dlr(logits_fn, x, y, *, epsilon, steps=100, restarts=1, passes=1, seed=0, norm="linf"):
     """Returns what `apgd_ce` does, with the ascent along `losses.dlr`.
 
     Args:
         logits_fn: as in `apgd_ce`, of at least 3 classes.
-        x, y, epsilon, steps, restarts, seed, norm: as in `apgd_ce`.
+        x, y, epsilon, steps, restarts, passes, seed, norm: as in `apgd_ce`.
 
     Raises:
         ValueError: an argument is out of its range, or there are fewer than 3 classes.
     """
 
-    return _search(logits_fn, x, y, losses.dlr, epsilon, steps, restarts, seed, norm)
+    return _search(logits_fn, x, y, losses.dlr, epsilon, steps, restarts, seed, norm, passes=passes)
 
 
 @base.attack
@@ -71,10 +73,10 @@ def apgd_t(logits_fn, x, y, *, epsilon, steps=100, restarts=1, targets=9, seed=0
     Raises:
         ValueError: an argument is out of its range, or there are fewer than 4 classes.
     """
-    return _search(logits_fn, x, y, None, epsilon, steps, restarts, seed, norm, targets)
+    return _search(logits_fn, x, y, None, epsilon, steps, restarts, seed, norm, targets=targets)
 
 
-def _search(logits_fn, x, y, loss, epsilon, steps, restarts, seed, norm, targets=1):
+def _search(logits_fn, x, y, loss, epsilon, steps, restarts, seed, norm, *, targets=1, passes=1):
     """Returns the search of `restarts` ascents at most along `loss`, or towards each of `targets` classes without one.
 
     Args:
@@ -108,9 +110,9 @@ def _search(logits_fn, x, y, loss, epsilon, steps, restarts, seed, norm, targets
             logits = logits_fn(images)
             return loss_of(logits), logits
 
-        gradient, logits = base.input_gradient(objective, state.x_adv)
+        gradient, logits, value = _averaged(objective, loss_of, state.x_adv, passes)
         fooled = state.fooled | (~state.spent & (losses.margin(logits, y) > 0.0))
-        origin, gradient, moved = _check(_keep_best(state, gradient, loss_of(logits)), gradient, steps)
+        origin, gradient, moved = _check(_keep_best(state, gradient, value), gradient, steps)
         new = project(origin + moved.step_size * base.direction(gradient, norm)) - origin
         share = tf.where(tf.equal(state.taken, 0), 1.0, MOMENTUM)[:, None, None, None]
         x_adv = project(origin + share * new + (1.0 - share) * (origin - state.previous))
@@ -132,6 +134,23 @@ def _search(logits_fn, x, y, loss, epsilon, steps, restarts, seed, norm, targets
         )
 
     return base.Search(first, step)
+
+
+def _averaged(objective, loss_of, x_adv, passes):
+    """Returns gradient, logits and loss at x_adv, each the mean of so many passes."""
+
+    def one_pass():
+        gradient, logits = base.input_gradient(objective, x_adv)
+        return gradient, tf.cast(logits, tf.float32), loss_of(logits)
+
+    if passes == 1:
+        return one_pass()
+    _, sums = tf.while_loop(
+        lambda done, _: done < passes,
+        lambda done, sums: (done + 1, tuple(one + other for one, other in zip(sums, one_pass()))),
+        (tf.constant(1), one_pass()),
+    )
+    return tuple(each / passes for each in sums)
 
 
 class _State(typing.NamedTuple):

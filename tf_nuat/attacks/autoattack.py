@@ -19,8 +19,7 @@ def stages(version="standard", *, num_classes, norm="linf"):
 
     - "standard": APGD-CE; APGD-T and FAB-T, each towards 9 classes; Square with 5,000 queries.
     - "plus": APGD-CE, APGD-DLR and FAB with 5 restarts each, Square, APGD-T and FAB-T.
-    - "rand", for networks that draw random numbers: APGD-CE and APGD-DLR. Its expectation over transformations, 20
-      gradients a step, is the caller's: give a `logits_fn` that averages the logits of several passes.
+    - "rand", for networks that draw random numbers: APGD-CE and APGD-DLR, whose gradients are means of 20 passes.
     - "v1", of the first publication and of the tables of NuAT: APGD-CE, APGD-DLR and FAB with 5 restarts each, Square.
 
     All take 100 steps. With fewer than 10 classes there are fewer targets; the loss DLR needs 3 classes, its targeted
@@ -51,7 +50,7 @@ def stages(version="standard", *, num_classes, norm="linf"):
     chosen = {
         "standard": once,
         "plus": {**five, **{name: once[name] for name in ("square", "apgd_t", "fab_t")}},
-        "rand": {"apgd_ce": (apgd_ce, few), "apgd_dlr": (apgd_dlr, few)},
+        "rand": {"apgd_ce": (apgd_ce, {**few, "passes": 20}), "apgd_dlr": (apgd_dlr, {**few, "passes": 20})},
         "v1": {**five, "square": once["square"]},
     }[version]
     needed = {"apgd_dlr": 3, "apgd_t": 4}

@@ -66,10 +66,12 @@ _ALLOWED = {
     "steps": lambda name, value: validation.whole_number(name, value, at_least=1),
     "restarts": lambda name, value: validation.whole_number(name, value, at_least=1),
     "queries": lambda name, value: validation.whole_number(name, value, at_least=1),
+    "passes": lambda name, value: validation.whole_number(name, value, at_least=1),
     "targets": lambda name, value: validation.whole_number(name, value, at_least=1),
     "seed": lambda name, value: validation.whole_number(name, value, at_least=0),
     "norm": lambda name, value: validation.one_of(name, value, NORMS),
 }
+_STATIC = ("passes",)  # numbers that change what is compiled
 
 
 def attack(function=None, **allowed):
@@ -106,7 +108,8 @@ def attack(function=None, **allowed):
         check_settings(settings)
         if keywords.get("epsilon") is inspect.Parameter.empty and "epsilon" not in settings:
             raise ValueError("epsilon is not given; allowed: a number, at least 0")
-        return {name: _as_tensor(settings.get(name, default), default) for name, default in keywords.items()}
+        given = {name: settings.get(name, default) for name, default in keywords.items()}
+        return {name: value if name in _STATIC else _as_tensor(value, keywords[name]) for name, value in given.items()}
 
     def prepared(logits_fn, x, y, settings, index):
         """Returns the `Search` of a batch; that of an attack which is none ends with its beginning."""
