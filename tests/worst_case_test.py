@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tf_nuat
-from tf_nuat import attacks, evaluate
+from tf_nuat import attacks, evaluate, files
 from tf_nuat.attacks.autoattack import stages as stages_of_autoattack
 from tf_nuat.evaluate import __main__ as command
 from tf_nuat.evaluate import worst as module
@@ -122,7 +122,7 @@ def test_an_evaluation_goes_on_from_whatever_was_saved_last(saves, network, data
     chosen = [("pgd", {"steps": 30, "step_size": 0.004}), ("square", {"queries": 60})]
     settings = {"epsilon": 0.11, "batch_size": 3, "seed": 4}
     expected = worst_case(network, data, chosen, **settings)
-    written, save = [], module._save_arrays
+    written, save = [], files.save_arrays
 
     def save_and_die(path, **arrays):
         save(path, **arrays)
@@ -130,10 +130,10 @@ def test_an_evaluation_goes_on_from_whatever_was_saved_last(saves, network, data
         if len(written) == saves:
             raise KilledError
 
-    monkeypatch.setattr(module, "_save_arrays", save_and_die)
+    monkeypatch.setattr(files, "save_arrays", save_and_die)
     with pytest.raises(KilledError):
         worst_case(network, data, chosen, folder=tmp_path, save_every=0, **settings)
-    monkeypatch.setattr(module, "_save_arrays", save)
+    monkeypatch.setattr(files, "save_arrays", save)
     record = worst_case(network, data, chosen, folder=tmp_path, **settings)
     np.testing.assert_array_equal(record.fooled_by, expected.fooled_by)
     np.testing.assert_array_equal(record.distance, expected.distance)
@@ -188,7 +188,7 @@ def test_a_full_disk_loses_no_result(network, data, tmp_path, monkeypatch, caplo
 
     expected = worst_case(network, data, ["pgd"], epsilon=0.11)
     with monkeypatch.context() as patch:
-        patch.setattr(module.np, "savez", full)
+        patch.setattr(files.np, "savez", full)
         record = worst_case(network, data, ["pgd"], epsilon=0.11, folder=tmp_path / "out", save_every=0)
     np.testing.assert_array_equal(record.fooled_by, expected.fooled_by)
 
@@ -231,47 +231,47 @@ def test_an_empty_dataset_and_a_broken_network_are_named(network, data):
 
 
 @pytest.fixture
-def files(network, data, tmp_path):
+def saved(network, data, tmp_path):
     network.save(tmp_path / "network.keras")
     np.savez(tmp_path / "data.npz", images=data[0], labels=data[1])
     return tmp_path
 
 
-def arguments(files, *more):
-    return [f"--checkpoint={files / 'network.keras'}", f"--dataset={files / 'data.npz'}", *more]
+def arguments(saved, *more):
+    return [f"--checkpoint={saved / 'network.keras'}", f"--dataset={saved / 'data.npz'}", *more]
 
 
-def test_the_command_prints_a_table_and_writes_the_record(files, network, data, capsys):
+def test_the_command_prints_a_table_and_writes_the_record(saved, network, data, capsys):
     options = ["--epsilon=0.11", "--attack=fgsm,pgd", "--options=steps=20"]
-    assert command.command(arguments(files, *options)) == 0
+    assert command.command(arguments(saved, *options)) == 0
     printed = capsys.readouterr().out
     record = worst_case(network, data, ["fgsm", ("pgd", {"steps": 20})], epsilon=0.11)
     assert f"Robust accuracy {record.robust.mean():.2%} of 25 images (linf, epsilon 0.11)" in printed
     lines = printed.splitlines()
     assert [line.split()[0] for line in lines[1:4]] == ["none", "fgsm", "pgd"]
     assert f"{record.rows()[1]['accuracy']:.2%}" in lines[2]
-    folder = files / "evaluation"
+    folder = saved / "evaluation"
     assert sorted(path.name for path in folder.iterdir()) == ["record.npz", "results.json", "state.npz"]
     stages_written = json.loads((folder / "results.json").read_text())["stages"]
     assert stages_written[2]["settings"]["steps"] == 20 and "steps" not in stages_written[1]["settings"]
 
 
-def test_transfer_takes_a_surrogate(files, network, data, capsys):
+def test_transfer_takes_a_surrogate(saved, network, data, capsys):
     """The network itself as surrogate: its I-FGSM."""
-    options = ["--epsilon=0.11", "--attack=transfer", f"--surrogate={files / 'network.keras'}"]
-    assert command.command(arguments(files, *options)) == 0
+    options = ["--epsilon=0.11", "--attack=transfer", f"--surrogate={saved / 'network.keras'}"]
+    assert command.command(arguments(saved, *options)) == 0
     record = worst_case(network, data, ["ifgsm"], epsilon=0.11)
     assert f"Robust accuracy {record.robust.mean():.2%}" in capsys.readouterr().out
     with pytest.raises(ValueError, match="has an evaluation with other attacks"):
         other = keras.models.clone_model(network)
-        other.save(files / "other.keras")
-        command.command(arguments(files, *options[:2], f"--surrogate={files / 'other.keras'}"))
+        other.save(saved / "other.keras")
+        command.command(arguments(saved, *options[:2], f"--surrogate={saved / 'other.keras'}"))
 
 
-def test_the_card_beside_the_checkpoint_fills_in(files, capsys):
-    card = {"recipe": {"dataset": str(files / "data.npz"), "epsilon": 0.11, "norm": "linf"}}
-    (files / "card.json").write_text(json.dumps(card))
-    assert command.command([f"--checkpoint={files / 'network.keras'}", "--attack=fgsm"]) == 0
+def test_the_card_beside_the_checkpoint_fills_in(saved, capsys):
+    card = {"recipe": {"dataset": str(saved / "data.npz"), "epsilon": 0.11, "norm": "linf"}}
+    (saved / "card.json").write_text(json.dumps(card))
+    assert command.command([f"--checkpoint={saved / 'network.keras'}", "--attack=fgsm"]) == 0
     assert "epsilon 0.11" in capsys.readouterr().out
 
 
@@ -294,21 +294,21 @@ def test_the_card_beside_the_checkpoint_fills_in(files, capsys):
         (["--epsilon=0.1", "--surrogate=a.keras"], "surrogate and the attack transfer belong together"),
     ],
 )
-def test_bad_flags_are_named_before_any_work(more, words, files):
+def test_bad_flags_are_named_before_any_work(more, words, saved):
     with pytest.raises(ValueError, match=words):
-        command.command(arguments(files, *more))
-    assert not (files / "evaluation").exists()
+        command.command(arguments(saved, *more))
+    assert not (saved / "evaluation").exists()
 
 
-def test_bad_files_are_named(files, tmp_path):
+def test_bad_files_are_named(saved, tmp_path):
     missing = f"--checkpoint={tmp_path / 'none.keras'}"
     with pytest.raises(ValueError, match="checkpoint is .*none.keras"):
         command.command([missing, "--dataset=digits", "--epsilon=0.1"])
     with pytest.raises(ValueError, match="checkpoint .* takes images of shape|input_shape is"):
-        command.command([f"--checkpoint={files / 'network.keras'}", "--dataset=digits", "--epsilon=0.1"])
-    (files / "data.npz").write_bytes(pathlib.Path(files / "data.npz").read_bytes()[:40])
+        command.command([f"--checkpoint={saved / 'network.keras'}", "--dataset=digits", "--epsilon=0.1"])
+    (saved / "data.npz").write_bytes(pathlib.Path(saved / "data.npz").read_bytes()[:40])
     with pytest.raises(ValueError, match="data.npz"):
-        command.command(arguments(files, "--epsilon=0.1"))
+        command.command(arguments(saved, "--epsilon=0.1"))
 
 
 def test_every_attack_is_one_that_the_engine_runs(network, data):

@@ -2,30 +2,13 @@
 
 import functools
 import json
-import os
 import pathlib
 
 import keras
 import numpy as np
 from absl import logging
 
-from tf_nuat import attacks, evaluate, validation
-
-
-def save_network(network, path):
-    """Saves `network` at `path` (.keras), whole or not at all: a reader never meets half a file."""
-    path = pathlib.Path(path)
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    network.save(unfinished)
-    os.replace(unfinished, path)
-
-
-def save_json(content, path):
-    """Writes `content` at `path` as JSON, whole or not at all."""
-    path = pathlib.Path(path)
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+from tf_nuat import attacks, evaluate, files, validation
 
 
 class RobustValidation(keras.callbacks.Callback):
@@ -62,7 +45,7 @@ class RobustValidation(keras.callbacks.Callback):
                 return
             self.best = logs[self.monitor]
         if self.path is not None:
-            save_network(self.model.network, self.path)
+            files.save_network(self.model.network, self.path)
 
 
 def overfits_catastrophically(
@@ -217,7 +200,8 @@ class Backup(keras.callbacks.Callback):
         self.history.append({name: float(value) for name, value in (logs or {}).items()})
         weights = self.folder / f"epoch-{epoch + 1}.weights.h5"
         self.model.save_weights(weights, overwrite=True)
-        save_json({"epochs": epoch + 1, "weights": weights.name, "history": self.history}, self.folder / "state.json")
+        state = {"epochs": epoch + 1, "weights": weights.name, "history": self.history}
+        files.save_json(state, self.folder / "state.json")
         for older in self.folder.glob("*.weights.h5"):
             if older != weights:
                 older.unlink()

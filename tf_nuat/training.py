@@ -21,6 +21,7 @@ from tf_nuat import (
     defenses,
     distribute,
     evaluate,
+    files,
     networks,
     optimizers,
     validation,
@@ -141,7 +142,7 @@ def run(recipe, out, *, data_dir=None, strategy="auto", verbose="auto"):
     out = pathlib.Path(out)
     described = _described(recipe)
     validation.output_folder("out", out)
-    callbacks.save_json(described, out / "recipe.json")
+    files.save_json(described, out / "recipe.json")
     source_cards = [
         run(recipe.of_source(name), out / "sources" / name, data_dir=data_dir, strategy=strategy, verbose=verbose)
         for name in dict.fromkeys(recipe.sources)
@@ -173,7 +174,7 @@ def run(recipe, out, *, data_dir=None, strategy="auto", verbose="auto"):
         card["source_training_seconds"] = sum(source["training_seconds"] for source in source_cards)
     if hasattr(model, "extra_epochs"):
         card["extra_epochs"] = model.extra_epochs
-    callbacks.save_json(card, out / "card.json")
+    files.save_json(card, out / "card.json")
     for file in (out / "state").glob("*"):
         file.unlink()
     (out / "state").rmdir()
@@ -225,7 +226,7 @@ def _train(recipe, splits, out, sources, strategy, verbose):
             history = _train_stage(model, end, recipe, splits, out, history, verbose)
         epochs.append(max(0, min(end, len(history)) - sum(epochs)))
         passes.append(model.passes(recipe.batch_size))
-    callbacks.save_network(model.network, out / "last.keras")
+    files.save_network(model.network, out / "last.keras")
     return model, history, defenses.Passes(*np.average(passes, axis=0, weights=epochs).tolist())
 
 

@@ -29,7 +29,17 @@ def arrays(images_and_labels, network):
     return images.astype(np.float32, copy=False), labels.argmax(axis=-1) if labels.ndim == 2 else labels
 
 
-def correct(network, images_and_labels, attack=None, *, batch_size=250, precision="auto", strategy=None, progress=None):
+def correct(
+    network,
+    images_and_labels,
+    attack=None,
+    *,
+    among=None,
+    batch_size=250,
+    precision="auto",
+    strategy=None,
+    progress=None,
+):
     """Returns which images are classified correctly, bool (N,), in their order.
 
     Args:
@@ -38,6 +48,8 @@ def correct(network, images_and_labels, attack=None, *, batch_size=250, precisio
         attack: None for the images as they are, or `attack(network, x, y) -> x_adv`, for example
             `functools.partial(tf_nuat.attacks.pgd, epsilon=0.3)`. Under an attack of this package, what the network
             gets wrong without it is wrong; the others leave the batch as soon as they are fooled.
+        among: bool (N,), which images to attack, where the attack is one of this package; None for all. What becomes of
+            the others is what they are without it.
         batch_size: whole number, at least 1.
         precision: of the gradients of an attack of this package, see `tf_nuat.precision.attacked`.
         strategy: a `tf.distribute.Strategy` under which the network was built, whose replicas share the batches of
@@ -53,7 +65,7 @@ def correct(network, images_and_labels, attack=None, *, batch_size=250, precisio
     if ours is None:
         return _correct_by_batches(network, images, labels, attack, batch_size, progress)
     outcomes = _correct_by_batches(network, images, labels, None, batch_size, None)
-    rows = np.flatnonzero(outcomes)
+    rows = np.flatnonzero(outcomes if among is None else outcomes & among)
     options = {"batch_size": batch_size, "precision": precision, "strategy": strategy}
     pool = Pool(ours[0], network, images, labels, rows, ours[1], **options)
     with tqdm(total=len(rows), desc=progress, unit="image", disable=progress is None, leave=False) as bar:

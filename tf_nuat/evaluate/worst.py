@@ -1,9 +1,7 @@
 """The worst of several attacks for each image, with a record of which attack fooled the network, and how far away."""
 
 import dataclasses
-import hashlib
 import json
-import os
 import pathlib
 import time
 import zipfile
@@ -13,7 +11,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from tf_nuat import attacks, checkpoint, validation
+from tf_nuat import attacks, checkpoint, files, validation
 from tf_nuat.attacks.autoattack import stages as stages_of_autoattack
 from tf_nuat.attacks.pool import Pool
 from tf_nuat.evaluate.outcomes import arrays, correct, wilson
@@ -79,11 +77,9 @@ class Record:
     def save(self, folder):
         """Writes `record.npz` and `results.json` into an existing folder."""
         folder = pathlib.Path(folder)
-        _save_arrays(folder / "record.npz", fooled_by=self.fooled_by, distance=self.distance)
+        files.save_arrays(folder / "record.npz", fooled_by=self.fooled_by, distance=self.distance)
         content = {"norm": self.norm, "epsilon": self.epsilon, "images": len(self.fooled_by), "stages": self.rows()}
-        unfinished = folder / ".unfinished-results.json"
-        unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(unfinished, folder / "results.json")
+        files.save_json(content, folder / "results.json")
 
 
 def stages(names_and_settings, *, num_classes, norm):
@@ -253,7 +249,7 @@ class _Journal:
         arrays = {name: getattr(self, name) for name in ("stage", "fooled_by", "distance", "steps", "seconds")}
         arrays |= {f"pool_{name}": value for name, value in (pool.snapshot() if pool else {}).items()}
         try:
-            _save_arrays(self._path, identity=json.dumps(self._identity), **arrays)
+            files.save_arrays(self._path, identity=json.dumps(self._identity), **arrays)
         except OSError as error:
             if not self._warned:
                 logging.warning("%s cannot be written (%s): a kill would lose what is done", self._path, error.strerror)
@@ -298,9 +294,9 @@ class _Journal:
 def _identity(network, images, labels, norm, epsilon, seed, chosen):
     """Returns what makes an evaluation the same one, as names and JSON values."""
     return {
-        "network": _digest(network),
-        "images": hashlib.sha256(np.ascontiguousarray(images)).hexdigest(),
-        "labels": hashlib.sha256(np.ascontiguousarray(labels)).hexdigest(),
+        "network": files.digest(*network.get_weights()),
+        "images": files.digest(images),
+        "labels": files.digest(labels),
         "norm": norm,
         "epsilon": float(epsilon),
         "seed": int(seed),
@@ -308,23 +304,9 @@ def _identity(network, images, labels, norm, epsilon, seed, chosen):
     }
 
 
-def _digest(network):
-    digest = hashlib.sha256()
-    for weight in network.get_weights():
-        digest.update(np.ascontiguousarray(weight))
-    return digest.hexdigest()
-
-
 def _as_json(settings):
     """Returns settings with the weights' digest of a surrogate in its place."""
-    return {name: _digest(value) if isinstance(value, keras.Model) else value for name, value in settings.items()}
-
-
-def _save_arrays(path, **arrays):
-    """Replaces a file of arrays at once, so that a kill leaves the old one or the new one."""
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    with open(unfinished, "wb") as file:
-        np.savez(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    return {
+        name: files.digest(*value.get_weights()) if isinstance(value, keras.Model) else value
+        for name, value in settings.items()
+    }
