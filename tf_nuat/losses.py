@@ -41,6 +41,13 @@ def margin(logits, labels):
     return wrong - tf.reduce_sum(tf.where(true, logits, 0.0), axis=-1)
 
 
+def wrong_classes(logits, labels):
+    """Returns the wrong classes of each example, (B, K - 1), the one with the highest logit first."""
+    num_classes = tf.shape(logits)[-1]
+    wrong = tf.where(one_hot(true_class(labels), num_classes) > 0.0, -float("inf"), tf.cast(logits, tf.float32))
+    return tf.argsort(wrong, direction="DESCENDING", stable=True)[:, :-1]
+
+
 def dlr(logits, labels):
     """Returns the difference of logits ratio of each example, (B,), in float32: the margin over a spread of logits.
 

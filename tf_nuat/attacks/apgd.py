@@ -93,7 +93,7 @@ def _search(logits_fn, x, y, loss, epsilon, steps, restarts, seed, norm, *, targ
         start, fooled, runs, ranked = start_of(none), none > 0, none + restarts, none[:, None]
         if loss is None:
             clean = tf.cast(logits_fn(x), tf.float32)
-            ranked = _wrong_classes(clean, y)
+            ranked = losses.wrong_classes(clean, y)
             runs *= tf.minimum(targets, tf.shape(ranked)[1])
             fooled = losses.margin(clean, y) > 0.0
         ascent = _ascent(base.choose(fooled, x, start), epsilon)
@@ -199,13 +199,6 @@ def _ascent(start, epsilon):
 def _replace_where(condition, state, fields):
     changed = {name: base.choose(condition, value, getattr(state, name)) for name, value in fields.items()}
     return state._replace(**changed)
-
-
-def _wrong_classes(clean, y):
-    """Returns the wrong classes (B, K - 1), the one with the highest logit first."""
-    num_classes = tf.shape(clean)[-1]
-    wrong = tf.where(losses.one_hot(losses.true_class(y), num_classes) > 0.0, -float("inf"), clean)
-    return tf.argsort(wrong, direction="DESCENDING", stable=True)[:, :-1]
 
 
 def _keep_best(state, gradient, loss):

@@ -11,7 +11,7 @@ import typing
 import tensorflow as tf
 
 from tf_nuat import losses, validation
-from tf_nuat.attacks import apgd, base
+from tf_nuat.attacks import base
 
 # Twice the distance of a random start where neither `epsilon` nor an adversary says it: the default of the authors.
 FARTHEST = {"linf": 0.3, "l2": 1.0}
@@ -114,7 +114,7 @@ def _search(logits_fn, x, y, epsilon, steps, restarts, targets, settings, seed, 
         none = tf.zeros(tf.shape(x)[:1], tf.int32)
         runs, ranked = none + restarts, none[:, None]
         if targets is not None:
-            ranked = apgd._wrong_classes(clean, y)
+            ranked = losses.wrong_classes(clean, y)
             runs *= tf.minimum(targets, tf.shape(ranked)[1])
         return _State(
             x_adv=x,
