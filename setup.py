@@ -32,7 +32,7 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.20"],
-        "test": ["pytest>=8.0", "ruff>=0.17"],
+        "test": ["pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.17"],
         "bench": ["py-cpuinfo>=9.0"],
     },
 )

@@ -25,11 +25,11 @@ from tf_nuat import command_line, data, validation
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_integer("kills", 10, "number of kills", flag_values=FLAGS)
-flags.DEFINE_integer("queries", 3000, "of Square, which is the last attack: more take longer", flag_values=FLAGS)
+flags.DEFINE_integer("queries", 15000, "of Square, which is the last attack: more take longer", flag_values=FLAGS)
 flags.DEFINE_integer("seed", 0, "the network and the moments follow from it", flag_values=FLAGS)
 flags.DEFINE_string("out", None, "JSON file for the figures", flag_values=FLAGS)
 EPSILON = 0.02
-LONGEST = 2.0  # seconds from the first file to a kill
+LONGEST = 1.5  # seconds from the first file to a kill
 
 
 def evaluation(folder, out, queries):

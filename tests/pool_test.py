@@ -75,6 +75,14 @@ def test_an_image_gets_what_the_attack_alone_gives_it(name, batch_size, network,
     np.testing.assert_array_equal(x_adv[~fooled], x[~fooled])
 
 
+def test_there_is_an_occasion_to_save_while_none_is_done(network, labelled):
+    x, y = labelled
+    settings = {"epsilon": 1e-5, "queries": 200}
+    pool = Pool(attacks.square, network, x, y, np.arange(IMAGES), settings)
+    sizes = [len(rows) for rows, _, _ in pool]
+    assert len(sizes) == 200 // 25 and sizes[:-1] == [0] * 7 and sizes[-1] == IMAGES
+
+
 def test_rows_and_their_numbers_can_be_chosen(network, labelled):
     x, y = labelled
     settings, rows = {"epsilon": EPSILON, "steps": 5}, np.array([30, 3, 11, 4])

@@ -101,16 +101,15 @@ class Pool:
     def __iter__(self):
         """Yields (rows, whether they are fooled, x_adv) of images that are done, as arrays, until all are.
 
-        x_adv is an adversary where the image is fooled, and the clean image where it is not.
+        x_adv is an adversary where the image is fooled, and the clean image where it is not. At times none is done, and
+        the arrays are empty: whoever keeps a `snapshot` has an occasion to.
         """
         while True:
             self._fill()
             name = self._next()
             if name is None:
                 return
-            done, fooled, x_adv = self._advance(name)
-            if len(done):
-                yield done, fooled, x_adv
+            yield self._advance(name)
 
     def _fill(self):
         """Begins with as many images as there is room for."""
@@ -143,7 +142,7 @@ class Pool:
         done = np.flatnonzero(_done(slots))
         if not len(done):
             self._slots[name] = slots
-            return done, done, None
+            return slots.rows[:0], np.zeros(0, bool), slots.x[:0].numpy()
         ended = _take(slots, done)
         fooled = self._exactly.fooled(ended.state.x_adv, ended.y).numpy()
         # What bfloat16 takes for an adversary, and is none, goes on.
