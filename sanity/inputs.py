@@ -6,16 +6,18 @@ import pathlib
 
 from sanity import surrogate
 from sanity.judgement import checked_names
+from sanity.settings import BUDGETS, Settings
 from sanity.subject import Subject
 from tf_nuat import checkpoint, data, validation
 
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What a judgement needs: the subject, the names of the checks, the folder for the results, and provenance."""
+    """What a judgement needs: subject, names of the checks, settings, the folder for the results, and provenance."""
 
     subject: Subject
     checks: tuple
+    settings: Settings
     out: pathlib.Path
     provenance: dict
 
@@ -32,7 +34,8 @@ def collect(flags, command, *, progress=False):
     if not flags.checkpoint:
         raise ValueError("--checkpoint is not given; allowed: a network saved by Keras (.keras)")
     checks = checked_names(flags.checks, "--checks")
-    validation.whole_number("--samples", flags.samples, at_least=1)
+    settings, samples = validation.one_of("--budget", flags.budget, BUDGETS)
+    samples = samples if flags.samples is None else validation.whole_number("--samples", flags.samples, at_least=1)
     validation.whole_number("--seed", flags.seed, at_least=0)
     path = pathlib.Path(flags.checkpoint)
     network = _network("--checkpoint", path)
@@ -44,7 +47,7 @@ def collect(flags, command, *, progress=False):
     surrogates = [_network("--surrogate", name) for name in flags.surrogate]
 
     options = {"seed": flags.seed, "data_dir": flags.data_dir}
-    images, labels, class_names = checkpoint.sample(network, card, dataset, samples=flags.samples, **options)
+    images, labels, class_names = checkpoint.sample(network, card, dataset, samples=samples, **options)
     for argument, each in [
         (f"--checkpoint {path}", network),
         *((f"--surrogate {name}", each) for name, each in zip(flags.surrogate, surrogates)),
@@ -57,17 +60,11 @@ def collect(flags, command, *, progress=False):
             training_data = checkpoint.sample(network, card, dataset, **options)[:2]
         except ValueError:  # a file of test images alone: checks that need a surrogate say that they were skipped
             training_data = None
-    subject = Subject(
-        network,
-        images,
-        labels,
-        epsilon=epsilon,
-        surrogates=surrogates,
-        training_data=training_data,
-        seed=flags.seed,
-        progress=progress,
-    )
     out = path.parent / "sanity" if flags.out is None else pathlib.Path(flags.out)
+    options = {"epsilon": epsilon, "surrogates": surrogates, "training_data": training_data, "seed": flags.seed}
+    Subject(network, images, labels, **options)  # what is wrong with the network comes before the folder is made
+    kept_in = validation.output_folder("--out", out) / "evaluations.npz"
+    subject = Subject(network, images, labels, progress=progress, kept_in=kept_in, resume=flags.resume, **options)
     provenance = {
         "command": command,
         "checkpoint": str(path),
@@ -77,7 +74,7 @@ def collect(flags, command, *, progress=False):
         "split": "test",
         "class_names": list(class_names),
     }
-    return Inputs(subject, checks, validation.output_folder("--out", out), provenance)
+    return Inputs(subject, checks, settings, out, provenance)
 
 
 def _network(argument, path):

@@ -17,10 +17,12 @@ from sanity.subject import Subject
 from tf_nuat import validation
 
 ROBUST, PARTLY, NOT = "genuinely robust", "partly robust", "not robust"
-MASKED, INCONCLUSIVE = "masked gradients suspected", "inconclusive"
+MASKED, TOO_WEAK, INCONCLUSIVE = "masked gradients suspected", "attack too weak", "inconclusive"
+NO_MASKING = ("adaptive_attack_is_not_stronger", "second_opinion")  # what else than masked gradients makes them fail
 
 RULE = (
-    "Masked gradients are suspected if any check failed; the judgement is inconclusive if any check was, or if none "
+    "Masked gradients are suspected if any check failed, but for those that find a stronger attack: where these alone "
+    "failed the attack was too weak. The judgement is inconclusive if any check was, or if none "
     "passed. Otherwise the lower limit of the interval of the robust accuracy decides: above chance and above half of "
     "the clean accuracy the network is genuinely robust, above chance alone it is partly robust, else it is not robust."
 )
@@ -42,7 +44,8 @@ class Judgement:
     """What the checks say together. Its JSON form is described in `sanity.result`.
 
     Attributes:
-        verdict: "genuinely robust", "partly robust", "not robust", "masked gradients suspected" or "inconclusive".
+        verdict: "genuinely robust", "partly robust", "not robust", "masked gradients suspected", "attack too weak" or
+            "inconclusive".
         headline, accuracies: the verdict in words, and the accuracies behind it, a sentence each.
         rule: how the verdict was reached.
         clean: `Accuracy` without attack.
@@ -158,8 +161,10 @@ def judge_subject(subject, *, checks=None, settings=None, progress=True, provena
 def overall(results, clean, robust, num_classes):
     """Returns the verdict that follows from the results of the checks and the two accuracies, by `RULE`."""
     verdicts = [result.verdict for result in results]
-    if Verdict.FAIL in verdicts:
+    if any(result.verdict is Verdict.FAIL and result.name not in NO_MASKING for result in results):
         return MASKED
+    if Verdict.FAIL in verdicts:
+        return TOO_WEAK
     if Verdict.INCONCLUSIVE in verdicts or Verdict.PASS not in verdicts:
         return INCONCLUSIVE
     low, chance = robust.interval[0], 1.0 / num_classes
@@ -173,6 +178,8 @@ def _headline(verdict, results):
     words = {
         MASKED: f"Masked gradients suspected: {_and(named[Verdict.FAIL])} failed, so the accuracy under attack is only "
         "an upper limit.",
+        TOO_WEAK: f"The attack is too weak: {_and(named[Verdict.FAIL])} failed, so the accuracy under PGD is only an "
+        "upper limit; report the attack that is named there.",
         INCONCLUSIVE: f"Inconclusive: {_and(named[Verdict.INCONCLUSIVE]) or 'every check'} could not be judged.",
         ROBUST: "Genuinely robust, as far as these checks can see.",
         PARTLY: "Partly robust, and honestly so: no sign of masked gradients.",
@@ -201,11 +208,13 @@ def _accuracy(correct, settings):
 
 
 def _described(evaluation, subject, settings):
-    accuracy = _accuracy(evaluation.correct, settings)
+    among = slice(None) if evaluation.among is None else evaluation.among
+    accuracy = _accuracy(evaluation.correct[among], settings)
     return {
         "attack": evaluation.attack,
         "settings": evaluation.settings,
         "source": evaluation.source,
+        "images": accuracy.images,
         "accuracy": accuracy.accuracy,
         "interval": accuracy.interval,
         "within_epsilon": subject.within_epsilon(evaluation),

@@ -3,12 +3,14 @@
 `results.json`, schema 1, is one object:
 
 - `schema`: the number 1; it grows when a field is renamed or removed, not when one is added.
-- `verdict`: "genuinely robust", "partly robust", "not robust", "masked gradients suspected" or "inconclusive".
+- `verdict`: "genuinely robust", "partly robust", "not robust", "masked gradients suspected", "attack too weak"
+  or "inconclusive".
 - `headline`, `accuracies`, `rule`: the verdict in words, what is behind it, and the rule that decided it.
 - `clean`, `robust`: `{"correct", "images", "accuracy", "interval"}`, without attack and in the worst case.
 - `subject`: the network, the sample, the threat model, the surrogates and the versions of the packages.
 - `settings`: the attributes of `sanity.settings.Settings`.
-- `evaluations`: what was run, a list of `{"attack", "settings", "source", "accuracy", "interval", "within_epsilon"}`.
+- `evaluations`: what was run, a list of `{"attack", "settings", "source", "images", "accuracy", "interval",
+  "within_epsilon"}`: `images` of the sample were attacked, and `accuracy` is theirs.
 - `provenance`: what the command line knows: checkpoint, dataset, command.
 - `results`: a list of the attributes of `Result`, one object per check.
 

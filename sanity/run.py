@@ -4,9 +4,10 @@
     python -m sanity.run --checkpoint any.keras --dataset mnist --epsilon 0.3 --out runs/judged
 
 Any network that Keras saved will do, as long as it takes images in [0, 1] and returns logits. Writes `report.html`,
-`results.json` and one figure per check into the output folder.
+`results.json`, `junit.xml` and one figure per check into the output folder.
 
-Exit status: 0, no check failed; 1, a check failed: masked gradients are suspected; 2, could not judge.
+Exit status: 0, no check failed; 1, a check failed: masked gradients are suspected, or the attack was too weak; 2,
+could not judge.
 """
 
 import shlex
@@ -18,6 +19,7 @@ from absl import flags
 from sanity import inputs, report
 from sanity.checks import CHECKS
 from sanity.judgement import judge_subject
+from sanity.settings import BUDGETS
 from tf_nuat import command_line, data
 
 NO_FLAG, RED_FLAG, COULD_NOT_JUDGE = 0, 1, command_line.BAD_INPUT
@@ -50,8 +52,9 @@ def flag_values():
     flag(
         flags.DEFINE_integer,
         "samples",
-        1000,
-        "number of test images, each class in proportion. Fewer are faster, and leave more checks inconclusive",
+        None,
+        "number of test images, each class in proportion. Fewer are faster, and leave more checks inconclusive. "
+        "Default: that of the budget",
     )
     flag(flags.DEFINE_integer, "seed", 0, "the sample, random starts and the surrogate follow from it")
     flag(
@@ -63,6 +66,15 @@ def flag_values():
     flag(
         flags.DEFINE_list, "checks", [], f"which checks to run, with commas between: {', '.join(CHECKS)}. Default: all"
     )
+    flag(
+        flags.DEFINE_string,
+        "budget",
+        "standard",
+        "how much to spend: "
+        + ", ".join(f"{name} ({images:,} images)" for name, (_, images) in BUDGETS.items())
+        + "; on two processor cores about 2, 15 and 60 minutes for LeNet+",
+    )
+    flag(flags.DEFINE_bool, "resume", False, "take what an interrupted run with the same --out has evaluated")
     return values
 
 
@@ -84,7 +96,9 @@ def _judge(arguments):
     except ValueError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return COULD_NOT_JUDGE
-    judgement = judge_subject(given.subject, checks=given.checks, progress=progress, provenance=given.provenance)
+    judgement = judge_subject(
+        given.subject, checks=given.checks, settings=given.settings, progress=progress, provenance=given.provenance
+    )
     written = report.write(judgement, given.out)
     print(f"{table(judgement)}\n\n{judgement.sentence}\n\n{written}")
     return RED_FLAG if judgement.failed else NO_FLAG

@@ -17,6 +17,11 @@ class Settings:
             0.05 is 5 points of accuracy. A smaller sample is inconclusive.
         steps: steps of the PGD that stands for "the white-box attack" where a check compares it with another, at
             least 1; the step size is 2.5 epsilon / steps.
+        most_steps: steps at most where their number is what is looked at, at least 2 and `steps`.
+        restarts: restarts of PGD where it is compared with attacks that know the defense, at least 1.
+        queries: of Square, at least 1: 1,000 take a minute for LeNet+ and 1,000 images on two cores.
+        points: of random search, at least 1.
+        opinions: number of images that the other implementation gets, at least 1.
 
     Raises:
         ValueError: an attribute is out of its range.
@@ -26,12 +31,28 @@ class Settings:
     confidence: float = 0.95
     detectable: float = 0.05
     steps: int = 40
+    most_steps: int = 500
+    restarts: int = 5
+    queries: int = 1000
+    points: int = 100
+    opinions: int = 200
 
     def __post_init__(self):
         for name in ("alpha", "confidence", "detectable"):
             validation.number(name, getattr(self, name), above=0.0, below=1.0)
-        validation.whole_number("steps", self.steps, at_least=1)
+        for name in ("steps", "restarts", "queries", "points", "opinions"):
+            validation.whole_number(name, getattr(self, name), at_least=1)
+        validation.whole_number("most_steps", self.most_steps, at_least=max(2, self.steps))
 
     def pgd(self, epsilon):
         """Returns the keywords of the white-box PGD at `epsilon`: one random start, step size 2.5 epsilon / steps."""
         return {"epsilon": epsilon, "steps": self.steps, "step_size": 2.5 * epsilon / self.steps}
+
+
+# What a judgement may cost: the settings, and the number of images where none is given. The steps of PGD are not fewer
+# where it is quick: 20 stop too soon on networks that are robust.
+BUDGETS = {
+    "quick": (Settings(most_steps=100, restarts=2, queries=300, points=50, opinions=100), 300),
+    "standard": (Settings(), 1000),
+    "thorough": (Settings(steps=100, restarts=10, queries=5000, points=1000, opinions=500), 1000),
+}

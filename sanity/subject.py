@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from sanity import surrogate
-from tf_nuat import checkpoint, evaluate, validation
+from sanity.memory import Memory
+from tf_nuat import checkpoint, evaluate, files, validation
 from tf_nuat.attacks import ATTACKS
 
 
@@ -24,12 +25,14 @@ class Surrogate:
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """One attack that was run: its name (None: no attack), its settings, the surrogate it came from (None: white box),
-    and which images remained correctly classified, bool (N,)."""
+    and which images remained correctly classified, bool (N,); of those that were not among the attacked, `among` (N,),
+    that is what they are without attack (None: all were attacked)."""
 
     attack: str | None
     settings: dict
     source: str | None
     correct: np.ndarray = dataclasses.field(repr=False)
+    among: np.ndarray | None = dataclasses.field(default=None, repr=False)
 
 
 class Subject:
@@ -43,11 +46,14 @@ class Subject:
         surrogates: networks as above, trained by other means, for attacks by transfer.
         training_data: (images, labels) to train a surrogate on where none is given; None for no surrogate.
         seed: whole number, at least 0, from which all random draws follow.
-        batch_size: images in a batch of an attack.
+        batch_size: images in a batch of an attack, or of whatever else looks at the network.
         progress: whether to show progress bars.
+        kept_in: file (.npz) for the outcomes of the attacks, or None to keep none.
+        resume: whether to take from that file what it has.
 
     Raises:
-        ValueError: an argument is out of its range, or a network does not return logits for the sample.
+        ValueError: an argument is out of its range, a network does not return logits for the sample, or the file is
+            not one of this network and sample.
     """
 
     def __init__(
@@ -62,6 +68,8 @@ class Subject:
         seed=0,
         batch_size=250,
         progress=False,
+        kept_in=None,
+        resume=False,
     ):
         self.images, self.labels = _sample("network", network, images, labels)
         for number, given in enumerate(surrogates, start=1):
@@ -71,39 +79,55 @@ class Subject:
         self.seed = int(validation.whole_number("seed", seed, at_least=0))
         self.num_classes = network.output_shape[-1]
         self._progress = progress
-        self._batch_size = validation.whole_number("batch_size", batch_size, at_least=1)
+        self.batch_size = validation.whole_number("batch_size", batch_size, at_least=1)
         self._training_data = None if training_data is None else evaluate.arrays(training_data, network)
         self._given = tuple(surrogates)
         self._surrogates = None
         self._evaluations = {}
         self._networks = {None: network}
+        identity = {
+            "network": files.digest(*network.get_weights()),
+            "images": files.digest(self.images, self.labels),
+            "seed": self.seed,  # of the surrogate that is trained, too
+            "surrogates": [files.digest(*each.get_weights()) for each in surrogates],
+        }
+        self._memory = Memory(kept_in, identity, resume=resume)
 
     def __len__(self):
         return len(self.labels)
 
-    def correct(self, attack=None, *, source=None, **settings):
+    def correct(self, attack=None, *, source=None, among=None, **settings):
         """Returns which images remain correctly classified, bool (N,); what was run before is not run again.
 
         Args:
             attack: a key of `tf_nuat.attacks.ATTACKS`; None for the images as they are, as is an epsilon of 0.
             source: the name of the surrogate on which the attack is computed; None for the network itself.
+            among: bool (N,), which images to attack, of the network itself; of the others the result is False.
             **settings: the attack's keywords. Its seed, where it takes one, is the subject's unless given.
         """
         if attack is None or settings.get("epsilon") == 0:
             attack, source, settings = None, None, {}
         elif "seed" in inspect.signature(ATTACKS[attack]).parameters:
             settings = {"seed": self.seed, **settings}
-        key = (attack, source, tuple(sorted(settings.items())))
+        if among is not None and not np.any(among & self.correct()):
+            return np.zeros(len(self), bool)
+        chosen = None if among is None else files.digest(among)
+        key = (attack, source, tuple(sorted(settings.items())), chosen)
         if key not in self._evaluations:
-            outcome = evaluate.correct(
-                self.network,
-                (self.images, self.labels),
-                None if attack is None else self._perturbation(attack, source, settings),
-                batch_size=self._batch_size,
-                progress=_title(attack, source, settings) if self._progress else None,
-            )
-            self._evaluations[key] = Evaluation(attack, settings, source, outcome)
-        return self._evaluations[key].correct
+            outcome = self._memory.get(key)
+            if outcome is None:
+                outcome = evaluate.correct(
+                    self.network,
+                    (self.images, self.labels),
+                    None if attack is None else self._perturbation(attack, source, settings),
+                    among=among,
+                    batch_size=self.batch_size,
+                    progress=_title(attack, source, settings) if self._progress else None,
+                )
+                self._memory.keep(key, outcome)
+            self._evaluations[key] = Evaluation(attack, settings, source, outcome, among)
+        outcome = self._evaluations[key].correct
+        return outcome if among is None else outcome & among
 
     def surrogates(self):
         """Returns the given surrogates, else one that is trained at the first call, as a tuple of `Surrogate`.
@@ -118,7 +142,8 @@ class Subject:
                 networks = {"trained surrogate": trained}
             sample = (self.images, self.labels)
             self._surrogates = tuple(
-                Surrogate(name, network, evaluate.correct(network, sample)) for name, network in networks.items()
+                Surrogate(name, network, evaluate.correct(network, sample, batch_size=self.batch_size))
+                for name, network in networks.items()
             )
             self._networks.update(networks)
         return self._surrogates
@@ -161,5 +186,6 @@ def _sample(argument, network, images, labels):
 def _title(attack, source, settings):
     if attack is None:
         return "clean"
-    numbers = ", ".join(f"{name} {value:g}" for name, value in settings.items() if name != "seed")
+    shown = {name: value if isinstance(value, str) else f"{value:g}" for name, value in settings.items()}
+    numbers = ", ".join(f"{name} {value}" for name, value in shown.items() if name != "seed")
     return f"{attack} ({numbers})" + (f" from {source}" if source else "")

@@ -1,13 +1,17 @@
+import dataclasses
+import itertools
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import sanity
-from sanity import Verdict
+from sanity import Verdict, report
 from sanity.checks import CHECKS
 from sanity.checks.larger_epsilon_is_stronger import epsilons
-from sanity.judgement import overall
-from sanity.settings import Settings
+from sanity.judgement import NO_MASKING, judge_subject, overall
+from sanity.settings import BUDGETS, Settings
 from sanity.subject import Subject, Surrogate
 from tf_nuat import data, evaluate
 
@@ -243,6 +247,118 @@ def test_nothing_is_evaluated_twice(digits, undefended, monkeypatch):
     assert len(calls) == 2
 
 
+def test_only_the_chosen_images_are_attacked(digits, undefended, monkeypatch):
+    """They get what the attack gives them beside all others; of the others the outcome is False."""
+    attack = Settings().pgd(0.1)
+    everyone = Subject(undefended, *digits.arrays("test"), epsilon=0.1).correct("pgd", **attack)
+    subject = Subject(undefended, *digits.arrays("test"), epsilon=0.1)
+    clean = subject.correct()
+    chosen = np.arange(len(subject)) % 3 == 0
+    calls = []
+    original = evaluate.correct
+    monkeypatch.setattr(evaluate, "correct", lambda *a, **k: calls.append(k["among"]) or original(*a, **k))
+    found = subject.correct("pgd", among=chosen, **attack)
+    np.testing.assert_array_equal(found, chosen & everyone)
+    assert 0 < found.sum() < (chosen & clean).sum()
+
+    # It is kept, for these images alone.
+    np.testing.assert_array_equal(subject.correct("pgd", among=chosen.copy(), **attack), found)
+    assert len(calls) == 1
+    others = subject.correct("pgd", among=~chosen, **attack)
+    assert len(calls) == 2
+    np.testing.assert_array_equal(found | others, everyone)
+
+    # The others withstand what they were not attacked with, and what is reported is about the attacked alone.
+    subject = Subject(undefended, *digits.arrays("test"), epsilon=0.1)
+    subject.correct("pgd", among=chosen, **attack)
+    np.testing.assert_array_equal(subject.worst_case(), np.where(chosen, everyone, clean))
+    (reported,) = [each for each in _evaluations(subject) if each["settings"].get("epsilon") == 0.1]
+    assert reported["images"] == chosen.sum() and reported["accuracy"] == found.sum() / chosen.sum()
+    assert reported["interval"] == pytest.approx(evaluate.wilson(found.sum(), chosen.sum()))
+
+
+def _evaluations(subject):
+    return judge_subject(subject, checks=["large_epsilon_reaches_chance"], progress=False).evaluations
+
+
+def test_where_nothing_is_chosen_nothing_is_attacked(digits, undefended, monkeypatch):
+    subject = Subject(undefended, *digits.arrays("test"), epsilon=0.1)
+    wrong = ~subject.correct()
+    assert wrong.any()
+    monkeypatch.setattr(evaluate, "correct", None)
+    for nobody in (np.zeros(len(subject), bool), wrong):
+        outcome = subject.correct("square", epsilon=0.1, queries=100, among=nobody)
+        assert outcome.dtype == bool and outcome.shape == (len(subject),) and not outcome.any()
+    assert [each.attack for each in subject.evaluations()] == [None]
+
+
+def test_random_draws_follow_from_the_subjects_seed():
+    """A network that is fooled where its one pixel is below a half, and one random point of a ball that reaches it."""
+    inputs = keras.Input((1, 1, 1))
+    pixel = keras.layers.Flatten()(inputs)
+    network = keras.Model(inputs, keras.layers.Concatenate()([pixel, 0.5 + 0.0 * pixel]))
+    images, labels = np.full((200, 1, 1, 1), 0.55, np.float32), np.zeros(200, np.int64)
+
+    def found(seed):
+        subject = Subject(network, images, labels, epsilon=0.1, seed=seed)
+        return subject.correct("random_search", among=np.ones(200, bool), epsilon=0.1, queries=1)
+
+    np.testing.assert_array_equal(found(1), found(1))
+    assert np.any(found(1) != found(2))
+    assert abs(np.mean(found(1)) - 0.75) < 0.1  # uniform in [0.45, 0.65], fooled below 0.5
+
+
+def test_batches_have_the_size_that_the_subject_says(digits, undefended):
+    """Whatever looks at the network, also in the checks that run it themselves."""
+
+    class Largest(keras.layers.Layer):
+        seen = 0
+
+        def call(self, x):
+            tf.numpy_function(self.note, [tf.shape(x)[0]], [])
+            return x
+
+        def note(self, size):
+            self.seen = max(self.seen, int(size))
+
+    largest, inputs = Largest(), keras.Input(digits.input_shape)
+    network = keras.Model(inputs, undefended(largest(inputs)))
+    images, labels = (part[:60] for part in digits.arrays("test"))
+    subject = Subject(network, images, labels, epsilon=0.1, surrogates=[network], batch_size=20)
+    settings = Settings(steps=2, most_steps=2, restarts=1, queries=2, points=2)
+    for name, check in CHECKS.items():
+        largest.seen = 0
+        check(subject, settings)
+        assert largest.seen <= 20, name
+    assert largest.seen == 20
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        *({name: 0} for name in ("steps", "restarts", "queries", "points", "opinions")),
+        {"queries": 1.5},
+        {"points": True},
+        {"most_steps": 39},
+        {"steps": 1, "most_steps": 1},
+        *({name: value} for name in ("alpha", "confidence", "detectable") for value in (0.0, 1.0, float("nan"))),
+    ],
+)
+def test_settings_out_of_range_are_named(attributes):
+    name = list(attributes)[-1]
+    with pytest.raises(ValueError, match=f"^{name} is {attributes[name]}; allowed: ") as raised:
+        Settings(**attributes)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_larger_budget_is_harder_in_every_respect():
+    names = ("steps", "most_steps", "restarts", "queries", "points", "opinions")
+    budgets = [([getattr(settings, name) for name in names], images) for settings, images in BUDGETS.values()]
+    assert list(BUDGETS) == ["quick", "standard", "thorough"] and BUDGETS["standard"][0] == Settings()
+    for (less, fewer), (more, images) in itertools.pairwise(budgets):
+        assert fewer <= images and all(a <= b for a, b in zip(less, more)) and less != more
+
+
 def test_worst_case_joins_the_attacks_within_epsilon(digits, undefended):
     subject = Subject(undefended, *digits.arrays("test"), epsilon=0.1)
     inside = subject.correct("fgsm", epsilon=0.1) & subject.correct("pgd", **Settings(steps=2).pgd(0.05))
@@ -259,15 +375,23 @@ def test_the_sample_is_stratified_and_seeded():
     np.testing.assert_array_equal(data.stratified(labels, 5000), np.arange(1000))
 
 
+WEAK, SECOND, MASKING = "adaptive_attack_is_not_stronger", "second_opinion", "step_count_saturates"
+
+
 @pytest.mark.parametrize(
     ("verdicts", "low", "expected"),
     [
-        ([Verdict.PASS], 0.6, "genuinely robust"),
-        ([Verdict.PASS, Verdict.SKIPPED], 0.3, "partly robust"),
-        ([Verdict.PASS], 0.08, "not robust"),
-        ([Verdict.PASS, Verdict.INCONCLUSIVE], 0.6, "inconclusive"),
-        ([Verdict.SKIPPED], 0.6, "inconclusive"),
-        ([Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL], 0.6, "masked gradients suspected"),
+        ({MASKING: Verdict.PASS}, 0.6, "genuinely robust"),
+        ({MASKING: Verdict.PASS, WEAK: Verdict.SKIPPED}, 0.3, "partly robust"),
+        ({MASKING: Verdict.PASS}, 0.08, "not robust"),
+        ({MASKING: Verdict.PASS, WEAK: Verdict.INCONCLUSIVE}, 0.6, "inconclusive"),
+        ({MASKING: Verdict.SKIPPED}, 0.6, "inconclusive"),
+        ({"a": Verdict.PASS, "b": Verdict.INCONCLUSIVE, MASKING: Verdict.FAIL}, 0.6, "masked gradients suspected"),
+        ({MASKING: Verdict.PASS, WEAK: Verdict.FAIL}, 0.6, "attack too weak"),
+        ({MASKING: Verdict.PASS, SECOND: Verdict.FAIL}, 0.08, "attack too weak"),
+        ({WEAK: Verdict.FAIL, SECOND: Verdict.FAIL, MASKING: Verdict.INCONCLUSIVE}, 0.6, "attack too weak"),
+        ({MASKING: Verdict.FAIL, WEAK: Verdict.FAIL}, 0.6, "masked gradients suspected"),
+        ({WEAK: Verdict.FAIL, MASKING: Verdict.FAIL}, 0.6, "masked gradients suspected"),
     ],
 )
 def test_the_verdict_follows_its_rule(verdicts, low, expected):
@@ -275,8 +399,26 @@ def test_the_verdict_follows_its_rule(verdicts, low, expected):
         def __init__(self, **attributes):
             self.__dict__.update(attributes)
 
-    results = [Stub(verdict=each) for each in verdicts]
+    results = [Stub(name=name, verdict=each) for name, each in verdicts.items()]
     assert overall(results, Stub(accuracy=0.9), Stub(interval=(low, 1.0)), num_classes=10) == expected
+
+
+def test_checks_that_say_nothing_about_masking_exist():
+    assert set(NO_MASKING) == {WEAK, SECOND} and set(NO_MASKING) < set(CHECKS)
+
+
+def test_a_weak_attack_is_said_to_be_one(digits, undefended, monkeypatch):
+    def fails(subject, settings):
+        reference = CHECKS["large_epsilon_reaches_chance"](subject, settings)
+        return dataclasses.replace(reference, name=WEAK, verdict=Verdict.FAIL, remedy="Report the other one.")
+
+    monkeypatch.setitem(CHECKS, WEAK, fails)
+    names = ["large_epsilon_reaches_chance", WEAK]
+    judgement = sanity.judge(undefended, *digits.arrays("test"), epsilon=0.2, checks=names, progress=False)
+    assert judgement.verdict == "attack too weak" and judgement.failed == (WEAK,)
+    assert "adaptive attack is not stronger" in judgement.headline and "only an upper limit" in judgement.headline
+    page = report.render(judgement, {})
+    assert '<header class="fail">' in page and "attack too weak" in page
 
 
 def test_judge_refuses_probabilities_and_names_arguments(digits, undefended):

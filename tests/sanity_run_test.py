@@ -14,7 +14,8 @@ import pytest
 from sanity import report, run
 from sanity.checks import CHECKS
 from sanity.result import Verdict
-from tf_nuat import data
+from sanity.settings import BUDGETS
+from tf_nuat import data, evaluate
 
 QUICK = ["--dataset", "digits", "--epsilon", "0.2", "--checks", "large_epsilon_reaches_chance", "--samples", "200"]
 
@@ -55,7 +56,7 @@ def folder(tmp_path_factory):
 
 
 def written(out):
-    return sorted(path.name for path in out.iterdir())
+    return sorted(path.name for path in out.iterdir() if path.name != "evaluations.npz")
 
 
 def test_an_honest_network_exits_with_0_and_leaves_a_whole_report(folder, tmp_path, capsys):
@@ -67,7 +68,7 @@ def test_an_honest_network_exits_with_0_and_leaves_a_whole_report(folder, tmp_pa
     for name in CHECKS:
         assert re.search(rf"^{name} +pass ", shown.out, re.MULTILINE)
     assert "Not robust, and honestly so" in shown.out
-    assert written(out) == sorted([*(f"{name}.png" for name in CHECKS), "report.html", "results.json"])
+    assert written(out) == sorted([*(f"{name}.png" for name in CHECKS), "junit.xml", "report.html", "results.json"])
 
     results = json.loads((out / "results.json").read_text())
     assert_schema(results)
@@ -82,7 +83,7 @@ def test_an_honest_network_exits_with_0_and_leaves_a_whole_report(folder, tmp_pa
     # A second, shorter run leaves nothing of the first, and touches nothing that is not its own.
     (out / "notes.txt").write_text("mine")
     assert run.main(["--checkpoint", str(folder / "network.keras"), *QUICK, "--out", str(out)]) == 0
-    assert written(out) == ["large_epsilon_reaches_chance.png", "notes.txt", "report.html", "results.json"]
+    assert written(out) == ["junit.xml", "large_epsilon_reaches_chance.png", "notes.txt", "report.html", "results.json"]
 
 
 def assert_schema(results):
@@ -172,6 +173,9 @@ def test_the_card_beside_the_checkpoint_is_the_default(folder, tmp_path):
         (["--epsilon", "much"], "--epsilon"),
         (["--samples", "0"], "--samples is 0"),
         (["--seed", "-1"], "--seed is -1"),
+        (["--budget", "huge"], "--budget is 'huge'; allowed: quick, standard, thorough"),
+        (["--budget="], "--budget is ''; allowed: quick"),
+        (["--resume=perhaps"], "--resume"),
         (["--out", "text.keras/inside"], "--out .*cannot be written"),
         (["--outt", "x"], "outt"),
         (["extra"], "extra"),
@@ -187,6 +191,93 @@ def test_bad_input_is_one_line_that_names_it_and_leaves_nothing(folder, tmp_path
     assert shown.err.count("\n") == 1
     assert re.search(said, shown.err), shown.err
     assert not out.exists() and written(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "budget", "images"),
+    [
+        (["--budget", "quick"], "quick", 300),
+        ([], "standard", 353),  # all there are
+        (["--budget", "thorough"], "thorough", 353),
+        (["--budget", "thorough", "--samples", "40"], "thorough", 40),
+    ],
+)
+def test_the_budget_says_how_hard_and_how_many(folder, tmp_path, monkeypatch, flags, budget, images):
+    asked = {}
+
+    def judge_nothing(subject, **options):
+        asked.update(options, images=len(subject))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "judge_subject", judge_nothing)
+    given = ["--checkpoint", str(folder / "network.keras"), "--out", str(tmp_path / "out"), *QUICK[:6]]
+    with pytest.raises(KeyboardInterrupt):
+        run.main([*given, *flags])
+    assert asked["settings"] == BUDGETS[budget][0] and asked["images"] == images
+    assert asked["checks"] == ("large_epsilon_reaches_chance",)
+
+
+def test_an_interrupted_judgement_goes_on(folder, tmp_path, monkeypatch, capsys):
+    given = ["--checkpoint", str(folder / "network.keras"), *QUICK, "--out", str(tmp_path)]
+    assert run.main(given) == 0
+    expected = json.loads((tmp_path / "results.json").read_text())
+    (tmp_path / "results.json").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "correct", None)  # nothing is evaluated again
+        assert run.main([*given, "--resume"]) == 0
+        assert run.main(given) == 2  # without --resume it is, which also replaces the file
+    found = json.loads((tmp_path / "results.json").read_text())
+    for name in ("verdict", "robust", "clean", "evaluations"):
+        assert found[name] == expected[name]
+    capsys.readouterr()
+
+
+def test_resume_without_anything_begins_anew(folder, tmp_path):
+    given = ["--checkpoint", str(folder / "network.keras"), *QUICK, "--out", str(tmp_path / "new")]
+    assert run.main([*given, "--resume"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (["--seed", "1"], "--resume: .*evaluations.npz belongs to other images, seed; allowed: another --out"),
+        (["--samples", "100"], "--resume: .* belongs to other images; allowed"),
+        (["--checkpoint", "masked.keras", "--surrogate", "network.keras"], "--resume: .* belongs to other surrogates;"),
+        (b"", "--resume: .*evaluations.npz cannot be read .*; allowed: without --resume, to begin anew"),
+        (b"nothing", "--resume: .* cannot be read"),
+        (None, "--resume: .* cannot be read"),
+    ],
+)
+def test_resume_from_something_else_is_named_and_leaves_it(folder, tmp_path, monkeypatch, capsys, changed, said):
+    monkeypatch.chdir(folder)
+    given = ["--checkpoint", "network.keras", *QUICK, "--out", str(tmp_path)]
+    assert run.main(given) == 0
+    kept = tmp_path / "evaluations.npz"
+    if not isinstance(changed, list):
+        kept.write_bytes(kept.read_bytes()[:-30] if changed is None else changed)
+        changed = []
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    capsys.readouterr()
+    assert run.main([*given, "--resume", *changed]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.count("\n") == 1 and re.search(said, shown.err), shown.err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_every_check_has_a_row_and_a_section_even_without_a_figure(folder, tmp_path):
+    """Of 20 images some checks measure nothing, and all that do draw it."""
+    arguments = ["--checkpoint", str(folder / "network.keras"), "--dataset", "digits", "--epsilon", "0.2"]
+    assert run.main([*arguments, "--samples", "20", "--budget", "quick", "--out", str(tmp_path)]) == 0
+    results = {each["name"]: each for each in json.loads((tmp_path / "results.json").read_text())["results"]}
+    page = (tmp_path / "report.html").read_text()
+    assert list(results) == list(CHECKS) and results["loss_rises_with_epsilon"]["series"] is None
+    for name, result in results.items():
+        assert f'<a href="#{name}">' in page and f'id="{name}"' in page
+        drawn = result["series"] is not None
+        assert (tmp_path / f"{name}.png").exists() == drawn
+        assert (result["value"] is None) == (result["interval"] is None) == (not drawn)
+    assert page.count("data:image/png;base64,") == sum(each["series"] is not None for each in results.values())
+    assert "None" not in page
 
 
 @pytest.mark.parametrize("card", [None, "{", "[]", '{"recipe": {}}', '{"recipe": 3}'])
@@ -221,10 +312,14 @@ def test_a_defect_does_not_exit_with_the_status_of_a_red_flag(folder, tmp_path, 
     assert written(tmp_path) == []
 
 
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "evaluations.npz"}
+
+
 def test_an_interrupted_report_leaves_the_earlier_one(folder, tmp_path, monkeypatch):
     given = ["--checkpoint", str(folder / "network.keras"), *QUICK, "--out", str(tmp_path)]
     assert run.main(given) == 0
-    earlier = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    earlier = contents(tmp_path)
 
     def killed(self, content):
         raise KeyboardInterrupt
@@ -232,7 +327,7 @@ def test_an_interrupted_report_leaves_the_earlier_one(folder, tmp_path, monkeypa
     monkeypatch.setattr(pathlib.Path, "write_bytes", killed)
     with pytest.raises(KeyboardInterrupt):
         run.main([*given, "--seed", "1"])
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == earlier
+    assert contents(tmp_path) == earlier
 
 
 def test_hostile_names_are_escaped(folder, tmp_path, monkeypatch, capsys):

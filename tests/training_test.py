@@ -187,7 +187,7 @@ def test_times_stretch_with_the_epochs():
         ({"seed": -1}, "seed is -1; allowed: "),
         ({"chosen_by": "loss"}, "chosen_by is 'loss'; allowed: "),
         ({"learning_rate": ("sawtooth", {})}, "schedule is 'sawtooth'; allowed: "),
-        ({"selection": {"attack": "cw"}}, "attack is 'cw'; allowed: "),
+        ({"selection": {"attack": "unheard_of"}}, "attack is 'unheard_of'; allowed: "),
         ({"measures": {"x": {"attack": "pgd", "steps": 0}}}, "steps is 0; allowed: "),
         ({"measures": {"x": {"attack": "pgd", "iterations": 3}}}, "argument is 'iterations'; allowed: "),
         ({"defense_options": {"magic": 1}}, "magic"),

@@ -5,14 +5,34 @@ network. It fails only where the sign is significant; where the sample is too sm
 inconclusive; where it does not apply it is skipped.
 """
 
+from sanity.checks.adaptive_attack_is_not_stronger import adaptive_attack_is_not_stronger
+from sanity.checks.attack_does_not_fail import attack_does_not_fail
+from sanity.checks.gradient_free_is_not_stronger import gradient_free_is_not_stronger
+from sanity.checks.gradient_magnitude import gradient_magnitude
+from sanity.checks.gradients_are_available import gradients_are_available
+from sanity.checks.iterative_beats_single_step import iterative_beats_single_step
 from sanity.checks.large_epsilon_reaches_chance import large_epsilon_reaches_chance
 from sanity.checks.larger_epsilon_is_stronger import larger_epsilon_is_stronger
+from sanity.checks.loss_rises_with_epsilon import loss_rises_with_epsilon
+from sanity.checks.network_is_deterministic import network_is_deterministic
+from sanity.checks.random_search_is_not_stronger import random_search_is_not_stronger
+from sanity.checks.second_opinion import second_opinion
 from sanity.checks.step_count_saturates import step_count_saturates
 from sanity.checks.white_box_beats_black_box import white_box_beats_black_box
 
 CHECKS = {
+    "network_is_deterministic": network_is_deterministic,
+    "gradients_are_available": gradients_are_available,
+    "gradient_magnitude": gradient_magnitude,
+    "iterative_beats_single_step": iterative_beats_single_step,
+    "loss_rises_with_epsilon": loss_rises_with_epsilon,
     "white_box_beats_black_box": white_box_beats_black_box,
     "larger_epsilon_is_stronger": larger_epsilon_is_stronger,
     "large_epsilon_reaches_chance": large_epsilon_reaches_chance,
     "step_count_saturates": step_count_saturates,
+    "adaptive_attack_is_not_stronger": adaptive_attack_is_not_stronger,
+    "gradient_free_is_not_stronger": gradient_free_is_not_stronger,
+    "random_search_is_not_stronger": random_search_is_not_stronger,
+    "second_opinion": second_opinion,
+    "attack_does_not_fail": attack_does_not_fail,
 }

@@ -1,4 +1,7 @@
-"""The report of a judgement: `report.html`, `results.json` and a figure per check. It renders, and computes nothing."""
+"""The report of a judgement: `report.html`, `results.json`, `junit.xml` and a figure per check.
+
+It renders, and computes nothing.
+"""
 
 import base64
 import json
@@ -10,6 +13,7 @@ import jinja2
 
 from sanity.checks import CHECKS
 from sanity.report import figures
+from sanity.report.junit import junit
 from sanity.result import Verdict
 
 MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "?", Verdict.SKIPPED: "–"}  # read without colour
@@ -30,7 +34,8 @@ def write(judgement, folder):
     page = render(judgement, drawn)
     results = json.dumps(judgement.to_json(), indent=2, allow_nan=False) + "\n"
     files = {f"{name}.png": image for name, image in drawn.items()}
-    files |= {"report.html": page.encode("utf-8"), "results.json": results.encode("utf-8")}
+    texts = {"report.html": page, "junit.xml": junit(judgement), "results.json": results}
+    files |= {name: text.encode("utf-8") for name, text in texts.items()}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-") as unfinished:
         for name, content in files.items():
             (pathlib.Path(unfinished) / name).write_bytes(content)

@@ -1,6 +1,7 @@
 """The figures of the report, drawn from the series of a result; they can be read without colour."""
 
 import io
+import textwrap
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
@@ -11,6 +12,7 @@ LINES = ("-", "--", "-.", ":")
 HATCHES = ("", "//", "..", "xx", "--", "++")
 WIDTH = 5.6  # inches
 DOTS_PER_INCH = 160
+NAME_LENGTH = 26  # characters of a line beside a bar: longer names leave no room for the bars
 
 
 def png(result, *, confidence=0.95):
@@ -78,9 +80,9 @@ def _bars(series, sample_size, interval):
         axes.text(min(bar.high + 0.015, 1.02), place, f"{bar.y:.1%}", va="center", fontsize=9)
     for name, level in series.levels:
         axes.axvline(level, color="black", linestyle=":", linewidth=1.2, label=f"{name}: {level:.1%}")
-    axes.set_yticks(range(len(series.bars)), [bar.name for bar in series.bars])
+    axes.set_yticks(range(len(series.bars)), [textwrap.fill(bar.name, NAME_LENGTH) for bar in series.bars])
     axes.invert_yaxis()
-    axes.set_xlim(0.0, 1.14)
+    axes.set_xlim(0.0, 1.2)  # beyond 1 there is room for the number
     axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}" if share <= 1.0 else ""))
     axes.set_xlabel(f"{series.label}\n({sample_size} images, lines: {interval})")
     axes.grid(axis="x", alpha=0.3)

@@ -1,0 +1,90 @@
+"""Do attacks that know the defense find more than PGD with restarts?"""
+
+from sanity import measure_survivors
+from sanity.result import Result, Verdict
+
+WEIGHTS = (1.0, 4.0, 16.0)  # NuAT trains with 1 on MNIST and 4 to 4.5 on CIFAR-10
+GAMA_STEPS = 100
+FEWEST_CLASSES = 4  # of targeted APGD
+MOST_TARGETS = 9  # each costs as much as PGD
+TOLERANCE = 0.02  # of the images
+REFERENCE = (
+    "Tramer et al., On adaptive attacks to adversarial example defenses, 2020; Sriramanan et al., Towards efficient "
+    "and effective adversarial training (NuAT), 2021, section 5.1; Sriramanan et al., Guided adversarial attack "
+    "(GAMA), 2020; Croce and Hein, Reliable evaluation of adversarial robustness (AutoAttack), 2020"
+)
+
+
+def adaptive_attack_is_not_stronger(subject, settings):
+    """Attacks that know the defense, each on the images that withstood PGD with restarts.
+
+    They are PGD on the nuclear-norm objective for each of `WEIGHTS`, GAMA-PGD, and APGD towards every wrong class (the
+    `MOST_TARGETS` likeliest ones; left out below `FEWEST_CLASSES` classes). Fails where one of them lowers the accuracy
+    by significantly more than `TOLERANCE` (exact binomial, alpha divided among the attacks); passes where the sample
+    rules out `settings.detectable` more than that. To fail is no sign of masked gradients by itself.
+    """
+    pgd = subject.correct("pgd", **settings.pgd(subject.epsilon), restarts=settings.restarts)
+    chosen = _attacks(subject, settings)
+    outcomes = {name: subject.correct(attack, among=pgd, **keywords) for name, (attack, keywords) in chosen.items()}
+    losses = {
+        name: measure_survivors.loss(pgd, outcome, settings, tolerance=TOLERANCE, tests=len(outcomes))
+        for name, outcome in outcomes.items()
+    }
+    strongest = max(losses, key=lambda name: losses[name].fooled)
+    loss = losses[strongest]  # the others' verdicts cannot be worse
+    after = f"from {loss.left / loss.images:.1%} to {(loss.left - loss.fooled) / loss.images:.1%}"
+    explanation, remedy = {
+        Verdict.FAIL: (
+            f"{strongest} lowers the accuracy that PGD with {settings.restarts} restarts leaves {after}. By itself "
+            "this is no sign of masked gradients: PGD is just not the strongest attack on this network, and the "
+            "accuracy under it is too high.",
+            f"Report the accuracy under PGD and {strongest} together ({_settings(chosen[strongest][1])}), or under "
+            "AutoAttack, instead of that under PGD alone.",
+        ),
+        Verdict.INCONCLUSIVE: (
+            f"{strongest}, the strongest of {len(losses)} attacks that know the defense, lowers the accuracy {after}. "
+            f"The sample is too small to rule out a loss of {TOLERANCE + settings.detectable:.0%}.",
+            loss.more,
+        ),
+        Verdict.PASS: (
+            f"Of {len(losses)} attacks that know the defense none lowers the accuracy by significantly more than "
+            f"{TOLERANCE:.0%}; the strongest, {strongest}, lowers it {after}.",
+            "",
+        ),
+    }[loss.verdict]
+    shown = {
+        ("no attack", "clean"): subject.correct(),
+        (f"PGD, {settings.restarts} restarts", "white box"): pgd,
+        **{(f"then {name}", "knows the defense"): outcome for name, outcome in outcomes.items()},
+    }
+    return Result(
+        name="adaptive_attack_is_not_stronger",
+        verdict=loss.verdict,
+        quantity=f"images that {strongest} fools and PGD with {settings.restarts} restarts does not",
+        value=loss.value,
+        threshold=TOLERANCE,
+        sample_size=loss.images,
+        interval=(loss.low, loss.high),
+        series=measure_survivors.bars(shown, settings),
+        explanation=explanation,
+        remedy=remedy,
+        reference=REFERENCE,
+    )
+
+
+def _attacks(subject, settings):
+    """Returns a dict of names to (attack, its keywords)."""
+    pgd = settings.pgd(subject.epsilon)
+    chosen = {
+        f"PGD on the nuclear norm, weight {weight:g}": ("nuclear", {**pgd, "weight": weight}) for weight in WEIGHTS
+    }
+    chosen["GAMA-PGD"] = ("gama_pgd", {"epsilon": subject.epsilon, "steps": GAMA_STEPS})
+    if subject.num_classes >= FEWEST_CLASSES:
+        targets = min(subject.num_classes - 1, MOST_TARGETS)
+        keywords = {"epsilon": subject.epsilon, "steps": settings.steps, "targets": targets}
+        chosen["targeted APGD"] = ("apgd_t", keywords)
+    return chosen
+
+
+def _settings(keywords):
+    return ", ".join(f"{name} {value:.4g}" for name, value in keywords.items())

@@ -1,0 +1,193 @@
+"""Does the white-box attack show any of the known signs of an attack that fails?"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from sanity import statistics, trace
+from sanity.checks.larger_epsilon_is_stronger import LARGEST
+from sanity.result import Bars, Result, Verdict, skipped
+from sanity.tolerance import Share
+from tf_nuat import losses
+from tf_nuat.attacks import base, draws
+
+REFERENCE = (
+    "Pintor et al., Indicators of attack failure: debugging and improving optimization of adversarial examples, 2022, "
+    "section 3"
+)
+DRAWS = 100
+RADIUS = 1 / 16  # of the small ball, in epsilon
+UNSTABLE = 0.1  # relative change of the margin
+LAST, MOVED = 10, 0.05  # steps, and the share of its range that the margin may still gain in them
+
+# Shares of the images. Measured on networks of digits, PGD-40: gradients are never 0 and adversaries are never lost on
+# undefended and on robust networks; 3 % of their images are unstable, the optimisation of 2 % is incomplete.
+TOLERATED = {
+    "unavailable gradients": 0.01,
+    "unstable predictions": 0.1,
+    "silent success": 0.01,
+    "lost adversaries": 0.01,
+    "incomplete optimisation": 0.05,
+    "transfer failure": 0.01,
+    # "unconstrained attack failure": chance
+}
+SEEN = {
+    "unavailable gradients": "the gradient of the loss is exactly zero, so that the attack has no direction to go",
+    "unstable predictions": f"the margin changes by more than {UNSTABLE:.0%} between points that are nearly the same, "
+    "so that the gradient at one says nothing about the next",
+    "silent success": "the attack passes through an adversary but does not end at one: it wanders instead of climbing",
+    "lost adversaries": "PGD meets an adversary on its way, but the attack whose accuracy is reported returns none",
+    "incomplete optimisation": f"the attack fails although it was still gaining in its last {LAST} steps",
+    "transfer failure": "the adversary that the attack found does not fool the network when it is looked at again",
+    "unconstrained attack failure": "the attack fails although it may replace every pixel",
+}
+REMEDY = {
+    "unavailable gradients": "Look for layers without a gradient (rounding, thresholds) and for logits so large that "
+    "the softmax saturates; attack a differentiable version, and add attacks that need no gradients.",
+    "unstable predictions": "Look for randomness and for layers that jump; average the gradient over several draws or "
+    "nearby points (expectation over transformations), and add attacks that need no gradients.",
+    "silent success": "Report the worst point that an attack has met, not its last one; then try smaller steps and "
+    "several restarts, and look at the loss surface.",
+    "lost adversaries": "The attack, not the network, is at fault: have it return the best point that it has met.",
+    "incomplete optimisation": "Attack with more steps (at least twice as many) or larger ones until the accuracy no "
+    "longer changes, and report that one.",
+    "transfer failure": "If the network is random, attack its mean over several draws; if not, make sure that the "
+    "network that is attacked is the one that is deployed, in the same precision.",
+    "unconstrained attack failure": "Look for what hides the gradients far from the images (saturated logits, "
+    "rounding), and add attacks that need no gradients.",
+}
+
+
+def attack_does_not_fail(subject, settings):
+    """PGD at epsilon must show none of the indicators of attack failure, on the images that are right without attack.
+
+    The share of these images that show an indicator is compared with a tolerated share; the check fails where one is
+    significantly larger (exact binomial, `settings.alpha` divided among the indicators), and passes where the intervals
+    of all end less than `settings.detectable` above it.
+
+    - unavailable gradients: the gradient of the cross-entropy at the clean image is zero or not finite;
+    - unstable predictions: the margin changes by more than 10 % on average over 100 draws from a ball of radius
+      epsilon / 16. The paper takes the attack's loss; the margin does not change where the logits are scaled;
+    - silent success: PGD meets an adversary, but its last point is none. A search that stops at the first adversary
+      does not suffer from it, but what causes it, it does;
+    - lost adversaries: PGD meets an adversary, but the attack of the same settings whose accuracy is reported finds
+      none;
+    - incomplete optimisation: PGD finds no adversary, and the highest margin so far, scaled to [0, 1] by the whole
+      way, gains more than 0.05 in the last 10 steps. On the cross-entropy, which grows exponentially with the margin,
+      this is so for one in ten images of honest networks that no longer attack fools;
+    - transfer failure: the adversary that PGD found is none when the network sees it again;
+    - unconstrained attack failure: PGD at epsilon 1 finds no adversary. Tolerated: chance, 1 / K.
+
+    Skipped where no image is classified correctly.
+    """
+    name, clean = "attack_does_not_fail", subject.correct()
+    size = int(np.sum(clean))
+    if not size:
+        return skipped(
+            name,
+            "The network classifies no image of the sample correctly: there is nothing to attack.",
+            sample_size=len(subject),
+            remedy="Check the labels and the scaling of the images.",
+            reference=REFERENCE,
+        )
+    tolerated = {**TOLERATED, "unconstrained attack failure": 1.0 / subject.num_classes}
+    shown = {indicator: each[clean] for indicator, each in _indicators(subject, settings).items()}
+    found = {
+        indicator: Share.of(int(np.sum(each)), size, tolerated[indicator], settings, tests=len(shown))
+        for indicator, each in shown.items()
+    }
+    failing = [indicator for indicator, share in found.items() if share.verdict is Verdict.FAIL]
+    failing.sort(key=lambda indicator: found[indicator].p_value)
+    undecided = [indicator for indicator, share in found.items() if share.verdict is Verdict.INCONCLUSIVE]
+    if failing:
+        verdict, main = Verdict.FAIL, failing[0]
+        seen = "; ".join(f"{each}, {found[each].value:.1%} of the images: {SEEN[each]}" for each in failing)
+        explanation = f"The attack fails. {seen[0].upper()}{seen[1:]}."
+        remedy = f"Do not report the accuracy under this attack. {REMEDY[main]}"
+    elif undecided:
+        verdict, main = Verdict.INCONCLUSIVE, max(undecided, key=lambda each: found[each].high - found[each].tolerance)
+        explanation = f"{size} images are too few to rule out that the attack fails ({', '.join(undecided)})."
+        remedy = max((found[each] for each in undecided), key=lambda share: share.decisive or math.inf).more
+    else:
+        verdict, main = Verdict.PASS, min(found, key=lambda each: found[each].p_value)
+        explanation, remedy = "The attack shows no sign of failing: its gradients exist and lead to where it ends.", ""
+    return Result(
+        name=name,
+        verdict=verdict,
+        quantity=f"images with {main}",
+        value=found[main].value,
+        threshold=found[main].tolerance,
+        sample_size=size,
+        interval=(found[main].low, found[main].high),
+        series=Bars(
+            label="images that show an indicator of failure",
+            bars=tuple(
+                statistics.bar(
+                    f"{indicator} (tolerated: {share.tolerance:.3g})",
+                    shown[indicator],
+                    group={Verdict.FAIL: "failing", Verdict.INCONCLUSIVE: "undecided"}.get(share.verdict, "tolerated"),
+                    confidence=settings.confidence,
+                )
+                for indicator, share in found.items()
+            ),
+        ),
+        explanation=explanation,
+        remedy=remedy,
+        reference=REFERENCE,
+    )
+
+
+def _indicators(subject, settings):
+    """Returns which images show an indicator, a dict of names to bool (N,)."""
+    attack = settings.pgd(subject.epsilon)
+    seen = trace.pgd(
+        subject.network, subject.images, subject.labels, seed=subject.seed, batch_size=subject.batch_size, **attack
+    )
+    met = np.any(seen.margins > 0.0, axis=0)
+    withstands = subject.correct("pgd", **attack)
+    return {
+        "unavailable gradients": seen.slope == 0.0,
+        "unstable predictions": instability(subject) > UNSTABLE,
+        "silent success": met & ~(seen.margins[-1] > 0.0),
+        "lost adversaries": met & withstands,
+        "incomplete optimisation": withstands & ~met & (still_gaining(seen.margins) > MOVED),
+        "transfer failure": met & ~seen.fooled_again,
+        "unconstrained attack failure": subject.correct("pgd", **settings.pgd(LARGEST)),
+    }
+
+
+def still_gaining(margins):
+    """Returns what the highest margin so far gains in the last `LAST` points, over the range of the whole way, (N,).
+
+    Args:
+        margins: (points, N). The gain is 0 where the margin is the same all the way.
+    """
+    highest = np.maximum.accumulate(margins, axis=0)
+    span = highest[-1] - np.min(margins, axis=0)
+    gain = highest[-1] - highest[-min(LAST, len(margins))]
+    return np.divide(gain, span, out=np.zeros_like(gain), where=span > 0.0)
+
+
+def instability(subject):
+    """Returns the mean change of the margin over `DRAWS` points of a small ball around each image, relative to it."""
+    logits_fn, radius = base.inference(subject.network), RADIUS * subject.epsilon
+
+    def change(x, y, index):
+        reference, keys = losses.margin(logits_fn(x), y), draws.keys(base.seed_pair(subject.seed), index)
+
+        def draw(number, total):
+            point = base.random_point(x, radius, base.fold_in(keys, tf.fill(tf.shape(index), number)))
+            return number + 1, total + tf.abs(losses.margin(logits_fn(point), y) - reference)
+
+        _, total = tf.while_loop(lambda number, _: number < DRAWS, draw, (0, tf.zeros_like(reference)))
+        size = tf.abs(reference)
+        return total / DRAWS / tf.where(size > 0.0, size, 1.0)  # as in the authors' code
+
+    specs = (
+        tf.TensorSpec((None, *subject.images.shape[1:])),
+        *(tf.TensorSpec((None,), t) for t in (tf.int64, tf.int32)),
+    )
+    change = tf.function(change, input_signature=specs, autograph=False)
+    batches = trace.batches(subject.images, subject.labels, subject.batch_size)
+    return np.concatenate([change(*batch).numpy() for batch in batches])

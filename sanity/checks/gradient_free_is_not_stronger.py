@@ -1,0 +1,83 @@
+"""Does an attack that sees no gradients find what the attack along the gradients does not?"""
+
+from sanity import measure_survivors
+from sanity.result import Result, Verdict
+
+STEPS = 100  # of the second look
+TOLERANCE = 0.005  # of the images
+REFERENCE = (
+    "Carlini et al., On evaluating adversarial robustness, 2019 (try gradient-free attacks); Andriushchenko et al., "
+    "Square attack, 2020; Athalye, Carlini and Wagner, Obfuscated gradients give a false sense of security, 2018"
+)
+
+
+def gradient_free_is_not_stronger(subject, settings):
+    """Square on the images that withstood PGD: it must find no adversaries that gradients do not lead to.
+
+    PGD with one random start misses a few images of an honest network as well: of 300 MNIST images Square finds 3
+    behind a TRADES network and 6 behind one of SAT-R2, and APGD along the same loss finds all 6. Of 300 digits it finds
+    9 behind a network without any defense, of which APGD finds one and PGD on the margin of the logits 7. So a second
+    look is taken at what Square found, with APGD and with PGD on the margin. Fails where one of two proportions of all
+    images (see `measure_survivors.Loss`) is significantly too large (exact binomial, alpha divided by 2):
+
+    - those that Square fools and no gradients lead to, above `TOLERANCE`: the gradients mislead;
+    - those that Square fools and PGD does not, above `settings.detectable`: PGD is too weak, or the cross-entropy
+      has no gradient where the logits have one.
+
+    Passes where the sample rules out `settings.detectable` more than each; else inconclusive.
+    """
+    epsilon = subject.epsilon
+    pgd = subject.correct("pgd", **settings.pgd(epsilon))
+    square = subject.correct("square", among=pgd, epsilon=epsilon, queries=settings.queries)
+    hidden = subject.correct("apgd_ce", among=pgd & ~square, epsilon=epsilon, steps=STEPS)
+    margin = {"epsilon": epsilon, "steps": STEPS, "step_size": 2.5 * epsilon / STEPS, "loss": "margin"}
+    hidden = subject.correct("pgd", among=hidden, **margin)
+    misled = measure_survivors.loss(pgd, pgd & ~hidden, settings, tolerance=TOLERANCE, tests=2)
+    missed = measure_survivors.loss(pgd, square, settings, tolerance=settings.detectable, tests=2)
+    verdicts = {missed.verdict: missed, misled.verdict: misled}  # where both agree it is `misled`
+    verdict = next(each for each in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS) if each in verdicts)
+    loss = verdicts[verdict]
+    found = (
+        f"PGD leaves {missed.left} of {missed.images} images, of which Square, a search without gradients, fools "
+        f"{missed.fooled} ({missed.value:.1%} of all). {misled.fooled} of these ({misled.value:.1%}) withstand APGD "
+        "and PGD on the margin as well"
+    )
+    if verdict is Verdict.FAIL and loss is misled:
+        explanation = (
+            f"{found}: adversaries are there, and the gradients do not lead to them. The accuracy under PGD is too "
+            "high."
+        )
+        remedy = (
+            "Do not report the accuracy under PGD: report what is left after Square as well, or after AutoAttack. "
+            "Look for what breaks the gradients: saturated logits, rounding, layers without a gradient."
+        )
+    elif verdict is Verdict.FAIL:
+        explanation = f"{found}. PGD on the cross-entropy, as run here, is far too weak."
+        remedy = (
+            "Do not report the accuracy under PGD: report that under AutoAttack. Check PGD's step size, steps and "
+            "epsilon, and whether the logits are so large that the softmax saturates."
+        )
+    elif verdict is Verdict.INCONCLUSIVE:
+        explanation = f"{found}. The sample is too small to rule out {loss.tolerance + settings.detectable:.1%}."
+        remedy = loss.more
+    else:
+        explanation, remedy = f"{found}: no sign that the gradients mislead.", ""
+    outcomes = {
+        ("no attack", "clean"): subject.correct(),
+        (f"PGD, {settings.steps} steps", "white box"): pgd,
+        (f"then Square, {settings.queries:,} queries", "without gradients"): square,
+        ("PGD, then a second look at what Square found", "second look"): square | hidden,
+    }
+    return Result(
+        name="gradient_free_is_not_stronger",
+        verdict=verdict,
+        quantity=f"images that Square fools and {'no gradients lead to' if loss is misled else 'PGD does not'}",
+        value=loss.value,
+        threshold=loss.tolerance,
+        sample_size=loss.images,
+        interval=(loss.low, loss.high),
+        series=measure_survivors.bars(outcomes, settings),
+        explanation=explanation,
+        remedy=remedy,
+        reference=REFERENCE,
+    )

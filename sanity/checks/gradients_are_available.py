@@ -1,0 +1,101 @@
+"""Is there a gradient for an attack to follow, where attacks begin?"""
+
+import numpy as np
+
+from sanity import measure_gradients, sample_size, statistics
+from sanity.measure_gradients import MOST_WITHOUT
+from sanity.result import Bars, Result, Verdict
+
+NAME = "gradients_are_available"
+REFERENCE = (
+    "Croce and Hein, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks, "
+    "2020 (AutoAttack's flag for zero gradients); Pintor et al., Indicators of attack failure, 2022 (unavailable "
+    "gradients); Carlini and Wagner, Defensive distillation is not robust to adversarial examples, 2016"
+)
+
+
+def gradients_are_available(subject, settings):
+    """The gradient of the cross-entropy must not be exactly zero, where FGSM begins and where PGD does.
+
+    Fails where it is for significantly more than `MOST_WITHOUT` of the images themselves, or of random points of their
+    balls (exact binomial, both together at `settings.alpha`). A gradient that is not finite counts as zero, which
+    attacks take it for. Passes where the share is no larger, and the sample rules out that it is larger by
+    `settings.detectable`.
+
+    Masking by large logits shows here: where the true class leads by more than about 100, the probabilities of all
+    others round to zero in float32, and so does the gradient.
+    """
+    missing = {
+        name: measure_gradients.at(subject.network, images, subject.labels, batch_size=subject.batch_size).missing
+        for name, images in _beginnings(subject).items()
+    }
+    where = max(missing, key=lambda name: np.sum(missing[name]))
+    count, size, share = int(np.sum(missing[where])), len(subject), float(np.mean(missing[where]))
+    low, high = statistics.wilson(count, size, confidence=settings.confidence)
+    p_value = min(1.0, len(missing) * statistics.exceeds(count, size, MOST_WITHOUT))
+    if p_value < settings.alpha:
+        verdict = Verdict.FAIL
+        explanation = (
+            f"For {share:.1%} of the {where} the gradient of the loss is exactly zero: an attack that follows it does "
+            "not move, and the images seem to withstand it. No network is robust for that reason."
+        )
+        remedy = (
+            "Do not report the accuracy under attacks that increase the cross-entropy. If the logits are very large "
+            "(a temperature, distillation), attack their margin instead (pgd with loss='margin', apgd_dlr). If a layer "
+            "has no gradient (rounding, thresholds), replace it by a smooth one in the backward pass. Add attacks that "
+            "need no gradients (square), and transfer adversaries from another network."
+        )
+    elif share > MOST_WITHOUT:
+        verdict = Verdict.INCONCLUSIVE
+        explanation = (
+            f"For {share:.1%} of the {where} the gradient of the loss is exactly zero, more than {MOST_WITHOUT:.0%}, "
+            "but the sample is too small to be sure of it."
+        )
+        remedy = "Judge more images (--samples)."
+    elif high < MOST_WITHOUT + settings.detectable:
+        verdict = Verdict.PASS
+        explanation = (
+            f"The loss has a gradient to follow: it is exactly zero for {share:.1%} of the {where}, no more than "
+            f"{MOST_WITHOUT:.0%}."
+        )
+        remedy = ""
+    else:
+        verdict = Verdict.INCONCLUSIVE
+        needed = sample_size.ruling_out(MOST_WITHOUT + settings.detectable, confidence=settings.confidence)
+        explanation = (
+            f"The gradient of the loss is exactly zero for {share:.1%} of the {where}, but these are too few to rule "
+            f"out that it is for {MOST_WITHOUT + settings.detectable:.0%} of all."
+        )
+        remedy = f"Judge at least {needed} images (--samples)."
+    return Result(
+        name=NAME,
+        verdict=verdict,
+        quantity=f"{where} where the gradient of the loss is zero",
+        value=share,
+        threshold=MOST_WITHOUT,
+        sample_size=size,
+        interval=(low, high),
+        series=_series(missing, settings),
+        explanation=explanation,
+        remedy=remedy,
+        reference=REFERENCE,
+    )
+
+
+def _beginnings(subject):
+    """Returns where attacks begin: FGSM and I-FGSM at the images, PGD at a random point of the ball."""
+    draws = np.random.default_rng(subject.seed).uniform(-subject.epsilon, subject.epsilon, subject.images.shape)
+    return {
+        "images": subject.images,
+        "random points within epsilon": np.clip(subject.images + draws, 0.0, 1.0).astype(np.float32),
+    }
+
+
+def _series(missing, settings):
+    bars = [
+        statistics.bar(name, outcomes, group="no gradient", confidence=settings.confidence)
+        for name, outcomes in missing.items()
+    ]
+    return Bars(
+        label="gradient exactly zero", bars=tuple(bars), levels=((f"allowed, {MOST_WITHOUT:.0%}", MOST_WITHOUT),)
+    )

@@ -1,0 +1,77 @@
+"""Does an attack of many steps fool at least as many images as one of a single step?"""
+
+from sanity import statistics
+from sanity.result import Bars, Result, Verdict
+
+NAME = "iterative_beats_single_step"
+REFERENCE = (
+    "Athalye, Carlini and Wagner, Obfuscated gradients give a false sense of security, 2018, section 3.1 (one-step "
+    "attacks perform better than iterative attacks); Carlini et al., On evaluating adversarial robustness, 2019"
+)
+
+
+def attacks(epsilon, settings):
+    """Returns what is compared: a dict of label to (attack, keywords), the single step first."""
+    return {
+        "FGSM": ("fgsm", {"epsilon": epsilon}),
+        "I-FGSM": ("ifgsm", {"epsilon": epsilon, "steps": settings.steps, "step_size": epsilon / settings.steps}),
+        "PGD": ("pgd", settings.pgd(epsilon)),
+    }
+
+
+def iterative_beats_single_step(subject, settings):
+    """FGSM must not fool more images than I-FGSM or PGD of the same epsilon.
+
+    Whoever takes many steps could have taken the one of FGSM. Fails where FGSM leaves significantly fewer images
+    correct than I-FGSM, or than PGD. A network that overfitted to single steps passes: there it is FGSM that fails.
+    """
+    compared = attacks(subject.epsilon, settings)
+    correct = {label: subject.correct(attack, **options) for label, (attack, options) in compared.items()}
+    single, *iterative = correct
+    excess = statistics.clearest_increase(
+        {label: (correct[single], correct[label]) for label in iterative}, confidence=settings.confidence
+    )
+    verdict = excess.verdict(settings)
+    explanation, remedy = {
+        Verdict.FAIL: (
+            f"{excess.name} with {settings.steps} steps leaves {excess.difference:.1%} more images correct than "
+            f"{single} with one. Many small steps can go wherever a large one goes, so the gradients along the way "
+            "mislead, or the attack is set up wrongly.",
+            "Do not report the accuracy under the iterative attack. Check its step size and number of steps first. If "
+            "they are right, the loss is too rough to be followed: look for what breaks the gradients away from the "
+            "clean images, and add attacks that need no gradients.",
+        ),
+        Verdict.INCONCLUSIVE: (
+            f"The sample cannot rule out that a single step fools {settings.detectable:.0%} more images than many.",
+            "Judge more images (--samples).",
+        ),
+        Verdict.PASS: ("Attacks of many steps fool at least as many images as a single step, as they must.", ""),
+    }[verdict]
+    return Result(
+        name=NAME,
+        verdict=verdict,
+        quantity=f"images that {excess.name} leaves correct beyond {single}",
+        value=excess.difference,
+        threshold=0.0,
+        sample_size=len(subject),
+        interval=(excess.low, excess.high),
+        series=_series(subject.correct(), correct, settings),
+        explanation=explanation,
+        remedy=remedy,
+        reference=REFERENCE,
+    )
+
+
+def _series(clean, correct, settings):
+    single, *iterative = correct
+    groups = {
+        "clean": {"no attack": clean},
+        "one step": {single: correct[single]},
+        f"{settings.steps} steps": {label: correct[label] for label in iterative},
+    }
+    bars = [
+        statistics.bar(name, outcomes, group=group, confidence=settings.confidence)
+        for group, outcomes in groups.items()
+        for name, outcomes in outcomes.items()
+    ]
+    return Bars(label="accuracy that remains", bars=tuple(bars))

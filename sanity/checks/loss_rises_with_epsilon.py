@@ -1,0 +1,256 @@
+"""Does the loss rise with epsilon, and about as much for one step as for many?"""
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+from sanity import measure_losses, statistics
+from sanity.result import Curve, Curves, Result, Verdict, skipped
+
+NAME = "loss_rises_with_epsilon"
+PARTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of epsilon
+LARGEST_FALL = 0.01  # of the mean loss, as a share of ln K
+LEAST_RATIO = 0.5
+FEWEST_IMAGES = 30  # below, the mean of losses is not normal enough for Student's test
+SINGLE, ITERATIVE = "FGSM", "I-FGSM"
+REFERENCE = (
+    "Vivek and Babu, Regularizers for single-step adversarial training, 2020, sections 4.2 and 4.3, figures 1, 2 and 5"
+)
+REMEDY = (
+    "Do not report the accuracy under single-step attacks, and train against several steps, or with a regularizer that "
+    "keeps the loss smooth (NuAT, SAT-R1 to R3, GAT). If the training was not single-step, look for what breaks the "
+    "gradients: saturated logits, rounding, randomness."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sign:
+    """A sign of masking: what was measured, its value, limit and interval, and whether it shows and is ruled out."""
+
+    quantity: str
+    value: float | None
+    threshold: float
+    interval: tuple | None
+    p_value: float
+    suspected: bool
+    ruled_out: bool
+    explanation: str
+
+
+def loss_rises_with_epsilon(subject, settings):
+    """The mean loss at the end of FGSM and of I-FGSM must rise with epsilon, and FGSM's must not fall far behind.
+
+    The loss of an image is its cross-entropy over ln K, at most 1 (see `Losses.share_of_chance`): the mean of the
+    cross-entropy itself is that of a few lost images, which on an undefended network many steps drive far beyond one
+    step. The three signs, on the same images and together at `settings.alpha` (Bonferroni):
+
+    - the mean falls by more than `LARGEST_FALL` from some part of epsilon to a larger one, all pairs of both attacks
+      compared (paired Student's test);
+    - FGSM raises the mean by less than `LEAST_RATIO` of what I-FGSM does, at epsilon (Student's test of the
+      difference, which is Fieller's of the ratio);
+    - the loss does not rise at all on more than half of the images (exact binomial).
+
+    A sign counts only where the attack leaves significantly more images correct than chance would. Where it does not
+    there is nothing that could be overrated, and the loss of an honest network may fall at an epsilon at which it is
+    curved over the step. Skipped where the network is no better than chance without attack.
+    """
+    chance, size = 1.0 / subject.num_classes, len(subject)
+    if size < FEWEST_IMAGES:
+        return _too_few(size)
+    clean = _under(subject)
+    if not _above(clean.correct, chance, settings):
+        return skipped(
+            NAME,
+            "Without attack the network is no better than chance: its loss cannot rise much, and nothing is overrated.",
+            sample_size=size,
+            remedy="Train the network first.",
+            reference=REFERENCE,
+        )
+    measured = {label: _losses(subject, settings, label, clean) for label in (SINGLE, ITERATIVE)}
+    shares = {
+        label: {radius: each.share_of_chance(subject.num_classes) for radius, each in losses.items()}
+        for label, losses in measured.items()
+    }
+    overrated = {
+        label: {radius: _above(each.correct, chance, settings) for radius, each in losses.items()}
+        for label, losses in measured.items()
+    }
+    pairs = list(itertools.combinations(shares[SINGLE], 2))
+    tests = 2 * len(pairs) + 1 + 2
+    signs = [_behind(shares, overrated, tests, settings), _fall(shares, pairs, overrated, tests, settings)]
+    signs.append(_flat(measured, overrated, tests, settings))
+    return _result(signs, size, _series(shares, settings), settings)
+
+
+def _too_few(size):
+    return Result(
+        name=NAME,
+        verdict=Verdict.INCONCLUSIVE,
+        quantity="",
+        value=None,
+        threshold=None,
+        sample_size=size,
+        interval=None,
+        series=None,
+        explanation=f"{size} images are too few to compare mean losses.",
+        remedy=f"Judge at least {FEWEST_IMAGES} images, better 1,000 (--samples).",
+        reference=REFERENCE,
+    )
+
+
+def _losses(subject, settings, label, clean):
+    """Returns the `Losses` at each part of epsilon, by radius."""
+    found = {0.0: clean}
+    for radius in (part * subject.epsilon for part in PARTS[1:]):
+        options = {"epsilon": radius}
+        if label == ITERATIVE:
+            options.update(steps=settings.steps, step_size=radius / settings.steps)
+        attack = {SINGLE: "fgsm", ITERATIVE: "ifgsm"}[label]
+        found[radius] = _under(subject, attack, **options)
+    return found
+
+
+def _under(subject, attack=None, **settings):
+    sample = subject.images, subject.labels
+    return measure_losses.under(subject.network, *sample, attack, batch_size=subject.batch_size, **settings)
+
+
+def _above(correct, chance, settings):
+    return statistics.exceeds(np.sum(correct), len(correct), chance) < settings.alpha
+
+
+def _behind(shares, overrated, tests, settings):
+    epsilon = max(shares[SINGLE])
+    single, iterative = (shares[label][epsilon] - shares[label][0.0] for label in (SINGLE, ITERATIVE))
+    mean = float(np.mean(iterative))
+    counts = overrated[SINGLE][epsilon] and mean > 0.0  # else there is nothing to be behind: the other signs show
+    ratio = float(np.mean(single)) / mean if mean > 0.0 else None
+    limits = measure_losses.ratio_interval(single, iterative, confidence=settings.confidence) if ratio else None
+    lag = LEAST_RATIO * iterative - single
+    return Sign(
+        quantity=f"rise of the loss at epsilon under {SINGLE}, as a share of that under {ITERATIVE}",
+        value=ratio if limits else None,
+        threshold=LEAST_RATIO,
+        interval=limits,
+        p_value=min(1.0, tests * measure_losses.exceeds(lag, 0.0)) if counts else 1.0,
+        suspected=counts and float(np.mean(lag)) > 0.0,
+        ruled_out=not overrated[SINGLE][epsilon] or (limits is not None and limits[0] >= LEAST_RATIO),
+        explanation=(
+            f"A single step raises the loss by {np.mean(single):.1%} of that of chance, many steps raise it by "
+            f"{mean:.1%}: the gradient at the image does not show the way to where the loss is high."
+        ),
+    )
+
+
+def _fall(shares, pairs, overrated, tests, settings):
+    found = []
+    for label, (small, large) in itertools.product(shares, pairs):
+        falls = shares[label][small] - shares[label][large]
+        if overrated[label][large]:
+            found.append((measure_losses.exceeds(falls, LARGEST_FALL), -float(np.mean(falls)), label, small, large))
+    if not found:
+        return Sign("fall of the loss", 0.0, LARGEST_FALL, (0.0, 0.0), 1.0, False, True, "")
+    p_value, _, label, small, large = min(found)
+    falls = shares[label][small] - shares[label][large]
+    limits = measure_losses.interval(falls, confidence=settings.confidence)
+    where = f"under {label} from epsilon {small:.3g} to {large:.3g}"
+    highest = max(
+        measure_losses.interval(shares[each][low] - shares[each][high], confidence=settings.confidence)[1]
+        for _, _, each, low, high in found
+    )
+    fall = float(np.mean(falls))
+    return Sign(
+        quantity=f"fall of the loss {where}",
+        value=fall,
+        threshold=LARGEST_FALL,
+        interval=limits,
+        p_value=min(1.0, tests * p_value),
+        suspected=fall > LARGEST_FALL,
+        ruled_out=highest < settings.detectable,
+        explanation=(
+            f"The mean loss falls by {fall:.1%} of that of chance {where}, although whatever is within the smaller "
+            "distance is within the larger one too: the gradients do not lead to where the loss is high."
+        ),
+    )
+
+
+def _flat(measured, overrated, tests, settings):
+    epsilon = max(measured[SINGLE])
+    flat = {
+        label: losses[epsilon].loss <= losses[0.0].loss
+        for label, losses in measured.items()
+        if overrated[label][epsilon]
+    }
+    if not flat:
+        return Sign("images whose loss does not rise", 0.0, 0.5, (0.0, 0.0), 1.0, False, True, "")
+    label = max(flat, key=lambda each: np.sum(flat[each]))
+    count, size = int(np.sum(flat[label])), len(flat[label])
+    limits = statistics.wilson(count, size, confidence=settings.confidence)
+    return Sign(
+        quantity=f"images whose loss does not rise under {label}",
+        value=count / size,
+        threshold=0.5,
+        interval=limits,
+        p_value=min(1.0, tests * statistics.exceeds(count, size, 0.5)),
+        suspected=count / size > 0.5,
+        ruled_out=limits[1] < 0.5 + settings.detectable,
+        explanation=(
+            f"On {count / size:.1%} of the images {label} does not raise the loss at all: there is no gradient, or it "
+            "leads nowhere."
+        ),
+    )
+
+
+def _result(signs, size, series, settings):
+    certain = [sign for sign in signs if sign.p_value < settings.alpha]
+    suspected = [sign for sign in signs if sign.suspected]
+    if certain:
+        verdict, sign = Verdict.FAIL, certain[0]
+        explanation, remedy = sign.explanation, REMEDY
+    elif suspected or not all(sign.ruled_out for sign in signs):
+        verdict = Verdict.INCONCLUSIVE
+        sign = next(iter(suspected), None) or next(sign for sign in signs if not sign.ruled_out)
+        explanation = f"The sample is too small to be sure of the {sign.quantity}."
+        remedy = "Judge more images (--samples)."
+    else:
+        verdict, sign = Verdict.PASS, signs[0] if signs[0].value is not None else signs[1]
+        explanation = "The loss rises with epsilon, and a single step raises it nearly as much as many steps do."
+        if sign is signs[0] and sign.value < LEAST_RATIO:
+            explanation = "The loss rises with epsilon, and no image is left that a single step could overrate."
+        remedy = ""
+    measured = sign.value is not None
+    return Result(
+        name=NAME,
+        verdict=verdict,
+        quantity=sign.quantity,
+        value=sign.value,
+        threshold=sign.threshold if measured else None,
+        sample_size=size,
+        interval=sign.interval if measured else None,
+        series=series,
+        explanation=explanation,
+        remedy=remedy,
+        reference=REFERENCE,
+    )
+
+
+def _series(shares, settings):
+    curves = []
+    for label, losses in shares.items():
+        limits = [measure_losses.interval(each, confidence=settings.confidence) for each in losses.values()]
+        curves.append(
+            Curve(
+                name=label if label == SINGLE else f"{label}, {settings.steps} steps",
+                x=tuple(losses),
+                y=tuple(float(np.mean(each)) for each in losses.values()),
+                low=tuple(max(0.0, low) for low, _ in limits),
+                high=tuple(min(1.0, high) for _, high in limits),
+            )
+        )
+    return Curves(
+        x_label="epsilon (L-infinity, pixels in [0, 1])",
+        y_label="mean loss, share of ln K",
+        curves=tuple(curves),
+        x_scale="ordinal",
+    )

@@ -1,0 +1,57 @@
+"""Do random changes of the images fool the network where the attack along the gradients does not?"""
+
+from sanity import measure_survivors
+from sanity.result import Result, Verdict
+
+TOLERANCE = 0.005  # of the images
+REFERENCE = (
+    "Athalye, Carlini and Wagner, Obfuscated gradients give a false sense of security, 2018, section 3.1 (random "
+    "sampling finds adversarial examples); Carlini et al., On evaluating adversarial robustness, 2019"
+)
+
+
+def random_search_is_not_stronger(subject, settings):
+    """Random points of the ball around the images that withstood PGD: none of them should fool the network.
+
+    Fails where the images that one of `settings.points` random points fools, and PGD does not, are significantly more
+    than `TOLERANCE` of the sample (exact binomial); passes where the sample rules out `settings.detectable` more than
+    that.
+    They are counted against all images, see `measure_survivors.Loss`.
+    """
+    pgd = subject.correct("pgd", **settings.pgd(subject.epsilon))
+    drawn = subject.correct("random_search", among=pgd, epsilon=subject.epsilon, queries=settings.points)
+    loss = measure_survivors.loss(pgd, drawn, settings, tolerance=TOLERANCE)
+    found = (
+        f"PGD leaves {loss.left} of {loss.images} images; one of {settings.points} random points of the ball fools "
+        f"{loss.fooled} of them, {loss.value:.1%} of all"
+    )
+    explanation, remedy = {
+        Verdict.FAIL: (
+            f"{found}. Guessing finds what the gradients do not lead to: they are masked, or the attack is broken.",
+            "Do not report the accuracy under PGD. Check the attack's step size and epsilon; if they are right, look "
+            "for noise at inference (then attack the expectation over it), rounding and layers without a gradient.",
+        ),
+        Verdict.INCONCLUSIVE: (
+            f"{found}. The sample is too small to rule out {TOLERANCE + settings.detectable:.1%}.",
+            loss.more,
+        ),
+        Verdict.PASS: (f"{found}: guessing does not do what PGD cannot.", ""),
+    }[loss.verdict]
+    outcomes = {
+        ("no attack", "clean"): subject.correct(),
+        (f"PGD, {settings.steps} steps", "white box"): pgd,
+        (f"then {settings.points} random points", "without gradients"): drawn,
+    }
+    return Result(
+        name="random_search_is_not_stronger",
+        verdict=loss.verdict,
+        quantity="images that random points fool and PGD does not",
+        value=loss.value,
+        threshold=TOLERANCE,
+        sample_size=loss.images,
+        interval=(loss.low, loss.high),
+        series=measure_survivors.bars(outcomes, settings),
+        explanation=explanation,
+        remedy=remedy,
+        reference=REFERENCE,
+    )

@@ -1,0 +1,100 @@
+"""The loss of each image under an attack that goes a fixed way, and t tests of its mean."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import scipy.special
+import scipy.stats
+import tensorflow as tf
+
+from tf_nuat.attacks import ATTACKS
+
+
+@dataclasses.dataclass(frozen=True)
+class Losses:
+    """The cross-entropy of each image, float64 (N,), and whether it is classified correctly, bool (N,)."""
+
+    loss: np.ndarray
+    correct: np.ndarray
+
+    def share_of_chance(self, num_classes):
+        """Returns the losses over ln K, that of a network which knows nothing, at most 1: within [0, 1], (N,).
+
+        Beyond that an image is lost, and how far beyond depends on the scale of the logits alone.
+        """
+        return np.minimum(self.loss / np.log(num_classes), 1.0)
+
+
+def under(network, images, labels, attack=None, *, batch_size, **settings):
+    """Returns the `Losses` where an attack ends; one that returns the clean image where it fails will not do.
+
+    Args:
+        network: a `keras.Model`, images -> logits.
+        images: (N, H, W, C), float32 in [0, 1].
+        labels: integers (N,).
+        attack: a key of `tf_nuat.attacks.ATTACKS`, for instance "fgsm" or "ifgsm"; None for the images as they are.
+        batch_size: images at a time, which bounds the memory.
+        **settings: its keywords.
+    """
+    parts = []
+    size = min(batch_size, len(images))
+    for first in range(0, len(images), size):
+        rows = np.resize(np.arange(first, min(first + size, len(images))), size)  # one shape, one compilation
+        x, y = tf.constant(images[rows]), tf.constant(labels[rows])
+        x = x if attack is None else ATTACKS[attack](network, x, y, **settings)
+        logits = keras.ops.convert_to_numpy(network(x, training=False)).astype(np.float64)
+        parts.append(logits[: len(images) - first])
+    return of_logits(np.concatenate(parts), labels)
+
+
+def of_logits(logits, labels):
+    """Returns the `Losses` of logits, float64 (N, K); a small loss keeps its digits, and NaN is an infinite loss."""
+    true = np.arange(logits.shape[1]) == np.asarray(labels)[:, None]
+    own = logits[true]
+    wrong = scipy.special.logsumexp(np.where(true, -np.inf, logits), axis=1)
+    with np.errstate(invalid="ignore"):
+        loss = np.logaddexp(0.0, wrong - own)
+    return Losses(np.where(np.isnan(loss), np.inf, loss), own > np.max(np.where(true, -np.inf, logits), axis=1))
+
+
+def exceeds(values, mean):
+    """Returns the p-value of "the mean is at most `mean`", by Student's test of `values` (N,)."""
+    error = _standard_error(values)
+    excess = float(np.mean(values)) - mean
+    if error == 0.0:
+        return 0.0 if excess > 0.0 else 1.0
+    return float(scipy.stats.t.sf(excess / error, len(values) - 1))
+
+
+def interval(values, *, confidence=0.95):
+    """Returns Student's interval (low, high) of the mean of `values` (N,)."""
+    half = _quantile(len(values), confidence) * _standard_error(values)
+    return float(np.mean(values)) - half, float(np.mean(values)) + half
+
+
+def ratio_interval(numerator, denominator, *, confidence=0.95):
+    """Returns Fieller's interval (low, high) of the ratio of the means of two values of the same images, (N,).
+
+    It contains the ratios r for which Student's test does not reject that the mean of numerator - r denominator is 0.
+    None where the mean of the denominator is not significantly different from 0, and the interval has no end.
+
+    Source: Fieller, "Some problems in interval estimation", 1954.
+    """
+    size = len(numerator)
+    square = _quantile(size, confidence) ** 2 / size
+    above, below = float(np.mean(numerator)), float(np.mean(denominator))
+    (var_above, covariance), (_, var_below) = np.cov(numerator, denominator)
+    a, b, c = below**2 - square * var_below, above * below - square * covariance, above**2 - square * var_above
+    if a <= 0.0:
+        return None
+    root = float(np.sqrt(max(0.0, b * b - a * c)))
+    return float((b - root) / a), float((b + root) / a)
+
+
+def _standard_error(values):
+    return float(np.std(values, ddof=1)) / np.sqrt(len(values))
+
+
+def _quantile(size, confidence):
+    return float(scipy.stats.t.ppf(0.5 + confidence / 2, size - 1))

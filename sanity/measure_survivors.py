@@ -1,0 +1,56 @@
+"""What a second attack adds: it is run only on the images that withstood the first, which is where it can matter."""
+
+import dataclasses
+
+import numpy as np
+
+from sanity import statistics
+from sanity.result import Bars
+from sanity.tolerance import Share
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss(Share):
+    """The accuracy that a second attack takes away after a first one, compared with what it may take.
+
+    The share is that of all images, not of those that were left: where the first attack leaves five images and the
+    second fools two of them, no accuracy worth reporting was too high. A share of all that is significantly above the
+    tolerance is so of those that were left as well.
+
+    Attributes:
+        count, images: number of images that the second attack fools, and of all.
+        left: number of images that the first attack left.
+        tolerance, low, high, p_value, verdict, decisive: see `Share`.
+    """
+
+    left: int
+
+    @property
+    def fooled(self):
+        """Number of images that the second attack fools and the first did not."""
+        return self.count
+
+
+def loss(before, after, settings, *, tolerance, tests=1):
+    """Returns the `Loss` from `before` to `after`, outcomes of the same images, bool (N,).
+
+    Args:
+        before: which images withstand the first attack.
+        after: which of them withstand the second as well.
+        settings: `sanity.settings.Settings`.
+        tolerance: the share of all images that the second may fool.
+        tests: number of such comparisons that a check makes, among which alpha is divided (Bonferroni).
+    """
+    fooled, left = int(np.sum(before & ~after)), int(np.sum(before))
+    return Loss.of(fooled, len(before), tolerance, settings, tests=tests, left=left)
+
+
+def bars(outcomes, settings):
+    """Returns `Bars` of accuracies, of a dict of (name, group) to bool (N,), from top to bottom."""
+    return Bars(
+        label="accuracy that remains",
+        bars=tuple(
+            statistics.bar(name, outcome, group=group, confidence=settings.confidence)
+            for (name, group), outcome in outcomes.items()
+        ),
+    )

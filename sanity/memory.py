@@ -1,0 +1,58 @@
+"""What a judgement has evaluated so far, in a file, so that one that was interrupted does not begin anew."""
+
+import json
+import pathlib
+import zipfile
+
+import numpy as np
+
+from tf_nuat import files
+
+
+class Memory:
+    """Outcomes of attacks by their settings, kept in a file after each.
+
+    Args:
+        path: the `.npz` file, or None to keep none.
+        identity: dict of names to JSON values that say which network and sample the outcomes belong to.
+        resume: whether to go on from what the file has; else it is replaced.
+
+    Raises:
+        ValueError: the file cannot be read, or belongs to another network or sample.
+    """
+
+    def __init__(self, path=None, identity=None, *, resume=False):
+        self._path = None if path is None else pathlib.Path(path)
+        self._identity = identity or {}
+        self._outcomes = {}
+        if resume and self._path is not None and self._path.exists():
+            self._load()
+
+    def get(self, key):
+        """Returns which images remained correct, bool (N,), of the attack that `key` stands for; None if unknown."""
+        return self._outcomes.get(json.dumps(key))
+
+    def keep(self, key, outcome):
+        """Keeps an outcome, bool (N,), in the file, too. `key` is made of lists, strings and numbers."""
+        self._outcomes[json.dumps(key)] = outcome
+        if self._path is not None:
+            keys = list(self._outcomes)
+            stacked = np.stack([self._outcomes[each] for each in keys])
+            files.save_arrays(self._path, identity=json.dumps(self._identity), keys=json.dumps(keys), outcomes=stacked)
+
+    def _load(self):
+        try:
+            with np.load(self._path) as file:
+                identity, keys = (json.loads(str(file[name])) for name in ("identity", "keys"))
+                self._outcomes = dict(zip(keys, file["outcomes"]))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"--resume: {self._path} cannot be read ({type(error).__name__}); "
+                "allowed: without --resume, to begin anew"
+            ) from error
+        differing = [name for name, value in self._identity.items() if identity.get(name) != value]
+        if differing:
+            raise ValueError(
+                f"--resume: {self._path} belongs to other {', '.join(differing)}; allowed: another --out, or without "
+                "--resume, to begin anew"
+            )

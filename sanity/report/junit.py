@@ -1,0 +1,40 @@
+"""The judgement as JUnit XML, which continuous integration servers read: a test case for each check."""
+
+import xml.etree.ElementTree
+
+from sanity.result import Verdict
+
+
+def junit(judgement):
+    """Returns the XML of a `Judgement` as text: a check that failed is a failure, one that could not be judged skipped.
+
+    Characters that XML does not have, in a name of the user's for instance, become question marks.
+    """
+    results = judgement.results
+    counts = {
+        "tests": len(results),
+        "failures": sum(result.verdict is Verdict.FAIL for result in results),
+        "errors": 0,
+        "skipped": sum(result.verdict in (Verdict.SKIPPED, Verdict.INCONCLUSIVE) for result in results),
+        "time": round(sum(result.seconds for result in results), 2),
+    }
+    attributes = {name: str(value) for name, value in counts.items()}
+    suites = xml.etree.ElementTree.Element("testsuites", attributes)
+    suite = xml.etree.ElementTree.SubElement(suites, "testsuite", {"name": "sanity", **attributes})
+    for result in results:
+        about = {"classname": "sanity", "name": result.name, "time": f"{result.seconds:.2f}"}
+        case = xml.etree.ElementTree.SubElement(suite, "testcase", about)
+        text = _allowed(f"{result.explanation} {result.remedy}".strip())
+        if result.verdict is Verdict.FAIL:
+            xml.etree.ElementTree.SubElement(case, "failure", {"message": text})
+        elif result.verdict is not Verdict.PASS:
+            xml.etree.ElementTree.SubElement(case, "skipped", {"message": f"{result.verdict.value}: {text}"})
+    output = xml.etree.ElementTree.SubElement(suite, "system-out")
+    output.text = _allowed(judgement.sentence)
+    xml.etree.ElementTree.indent(suites)
+    return xml.etree.ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _allowed(text):
+    """Returns `text` without the characters that XML 1.0 forbids, which no escape makes valid."""
+    return "".join(each if each in "\t\n" or " " <= each <= "\ud7ff" or each >= "\ue000" else "?" for each in text)

@@ -1,0 +1,32 @@
+"""How many images would decide, where those that were given do not."""
+
+import math
+
+import scipy.stats
+
+from sanity.result import Verdict
+
+MOST = 1_000_000  # beyond which nobody asks
+
+
+def ruling_out(share, *, confidence=0.95):
+    """Returns the smallest number of images, none of them affected, whose Wilson interval ends below `share`.
+
+    The upper limit for no success among n is z^2 / (n + z^2), with z the normal quantile of the confidence.
+    """
+    z = float(scipy.stats.norm.ppf(0.5 + confidence / 2))
+    return math.floor(z * z * (1.0 - share) / share) + 1
+
+
+def deciding(verdict, images):
+    """Returns a number of images above `images`, a multiple of ten, that decides; None if none up to `MOST` does.
+
+    Args:
+        verdict: function of a number of images that returns the `Verdict`, at the share that was seen, for instance.
+        images: number of images that were too few.
+    """
+    while images < MOST:
+        images = (int(images * 1.1) // 10 + 1) * 10
+        if verdict(images) is not Verdict.INCONCLUSIVE:
+            return images
+    return None

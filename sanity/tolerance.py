@@ -1,0 +1,62 @@
+"""The share of the images that shows something, compared with the share that may show it."""
+
+import dataclasses
+
+from sanity import sample_size, statistics
+from sanity.result import Verdict
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """A share of images and what follows from it.
+
+    Attributes:
+        count, images: how many of how many images show it.
+        tolerance: the share that may show it.
+        low, high: Wilson's interval of the share.
+        p_value: of "the share is no larger than `tolerance`", exact binomial, times the number of tests, at most 1.
+        verdict: fail where the share is significantly above `tolerance`; pass where the sample rules out
+            `settings.detectable` more than `tolerance`; else inconclusive.
+        decisive: how many images would decide at this share, where inconclusive; None where nobody can tell.
+    """
+
+    count: int
+    images: int
+    tolerance: float
+    low: float
+    high: float
+    p_value: float
+    verdict: Verdict
+    decisive: int | None
+
+    @classmethod
+    def of(cls, count, images, tolerance, settings, *, tests=1, **more):
+        """Returns the `Share` of `count` of `images`, one of `tests` among which alpha is divided (Bonferroni).
+
+        `more` are the attributes that a subclass adds.
+        """
+        low, high, p_value, verdict = _judged(count, images, tolerance, settings, tests)
+        decisive = None
+        if verdict is Verdict.INCONCLUSIVE:
+            decisive = sample_size.deciding(
+                lambda number: _judged(round(count / images * number), number, tolerance, settings, tests)[-1], images
+            )
+        return cls(count, images, tolerance, low, high, p_value, verdict, decisive, **more)
+
+    @property
+    def value(self):
+        """The share."""
+        return self.count / self.images
+
+    @property
+    def more(self):
+        """What to do where the sample is too small."""
+        return f"Judge {f'about {self.decisive:,}' if self.decisive else 'more'} images (--samples)."
+
+
+def _judged(count, images, tolerance, settings, tests):
+    low, high = statistics.wilson(count, images, confidence=settings.confidence)
+    p_value = min(1.0, tests * statistics.exceeds(count, images, tolerance))
+    if p_value < settings.alpha:
+        return low, high, p_value, Verdict.FAIL
+    return low, high, p_value, Verdict.PASS if high < tolerance + settings.detectable else Verdict.INCONCLUSIVE
