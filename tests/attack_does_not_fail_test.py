@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from sanity import Verdict, trace
-from sanity.checks.attack_does_not_fail import attack_does_not_fail, instability, still_gaining
+from sanity.checks.attack_does_not_fail import after_as_much_again, attack_does_not_fail, instability, still_gaining
 from sanity.settings import Settings
 from sanity.subject import Subject
 from sanity.tolerance import Share
@@ -146,6 +146,9 @@ def test_what_is_still_gained():
     margins[-1, 3] = 0.0  # 2 more than the highest before, of a range of 30
     np.testing.assert_allclose(still_gaining(margins)[3], 2 / 30)
     np.testing.assert_allclose(still_gaining(margins[:5])[0], 1.0)  # five points: the whole way
+    highest = margins.max(axis=0)
+    before = margins[:-9].max(axis=0)  # ten points before the end, itself among them
+    np.testing.assert_allclose(after_as_much_again(margins), 2 * highest - before)
 
 
 def test_instability_is_the_mean_of_random_changes():
@@ -216,11 +219,15 @@ def test_a_loss_that_jumps_is_seen(digits):
     assert share(result, "silent success").group == "failing"
 
 
-@pytest.mark.parametrize("settings", [Settings(steps=5), Weak()])
-def test_an_attack_that_stops_too_soon_is_seen(digits, robust, settings):
-    result = judged(robust, digits, settings)
+def test_an_attack_that_stops_too_soon_is_seen(digits, robust):
+    result = judged(robust, digits, Settings(steps=5))
     assert result.verdict is Verdict.FAIL
     assert result.quantity == "images with incomplete optimisation" and "more steps" in result.remedy
+
+
+def test_an_attack_with_tiny_steps_is_seen(digits, robust):
+    result = judged(robust, digits, Weak())
+    assert result.verdict is Verdict.FAIL and result.quantity == "images with unconstrained attack failure"
 
 
 def test_an_attack_that_loses_its_adversaries_is_seen(digits, undefended):

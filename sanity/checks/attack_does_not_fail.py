@@ -38,7 +38,8 @@ SEEN = {
     "so that the gradient at one says nothing about the next",
     "silent success": "the attack passes through an adversary but does not end at one: it wanders instead of climbing",
     "lost adversaries": "PGD meets an adversary on its way, but the attack whose accuracy is reported returns none",
-    "incomplete optimisation": f"the attack fails although it was still gaining in its last {LAST} steps",
+    "incomplete optimisation": f"the attack fails although it was still gaining in its last {LAST} steps, and as much "
+    "again would have been enough",
     "transfer failure": "the adversary that the attack found does not fool the network when it is looked at again",
     "unconstrained attack failure": "the attack fails although it may replace every pixel",
 }
@@ -73,9 +74,11 @@ def attack_does_not_fail(subject, settings):
       does not suffer from it, but what causes it, it does;
     - lost adversaries: PGD meets an adversary, but the attack of the same settings whose accuracy is reported finds
       none;
-    - incomplete optimisation: PGD finds no adversary, and the highest margin so far, scaled to [0, 1] by the whole
-      way, gains more than 0.05 in the last 10 steps. On the cross-entropy, which grows exponentially with the margin,
-      this is so for one in ten images of honest networks that no longer attack fools;
+    - incomplete optimisation: PGD finds no adversary, the highest margin so far, scaled to [0, 1] by the whole way,
+      gains more than 0.05 in the last 10 steps, and as much again would fool the network. On the cross-entropy, which
+      grows exponentially with the margin, the gain is as large for one in ten images of honest networks that no longer
+      attack fools; on the margin, for one in three of a NuAT network, whose accuracy is the same after 40 and after 500
+      steps, and as much again would fool it for 2 %;
     - transfer failure: the adversary that PGD found is none when the network sees it again;
     - unconstrained attack failure: PGD at epsilon 1 finds no adversary. Tolerated: chance, 1 / K.
 
@@ -145,13 +148,13 @@ def _indicators(subject, settings):
         subject.network, subject.images, subject.labels, seed=subject.seed, batch_size=subject.batch_size, **attack
     )
     met = np.any(seen.margins > 0.0, axis=0)
-    withstands = subject.correct("pgd", **attack)
+    withstands, gains = subject.correct("pgd", **attack), still_gaining(seen.margins) > MOVED
     return {
         "unavailable gradients": seen.slope == 0.0,
         "unstable predictions": instability(subject) > UNSTABLE,
         "silent success": met & ~(seen.margins[-1] > 0.0),
         "lost adversaries": met & withstands,
-        "incomplete optimisation": withstands & ~met & (still_gaining(seen.margins) > MOVED),
+        "incomplete optimisation": withstands & ~met & gains & (after_as_much_again(seen.margins) > 0.0),
         "transfer failure": met & ~seen.fooled_again,
         "unconstrained attack failure": subject.correct("pgd", **settings.pgd(LARGEST)),
     }
@@ -163,10 +166,20 @@ def still_gaining(margins):
     Args:
         margins: (points, N). The gain is 0 where the margin is the same all the way.
     """
-    highest = np.maximum.accumulate(margins, axis=0)
-    span = highest[-1] - np.min(margins, axis=0)
-    gain = highest[-1] - highest[-min(LAST, len(margins))]
+    highest, gain = _last_gain(margins)
+    span = highest - np.min(margins, axis=0)
     return np.divide(gain, span, out=np.zeros_like(gain), where=span > 0.0)
+
+
+def after_as_much_again(margins):
+    """Returns the highest margin, (N,), were the gain of the last `LAST` points made once more."""
+    highest, gain = _last_gain(margins)
+    return highest + gain
+
+
+def _last_gain(margins):
+    highest = np.maximum.accumulate(margins, axis=0)
+    return highest[-1], highest[-1] - highest[-min(LAST, len(margins))]
 
 
 def instability(subject):
