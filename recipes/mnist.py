@@ -70,6 +70,8 @@ _GAT = {
 _PGD = {"steps": 40, "step_size": 0.01}
 # At the others' rates, training on images of PGD stays at one answer for all of them; with a lower one it begins.
 _SLOW = ("triangle", {"peak": 0.01, "up": 8, "down": 12})
+# With moved weights it does not begin at all within three epochs: they wait until it has.
+_AWP = {**_PGD, "awp_gamma": ("ramp", {"peak": 0.005, "wait": 8, "epochs": EPOCHS})}
 # What overfits is shown as it ends, as the paper has it, not as it was in its best epoch.
 _TO_THE_END = {"chosen_by": "last"}
 
@@ -89,8 +91,8 @@ RECIPES = {
     "trades": _sat("trades", 0.9870, 0.9360, **_PGD),
     "trades_wa": _recipe("trades_wa", **_PGD),
     "mart": _recipe("mart", learning_rate=_SLOW, **_PGD),
-    "awp": _recipe("awp", learning_rate=_SLOW, **_PGD),
-    "awp_trades": _recipe("awp_trades", learning_rate=_SLOW, **_PGD),
+    "awp": _recipe("awp", learning_rate=_SLOW, **_AWP),
+    "awp_trades": _recipe("awp_trades", learning_rate=_SLOW, **_AWP),
     "gat": _recipe("gat", learning_rate=_SLOW, **_GAT),
     "gat_wa": _recipe("gat_wa", learning_rate=_SLOW, **_GAT),
     "bat": _recipe("bat"),

@@ -9,6 +9,7 @@ from sanity.judgement import checked_names
 from sanity.settings import BUDGETS, Settings
 from sanity.subject import Subject
 from tf_nuat import checkpoint, data, validation
+from tf_nuat.attacks import base
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,9 @@ def collect(flags, command, *, progress=False):
     dataset, dataset_from = card.default("dataset", flags.dataset)
     data.check_name(dataset_from, dataset)
     epsilon, epsilon_from = card.default("epsilon", flags.epsilon)
-    validation.number(epsilon_from, epsilon, above=0.0, at_most=1.0)
+    norm, norm_from = card.default("norm", flags.norm, otherwise="linf")
+    validation.one_of(norm_from, norm, base.NORMS)
+    validation.number(epsilon_from, epsilon, above=0.0, at_most=1.0 if norm == "linf" else None)
     surrogates = [_network("--surrogate", name) for name in flags.surrogate]
 
     options = {"seed": flags.seed, "data_dir": flags.data_dir}
@@ -61,7 +64,13 @@ def collect(flags, command, *, progress=False):
         except ValueError:  # a file of test images alone: checks that need a surrogate say that they were skipped
             training_data = None
     out = path.parent / "sanity" if flags.out is None else pathlib.Path(flags.out)
-    options = {"epsilon": epsilon, "surrogates": surrogates, "training_data": training_data, "seed": flags.seed}
+    options = {
+        "epsilon": epsilon,
+        "norm": norm,
+        "surrogates": surrogates,
+        "training_data": training_data,
+        "seed": flags.seed,
+    }
     Subject(network, images, labels, **options)  # what is wrong with the network comes before the folder is made
     kept_in = validation.output_folder("--out", out) / "evaluations.npz"
     subject = Subject(network, images, labels, progress=progress, kept_in=kept_in, resume=flags.resume, **options)

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 import tf_nuat
-from sanity import statistics
+from sanity import examples, statistics
 from sanity.checks import CHECKS
 from sanity.result import SCHEMA, Verdict, to_json
 from sanity.settings import Settings
@@ -18,13 +18,14 @@ from tf_nuat import validation
 
 ROBUST, PARTLY, NOT = "genuinely robust", "partly robust", "not robust"
 MASKED, TOO_WEAK, INCONCLUSIVE = "masked gradients suspected", "attack too weak", "inconclusive"
-NO_MASKING = ("adaptive_attack_is_not_stronger", "second_opinion")  # what else than masked gradients makes them fail
+REPORTED = ("nuclear_norm_separates",)  # which can only pass, and is no evidence
 
 RULE = (
-    "Masked gradients are suspected if any check failed, but for those that find a stronger attack: where these alone "
-    "failed the attack was too weak. The judgement is inconclusive if any check was, or if none "
-    "passed. Otherwise the lower limit of the interval of the robust accuracy decides: above chance and above half of "
-    "the clean accuracy the network is genuinely robust, above chance alone it is partly robust, else it is not robust."
+    "Masked gradients are suspected if any check failed, unless it only found a stronger attack along the gradients: "
+    "where that is all, the attack was too weak. The judgement is inconclusive if any check was, or if none passed; "
+    "checks that only report count for nothing. Otherwise the lower limit of the interval of the robust accuracy "
+    "decides: above chance and above half of the clean accuracy the network is genuinely robust, above chance alone it "
+    "is partly robust, else it is not robust."
 )
 PACKAGES = ("tensorflow", "keras", "numpy", "scipy")
 
@@ -56,6 +57,7 @@ class Judgement:
         evaluations: list of what was run, with the accuracy that each attack left.
         provenance: dict of facts that the caller knows: checkpoint, dataset, command.
         schema: version of this structure.
+        examples: tuple of `sanity.examples.Example`, adversaries of PGD; not part of the JSON form.
     """
 
     verdict: str
@@ -70,6 +72,7 @@ class Judgement:
     evaluations: list
     provenance: dict
     schema: int = SCHEMA
+    examples: tuple = dataclasses.field(default=(), metadata={"json": False}, repr=False, compare=False)
 
     @property
     def sentence(self):
@@ -86,14 +89,27 @@ class Judgement:
         return to_json(self)
 
 
-def judge(network, images, labels, *, epsilon, surrogates=(), training_data=None, seed=0, checks=None, progress=True):
-    """Judges whether the robustness of `network` is real; for perturbations of at most `epsilon`, L-infinity.
+def judge(
+    network,
+    images,
+    labels,
+    *,
+    epsilon,
+    norm="linf",
+    surrogates=(),
+    training_data=None,
+    seed=0,
+    checks=None,
+    progress=True,
+):
+    """Judges whether the robustness of `network` is real; for perturbations of at most `epsilon` in a norm.
 
     Args:
         network: a built `keras.Model`, images (B, H, W, C) in [0, 1] -> logits (B, K). It is not changed.
         images: (N, H, W, C), floating point in [0, 1], which the network was not trained on.
         labels: integers (N,) below K, or one-hot (N, K).
-        epsilon: radius of the threat model, in (0, 1].
+        epsilon: radius of the threat model, above 0; at most 1 in L-infinity, sqrt(H W C) in L2.
+        norm: of the threat model, "linf" or "l2".
         surrogates: networks as above, trained by other means, for attacks by transfer.
         training_data: (images, labels) to train a surrogate on where none is given; None for no surrogate.
         seed: whole number, at least 0, from which all random draws follow.
@@ -114,6 +130,7 @@ def judge(network, images, labels, *, epsilon, surrogates=(), training_data=None
         images,
         labels,
         epsilon=epsilon,
+        norm=norm,
         surrogates=surrogates,
         training_data=training_data,
         seed=seed,
@@ -141,6 +158,7 @@ def judge_subject(subject, *, checks=None, settings=None, progress=True, provena
             started = time.perf_counter()
             result = CHECKS[name](subject, settings)
             results.append(dataclasses.replace(result, seconds=round(time.perf_counter() - started, 2)))
+    shown = examples.found_by_pgd(subject, settings)
     clean, robust = _accuracy(subject.correct(), settings), _accuracy(subject.worst_case(), settings)
     verdict = overall(results, clean, robust, subject.num_classes)
     return Judgement(
@@ -155,13 +173,15 @@ def judge_subject(subject, *, checks=None, settings=None, progress=True, provena
         settings=settings,
         evaluations=[_described(each, subject, settings) for each in subject.evaluations()],
         provenance=dict(provenance or {}),
+        examples=shown,
     )
 
 
 def overall(results, clean, robust, num_classes):
     """Returns the verdict that follows from the results of the checks and the two accuracies, by `RULE`."""
+    results = [result for result in results if result.name not in REPORTED]
     verdicts = [result.verdict for result in results]
-    if any(result.verdict is Verdict.FAIL and result.name not in NO_MASKING for result in results):
+    if any(result.verdict is Verdict.FAIL and result.masking for result in results):
         return MASKED
     if Verdict.FAIL in verdicts:
         return TOO_WEAK
@@ -174,6 +194,7 @@ def overall(results, clean, robust, num_classes):
 
 
 def _headline(verdict, results):
+    results = [result for result in results if result.name not in REPORTED]
     named = {kind: [f'"{result.title}"' for result in results if result.verdict is kind] for kind in Verdict}
     words = {
         MASKED: f"Masked gradients suspected: {_and(named[Verdict.FAIL])} failed, so the accuracy under attack is only "
@@ -193,9 +214,13 @@ def _accuracies(clean, robust, subject, settings):
     attacks = sum(each.attack is not None and subject.within_epsilon(each) for each in subject.evaluations())
     return (
         f"{robust.accuracy:.1%} of {robust.images} images withstand the worst of {attacks} attacks within epsilon "
-        f"{subject.epsilon:.4g} ({settings.confidence:.0%} interval {low:.1%} to {high:.1%}); {clean.accuracy:.1%} are "
-        "classified correctly without attack."
+        f"{subject.epsilon:.4g} in {_norm(subject)} ({settings.confidence:.0%} interval {low:.1%} to {high:.1%}); "
+        f"{clean.accuracy:.1%} are classified correctly without attack."
     )
+
+
+def _norm(subject):
+    return {"linf": "L-infinity", "l2": "L2"}[subject.norm]
 
 
 def _and(names):
@@ -228,7 +253,7 @@ def _facts(subject):
         "parameters": subject.network.count_params(),
         "input_shape": subject.network.input_shape[1:],
         "num_classes": subject.num_classes,
-        "norm": "L-infinity",
+        "norm": _norm(subject),
         "epsilon": subject.epsilon,
         "images": len(subject),
         "images_per_class": np.bincount(subject.labels, minlength=subject.num_classes).tolist(),

@@ -92,6 +92,71 @@ class Bars:
 
 
 @dataclasses.dataclass(frozen=True)
+class Panel:
+    """One surface of a figure: its name, and rows of heights `z`, finite, one row per `y` and one height per `x`."""
+
+    name: str
+    z: tuple
+
+
+@dataclasses.dataclass(frozen=True)
+class Surface:
+    """A figure of heights above a plane, all panels on one scale.
+
+    Attributes:
+        x_label, y_label: what the axes of the plane show.
+        z_label: what the heights are, in fractions.
+        x, y: coordinates, rising.
+        panels: tuple of `Panel`.
+        kind: "surface".
+    """
+
+    x_label: str
+    y_label: str
+    z_label: str
+    x: tuple
+    y: tuple
+    panels: tuple
+    kind: str = "surface"
+
+
+@dataclasses.dataclass(frozen=True)
+class Histogram:
+    """A figure of counts between edges on a log axis, and of counts that have no place on it.
+
+    Attributes:
+        x_label: what is counted by its size.
+        edges: above 0, rising, one more than `counts`; none where nothing has a place.
+        counts: whole numbers: bin i is edges[i] <= x < edges[i + 1], the last one with its upper edge.
+        apart: tuple of (name, count) of what has no place on the axis: zeros, for instance.
+        kind: "histogram".
+    """
+
+    x_label: str
+    edges: tuple
+    counts: tuple
+    apart: tuple = ()
+    kind: str = "histogram"
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """An adversarial example for the report's pictures; it is not part of `results.json`.
+
+    Attributes:
+        image, adversary: arrays (H, W, C) in [0, 1].
+        label: the true class.
+        predicted, attacked_as: what the network takes the image and the adversary for.
+    """
+
+    image: object
+    adversary: object
+    label: int
+    predicted: int
+    attacked_as: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
     """What a check saw.
 
@@ -102,11 +167,12 @@ class Result:
         value, threshold: what was measured and what it was compared with, fractions; None where nothing was measured.
         sample_size: number of images.
         interval: (low, high) of `value`, at the confidence of the settings; None where nothing was measured.
-        series: `Curves` or `Bars` for the figure; None where nothing was measured.
+        series: `Curves`, `Bars`, `Surface` or `Histogram` for the figure; None where nothing was measured.
         explanation: what was seen and what it means.
         remedy: what to do; empty for a check that passed.
         reference: where the check comes from.
         seconds: how long it took.
+        masking: whether its failure is a sign of masked gradients, rather than of an attack that is too weak.
     """
 
     name: str
@@ -116,16 +182,23 @@ class Result:
     threshold: float | None
     sample_size: int
     interval: tuple | None
-    series: Curves | Bars | None
+    series: Curves | Bars | Surface | Histogram | None
     explanation: str
     remedy: str
     reference: str
     seconds: float = 0.0
+    masking: bool = True
 
     @property
     def title(self):
         """The name in words."""
         return self.name.replace("_", " ")
+
+    @property
+    def shown(self):
+        """What the figure shows; empty where there is none."""
+        labels = {"curves": "y_label", "bars": "label", "surface": "z_label", "histogram": "x_label"}
+        return "" if self.series is None else getattr(self.series, labels[self.series.kind])
 
 
 def skipped(name, reason, *, sample_size, remedy, reference):
@@ -134,9 +207,13 @@ def skipped(name, reason, *, sample_size, remedy, reference):
 
 
 def to_json(value):
-    """Returns `value`, of dataclasses, sequences, dicts, numbers and NumPy scalars, as what `json.dumps` takes."""
+    """Returns `value`, of dataclasses, sequences, dicts, numbers and NumPy scalars, as what `json.dumps` takes.
+
+    Fields whose metadata say `json=False` are left out.
+    """
     if dataclasses.is_dataclass(value):
-        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        kept = [field.name for field in dataclasses.fields(value) if field.metadata.get("json", True)]
+        return {name: to_json(getattr(value, name)) for name in kept}
     if isinstance(value, dict):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

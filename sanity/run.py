@@ -45,9 +45,10 @@ def flag_values():
         flags.DEFINE_float,
         "epsilon",
         None,
-        "largest change of a pixel, in (0, 1], that the network should withstand: usually 0.3 for MNIST, 0.031 (8/255) "
-        "for CIFAR-10. Default: that of card.json beside the checkpoint",
+        "largest change that the network should withstand, in the norm: usually 0.3 for MNIST and 0.031 (8/255) for "
+        "CIFAR-10 in linf, 0.5 for CIFAR-10 in l2. Default: that of card.json beside the checkpoint",
     )
+    flag(flags.DEFINE_string, "norm", None, "norm of the threat model: linf, l2. Default: that of card.json, else linf")
     flag(flags.DEFINE_string, "out", None, "folder for the results. Default: sanity, beside the checkpoint")
     flag(
         flags.DEFINE_integer,

@@ -7,10 +7,10 @@ import inspect
 import keras
 import numpy as np
 
-from sanity import surrogate
+from sanity import surrogate, trace
 from sanity.memory import Memory
 from tf_nuat import checkpoint, evaluate, files, validation
-from tf_nuat.attacks import ATTACKS
+from tf_nuat.attacks import ATTACKS, base
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +36,14 @@ class Evaluation:
 
 
 class Subject:
-    """A network that is judged on a sample, for perturbations of at most `epsilon` in the L-infinity norm.
+    """A network that is judged on a sample, for perturbations of at most `epsilon` in a norm.
 
     Args:
         network: a built `keras.Model`, images (B, H, W, C) in [0, 1] -> logits (B, K). It is never changed.
         images: (N, H, W, C), floating point in [0, 1].
         labels: integers (N,) below K, or one-hot (N, K).
-        epsilon: radius of the threat model, in (0, 1].
+        epsilon: radius of the threat model, above 0 and at most `largest` of the norm and the images.
+        norm: of the threat model, "linf" or "l2".
         surrogates: networks as above, trained by other means, for attacks by transfer.
         training_data: (images, labels) to train a surrogate on where none is given; None for no surrogate.
         seed: whole number, at least 0, from which all random draws follow.
@@ -63,6 +64,7 @@ class Subject:
         labels,
         *,
         epsilon,
+        norm="linf",
         surrogates=(),
         training_data=None,
         seed=0,
@@ -75,7 +77,8 @@ class Subject:
         for number, given in enumerate(surrogates, start=1):
             _sample(f"surrogate {number}", given, images, labels)
         self.network = network
-        self.epsilon = float(validation.number("epsilon", epsilon, above=0.0, at_most=1.0))
+        self.norm = validation.one_of("norm", norm, base.NORMS)
+        self.epsilon = float(validation.number("epsilon", epsilon, above=0.0, at_most=self.largest))
         self.seed = int(validation.whole_number("seed", seed, at_least=0))
         self.num_classes = network.output_shape[-1]
         self._progress = progress
@@ -83,11 +86,12 @@ class Subject:
         self._training_data = None if training_data is None else evaluate.arrays(training_data, network)
         self._given = tuple(surrogates)
         self._surrogates = None
-        self._evaluations = {}
+        self._evaluations, self._traces = {}, {}
         self._networks = {None: network}
         identity = {
             "network": files.digest(*network.get_weights()),
             "images": files.digest(self.images, self.labels),
+            "norm": self.norm,
             "seed": self.seed,  # of the surrogate that is trained, too
             "surrogates": [files.digest(*each.get_weights()) for each in surrogates],
         }
@@ -96,6 +100,16 @@ class Subject:
     def __len__(self):
         return len(self.labels)
 
+    @property
+    def largest(self):
+        """The radius within which any image can become any other: 1, or the diagonal of the cube in L2."""
+        return 1.0 if self.norm == "linf" else float(np.sqrt(np.prod(self.images.shape[1:])))
+
+    @property
+    def radius_label(self):
+        """What an axis of radii shows."""
+        return f"epsilon ({'L-infinity' if self.norm == 'linf' else 'L2'}, pixels in [0, 1])"
+
     def correct(self, attack=None, *, source=None, among=None, **settings):
         """Returns which images remain correctly classified, bool (N,); what was run before is not run again.
 
@@ -103,12 +117,14 @@ class Subject:
             attack: a key of `tf_nuat.attacks.ATTACKS`; None for the images as they are, as is an epsilon of 0.
             source: the name of the surrogate on which the attack is computed; None for the network itself.
             among: bool (N,), which images to attack, of the network itself; of the others the result is False.
-            **settings: the attack's keywords. Its seed, where it takes one, is the subject's unless given.
+            **settings: the attack's keywords. Its norm, and its seed where it takes one, are the subject's.
         """
         if attack is None or settings.get("epsilon") == 0:
             attack, source, settings = None, None, {}
-        elif "seed" in inspect.signature(ATTACKS[attack]).parameters:
-            settings = {"seed": self.seed, **settings}
+        else:
+            if "seed" in inspect.signature(ATTACKS[attack]).parameters:
+                settings = {"seed": self.seed, **settings}
+            settings = {**settings, **self.threat}
         if among is not None and not np.any(among & self.correct()):
             return np.zeros(len(self), bool)
         chosen = None if among is None else files.digest(among)
@@ -128,6 +144,11 @@ class Subject:
             self._evaluations[key] = Evaluation(attack, settings, source, outcome, among)
         outcome = self._evaluations[key].correct
         return outcome if among is None else outcome & among
+
+    @property
+    def threat(self):
+        """The keywords that tell an attack of the norm, which L-infinity needs none for."""
+        return {} if self.norm == "linf" else {"norm": self.norm}
 
     def surrogates(self):
         """Returns the given surrogates, else one that is trained at the first call, as a tuple of `Surrogate`.
@@ -153,6 +174,14 @@ class Subject:
         """The surrogates that were used so far: none before the first call of `surrogates`."""
         return self._surrogates or ()
 
+    def trace(self, **attack):
+        """Returns the `sanity.trace.Trace` of PGD with these keywords, in the subject's norm; it is run once."""
+        key = tuple(sorted(attack.items()))
+        if key not in self._traces:
+            options = {"norm": self.norm, "seed": self.seed, "batch_size": self.batch_size}
+            self._traces[key] = trace.pgd(self.network, self.images, self.labels, **attack, **options)
+        return self._traces[key]
+
     def evaluations(self):
         """Returns every `Evaluation` so far, in the order in which they were run."""
         return tuple(self._evaluations.values())
@@ -171,9 +200,10 @@ class Subject:
         if source is None:
             return functools.partial(ATTACKS[attack], **settings)
         # A search would stop where the surrogate is fooled; what transfers goes on.
-        taken = {name: settings[name] for name in ("epsilon", "steps", "step_size") if name in settings}
+        taken = {name: settings[name] for name in ("epsilon", "steps", "step_size", "norm") if name in settings}
         taken.setdefault("steps", 1)  # FGSM
-        return functools.partial(ATTACKS["transfer"], surrogate=self._networks[source], decay=0.0, **taken)
+        decay = 1.0 if attack == "mifgsm" else 0.0
+        return functools.partial(ATTACKS["transfer"], surrogate=self._networks[source], decay=decay, **taken)
 
 
 def _sample(argument, network, images, labels):

@@ -29,14 +29,14 @@ class Trace(typing.NamedTuple):
     last_logits: np.ndarray
 
 
-def pgd(network, images, labels, *, epsilon, steps, step_size, seed=0, batch_size):
+def pgd(network, images, labels, *, epsilon, steps, step_size, norm="linf", seed=0, batch_size):
     """Returns the `Trace` of the first ascent of `tf_nuat.attacks.pgd`, which stops for no image.
 
     Args:
         network: images (B, H, W, C) -> logits (B, K); attacked in inference mode.
         images: (N, H, W, C), float32 in [0, 1].
         labels: integers (N,).
-        epsilon, steps, step_size, seed: as for `tf_nuat.attacks.pgd`: the same start, the same steps.
+        epsilon, steps, step_size, norm, seed: as for `tf_nuat.attacks.pgd`: the same start, the same steps.
         batch_size: images at a time, which bounds the memory.
     """
     logits_fn = base.inference(network)
@@ -46,9 +46,9 @@ def pgd(network, images, labels, *, epsilon, steps, step_size, seed=0, batch_siz
         return losses.cross_entropy(logits, y), losses.margin(logits, y)
 
     def ascent(x, y, index):
-        objective, project = base.cross_entropy_of(logits_fn, y), base.projection(x, epsilon)
+        objective, project = base.cross_entropy_of(logits_fn, y), base.projection(x, epsilon, norm)
         first = base.fold_in(draws.keys(base.seed_pair(seed), index), tf.zeros_like(index))
-        start = base.random_point(x, epsilon, first)
+        start = base.random_point(x, epsilon, first, norm)
         gradient, clean = base.input_gradient(objective, x)
         none = tf.fill(tf.shape(index), -np.inf)
         written = [tf.TensorArray(tf.float32, size=steps + 1, element_shape=[None]) for _ in range(2)]
@@ -62,7 +62,7 @@ def pgd(network, images, labels, *, epsilon, steps, step_size, seed=0, batch_siz
         def step(taken, x_adv, best, highest, written):
             slope, logits = base.input_gradient(objective, x_adv)
             found = record(taken, x_adv, logits, best, highest, written)
-            return taken + 1, project(x_adv + step_size * tf.sign(slope)), *found
+            return taken + 1, project(x_adv + step_size * base.direction(slope, norm)), *found
 
         taken, x_adv, *found = tf.while_loop(
             lambda taken, *_: taken < steps, step, (tf.constant(0), start, start, none, written)
@@ -74,14 +74,19 @@ def pgd(network, images, labels, *, epsilon, steps, step_size, seed=0, batch_siz
 
     shape = images.shape[1:]
     specs = tf.TensorSpec((None, *shape)), tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None,), tf.int32)
-    ascent = tf.function(ascent, input_signature=specs, autograph=False)
-    margin = tf.function(lambda x, y: seen(logits_fn(x), y)[1], input_signature=specs[:2], autograph=False)
+    ascent = compiled(ascent, *specs)
+    margin = compiled(lambda x, y: seen(logits_fn(x), y)[1], *specs[:2])
     found = []
     for x, y, index in batches(images, labels, batch_size):
         best, curves, logits = ascent(x, y, index)
         found.append(tf.nest.map_structure(np.asarray, (*curves, margin(best, y) > 0.0, *logits)))
     parts = [np.concatenate(part, axis=int(number < 2)) for number, part in enumerate(zip(*found))]
     return Trace(*parts)
+
+
+def compiled(function, *signature):
+    """Returns the graph of a function, which TensorFlow does not take for one that is traced again and again."""
+    return tf.function(function, input_signature=signature, autograph=False).get_concrete_function()
 
 
 def batches(images, labels, batch_size):

@@ -53,38 +53,42 @@ def test_a_weakened_pgd_is_seen(weakness, undefended, sample, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("square", "apgd", "margin", "expected", "share"),
+    ("square", "apgd", "margin", "targeted", "expected", "share"),
     [
-        (20, 20, 0, Verdict.PASS, 0.0),  # SAT-R2 on MNIST: APGD finds what Square does
-        (20, 0, 0, Verdict.FAIL, 0.02),
-        (20, 2, 18, Verdict.PASS, 0.0),  # an undefended network
-        (14, 0, 0, Verdict.FAIL, 0.014),
-        (20, 3, 3, Verdict.FAIL, 0.014),
-        (12, 0, 0, Verdict.PASS, 0.012),  # 0.5 % by chance, of two comparisons 1.1 %
-        (90, 90, 0, Verdict.FAIL, 0.09),  # PGD is too weak
-        (60, 60, 0, Verdict.PASS, 0.0),
+        (20, 20, 0, 0, Verdict.PASS, 0.0),  # SAT-R2 on MNIST: APGD finds what Square does
+        (20, 0, 0, 0, Verdict.FAIL, 0.02),
+        (20, 2, 18, 0, Verdict.PASS, 0.0),  # an undefended network
+        (14, 0, 0, 0, Verdict.FAIL, 0.014),
+        (20, 2, 3, 15, Verdict.PASS, 0.0),  # small dense networks of PGD-AT
+        (20, 2, 2, 2, Verdict.FAIL, 0.014),
+        (12, 0, 0, 0, Verdict.PASS, 0.012),  # 0.5 % by chance, of two comparisons 1.1 %
+        (90, 90, 0, 0, Verdict.FAIL, 0.09),  # PGD is too weak
+        (60, 60, 0, 0, Verdict.PASS, 0.0),
     ],
 )
-def test_what_gradients_lead_to_is_not_hidden(square, apgd, margin, expected, share):
+def test_what_gradients_lead_to_is_not_hidden(square, apgd, margin, targeted, expected, share):
     """With prescribed outcomes for 1,000 images, of which PGD leaves 900."""
 
     class Prescribed:
-        epsilon = EPSILON
+        epsilon, num_classes = EPSILON, 10
 
         def correct(self, attack=None, *, among=None, **settings):
             if among is None:
                 assert attack in (None, "pgd")
                 return np.arange(1000) < (1000 if attack is None else 900)
-            # APGD looks at what Square found, and PGD on the margin at what APGD did not.
-            assert among.sum() == {"square": 900, "apgd_ce": square, "pgd": square - apgd}[attack]
+            # APGD looks at what Square found, PGD on the margin at what APGD did not, and so on.
+            left = {"square": 900, "apgd_ce": square, "pgd": square - apgd, "apgd_t": square - apgd - margin}
+            assert among.sum() == left[attack]
             assert settings.get("loss") == ("margin" if attack == "pgd" else None)
+            found = {"square": square, "apgd_ce": apgd, "pgd": margin, "apgd_t": targeted}[attack]
             left = among.copy()
-            left[np.flatnonzero(among)[: {"square": square, "apgd_ce": apgd, "pgd": margin}[attack]]] = False
+            left[np.flatnonzero(among)[:found]] = False
             return left
 
     result = gradient_free_is_not_stronger(Prescribed(), Settings())
     assert (result.verdict, result.value) == (expected, share)
-    expected_bars = [1.0, 0.9, 0.9 - square / 1000, 0.9 - (apgd + margin) / 1000]
+    assert result.masking == (expected is Verdict.FAIL and square < 90)
+    expected_bars = [1.0, 0.9, 0.9 - square / 1000, 0.9 - (apgd + margin + targeted) / 1000]
     assert [bar.y for bar in result.series.bars] == pytest.approx(expected_bars)
 
 

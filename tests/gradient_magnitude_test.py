@@ -6,7 +6,7 @@ import pytest
 import scipy.special
 
 from sanity import Verdict, measure_gradients, report, sample_size
-from sanity.checks.gradient_magnitude import gradient_magnitude
+from sanity.checks.gradient_magnitude import _series, gradient_magnitude
 from sanity.settings import Settings
 from sanity.subject import Subject
 from tests import linear
@@ -38,14 +38,28 @@ def test_mean_and_largest_are_those_of_the_closed_form_in_both_ranges_of_pixels(
     assert found == pytest.approx(wanted, rel=0.06)  # two digits
 
 
-def test_the_figure_is_the_cumulative_distribution():
+def test_the_figure_is_the_histogram():
     result, images, labels = judged(lambda logits: logits)
-    expected = squared_norms(images, labels)
-    (curve,) = result.series.curves
-    assert 2 <= len(curve.x) <= 10
-    np.testing.assert_allclose(curve.y, [np.mean(expected <= tick) for tick in curve.x], atol=1 / 300)
-    assert curve.y[0] < 0.1 and curve.y[-1] == 1.0
+    edges, counts = result.series.edges, result.series.counts
+    assert 3 <= len(counts) <= 24 and result.series.apart == (("exactly zero", 0),)
+    np.testing.assert_allclose(np.diff(np.log10(edges)), np.diff(np.log10(edges))[0])
+    below = np.mean(squared_norms(images, labels)[:, None] < np.array(edges), axis=0)
+    np.testing.assert_allclose(np.cumsum([0, *counts]) / 300, below, atol=1 / 300)
     assert report.figures.png(result).startswith(b"\x89PNG")
+
+
+def test_the_histogram_holds_what_a_double_can():
+    sizes = np.array([0.0, 5e-324, 1e-200, 1.0, 1.0, 10.0, 1.5e308])
+    found = measure_gradients.Gradients(sizes, np.arange(7) == 0, np.arange(7) != 3)
+    series = _series(found)
+    assert sum(series.counts) + sum(count for _, count in series.apart) == 7
+    assert series.apart == (("exactly zero", 1), ("not finite", 1))
+    assert np.all(np.isfinite(series.edges)) and np.all(np.diff(series.edges) > 0.0) and len(series.counts) <= 24
+
+
+def test_equal_gradients_are_one_bar():
+    series = _series(measure_gradients.Gradients(np.full(9, 10.0), np.zeros(9, bool), np.ones(9, bool)))
+    assert sum(count == 9 for count in series.counts) == 1 and series.edges[0] <= 10.0 < series.edges[-1]
 
 
 @pytest.mark.parametrize("factor", [0.01, 10.0])
@@ -58,6 +72,7 @@ def test_zero_gradients_are_flagged():
     assert saturated.verdict is Verdict.FAIL and saturated.value > 0.9
     rounded, *_ = judged(lambda logits: keras.ops.round(logits * 16.0))
     assert rounded.verdict is Verdict.FAIL and rounded.value == 1.0 and rounded.remedy
+    assert rounded.series.counts == () and rounded.series.apart == (("exactly zero", 300),)
     assert report.figures.png(rounded).startswith(b"\x89PNG")
 
 
@@ -72,7 +87,7 @@ def test_one_gradient_that_is_not_finite_is_proof():
     result = gradient_magnitude(Subject(shifted, images, labels, epsilon=0.1), Settings())
     assert result.verdict is Verdict.FAIL and result.value == 1 / 300
     assert "finite" in result.explanation and "nan" not in result.explanation
-    assert result.series.curves[0].y[-1] == 299 / 300
+    assert result.series.apart[1] == ("not finite", 1) and sum(result.series.counts) == 299
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_wrong_images_have_a_gradient_whatever_the_logits():
     images, _ = linear.batch(300)
     network = masked(functools.partial(scaled, factor=1e4))
     wrong = network.predict(images, verbose=0).argmin(axis=1)
-    result = gradients_are_available(Subject(network, images, wrong, epsilon=0.1), Settings())
+    result = gradients_are_available(Subject(network, images, wrong, epsilon=0.02), Settings())
     assert result.verdict is Verdict.PASS
 
 

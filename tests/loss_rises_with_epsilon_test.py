@@ -159,6 +159,7 @@ class Prescribed:
     """What the check needs of a subject, with losses prescribed through `measure_losses.under`."""
 
     network, images, labels, num_classes, epsilon, batch_size = None, None, None, 10, 0.2, 250
+    threat, radius_label = {}, "epsilon"
 
     def __init__(self, size):
         self.size = size

@@ -13,6 +13,7 @@ def values(schedule, steps):
 
 def test_ramp():
     np.testing.assert_allclose(values(schedules.ramp(4.5, 90), [0, 45, 90, 100]), [0, 2.25, 4.5, 4.5])
+    np.testing.assert_allclose(values(schedules.ramp(6.0, 8, wait=2), [0, 2, 3, 5, 8, 9]), [0, 0, 1, 3, 6, 6])
 
 
 def test_triangle():

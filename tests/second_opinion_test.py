@@ -118,7 +118,7 @@ def test_few_images_are_asked_and_seeded_starts_leave_tensorflows_generator_alon
     tf.random.set_seed(3)
     first = judge(undefended, sample)
     np.testing.assert_array_equal(tf.random.uniform((4,)).numpy(), expected)
-    assert first.sample_size == Settings().opinions == 200
+    assert first.sample_size == Settings().slow_images == 200
     assert judge(undefended, sample) == first
 
 

@@ -39,9 +39,9 @@ class Piecewise(keras.optimizers.schedules.LearningRateSchedule):
         return {"points": self.points, "steps_per_epoch": self.steps_per_epoch}
 
 
-def ramp(peak, epochs, *, steps_per_epoch=1):
-    """Returns the linear growth from 0 to `peak` over `epochs`, then `peak` (NuAT's lambda)."""
-    return Piecewise([(0, 0.0), (epochs, peak)], steps_per_epoch=steps_per_epoch)
+def ramp(peak, epochs, *, wait=0, steps_per_epoch=1):
+    """Returns 0 for `wait` epochs, linear growth to `peak` until epoch `epochs`, then `peak` (NuAT's lambda)."""
+    return Piecewise([(wait, 0.0), (epochs, peak)], steps_per_epoch=steps_per_epoch)
 
 
 def triangle(peak, up, down, *, steps_per_epoch=1):

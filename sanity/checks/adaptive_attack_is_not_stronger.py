@@ -69,6 +69,7 @@ def adaptive_attack_is_not_stronger(subject, settings):
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
+        masking=False,
     )
 
 
@@ -80,10 +81,14 @@ def _attacks(subject, settings):
     }
     chosen["GAMA-PGD"] = ("gama_pgd", {"epsilon": subject.epsilon, "steps": GAMA_STEPS})
     if subject.num_classes >= FEWEST_CLASSES:
-        targets = min(subject.num_classes - 1, MOST_TARGETS)
-        keywords = {"epsilon": subject.epsilon, "steps": settings.steps, "targets": targets}
-        chosen["targeted APGD"] = ("apgd_t", keywords)
+        chosen["targeted APGD"] = ("apgd_t", targeted(subject, settings))
     return chosen
+
+
+def targeted(subject, settings):
+    """Returns the keywords of APGD towards every wrong class."""
+    targets = min(subject.num_classes - 1, MOST_TARGETS)
+    return {"epsilon": subject.epsilon, "steps": settings.steps, "targets": targets}
 
 
 def _settings(keywords):

@@ -6,7 +6,6 @@ import numpy as np
 import tensorflow as tf
 
 from sanity import statistics, trace
-from sanity.checks.larger_epsilon_is_stronger import LARGEST
 from sanity.result import Bars, Result, Verdict, skipped
 from sanity.tolerance import Share
 from tf_nuat import losses
@@ -80,7 +79,7 @@ def attack_does_not_fail(subject, settings):
       attack fools; on the margin, for one in three of a NuAT network, whose accuracy is the same after 40 and after 500
       steps, and as much again would fool it for 2 %;
     - transfer failure: the adversary that PGD found is none when the network sees it again;
-    - unconstrained attack failure: PGD at epsilon 1 finds no adversary. Tolerated: chance, 1 / K.
+    - unconstrained attack failure: PGD finds no adversary where any image is allowed. Tolerated: chance, 1 / K.
 
     Skipped where no image is classified correctly.
     """
@@ -144,9 +143,7 @@ def attack_does_not_fail(subject, settings):
 def _indicators(subject, settings):
     """Returns which images show an indicator, a dict of names to bool (N,)."""
     attack = settings.pgd(subject.epsilon)
-    seen = trace.pgd(
-        subject.network, subject.images, subject.labels, seed=subject.seed, batch_size=subject.batch_size, **attack
-    )
+    seen = subject.trace(**attack)
     met = np.any(seen.margins > 0.0, axis=0)
     withstands, gains = subject.correct("pgd", **attack), still_gaining(seen.margins) > MOVED
     return {
@@ -156,7 +153,7 @@ def _indicators(subject, settings):
         "lost adversaries": met & withstands,
         "incomplete optimisation": withstands & ~met & gains & (after_as_much_again(seen.margins) > 0.0),
         "transfer failure": met & ~seen.fooled_again,
-        "unconstrained attack failure": subject.correct("pgd", **settings.pgd(LARGEST)),
+        "unconstrained attack failure": subject.correct("pgd", **settings.pgd(subject.largest)),
     }
 
 
@@ -190,7 +187,7 @@ def instability(subject):
         reference, keys = losses.margin(logits_fn(x), y), draws.keys(base.seed_pair(subject.seed), index)
 
         def draw(number, total):
-            point = base.random_point(x, radius, base.fold_in(keys, tf.fill(tf.shape(index), number)))
+            point = base.random_point(x, radius, base.fold_in(keys, tf.fill(tf.shape(index), number)), subject.norm)
             return number + 1, total + tf.abs(losses.margin(logits_fn(point), y) - reference)
 
         _, total = tf.while_loop(lambda number, _: number < DRAWS, draw, (0, tf.zeros_like(reference)))
@@ -201,6 +198,6 @@ def instability(subject):
         tf.TensorSpec((None, *subject.images.shape[1:])),
         *(tf.TensorSpec((None,), t) for t in (tf.int64, tf.int32)),
     )
-    change = tf.function(change, input_signature=specs, autograph=False)
+    change = trace.compiled(change, *specs)
     batches = trace.batches(subject.images, subject.labels, subject.batch_size)
     return np.concatenate([change(*batch).numpy() for batch in batches])

@@ -1,6 +1,7 @@
 """Does an attack that sees no gradients find what the attack along the gradients does not?"""
 
 from sanity import measure_survivors
+from sanity.checks.adaptive_attack_is_not_stronger import FEWEST_CLASSES, targeted
 from sanity.result import Result, Verdict
 
 STEPS = 100  # of the second look
@@ -16,13 +17,15 @@ def gradient_free_is_not_stronger(subject, settings):
 
     PGD with one random start misses a few images of an honest network as well: of 300 MNIST images Square finds 3
     behind a TRADES network and 6 behind one of SAT-R2, and APGD along the same loss finds all 6. Of 300 digits it finds
-    9 behind a network without any defense, of which APGD finds one and PGD on the margin of the logits 7. So a second
-    look is taken at what Square found, with APGD and with PGD on the margin. Fails where one of two proportions of all
-    images (see `measure_survivors.Loss`) is significantly too large (exact binomial, alpha divided by 2):
+    9 behind a network without any defense, of which APGD finds one and PGD on the margin of the logits 7. Behind small
+    dense networks of PGD-AT, TRADES and NuAT it finds 22 to 57 of 353 digits, of which these two leave up to 7, and
+    APGD towards every wrong class none. So a second look is taken at what Square found, with these three. Fails where
+    one of two proportions of all images (see `measure_survivors.Loss`) is significantly too large (exact binomial,
+    alpha divided by 2):
 
     - those that Square fools and no gradients lead to, above `TOLERANCE`: the gradients mislead;
     - those that Square fools and PGD does not, above `settings.detectable`: PGD is too weak, or the cross-entropy
-      has no gradient where the logits have one.
+      has no gradient where the logits have one. By itself this is no sign of masked gradients.
 
     Passes where the sample rules out `settings.detectable` more than each; else inconclusive.
     """
@@ -32,6 +35,8 @@ def gradient_free_is_not_stronger(subject, settings):
     hidden = subject.correct("apgd_ce", among=pgd & ~square, epsilon=epsilon, steps=STEPS)
     margin = {"epsilon": epsilon, "steps": STEPS, "step_size": 2.5 * epsilon / STEPS, "loss": "margin"}
     hidden = subject.correct("pgd", among=hidden, **margin)
+    if subject.num_classes >= FEWEST_CLASSES:
+        hidden = subject.correct("apgd_t", among=hidden, **targeted(subject, settings))
     misled = measure_survivors.loss(pgd, pgd & ~hidden, settings, tolerance=TOLERANCE, tests=2)
     missed = measure_survivors.loss(pgd, square, settings, tolerance=settings.detectable, tests=2)
     verdicts = {missed.verdict: missed, misled.verdict: misled}  # where both agree it is `misled`
@@ -40,7 +45,7 @@ def gradient_free_is_not_stronger(subject, settings):
     found = (
         f"PGD leaves {missed.left} of {missed.images} images, of which Square, a search without gradients, fools "
         f"{missed.fooled} ({missed.value:.1%} of all). {misled.fooled} of these ({misled.value:.1%}) withstand APGD "
-        "and PGD on the margin as well"
+        "and PGD on the margin as well, and APGD towards each class"
     )
     if verdict is Verdict.FAIL and loss is misled:
         explanation = (
@@ -80,4 +85,5 @@ def gradient_free_is_not_stronger(subject, settings):
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
+        masking=verdict is Verdict.FAIL and loss is misled,
     )

@@ -4,11 +4,12 @@ import numpy as np
 
 from sanity import measure_gradients, sample_size, statistics
 from sanity.measure_gradients import MOST_WITHOUT
-from sanity.result import Curves, Result, Verdict
+from sanity.result import Histogram, Result, Verdict
 
 NAME = "gradient_magnitude"
 LEVELS = 255  # the papers measure pixels in [0, 255]
-MOST_TICKS = 9
+MOST_BINS = 24
+MOST_EXPONENT = 308  # of a finite number
 REFERENCE = (
     "Wang and Zhang, Bilateral adversarial training, 2019, supplement, section 4, table 4; Athalye, Carlini and "
     "Wagner, Obfuscated gradients give a false sense of security, 2018 (vanishing and exploding gradients)"
@@ -72,7 +73,7 @@ def gradient_magnitude(subject, settings):
         threshold=MOST_WITHOUT,
         sample_size=size,
         interval=(low, high),
-        series=_series(found, settings),
+        series=_series(found),
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
@@ -89,22 +90,19 @@ def _magnitude(squared_norm):
     )
 
 
-def _series(found, settings):
-    """The cumulative distribution, at powers of ten; images without a gradient lie below all of them."""
-    squared_norm = np.where(found.finite, found.squared_norm, np.inf)
-    positive = squared_norm[(squared_norm > 0.0) & found.finite]
-    if not len(positive):
-        return Curves(
-            x_label="squared norm of the gradient",
-            y_label="images with at most that",
-            curves=(statistics.curve("at the images", {1.0: squared_norm <= 1.0}, confidence=settings.confidence),),
-        )
-    first, last = np.floor(np.log10(positive.min())), np.ceil(np.log10(positive.max()))
-    every = max(1, int(np.ceil((last - first) / (MOST_TICKS - 1))))
-    ticks = [float(10.0**exponent) for exponent in np.arange(last, first - every, -every)[::-1]]
-    curve = statistics.curve(
-        "at the images", {tick: squared_norm <= tick for tick in ticks}, confidence=settings.confidence
-    )
-    return Curves(
-        x_label="squared norm of the gradient (pixels in [0, 1])", y_label="images with at most that", curves=(curve,)
-    )
+def _series(found):
+    """The numbers of images between powers of ten and their parts; zeros have no place there, nor has what is none."""
+    zeros, infinite = int(np.sum(found.zero)), int(np.sum(~found.finite))
+    positive = found.squared_norm[found.finite & ~found.zero]
+    # The square of the smallest gradients is 0 even in double precision.
+    exponents = np.log10(np.maximum(positive, np.finfo(np.float64).tiny))
+    edges = counts = ()
+    if len(positive):
+        first, last = np.floor(exponents.min()), np.floor(exponents.max()) + 1.0
+        parts = max(1, int(MOST_BINS // (last - first)))
+        width = 1.0 / parts if last - first <= MOST_BINS else np.ceil((last - first) / MOST_BINS)
+        places = np.arange(int(np.ceil((last - first) / width)) + 1) * width + first
+        counts = tuple(np.histogram(exponents, places)[0].tolist())
+        edges = tuple((10.0 ** np.minimum(places, MOST_EXPONENT)).tolist())
+    apart = (("exactly zero", zeros), *((("not finite", infinite),) if infinite else ()))
+    return Histogram(x_label="squared norm of the gradient, pixels in [0, 1]", edges=edges, counts=counts, apart=apart)

@@ -1,10 +1,12 @@
 """Is there a gradient for an attack to follow, where attacks begin?"""
 
 import numpy as np
+import tensorflow as tf
 
 from sanity import measure_gradients, sample_size, statistics
 from sanity.measure_gradients import MOST_WITHOUT
 from sanity.result import Bars, Result, Verdict
+from tf_nuat.attacks import base, draws
 
 NAME = "gradients_are_available"
 REFERENCE = (
@@ -84,11 +86,9 @@ def gradients_are_available(subject, settings):
 
 def _beginnings(subject):
     """Returns where attacks begin: FGSM and I-FGSM at the images, PGD at a random point of the ball."""
-    draws = np.random.default_rng(subject.seed).uniform(-subject.epsilon, subject.epsilon, subject.images.shape)
-    return {
-        "images": subject.images,
-        "random points within epsilon": np.clip(subject.images + draws, 0.0, 1.0).astype(np.float32),
-    }
+    keys = draws.keys(base.seed_pair(subject.seed), np.arange(len(subject)))
+    drawn = base.random_point(tf.constant(subject.images), subject.epsilon, keys, subject.norm)
+    return {"images": subject.images, "random points within epsilon": drawn.numpy()}
 
 
 def _series(missing, settings):

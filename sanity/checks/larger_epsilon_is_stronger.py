@@ -6,16 +6,15 @@ from sanity import statistics
 from sanity.result import Curves, Result, Verdict
 
 MULTIPLES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
-LARGEST = 1.0  # any image can become any other
 REFERENCE = (
     "Athalye, Carlini and Wagner, Obfuscated gradients give a false sense of security, 2018, section 3.1; "
     "Carlini et al., On evaluating adversarial robustness, 2019"
 )
 
 
-def epsilons(epsilon):
-    """Returns 0, epsilon / 4, epsilon / 2, epsilon, 2 epsilon, 4 epsilon and 1, those that are at most 1, ascending."""
-    return tuple(sorted({multiple * epsilon for multiple in MULTIPLES if multiple * epsilon < LARGEST} | {LARGEST}))
+def epsilons(epsilon, largest):
+    """Returns 0, epsilon / 4, epsilon / 2, epsilon, 2 epsilon, 4 epsilon, those below `largest`, and that."""
+    return tuple(sorted({multiple * epsilon for multiple in MULTIPLES if multiple * epsilon < largest} | {largest}))
 
 
 def larger_epsilon_is_stronger(subject, settings):
@@ -24,7 +23,7 @@ def larger_epsilon_is_stronger(subject, settings):
     Every image within a small distance is also within a larger one, so an attack that works can only gain. Fails where
     the success rate is significantly lower at some epsilon than at a smaller one; all pairs are compared.
     """
-    radii = epsilons(subject.epsilon)
+    radii = epsilons(subject.epsilon, subject.largest)
     correct = {radius: subject.correct("pgd", **settings.pgd(radius)) for radius in radii}
     drop = statistics.clearest_increase(
         {
@@ -55,18 +54,18 @@ def larger_epsilon_is_stronger(subject, settings):
         threshold=0.0,
         sample_size=len(subject),
         interval=(drop.low, drop.high),
-        series=_series(correct, settings),
+        series=_series(correct, subject, settings),
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
     )
 
 
-def _series(correct, settings):
+def _series(correct, subject, settings):
     fooled = {radius: ~each for radius, each in correct.items()}
     curve = statistics.curve(f"PGD, {settings.steps} steps", fooled, confidence=settings.confidence)
     return Curves(
-        x_label="epsilon (L-infinity, pixels in [0, 1])",
+        x_label=subject.radius_label,
         y_label="images misclassified",
         curves=(curve,),
         x_scale="ordinal",

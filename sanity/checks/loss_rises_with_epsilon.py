@@ -80,7 +80,7 @@ def loss_rises_with_epsilon(subject, settings):
     tests = 2 * len(pairs) + 1 + 2
     signs = [_behind(shares, overrated, tests, settings), _fall(shares, pairs, overrated, tests, settings)]
     signs.append(_flat(measured, overrated, tests, settings))
-    return _result(signs, size, _series(shares, settings), settings)
+    return _result(signs, size, _series(shares, subject, settings), settings)
 
 
 def _too_few(size):
@@ -113,6 +113,8 @@ def _losses(subject, settings, label, clean):
 
 def _under(subject, attack=None, **settings):
     sample = subject.images, subject.labels
+    if attack:
+        settings.update(subject.threat)
     return measure_losses.under(subject.network, *sample, attack, batch_size=subject.batch_size, **settings)
 
 
@@ -235,7 +237,7 @@ def _result(signs, size, series, settings):
     )
 
 
-def _series(shares, settings):
+def _series(shares, subject, settings):
     curves = []
     for label, losses in shares.items():
         limits = [measure_losses.interval(each, confidence=settings.confidence) for each in losses.values()]
@@ -249,7 +251,7 @@ def _series(shares, settings):
             )
         )
     return Curves(
-        x_label="epsilon (L-infinity, pixels in [0, 1])",
+        x_label=subject.radius_label,
         y_label="mean loss, share of ln K",
         curves=tuple(curves),
         x_scale="ordinal",

@@ -19,7 +19,7 @@ REFERENCE = (
 
 
 def second_opinion(subject, settings):
-    """CleverHans' PGD and MIM on the network, with the steps of ours, on at most `settings.opinions` of the images.
+    """CleverHans' PGD and MIM on the network, with the steps of ours, on at most `settings.slow_images` of the images.
 
     Fails where one of them fools significantly more images than ours of the same kind (paired exact McNemar); passes
     where the sample rules out `settings.detectable` more. It says nothing about the network: masked gradients mislead
@@ -36,7 +36,7 @@ def second_opinion(subject, settings):
             remedy="Install it: pip install cleverhans.",
             reference=REFERENCE,
         )
-    rows = data.stratified(subject.labels, min(settings.opinions, len(subject)), seed=subject.seed)
+    rows = data.stratified(subject.labels, min(settings.slow_images, len(subject)), seed=subject.seed)
     pgd = settings.pgd(subject.epsilon)
     ours = {"PGD": subject.correct("pgd", **pgd)[rows], "MIM": subject.correct("mifgsm", **pgd)[rows]}
     theirs = {
@@ -56,7 +56,7 @@ def second_opinion(subject, settings):
         ),
         Verdict.INCONCLUSIVE: (
             f"{len(rows)} images cannot rule out that CleverHans' {excess.name} fools {settings.detectable:.0%} more.",
-            "Judge more images (--samples)." if len(rows) < settings.opinions else "Judge other images (--seed).",
+            "Judge more images (--samples)." if len(rows) < settings.slow_images else "Judge other images (--seed).",
         ),
         Verdict.PASS: (
             f"PGD and MIM of CleverHans fool no more of {len(rows)} images than ours with the same steps.",
@@ -75,6 +75,7 @@ def second_opinion(subject, settings):
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
+        masking=False,
     )
 
 
@@ -88,6 +89,7 @@ def _attacks(modules, subject, pgd):
     ours = base.inference(subject.network)
     radius, steps = pgd["epsilon"], pgd["steps"]
     step_size = min(pgd["step_size"], radius)  # the longest that CleverHans takes
+    norm = {"linf": np.inf, "l2": 2}[subject.norm]
     box = {"clip_min": 0.0, "clip_max": 1.0}
 
     def logits_fn(x):
@@ -99,18 +101,23 @@ def _attacks(modules, subject, pgd):
         return tf.where(tf.math.is_finite(x_adv), x_adv, x)
 
     def start(shape, ord, eps, dtype=tf.float32, seed=None):
-        return tf.constant(generator.uniform(-1.0, 1.0, tuple(shape)), dtype) * eps
+        if ord == np.inf:
+            return tf.constant(generator.uniform(-1.0, 1.0, tuple(shape)), dtype) * eps
+        drawn = generator.normal(size=(shape[0], int(np.prod(shape[1:]))))
+        length = generator.uniform(size=(len(drawn), 1)) ** (1.0 / drawn.shape[1])
+        drawn *= length / np.linalg.norm(drawn, axis=1, keepdims=True)
+        return tf.constant(drawn.reshape(shape), dtype) * eps
 
     def theirs_pgd(network, x, y):
         with unittest.mock.patch.object(modules[0], "random_lp_vector", start):
             x_adv = modules[0].projected_gradient_descent(
-                logits_fn, x, radius, step_size, steps, np.inf, y=y, rand_init=True, **box
+                logits_fn, x, radius, step_size, steps, norm, y=y, rand_init=True, **box
             )
         return finite(x_adv, x)
 
     def theirs_mim(network, x, y):
         x_adv = modules[1].momentum_iterative_method(
-            logits_fn, x, radius, step_size, steps, np.inf, y=y, sanity_checks=False, **box
+            logits_fn, x, radius, step_size, steps, norm, y=y, sanity_checks=False, **box
         )
         return finite(x_adv, x)
 

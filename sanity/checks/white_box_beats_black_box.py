@@ -19,10 +19,10 @@ REMEDY = (
 def white_box_beats_black_box(subject, settings):
     """Adversaries that were computed on a surrogate must not fool the network more often than those computed on itself.
 
-    For each surrogate, on the same images, three comparisons; fails where one is significant:
+    For each surrogate, on the same images, four comparisons; fails where one is significant:
 
-    - transferred PGD with PGD of as many steps, and transferred FGSM with PGD: PGD is the attack whose accuracy is
-      reported, and whoever can transfer an FGSM sample has the means to run PGD on the network.
+    - transferred PGD, MI-FGSM and FGSM with PGD, of as many steps: PGD is the attack whose accuracy is reported, and
+      whoever can transfer an FGSM sample has the means to run PGD on the network.
     - transferred FGSM with FGSM, the same budget. This shows the masking that only single steps suffer from, after
       catastrophic overfitting. It counts only where FGSM leaves significantly more than chance: at a large epsilon the
       loss of an honest network is curved over the step, and its FGSM may fall a little behind a transferred one; but
@@ -40,24 +40,25 @@ def white_box_beats_black_box(subject, settings):
             remedy="Give a network that was trained by other means (--surrogate).",
             reference=REFERENCE,
         )
-    attacks = {"PGD": ("pgd", settings.pgd(subject.epsilon)), "FGSM": ("fgsm", {"epsilon": subject.epsilon})}
+    pgd, single = settings.pgd(subject.epsilon), {"epsilon": subject.epsilon}
+    attacks = {"PGD": ("pgd", pgd), "MI-FGSM": ("mifgsm", pgd), "FGSM": ("fgsm", single)}
 
     def outcome(label, source=None):
         attack, options = attacks[label]
         return subject.correct(attack, source=source, **options)
 
-    white_box = {label: outcome(label) for label in attacks}
+    white_box = {label: outcome(label) for label in ("PGD", "FGSM")}
     transferred = {(label, each.name): outcome(label, each.name) for each in surrogates for label in attacks}
     chance = 1.0 / subject.num_classes
     overrated = statistics.exceeds(np.sum(white_box["FGSM"]), len(subject), chance) < settings.alpha
-    references = {"PGD": ["PGD"], "FGSM": ["PGD", "FGSM"] if overrated else ["PGD"]}
+    references = {"PGD": ["PGD"], "MI-FGSM": ["PGD"], "FGSM": ["PGD", "FGSM"] if overrated else ["PGD"]}
     excess = statistics.clearest_increase(
         {
             f"{label} from {source} instead of {reference} on the network itself": (correct, white_box[reference])
             for (label, source), correct in transferred.items()
             for reference in references[label]
         },
-        tests=3 * len(surrogates),
+        tests=4 * len(surrogates),
         confidence=settings.confidence,
     )
     learned = [

@@ -1,4 +1,4 @@
-"""The report of a judgement: `report.html`, `results.json`, `junit.xml` and a figure per check.
+"""The report of a judgement: `report.html`, `results.json`, `junit.xml`, a figure per check, pictures of adversaries.
 
 It renders, and computes nothing.
 """
@@ -12,10 +12,11 @@ import tempfile
 import jinja2
 
 from sanity.checks import CHECKS
-from sanity.report import figures
+from sanity.report import figures, pictures
 from sanity.report.junit import junit
 from sanity.result import Verdict
 
+EXAMPLES = "examples"  # the name of their pictures, beside the names of the checks
 MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "?", Verdict.SKIPPED: "–"}  # read without colour
 
 
@@ -31,6 +32,9 @@ def write(judgement, folder):
         for result in judgement.results
         if result.series is not None
     }
+    examples = judgement.examples
+    if examples:
+        drawn[EXAMPLES] = pictures.png(examples, judgement.provenance.get("class_names", ()))
     page = render(judgement, drawn)
     results = json.dumps(judgement.to_json(), indent=2, allow_nan=False) + "\n"
     files = {f"{name}.png": image for name, image in drawn.items()}
@@ -41,13 +45,16 @@ def write(judgement, folder):
             (pathlib.Path(unfinished) / name).write_bytes(content)
         for name in files:
             os.replace(pathlib.Path(unfinished) / name, folder / name)
-    for name in CHECKS.keys() - drawn.keys():
+    for name in {*CHECKS, EXAMPLES} - drawn.keys():
         (folder / f"{name}.png").unlink(missing_ok=True)
     return folder / "report.html"
 
 
 def render(judgement, drawn):
-    """Returns the page, HTML in one piece: `drawn`, a dict of a check's name to its figure (PNG bytes), is embedded."""
+    """Returns the page, HTML in one piece.
+
+    `drawn`, a dict of a check's name, or `EXAMPLES`, to its figure (PNG bytes), is embedded.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
         autoescape=True,

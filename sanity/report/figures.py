@@ -3,8 +3,9 @@
 import io
 import textwrap
 
+import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by colour-blind readers too
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -12,6 +13,7 @@ LINES = ("-", "--", "-.", ":")
 HATCHES = ("", "//", "..", "xx", "--", "++")
 WIDTH = 5.6  # inches
 DOTS_PER_INCH = 160
+PANELS_PER_ROW = 2
 NAME_LENGTH = 26  # characters of a line beside a bar: longer names leave no room for the bars
 
 
@@ -20,8 +22,13 @@ def png(result, *, confidence=0.95):
 
     `confidence` is that of the intervals in the series, and named in the figure.
     """
-    draw = {"curves": _curves, "bars": _bars}[result.series.kind]
+    draw = {"curves": _curves, "bars": _bars, "surface": _surface, "histogram": _histogram}[result.series.kind]
     figure = draw(result.series, result.sample_size, f"{confidence:.0%} interval")
+    return as_png(figure)
+
+
+def as_png(figure):
+    """Returns a Matplotlib figure as the bytes of a PNG, the same ones each time."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
     return buffer.getvalue()
@@ -88,4 +95,64 @@ def _bars(series, sample_size, interval):
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     figure.legend(loc="outside upper right", ncols=4, fontsize=9, frameon=False)
+    return figure
+
+
+def _surface(series, sample_size, interval):
+    """Levels as lines with their heights on them; where a panel is flat there are none, and its title says so."""
+    panels = series.panels
+    columns = min(len(panels), PANELS_PER_ROW)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(WIDTH, 0.45 + rows * (0.5 + 0.68 * WIDTH / columns)), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    heights = np.array([panel.z for panel in panels])
+    levels = MaxNLocator(7).tick_values(heights.min(), max(heights.max(), heights.min() + 0.01))
+    for axes, panel in zip(grid.flat, panels):
+        z = np.asarray(panel.z)
+        filled = axes.contourf(series.x, series.y, z, levels=levels, cmap="cividis")
+        lines = axes.contour(series.x, series.y, z, levels=levels, colors="white", linewidths=0.8)
+        labels = axes.clabel(lines, lines.levels[1::2], fontsize=7, fmt=lambda level: f"{level:.2g}")
+        for label in labels:
+            label.set_bbox({"facecolor": "black", "alpha": 0.55, "pad": 0.8, "linewidth": 0})
+        axes.plot(0.0, 0.0, marker="+", color="white", markersize=9)
+        low, high = f"{z.min():.2g}", f"{z.max():.2g}"
+        reach = f"from {low} to {high}" if low != high else f"{low} everywhere"
+        axes.set_title(f"{textwrap.fill(panel.name, NAME_LENGTH)}\n{reach}", fontsize=9)
+        axes.set_aspect("equal")
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.set_axis_off()
+    figure.supxlabel(series.x_label, fontsize=9)
+    figure.supylabel(series.y_label, fontsize=9)
+    figure.colorbar(filled, ax=grid, label=series.z_label, shrink=0.75)
+    return figure
+
+
+def _histogram(series, sample_size, interval):
+    """What has no place on the axis stands left of it, in bars of their own that say their share."""
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    widths = [max(1.0, 1.2 * len(series.apart)), 6.0]
+    apart, axes = figure.subplots(1, 2, sharey=True, width_ratios=widths) if series.apart else (None, None)
+    if axes is None:
+        axes = figure.add_subplot()
+    if series.counts:
+        axes.stairs(series.counts, series.edges, fill=True, color=COLOURS[0], alpha=0.85)
+        axes.stairs(series.counts, series.edges, color="black", linewidth=0.8)
+        axes.set_xscale("log")
+    else:
+        axes.set_xticks([])
+        axes.text(0.5, 0.5, "none", ha="center", va="center", transform=axes.transAxes)
+    axes.set_xlabel(f"{series.x_label}\n({sample_size} images)")
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+    if apart is not None:
+        names, counts = zip(*series.apart)
+        bars = apart.bar(range(len(names)), counts, color=COLOURS[1], hatch=HATCHES[1], edgecolor="white", width=0.7)
+        apart.bar_label(bars, [f"{count / sample_size:.1%}" for count in counts], fontsize=9, padding=2)
+        apart.set_xticks(range(len(names)), [textwrap.fill(name, 9) for name in names])
+        apart.set_xlim(-0.6, len(names) - 0.4)
+        apart.grid(axis="y", alpha=0.3)
+        apart.set_axisbelow(True)
+    (apart or axes).set_ylabel("images")
+    axes.set_ylim(0.0, 1.12 * max([1, *series.counts, *(count for _, count in series.apart)]))
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     return figure

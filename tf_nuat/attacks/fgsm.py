@@ -4,16 +4,20 @@ from tf_nuat.attacks import base
 
 
 @base.attack
-def fgsm(logits_fn, x, y, *, epsilon):
+def fgsm(logits_fn, x, y, *, epsilon, norm="linf"):
     """Returns x after one step of size `epsilon` along the sign of the gradient of the cross-entropy.
+
+    In L2 the step is along the gradient itself, scaled to a length of `epsilon` (the fast gradient method).
 
     Args:
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
         x: images (B, H, W, C), float32 in [0, 1].
         y: labels, integers (B,) or one-hot (B, K).
-        epsilon: radius of the L-infinity ball, above 0.
+        epsilon: radius of the ball, above 0.
+        norm: "linf" or "l2".
 
     Raises:
         ValueError: an argument is out of its range.
     """
-    return base.ascend(base.cross_entropy_of(logits_fn, y), x, x, epsilon=epsilon, step_size=epsilon, steps=1)
+    objective = base.cross_entropy_of(logits_fn, y)
+    return base.ascend(objective, x, x, epsilon=epsilon, step_size=epsilon, steps=1, norm=norm)

@@ -16,7 +16,7 @@ DROPS = (60, 85)  # percentages of the steps at which steps become shorter
 
 
 @base.attack
-def gama_pgd(logits_fn, x, y, *, epsilon, steps=100, step_size=None, weight=50.0, restarts=1, seed=0):
+def gama_pgd(logits_fn, x, y, *, epsilon, steps=100, step_size=None, weight=50.0, restarts=1, seed=0, norm="linf"):
     """Returns an adversary of each image that GAMA-PGD finds, and x where it finds none.
 
     An ascent takes steps along the sign of the gradient, which become 10 times shorter after 60 % and 85 % of them.
@@ -25,49 +25,50 @@ def gama_pgd(logits_fn, x, y, *, epsilon, steps=100, step_size=None, weight=50.0
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
         x: images (B, H, W, C), float32 in [0, 1].
         y: labels, integers (B,) or one-hot (B, K).
-        epsilon: radius of the L-infinity ball, at least 0.
+        epsilon: radius of the ball, at least 0.
         steps: number of steps of an ascent, at least 1.
         step_size: length of the first steps, above 0; default `2 * epsilon`.
         weight: of the guiding term at the first step, at least 0.
         restarts: number of ascents at most, at least 1, each from a draw of its own: x plus or minus `epsilon`.
         seed: whole number, at least 0; the same seed draws the same starts.
+        norm: "linf" or "l2", where a start is as far from x as the ball is wide, and steps go along the gradient.
 
     Raises:
         ValueError: an argument is out of its range.
     """
     step_size = 2.0 * epsilon if step_size is None else step_size
-    project = base.projection(x, epsilon)
+    project = base.projection(x, epsilon, norm)
 
     def move(x_adv, gradient, taken):
-        return project(x_adv + step_size * _per_image(_drops(taken, steps, 10.0)) * tf.sign(gradient))
+        return project(x_adv + step_size * _per_image(_drops(taken, steps, 10.0)) * base.direction(gradient, norm))
 
-    return _search(logits_fn, x, y, move, epsilon, steps, weight, restarts, seed)
+    return _search(logits_fn, x, y, move, epsilon, steps, weight, restarts, seed, norm)
 
 
 @base.attack(gamma=lambda name, value: validation.number(name, value, above=0.0, at_most=1.0))
-def gama_fw(logits_fn, x, y, *, epsilon, steps=100, gamma=0.5, weight=50.0, restarts=1, seed=0):
+def gama_fw(logits_fn, x, y, *, epsilon, steps=100, gamma=0.5, weight=50.0, restarts=1, seed=0, norm="linf"):
     """Returns an adversary of each image that GAMA-FW finds, and x where it finds none.
 
     An ascent takes steps of the method of Frank and Wolfe: a share `gamma` of the way to the corner of the ball that
     the gradient points to. The share becomes 5 times smaller after 60 % and 85 % of the steps.
 
     Args:
-        logits_fn, x, y, epsilon, steps, weight, restarts, seed: as in `gama_pgd`.
+        logits_fn, x, y, epsilon, steps, weight, restarts, seed, norm: as in `gama_pgd`.
         gamma: share of the first steps, above 0 and at most 1.
 
     Raises:
         ValueError: an argument is out of its range.
     """
-    project = base.projection(x, epsilon)
+    project = base.projection(x, epsilon, norm)
 
     def move(x_adv, gradient, taken):
         share = gamma * _per_image(_drops(taken, steps, 5.0))
-        return project((1.0 - share) * x_adv + share * (x + epsilon * tf.sign(gradient)))
+        return project((1.0 - share) * x_adv + share * (x + epsilon * base.direction(gradient, norm)))
 
-    return _search(logits_fn, x, y, move, epsilon, steps, weight, restarts, seed)
+    return _search(logits_fn, x, y, move, epsilon, steps, weight, restarts, seed, norm)
 
 
-def _search(logits_fn, x, y, move, epsilon, steps, weight, restarts, seed):
+def _search(logits_fn, x, y, move, epsilon, steps, weight, restarts, seed, norm):
     keys = base.image_keys(seed, x)
 
     def loss_of(logits, clean, taken):
@@ -82,7 +83,7 @@ def _search(logits_fn, x, y, move, epsilon, steps, weight, restarts, seed):
         y,
         loss_of,
         move,
-        lambda restart: bernoulli_start(x, epsilon, base.fold_in(keys, restart)),
+        lambda restart: bernoulli_start(x, epsilon, base.fold_in(keys, restart), norm),
         steps=steps,
         restarts=restarts,
         clean_of=tf.nn.softmax,

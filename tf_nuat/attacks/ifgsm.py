@@ -6,19 +6,23 @@ from tf_nuat.attacks import base
 
 
 @base.attack
-def ifgsm(logits_fn, x, y, *, epsilon, steps=7, step_size=None):
+def ifgsm(logits_fn, x, y, *, epsilon, steps=7, step_size=None, norm="linf"):
     """Returns the last of `steps` steps from x along the sign of the gradient of the cross-entropy.
+
+    In L2 the steps are along the gradient itself, scaled to their length.
 
     Args:
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
         x: images (B, H, W, C), float32 in [0, 1].
         y: labels, integers (B,) or one-hot (B, K).
-        epsilon: radius of the L-infinity ball, above 0.
+        epsilon: radius of the ball, above 0.
         steps: number of steps, at least 1.
         step_size: length of a step, above 0; default `epsilon / steps`.
+        norm: "linf" or "l2".
 
     Raises:
         ValueError: an argument is out of its range.
     """
     step_size = epsilon / tf.cast(steps, tf.float32) if step_size is None else step_size
-    return base.ascend(base.cross_entropy_of(logits_fn, y), x, x, epsilon=epsilon, step_size=step_size, steps=steps)
+    objective = base.cross_entropy_of(logits_fn, y)
+    return base.ascend(objective, x, x, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)

@@ -7,33 +7,34 @@ from tf_nuat.attacks import base
 
 
 @base.attack(decay=lambda name, value: validation.number(name, value, at_least=0.0))
-def mifgsm(logits_fn, x, y, *, epsilon, steps=10, step_size=None, decay=1.0):
+def mifgsm(logits_fn, x, y, *, epsilon, steps=10, step_size=None, decay=1.0, norm="linf"):
     """Returns the last of `steps` steps from x along the sign of a running sum of gradients of the cross-entropy.
 
     Each gradient is divided by the mean of its absolute values before it is added (equation 6 of the paper divides by
-    their sum: the signs are the same).
+    their sum: the directions are the same). In L2 the steps are along the sum itself, scaled to their length.
 
     Args:
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
         x: images (B, H, W, C), float32 in [0, 1].
         y: labels, integers (B,) or one-hot (B, K).
-        epsilon: radius of the L-infinity ball, at least 0.
+        epsilon: radius of the ball, at least 0.
         steps: number of steps, at least 1.
         step_size: length of a step, above 0; default `epsilon / steps`.
         decay: what the sum is multiplied by before each gradient is added, at least 0; 0 makes this I-FGSM.
+        norm: "linf" or "l2".
 
     Raises:
         ValueError: an argument is out of its range.
     """
     step_size = epsilon / tf.cast(steps, tf.float32) if step_size is None else step_size
-    project = base.projection(x, epsilon)
+    project = base.projection(x, epsilon, norm)
     objective = base.cross_entropy_of(logits_fn, y)
 
     def step(taken, x_adv, momentum):
         gradient, _ = base.input_gradient(objective, x_adv)
         mean = tf.reduce_mean(tf.abs(gradient), axis=(1, 2, 3), keepdims=True)
         momentum = decay * momentum + tf.math.divide_no_nan(gradient, mean)
-        return taken + 1, project(x_adv + step_size * tf.sign(momentum)), momentum
+        return taken + 1, project(x_adv + step_size * base.direction(momentum, norm)), momentum
 
     first = (tf.constant(0), x, tf.zeros_like(x))
     _, x_adv, _ = tf.while_loop(lambda taken, *_: taken < steps, step, first)

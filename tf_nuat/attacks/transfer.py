@@ -16,7 +16,7 @@ def _is_a_network(name, value):
 
 
 @base.attack(surrogate=_is_a_network, decay=lambda name, value: validation.number(name, value, at_least=0.0))
-def transfer(logits_fn, x, y, *, epsilon, surrogate=None, steps=10, step_size=None, decay=1.0):
+def transfer(logits_fn, x, y, *, epsilon, surrogate=None, steps=10, step_size=None, decay=1.0, norm="linf"):
     """Returns where MI-FGSM on `surrogate` ends, for each image where that fools `logits_fn`, and x elsewhere.
 
     It takes no gradient of `logits_fn`, and goes on where the surrogate is fooled: an image that lies deep in a wrong
@@ -26,12 +26,13 @@ def transfer(logits_fn, x, y, *, epsilon, surrogate=None, steps=10, step_size=No
         logits_fn: network or function that is judged, images (B, H, W, C) -> logits (B, K).
         x: images (B, H, W, C), float32 in [0, 1].
         y: labels, integers (B,) or one-hot (B, K).
-        epsilon: radius of the L-infinity ball, at least 0.
+        epsilon: radius of the ball, at least 0.
         surrogate: network or function of the same kind that is attacked, has to be given; for several at once a
             function that returns the mean of their logits.
         steps: number of steps, at least 1. With 1 the attack is FGSM.
         step_size: length of a step, above 0; default `epsilon / steps`.
         decay: of the momentum, at least 0. With 0 the attack is I-FGSM.
+        norm: "linf" or "l2".
 
     Raises:
         ValueError: an argument is out of its range.
@@ -40,7 +41,7 @@ def transfer(logits_fn, x, y, *, epsilon, surrogate=None, steps=10, step_size=No
     _is_a_network("surrogate", surrogate)
 
     def first():
-        settings = {"epsilon": epsilon, "steps": steps, "step_size": step_size, "decay": decay}
+        settings = {"epsilon": epsilon, "steps": steps, "step_size": step_size, "decay": decay, "norm": norm}
         nothing = tf.zeros(tf.shape(x)[:1], tf.bool)
         # A candidate: whoever runs the search looks at its logits.
         return _State(x_adv=mifgsm(surrogate, x, y, **settings), fooled=nothing, spent=~nothing)

@@ -1,0 +1,119 @@
+"""Counts the misses and the false alarms of the sanity suite on networks of which the verdict is known.
+
+    python -m benchmarks.zoo --out results/zoo
+
+Builds each network of `tests/zoo.py` with each seed, judges it with all checks on the test split of scikit-learn's
+digits, and writes `zoo.json` and the table `zoo.md`. What `zoo.json` has already is not judged again. About a minute
+for each network and seed on two processor cores.
+"""
+
+import json
+import pathlib
+
+from absl import flags
+from tqdm import tqdm
+
+from sanity import Verdict
+from sanity.judgement import judge_subject
+from sanity.settings import BUDGETS
+from sanity.subject import Subject
+from tests import zoo
+from tf_nuat import command_line, files, validation
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_list("seeds", ["0", "1", "2"], "of the networks and of their judgements", flag_values=FLAGS)
+flags.DEFINE_list("networks", [], "names in tests/zoo.py; default all", flag_values=FLAGS)
+flags.DEFINE_string("budget", "quick", f"of a judgement: {', '.join(BUDGETS)}", flag_values=FLAGS)
+flags.DEFINE_string("out", "results/zoo", "folder for the results", flag_values=FLAGS)
+
+
+def judge(specimen, seed, *, checks=None, settings=None):
+    """Returns what a judgement of a `zoo.Specimen` says: a dict of the verdict and of the checks' verdicts and values.
+
+    A network that is refused has the verdict `zoo.REFUSED`, and the reason in the place of the checks.
+    """
+    images, labels = zoo.digits().arrays("test")
+    options = {"epsilon": specimen.epsilon, "training_data": zoo.digits().arrays("train"), "seed": seed}
+    try:
+        subject = Subject(specimen.build(seed), images, labels, **options)
+    except ValueError as error:
+        return {"verdict": zoo.REFUSED, "reason": str(error), "checks": {}}
+    judgement = judge_subject(subject, checks=checks, settings=settings, progress=False)
+    return {
+        "verdict": judgement.verdict,
+        "clean": judgement.clean.accuracy,
+        "robust": judgement.robust.accuracy,
+        "seconds": round(sum(result.seconds for result in judgement.results), 1),
+        "checks": {
+            result.name: {"verdict": result.verdict.value, "value": result.value} for result in judgement.results
+        },
+    }
+
+
+def failed(outcome):
+    """Returns the names of the checks that failed in an outcome of `judge`; `zoo.REFUSED` where it was refused."""
+    if outcome["verdict"] == zoo.REFUSED:
+        return [zoo.REFUSED]
+    return [name for name, each in outcome["checks"].items() if each["verdict"] == Verdict.FAIL.value]
+
+
+def missed(name, outcome):
+    """Returns whether a masked network was failed by none of the checks that are meant for it."""
+    return zoo.ZOO[name].kind == zoo.MASKED and not set(failed(outcome)) & set(zoo.ZOO[name].meant)
+
+
+def false_alarms(name, outcome):
+    """Returns the names of the checks that failed although the network is not masked."""
+    return [] if zoo.ZOO[name].kind == zoo.MASKED else failed(outcome)
+
+
+def markdown(outcomes):
+    """Returns the table of outcomes, a dict of "name, seed N" to what `judge` returns, and the counts below it."""
+    rows = ["| network | kind | meant to fail | failed (of seeds) | verdicts |", "|---|---|---|---|---|"]
+    misses, alarms, masked = 0, 0, 0
+    for name, specimen in zoo.ZOO.items():
+        own = {key: each for key, each in outcomes.items() if key.rsplit(", seed ", 1)[0] == name}
+        if not own:
+            continue
+        counts = {}
+        for outcome in own.values():
+            misses += missed(name, outcome)
+            alarms += bool(false_alarms(name, outcome))
+            masked += specimen.kind == zoo.MASKED
+            for check in failed(outcome):
+                counts[check] = counts.get(check, 0) + 1
+        verdicts = list(dict.fromkeys(each["verdict"] for each in own.values()))
+        seen = ", ".join(f"{check} ({count} of {len(own)})" for check, count in counts.items()) or "none"
+        meant = " or ".join(specimen.meant) or "none"
+        rows.append(f"| {name}: {specimen.description} | {specimen.kind} | {meant} | {seen} | {'; '.join(verdicts)} |")
+    others = len(outcomes) - masked
+    return "\n".join(rows) + (
+        f"\n\nMisses: {misses} of {masked} masked networks. False alarms: {alarms} of {others} networks that are not.\n"
+    )
+
+
+def command(arguments):
+    command_line.parse(FLAGS, arguments, __doc__)
+    settings, _ = validation.one_of("--budget", FLAGS.budget, BUDGETS)
+    for name in FLAGS.networks:
+        validation.one_of("--networks", name, zoo.ZOO)
+    folder = validation.output_folder("--out", pathlib.Path(FLAGS.out))
+    path = folder / "zoo.json"
+    outcomes = json.loads(path.read_text(encoding="utf-8"))["outcomes"] if path.exists() else {}
+    names = FLAGS.networks or list(zoo.ZOO)
+    with tqdm([(name, int(seed)) for name in names for seed in FLAGS.seeds], unit="network") as bar:
+        for name, seed in bar:
+            key = f"{name}, seed {seed}"
+            bar.set_description(key)
+            if key in outcomes:
+                continue
+            outcomes[key] = judge(zoo.ZOO[name], seed, settings=settings)
+            line = " ".join(["python -m benchmarks.zoo", *arguments])
+            files.save_json({"command": line, "outcomes": outcomes}, path)
+    (folder / "zoo.md").write_text(markdown(outcomes), encoding="utf-8")
+    print(markdown(outcomes))
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.main(command)

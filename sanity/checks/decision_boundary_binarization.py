@@ -1,0 +1,158 @@
+"""Does the attack find adversaries that are known to be there?"""
+
+import numpy as np
+import tensorflow as tf
+
+from sanity import readout, statistics, trace
+from sanity.result import Bars, Result, Verdict, skipped
+from sanity.tolerance import Share
+from tf_nuat import data, losses
+from tf_nuat.attacks import pgd, random_search
+
+# Points inside of the ball. With fewer, guessing finds more: 40 random points on a small robust convolutional
+# network 38 % with 99, 40 % with 199, 25 % with 499 and 21 % with the 999 of the paper, which cost twice as much.
+INNER = 499
+FOUND = 0.95  # of the planted adversaries, by the attack
+EASY = 0.5  # of them, by random search
+REFERENCE = "Zimmermann et al., Increasing confidence in adversarial robustness evaluations, 2022, section 3"
+
+
+def decision_boundary_binarization(subject, settings):
+    """PGD must find the adversaries of networks whose last layer was replaced by one that has them.
+
+    For each of at most `settings.slow_images` images a linear function of what enters the last `Dense` layer tells
+    `INNER` points inside of the ball from one on its surface. It takes the layer's place, its decision boundary moved
+    next to that point, an adversary that PGD, its settings unchanged, has to find or to surpass. Images count whose
+    points are separable and whose planted point is an adversary in float32, too.
+
+    Fails where the attack misses significantly more than 5 % of them (exact binomial), whatever random search finds;
+    passes where the sample rules out `settings.detectable` more. Skipped where the network has no last `Dense` layer,
+    where less than half of the images can be set up, and where as many random points as PGD takes steps find half of
+    the adversaries: finding them shows nothing then. To pass is necessary, not sufficient: one step of length 2.5
+    epsilon finds all of them in honest networks, half of the ball does not.
+    """
+    rows = data.stratified(subject.labels, min(settings.slow_images, len(subject)), seed=subject.seed)
+    try:
+        planted, found, drawn = attacked(subject, settings, rows)
+    except NotDenseError as error:
+        return _skipped(str(error), len(rows))
+    size = int(np.sum(planted))
+    if size < len(rows) / 2:
+        return _skipped(
+            f"Adversaries can be planted for {size} of {len(rows)} images only: the features of the others do not tell "
+            "points inside of the ball from one on its surface.",
+            size,
+        )
+    found, drawn = found[planted], drawn[planted]
+    missed = Share.of(size - int(np.sum(found)), size, 1.0 - FOUND, settings)
+    by_chance = float(np.mean(drawn))
+    seen = (
+        f"In {size} networks that are this one but for the last layer an adversary was planted within epsilon. PGD "
+        f"finds {1.0 - missed.value:.1%} of them, {settings.steps} random points find {by_chance:.1%}"
+    )
+    if missed.verdict is not Verdict.FAIL and by_chance >= EASY:
+        return _skipped(f"{seen}: they are too easy to find.", size)
+    explanation, remedy = {
+        Verdict.FAIL: (
+            f"{seen}. An attack that misses adversaries that are there cannot show that there are none.",
+            "Do not report the accuracy under this attack. Adapt it until it finds the planted adversaries: more "
+            "steps, another loss, a differentiable version of whatever hides the gradients.",
+        ),
+        Verdict.INCONCLUSIVE: (
+            f"{seen}. That cannot be told from {FOUND:.0%}.",
+            missed.more if len(rows) < settings.slow_images else "Attack with more steps, and judge again.",
+        ),
+        Verdict.PASS: (f"{seen}: where there are adversaries, the attack sees them.", ""),
+    }[missed.verdict]
+    return Result(
+        name="decision_boundary_binarization",
+        verdict=missed.verdict,
+        quantity="planted adversaries that the attack finds",
+        value=1.0 - missed.value,
+        threshold=FOUND,
+        sample_size=size,
+        interval=(1.0 - missed.high, 1.0 - missed.low),
+        series=Bars(
+            label="planted adversaries that are found",
+            bars=tuple(
+                statistics.bar(name, outcomes, group=group, confidence=settings.confidence)
+                for name, outcomes, group in [
+                    (f"PGD, {settings.steps} steps", found, "white box"),
+                    (f"{settings.steps} random points", drawn, "without gradients"),
+                ]
+            ),
+            levels=(("required of PGD", FOUND),),
+        ),
+        explanation=explanation,
+        remedy=remedy,
+        reference=REFERENCE,
+    )
+
+
+def _skipped(reason, size):
+    options = {"sample_size": size, "remedy": "Rely on the other checks.", "reference": REFERENCE}
+    return skipped("decision_boundary_binarization", reason, **options)
+
+
+class NotDenseError(Exception):
+    """The network has no last `Dense` layer that could be replaced."""
+
+
+def attacked(subject, settings, rows):
+    """Returns for the images `rows` of the subject whether an adversary was planted, and whether PGD and random search
+    find it: three bool arrays.
+
+    Raises:
+        NotDenseError: there is no last layer to replace.
+    """
+    layer = readout.last_dense(subject.network)
+    if layer is None:
+        raise NotDenseError("The network does not end in a dense layer, which would be replaced.")
+    features_of = readout.features_of(subject.network, layer)
+    drawn = {"epsilon": subject.epsilon, "norm": subject.norm, "seed": subject.seed}
+    white_box = {**settings.pgd(subject.epsilon), "norm": subject.norm, "seed": subject.seed}
+
+    def outcomes(x, adversary, weights, biases, index):
+        inside = tf.zeros_like(index)
+
+        def binary_logits(images):
+            g = tf.reduce_sum(features_of(images) * weights, axis=1) + biases
+            return tf.stack([-g, g], axis=1)
+
+        results = [
+            adversary,
+            pgd(binary_logits, x, inside, index=index, **white_box),
+            random_search(binary_logits, x, inside, index=index, queries=settings.steps, **drawn),
+        ]
+        return [losses.margin(binary_logits(each), inside) > 0.0 for each in results]
+
+    shape, width = subject.images.shape[1:], layer.kernel.shape[0]
+    images, numbers = tf.TensorSpec((None, *shape)), tf.TensorSpec((None,), tf.int32)
+    unfit = NotDenseError("The network without its last dense layer does not return the features of an image.")
+    try:
+        features = trace.compiled(features_of, images)
+    except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:  # what follows does not take them
+        raise unfit from error
+    if features.outputs[0].shape.as_list() != [None, width]:
+        raise unfit
+    points = trace.compiled(
+        lambda x, row: readout.points(x, row, inner=INNER, **drawn), tf.TensorSpec(shape), tf.TensorSpec((), tf.int32)
+    )
+    outcomes = trace.compiled(outcomes, images, images, tf.TensorSpec((None, width)), tf.TensorSpec((None,)), numbers)
+
+    def planted(row):
+        """Returns the adversary, weights, bias, and whether the points are separable."""
+        near = points(tf.constant(subject.images[row]), tf.constant(row, tf.int32))
+        size = subject.batch_size
+        seen = tf.concat([features(near[first : first + size]) for first in range(0, INNER + 1, size)], axis=0)
+        return near[-1], *readout.planted(seen.numpy(), layer(seen).numpy())
+
+    found = []
+    for first in range(0, len(rows), subject.batch_size):
+        batch = rows[first : first + subject.batch_size]
+        adversaries, weights, biases, separable = zip(*map(planted, batch))
+        x, index = tf.constant(subject.images[batch]), tf.constant(batch, tf.int32)
+        readouts = tf.constant(weights, tf.float32), tf.constant(biases, tf.float32)
+        seen = outcomes(x, tf.stack(adversaries), *readouts, index)
+        found.append([seen[0] & separable, *seen[1:]])
+    return np.concatenate(found, axis=1)

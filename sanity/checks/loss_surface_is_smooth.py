@@ -1,0 +1,138 @@
+"""Does the gradient at an image say what the network does around it?"""
+
+import numpy as np
+
+from sanity import measure_surface
+from sanity.result import Panel, Result, Surface, Verdict, skipped
+from sanity.tolerance import Share
+
+NAME = "loss_surface_is_smooth"
+POINTS = 10
+EXPLAINED = 0.1  # of the change of the margin, which the gradient must predict at least
+TRIVIAL = 0.1  # of the margin: an error below that misleads nobody
+
+# Of the images. Chosen on these networks; 200 (MNIST, CIFAR-10) or 353 images (digits); share of
+# images and, in brackets, the median error relative to the change:
+#   honest      digits, epsilon 0.1 and 0.2: undefended, linear and PGD-AT 0 % (at most 0.2); MNIST, 0.3: undefended 0 %
+#                (0.3), NuAT 2 % (0.9), PGD-AT 5.5 % (0.9), TRADES 3 % (0.8), SAT-R2 1 % (1.1), SAT-R3 3 % (1.3), GAT
+#                3.5 % (1.3), FBF 5.5 % (1.6); CIFAR-10, 2/255 and 8/255: a small undefended one 0 % (0.2, 0.5)
+#   seen         overfitted catastrophically on MNIST (SAT-R1 with lambda 0) 20 and 72 % (0.8, 1.2); on digits, at 0.1
+#                and 0.2: ripples on the images 91 and 79 % (3 to 4), 16 levels of grey 31 and 85 % (1)
+#   seen at 0.1 but not at 0.2: noise 31 and 4 %
+#   not seen    two others of MNIST that FGSM leaves at 89 and 93 % and PGD at 11 and 9 %: FGSM-AT 6.5 % (0.6), RFGSM-AT
+#                4.5 % (1.0). The check is blind to them: the honest ones are as high. Winners-take-all 12 and 7 %
+# The relative error alone tells nothing apart: a network robust on MNIST is constant around an image but for a little
+# that no gradient predicts. Nor does the error of the cross-entropy: 0.3 to 0.8 for undefended networks, 0.2 to 0.9 for
+# robust ones, 0.3 to 1 for overfitted ones.
+TOLERATED = 0.1
+PARTS = tuple(float(part) for part in np.round(np.linspace(-1.0, 1.0, 21), 6))  # of epsilon
+MOST_IMAGES = 50  # in the mean of the figure
+REFERENCE = (
+    "Qin et al., Adversarial robustness through local linearization, 2019, section 3; Vivek and Babu, Regularizers for "
+    "single-step adversarial training, 2020, section 3.3; Sriramanan et al., Towards efficient and effective "
+    "adversarial training, 2021, section 6.3 and figure 1"
+)
+
+
+def loss_surface_is_smooth(subject, settings):
+    """At random points of the ball, the gradient at the image must predict something of how the margin has changed.
+
+    The error of an image is its mean over `POINTS` points, of |m(x + d) - m(x) - d . grad m(x)|, where m is the true
+    logit minus the strongest wrong one. The surface misleads at an image if the error is above 1 - `EXPLAINED` of the
+    mean change itself, so that the gradient explains nothing, and above `TRIVIAL` of the margin, so that it matters,
+    although FGSM leaves the image correct, so that something may be overrated. The check fails where this is so for
+    significantly more than `TOLERATED` of the images (exact binomial).
+
+    The margin stands for the loss: where an image is classified with confidence the cross-entropy is curved behind a
+    linear network, too. The figure shows the loss.
+
+    Skipped where no image is classified correctly.
+    """
+    clean, size = subject.correct(), len(subject)
+    if not np.any(clean):
+        return skipped(
+            NAME,
+            "The network classifies no image of the sample correctly: there is no margin to look at.",
+            sample_size=size,
+            remedy="Check the labels and the scaling of the images.",
+            reference=REFERENCE,
+        )
+    threat = {"epsilon": subject.epsilon, "norm": subject.norm}
+    sample = subject.network, subject.images, subject.labels
+    found = measure_surface.linearity(
+        *sample, **threat, points=POINTS, seed=subject.seed, batch_size=subject.batch_size
+    )
+    misleading = misleads(found) & clean & subject.correct("fgsm", epsilon=subject.epsilon)
+    share = Share.of(int(np.sum(misleading)), size, TOLERATED, settings)
+    ratio = float(np.median(relative_error(found)[clean]))
+    seen = (
+        f"On {share.value:.1%} of the images FGSM fails and the gradient predicts nothing of how the margin changes "
+        f"around them. (Its error, relative to the change, is {ratio:.2g} at the median image: 0 for a linear "
+        "network, 1 for a gradient of zero.)"
+    )
+    if share.verdict is Verdict.FAIL:
+        explanation = f"{seen} An attack that follows it is led astray, and the image only seems to withstand it."
+        remedy = (
+            "Do not report the accuracy under single-step attacks; compare PGD with attacks that need no gradients "
+            "(square). Train against several steps or with a regularizer that keeps the loss smooth (NuAT, SAT, GAT), "
+            "and look for what breaks the surface: rounding, randomness, activations that jump."
+        )
+    elif share.verdict is Verdict.INCONCLUSIVE:
+        explanation, remedy = f"{size} images are too few to tell whether the surface is smooth. {seen}", share.more
+    else:
+        explanation, remedy = f"Around the images the network does what its gradients say. {seen}", ""
+    return Result(
+        name=NAME,
+        verdict=share.verdict,
+        quantity="images at which the gradient predicts nothing of the change around them, and FGSM fails",
+        value=share.value,
+        threshold=TOLERATED,
+        sample_size=size,
+        interval=(share.low, share.high),
+        series=_series(subject, found, clean, misleading, threat),
+        explanation=explanation,
+        remedy=remedy,
+        reference=REFERENCE,
+    )
+
+
+def relative_error(found):
+    """Returns the error of each image over its change, (N,); 1 where nothing changes and nothing is predicted."""
+    none = found.change + found.error == 0.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.nan_to_num(np.where(none, 1.0, found.error / found.change), nan=1.0, posinf=np.finfo(np.float64).max)
+
+
+def misleads(found):
+    """Returns at which images the gradient explains nothing of a change that matters, bool (N,)."""
+    return (found.error > (1.0 - EXPLAINED) * found.change) & (found.error > TRIVIAL * np.abs(found.margin))
+
+
+def _series(subject, found, clean, misleading, threat):
+    """The mean surface of some images, evenly spaced in the sample, and that of the image whose error is largest."""
+    (among,) = np.nonzero(misleading if np.any(misleading) else clean)
+    worst = int(among[np.argmax((found.error / np.maximum(np.abs(found.margin), 1e-12))[among])])
+    chosen = np.unique(np.linspace(0, len(subject) - 1, min(len(subject), MOST_IMAGES)).astype(int))
+    rows = np.append(chosen, worst)
+    heights = measure_surface.plane(
+        subject.network,
+        subject.images[rows],
+        subject.labels[rows],
+        **threat,
+        parts=PARTS,
+        seed=subject.seed,
+        batch_size=subject.batch_size,
+    )
+    panels = (
+        (f"mean of {len(chosen)} images", heights[:-1].mean(axis=0)),
+        (f"image {worst}: largest error", heights[-1]),
+    )
+    first, second = ("sign of the gradient", "random signs") if subject.norm == "linf" else ("gradient", "random")
+    return Surface(
+        x_label=f"along the {first}, in epsilon",
+        y_label=f"along {second}, orthogonal, in epsilon",
+        z_label="loss, share of ln K",
+        x=PARTS,
+        y=PARTS,
+        panels=tuple(Panel(name, tuple(tuple(np.round(row, 4).tolist()) for row in z)) for name, z in panels),
+    )

@@ -1,0 +1,141 @@
+"""How well the gradient at an image describes what the network does around it, in numbers and as a surface."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from sanity import measure_losses, trace
+from tf_nuat import losses
+from tf_nuat.attacks import base, draws
+
+
+@dataclasses.dataclass(frozen=True)
+class Linearity:
+    """The margin of each image around it, float64 (N,).
+
+    It is that against one class, the strongest wrong one at the image, so that a linear network has a linear margin.
+
+    Attributes:
+        margin: how far the true logit is above the other one, at the image.
+        change: mean of the absolute changes of the margin, from the image to random points of the ball.
+        error: mean of the absolute differences between these changes and what the gradient at the image predicts.
+        predicted: mean of the absolute changes that it predicts.
+    """
+
+    margin: np.ndarray
+    change: np.ndarray
+    error: np.ndarray
+    predicted: np.ndarray
+
+
+def linearity(network, images, labels, *, epsilon, norm="linf", points, seed=0, batch_size):
+    """Returns the `Linearity` of the network in inference mode, over `points` random points of the ball of each image.
+
+    Args:
+        network: images (B, H, W, C) -> logits (B, K).
+        images: (N, H, W, C), float32 in [0, 1].
+        labels: integers (N,).
+        epsilon, norm: the ball, which is cut to [0, 1].
+        points: number of points.
+        seed: whole number from which they follow.
+        batch_size: images at a time, which bounds the memory.
+
+    Source: Qin et al., "Adversarial robustness through local linearization", 2019, equation 5, there for the
+    cross-entropy.
+    """
+    logits_fn = base.inference(network)
+    specs = tf.TensorSpec((None, *images.shape[1:])), tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None,), tf.int32)
+
+    def measured(x, y, index):
+        rival = losses.wrong_classes(logits_fn(x), y)[:, 0]
+
+        def margin(logits):
+            true, other = (tf.gather(logits, chosen, batch_dims=1) for chosen in (y, rival))
+            return tf.cast(true, tf.float64) - tf.cast(other, tf.float64)
+
+        def objective(x):
+            logits = logits_fn(x)
+            return margin(logits), logits
+
+        gradient, logits = base.input_gradient(objective, x)
+        gradient, here = tf.cast(gradient, tf.float64), margin(logits)
+        keys = draws.keys(base.seed_pair(seed), index)
+
+        def add(number, sums):
+            numbers = tf.fill(tf.shape(index), number)
+            point = base.random_point(x, epsilon, base.fold_in(keys, numbers), norm)
+            predicted = tf.reduce_sum(gradient * tf.cast(point - x, tf.float64), axis=(1, 2, 3))
+            change = margin(logits_fn(point)) - here
+            values = change, change - predicted, predicted
+            return number + 1, tuple(total + tf.abs(value) for total, value in zip(sums, values))
+
+        zeros = (tf.zeros_like(here),) * 3
+        _, sums = tf.while_loop(lambda number, _: number < points, add, (tf.constant(0), zeros))
+        return (here, *(total / points for total in sums))
+
+    measured = trace.compiled(measured, *specs)
+    parts = [[part.numpy() for part in measured(*batch)] for batch in trace.batches(images, labels, batch_size)]
+    return Linearity(*(np.concatenate(part) for part in zip(*parts)))
+
+
+def plane(network, images, labels, *, epsilon, norm="linf", parts, seed=0, batch_size):
+    """Returns the cross-entropy on a plane through each image, as a share of ln K, at most 1: float64 (N, P, P).
+
+    The plane is spanned by the sign of the gradient of the cross-entropy (columns) and by `orthogonal` random signs
+    (rows), both of length epsilon, and cut to [0, 1].
+
+    Args:
+        network, images, labels, epsilon, norm, seed, batch_size: as for `linearity`.
+        parts: coordinates (P,) on both axes, in epsilon.
+
+    Source: Vivek and Babu, 2020, equation 12; Sriramanan et al., 2021, figure 1, where the two are orthogonal.
+    """
+    logits_fn = base.inference(network)
+    shape = images.shape[1:]
+    specs = tf.TensorSpec((None, *shape)), tf.TensorSpec((None,), tf.int64)
+
+    def along(x, y):
+        gradient, _ = base.input_gradient(base.cross_entropy_of(logits_fn, y), x)
+        return base.direction(gradient, norm)
+
+    def at(x, first, second, one, other):
+        return logits_fn(tf.clip_by_value(x + epsilon * (one * first + other * second), 0.0, 1.0))
+
+    images_spec, part = tf.TensorSpec((None, *shape)), tf.TensorSpec(())
+    along, at = trace.compiled(along, *specs), trace.compiled(at, *(images_spec,) * 3, part, part)
+    generator = np.random.default_rng(seed)
+    found = []
+    for x, y, _ in trace.batches(images, labels, batch_size):
+        first = along(x, y)
+        second = tf.constant(orthogonal(first.numpy(), generator, norm))
+        heights = np.empty((len(x), len(parts), len(parts)))
+        for row, other in enumerate(parts):
+            for column, one in enumerate(parts):
+                logits = at(x, first, second, tf.constant(one, tf.float32), tf.constant(other, tf.float32)).numpy()
+                measured = measure_losses.of_logits(logits.astype(np.float64), y.numpy())
+                heights[:, row, column] = measured.share_of_chance(logits.shape[1])
+        found.append(heights)
+    return np.concatenate(found)
+
+
+def orthogonal(directions, generator, norm="linf"):
+    """Returns random directions of length 1, orthogonal to `directions`, both (B, H, W, C), float32.
+
+    In L-infinity these are signs, drawn uniformly among those that agree with the ones of `directions` as often as they
+    do not; where their number is odd, one entry is 0. In L2 they are uniform on the sphere.
+    """
+    flat = directions.reshape(len(directions), -1).astype(np.float64)
+    if norm == "l2":
+        drawn = generator.normal(size=flat.shape)
+        drawn -= np.sum(drawn * flat, axis=1, keepdims=True) * flat
+        drawn /= np.maximum(np.linalg.norm(drawn, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+        return drawn.reshape(directions.shape).astype(np.float32)
+    drawn = generator.choice([-1.0, 1.0], size=flat.shape)
+    for row, signs in zip(drawn, flat):
+        (places,) = np.nonzero(signs)
+        generator.shuffle(places)
+        half = len(places) // 2
+        row[places[:half]], row[places[half : 2 * half]] = signs[places[:half]], -signs[places[half : 2 * half]]
+        row[places[2 * half :]] = 0.0
+    return drawn.reshape(directions.shape).astype(np.float32)

@@ -1,0 +1,92 @@
+"""Linear read-outs of a network's features: its last layer replaced by one that is known to have an adversary."""
+
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.svm import SVC
+
+from tf_nuat.attacks import base, draws
+
+INNER_RADIUS = 0.95  # of the ball that the inner points are drawn from, in epsilon
+CLOSENESS = 0.9999  # 1 moves the decision boundary onto the planted point, 0 leaves it halfway to the inner points
+HARD = 1e6  # penalty of the support vector machine: no point may be on the wrong side
+ITERATIONS = 10_000  # at which points count as not separable; those that are have taken 550 at most
+_PURPOSE = 1_000_003  # tells these draws from those of the attacks, which begin with the same keys
+
+
+def last_dense(network):
+    """Returns the last `Dense` layer of a network, or of one within it, if it has an output per class, else None."""
+    for layer in reversed(network.layers):
+        if isinstance(layer, keras.Model):
+            return last_dense(layer)
+        if isinstance(layer, keras.layers.Dense):
+            return layer if layer.units == network.output_shape[-1] else None
+    return None
+
+
+def features_of(network, layer):
+    """Returns the function of images that is the network without `layer`: (B, H, W, C) -> (B, D).
+
+    The layer passes its inputs on while the network is called. That reaches into networks within networks, copies
+    nothing and, unlike a second graph over the same layers, leaves the network as it was.
+    """
+
+    def features(x):
+        layer.call = lambda inputs, *args, **kwargs: inputs
+        try:
+            return tf.cast(base.inference(network)(x), tf.float32)
+        finally:
+            del layer.call
+
+    return features
+
+
+def points(x, index, *, epsilon, inner, seed, norm="linf"):
+    """Returns `inner` points well inside of the ball around an image, itself the first, and last one on its surface.
+
+    Args:
+        x: the image, (H, W, C).
+        index: the number of the image, from which and from `seed` the draws follow.
+
+    Returns:
+        (inner + 1, H, W, C), within [0, 1].
+    """
+    x = tf.repeat(x[None], inner + 1, axis=0)
+    own = draws.fold_in(draws.keys(base.seed_pair(seed), tf.fill([inner + 1], index)), _PURPOSE)
+    own = draws.fold_in(own, tf.range(inner + 1))
+    inside = base.random_point(x[1:-1], INNER_RADIUS * epsilon, own[1:-1], norm)
+    surface = x[-1:] + epsilon * base.random_on_the_sphere(x[-1:], own[-1:], norm)
+    return tf.concat([x[:1], inside, tf.clip_by_value(surface, 0.0, 1.0)], axis=0)
+
+
+def planted(features, logits):
+    """Returns the read-out whose decision boundary passes next to the last point, on the far side of all others.
+
+    The maximal margin between them is what logistic regression without a penalty, as in the paper, converges to (Soudry
+    et al., 2018); the support vector machine gets there twenty times sooner.
+
+    Args:
+        features: (P, D), at P points.
+        logits: (P, K), of the network there.
+
+    Returns:
+        weights (D,), bias, and whether the points are separable. The logits of the read-out, -g and g with
+        g = weights . features + bias, have the range of the network's before the boundary is moved ("adaptive").
+    """
+    features = np.asarray(features, np.float64)
+    centred = features - features.mean(axis=0)
+    scale = np.abs(centred).max() or 1.0
+    last = np.arange(len(features)) == len(features) - 1
+    machine = SVC(kernel="linear", C=HARD, max_iter=ITERATIONS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        machine.fit(centred / scale, last)
+    weights = machine.coef_[0] / scale
+    g = centred @ weights + machine.intercept_[0]
+    separable = bool(np.all((g > 0.0) == last))
+    rescale = np.ptp(logits) / (2.0 * np.abs(g).max())
+    weights *= rescale
+    return weights, (1.0 - CLOSENESS) * g[-1] * rescale - features[-1] @ weights, separable
