@@ -18,7 +18,7 @@ ROBUST_AT = 0.1  # of 8x8 images: at 0.2 none of these trainings leaves half of 
 MASKED, ROBUST, HONEST = "masked", "robust", "honest failure"
 REFUSED = "refused"  # in the place of a check: the network is no input for a judgement
 TEMPERATURE = 100.0  # of defensive distillation, as in its paper
-SINGLE_STEP = 0.3  # epsilon of the single-step training, at which it overfits to its attack
+SINGLE_STEP = 0.4  # epsilon of the single-step training, at which it overfits to its attack: at 0.3 not for all seeds
 
 
 @dataclasses.dataclass(frozen=True)
