@@ -82,6 +82,7 @@ def collect(flags, command, *, progress=False):
         "dataset": dataset,
         "split": "test",
         "class_names": list(class_names),
+        "card": card.facts,
     }
     return Inputs(subject, checks, settings, out, provenance)
 

@@ -11,7 +11,7 @@
 - `settings`: the attributes of `sanity.settings.Settings`.
 - `evaluations`: what was run, a list of `{"attack", "settings", "source", "images", "accuracy", "interval",
   "within_epsilon"}`: `images` of the sample were attacked, and `accuracy` is theirs.
-- `provenance`: what the command line knows: checkpoint, dataset, command.
+- `provenance`: what the command line knows: checkpoint, dataset, command, what a model card beside the checkpoint says.
 - `results`: a list of the attributes of `Result`, one object per check.
 
 Accuracies, rates and their differences are fractions in [0, 1] (differences in [-1, 1]); intervals are `[low, high]`.

@@ -21,8 +21,8 @@ class Settings:
         restarts: restarts of PGD where it is compared with attacks that know the defense, at least 1.
         queries: of Square, at least 1: 1,000 take a minute for LeNet+ and 1,000 images on two cores.
         points: of random search, at least 1.
-        slow_images: number of images for the checks that take long an image, at least 1: `second_opinion` and
-            `decision_boundary_binarization`.
+        slow_images: number of images for the checks that take long an image, at least 2: `second_opinion`, and half
+            of it for `decision_boundary_binarization`.
 
     Raises:
         ValueError: an attribute is out of its range.
@@ -41,8 +41,9 @@ class Settings:
     def __post_init__(self):
         for name in ("alpha", "confidence", "detectable"):
             validation.number(name, getattr(self, name), above=0.0, below=1.0)
-        for name in ("steps", "restarts", "queries", "points", "slow_images"):
+        for name in ("steps", "restarts", "queries", "points"):
             validation.whole_number(name, getattr(self, name), at_least=1)
+        validation.whole_number("slow_images", self.slow_images, at_least=2)
         validation.whole_number("most_steps", self.most_steps, at_least=max(2, self.steps))
 
     def pgd(self, epsilon):
@@ -53,7 +54,7 @@ class Settings:
 # What a judgement may cost: the settings, and the number of images where none is given. The steps of PGD are not fewer
 # where it is quick: 20 stop too soon on networks that are robust.
 BUDGETS = {
-    "quick": (Settings(most_steps=100, restarts=2, queries=300, points=50, slow_images=100), 300),
+    "quick": (Settings(most_steps=100, restarts=2, queries=300, points=50, slow_images=200), 300),
     "standard": (Settings(), 1000),
     "thorough": (Settings(steps=100, restarts=10, queries=5000, points=1000, slow_images=500), 1000),
 }

@@ -171,7 +171,8 @@ def prescribed(monkeypatch, planted, found, drawn, size=200):
     """Returns the result of a judgement in which so many adversaries are planted and, of all images, found."""
     outcomes = [np.arange(size) < number for number in (planted, found, drawn)]
     monkeypatch.setattr(module, "attacked", lambda *_: outcomes)
-    return judge(linear(), (np.zeros((size, *SHAPE), np.float32), np.arange(size) % 10))
+    settings = Settings(slow_images=2 * size)
+    return judge(linear(), (np.zeros((size, *SHAPE), np.float32), np.arange(size) % 10), settings)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,8 @@ def test_outcomes_of_images_without_adversary_do_not_count(monkeypatch):
     """All that is found lies among the first half, where nothing was planted."""
     first = np.arange(200) < 100
     monkeypatch.setattr(module, "attacked", lambda *_: (~first, first, first))
-    result = judge(linear(), (np.zeros((200, *SHAPE), np.float32), np.arange(200) % 10))
+    settings = Settings(slow_images=400)
+    result = judge(linear(), (np.zeros((200, *SHAPE), np.float32), np.arange(200) % 10), settings)
     assert result.value == 0.0 and [bar.y for bar in result.series.bars] == [0.0, 0.0]
 
 

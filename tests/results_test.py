@@ -1,5 +1,6 @@
 """The tables in the documentation are those of the committed cards, and its commands and files exist."""
 
+import json
 import pathlib
 import re
 
@@ -23,11 +24,34 @@ def test_the_comparison_is_that_of_the_cards():
     assert rendered in (ROOT / "results" / "mnist" / "comparison" / "table.md").read_text(encoding="utf-8")
 
 
+def judged_row(path):
+    """Returns the row of the table of judgements of a `results.json`."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    failed = ", ".join(each["name"] for each in found["results"] if each["verdict"] == "fail") or "none"
+    clean, robust = found["clean"], found["robust"]
+    low, high = (f"{each:.1%}" for each in robust["interval"])
+    return (
+        f"| {path.parts[-3]} | {found['verdict']} | {failed} | {clean['accuracy']:.1%} | "
+        f"{robust['accuracy']:.1%} ({low} to {high}) | {robust['images']:,} |"
+    )
+
+
+def test_the_table_of_judgements_is_that_of_the_reports():
+    reports = sorted((ROOT / "results" / "mnist").glob("*/sanity/results.json"))
+    assert len(reports) >= 5
+    page = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    assert "\n".join(map(judged_row, reports)) in page
+    for path in reports:
+        verdict, robust = json.loads(path.read_text(encoding="utf-8"))["verdict"], path.parts[-3]
+        expected = {"fgsm_at": "masked gradients suspected", "standard": "not robust"}.get(robust, "genuinely robust")
+        assert verdict == expected, path
+
+
 @pytest.mark.parametrize("page", ["README.md", "results/README.md"])
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)]+)\)", text):
-        assert target.startswith("https://") or (ROOT / page).parent.joinpath(target).exists(), target
+        assert target.startswith("https://") or (ROOT / page).parent.joinpath(target.split("#")[0]).exists(), target
 
 
 def test_the_results_name_no_place_of_the_machine_that_made_them():

@@ -344,6 +344,9 @@ def test_hostile_names_are_escaped(folder, tmp_path, monkeypatch, capsys):
     place.mkdir()
     checkpoint = place / "network.keras"
     checkpoint.write_bytes((folder / "network.keras").read_bytes())
+    measured = {hostile: {"accuracy": 0.5, "images": 10}, "not ours": 3, "nor this": {"accuracy": "x"}}
+    card = {"recipe": {"defense": hostile, "epochs": [hostile]}, "measured": measured, "command": hostile * 100}
+    (place / "card.json").write_text(json.dumps(card))
     pages = []
     original = report.render
 
@@ -357,7 +360,7 @@ def test_hostile_names_are_escaped(folder, tmp_path, monkeypatch, capsys):
     assert run.main(["--checkpoint", str(checkpoint), *QUICK]) == 0
     assert_self_contained(pages[0])
     assert "<script" not in pages[0] and "<b onload" not in pages[0]
-    assert "&lt;script&gt;" in pages[0]
+    assert "&lt;script&gt;" in pages[0] and "50.00% of 10 images" in pages[0] and "not ours" not in pages[0]
 
 
 def test_help_teaches_every_flag(capsys):

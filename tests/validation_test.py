@@ -61,6 +61,15 @@ def test_networks_that_are_no_classifiers_of_images_are_named(layers, words):
         validation.classifier("network", keras.Sequential([keras.Input((4, 4, 1)), *layers]))
 
 
+@pytest.mark.parametrize("wrapped", ["input", "output"])
+def test_a_network_of_dicts_is_named(wrapped):
+    images = keras.Input((4, 4, 1), name="images")
+    logits = keras.layers.Dense(3)(keras.layers.Flatten()(images))
+    ends = [{"images": images} if wrapped == "input" else images, {"logits": logits} if wrapped == "output" else logits]
+    with pytest.raises(ValueError, match="network takes or returns a dict; allowed: one input"):
+        validation.classifier("network", keras.Model(*ends))
+
+
 def test_a_classifier_of_vectors_is_no_classifier_of_images():
     with pytest.raises(ValueError, match="images of"):
         validation.classifier("network", keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]))

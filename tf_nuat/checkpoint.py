@@ -9,6 +9,8 @@ import numpy as np
 from tf_nuat import data
 
 PROBED = 100  # images that show whether the outputs are logits
+SHOWN = ("defense", "defense_options", "epochs", "seed")  # of a recipe
+MOST_TEXT = 300  # characters of a fact
 
 
 class Card:
@@ -17,10 +19,24 @@ class Card:
     def __init__(self, checkpoint):
         self._path = pathlib.Path(checkpoint).with_name("card.json")
         try:
-            recipe = json.loads(self._path.read_text(encoding="utf-8"))["recipe"]
-            self._recipe = recipe if isinstance(recipe, dict) else {}
-        except (OSError, ValueError, KeyError, TypeError):  # no card, or none of ours: the flags have to say it
-            self._recipe = {}
+            card = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # no card, or none of ours: the flags have to say it
+            card = {}
+        self._card = card if isinstance(card, dict) else {}
+        recipe = self._card.get("recipe")
+        self._recipe = recipe if isinstance(recipe, dict) else {}
+
+    @property
+    def facts(self):
+        """What the card says of the training, a dict of names to text: the settings, the command, what was measured."""
+        shown = {name: self._recipe.get(name) for name in SHOWN}
+        shown["epoch chosen"], shown["command"] = self._card.get("epoch_chosen"), self._card.get("command")
+        measured = self._card.get("measured")
+        for name, each in measured.items() if isinstance(measured, dict) else ():
+            accuracy, images = (each.get(key) for key in ("accuracy", "images")) if isinstance(each, dict) else (0, 0)
+            if isinstance(accuracy, float) and isinstance(images, int):
+                shown[f"accuracy, {name}"] = f"{accuracy:.2%} of {images:,} images"
+        return {str(name): str(value)[:MOST_TEXT] for name, value in shown.items() if value is not None}
 
     @property
     def data_options(self):

@@ -98,6 +98,9 @@ def classifier(argument, network):
         raise ValueError(
             f"{argument} has several inputs or outputs; allowed: one input of images, one output of logits"
         )
+    # A dict of one tensor has the shape of that tensor.
+    if any(isinstance(getattr(network, ends, None), dict) for ends in ("input", "output")):
+        raise ValueError(f"{argument} takes or returns a dict; allowed: one input of images, one output of logits")
     if len(network.input_shape) != 4:
         raise ValueError(
             f"{argument} takes inputs of shape {network.input_shape[1:]}; allowed: images of (height, width, channels)"

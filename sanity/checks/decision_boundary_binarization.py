@@ -20,7 +20,7 @@ REFERENCE = "Zimmermann et al., Increasing confidence in adversarial robustness 
 def decision_boundary_binarization(subject, settings):
     """PGD must find the adversaries of networks whose last layer was replaced by one that has them.
 
-    For each of at most `settings.slow_images` images a linear function of what enters the last `Dense` layer tells
+    For each of at most `settings.slow_images` / 2 images a linear function of what enters the last `Dense` layer tells
     `INNER` points inside of the ball from one on its surface. It takes the layer's place, its decision boundary moved
     next to that point, an adversary that PGD, its settings unchanged, has to find or to surpass. Images count whose
     points are separable and whose planted point is an adversary in float32, too.
@@ -31,7 +31,7 @@ def decision_boundary_binarization(subject, settings):
     the adversaries: finding them shows nothing then. To pass is necessary, not sufficient: one step of length 2.5
     epsilon finds all of them in honest networks, half of the ball does not.
     """
-    rows = data.stratified(subject.labels, min(settings.slow_images, len(subject)), seed=subject.seed)
+    rows = data.stratified(subject.labels, min(settings.slow_images // 2, len(subject)), seed=subject.seed)
     try:
         planted, found, drawn = attacked(subject, settings, rows)
     except NotDenseError as error:
@@ -60,7 +60,7 @@ def decision_boundary_binarization(subject, settings):
         ),
         Verdict.INCONCLUSIVE: (
             f"{seen}. That cannot be told from {FOUND:.0%}.",
-            missed.more if len(rows) < settings.slow_images else "Attack with more steps, and judge again.",
+            missed.more if len(rows) < settings.slow_images // 2 else "Attack with more steps, and judge again.",
         ),
         Verdict.PASS: (f"{seen}: where there are adversaries, the attack sees them.", ""),
     }[missed.verdict]

@@ -70,6 +70,8 @@ def loss_surface_is_smooth(subject, settings):
         f"around them. (Its error, relative to the change, is {ratio:.2g} at the median image: 0 for a linear "
         "network, 1 for a gradient of zero.)"
     )
+    inside = "diamond between the middles of its sides" if subject.norm == "linf" else "circle in it"
+    seen = f"{seen} (Of the figure, the {inside} is within epsilon.)"
     if share.verdict is Verdict.FAIL:
         explanation = f"{seen} An attack that follows it is led astray, and the image only seems to withstand it."
         remedy = (
