@@ -12,7 +12,7 @@ from sanity.checks.attack_does_not_fail import after_as_much_again, attack_does_
 from sanity.settings import Settings
 from sanity.subject import Subject
 from sanity.tolerance import Share
-from tests import linear
+from tests import linear, small
 from tf_nuat import data
 from tf_nuat.attacks import base, pgd
 
@@ -25,46 +25,14 @@ def digits():
     return data.load("digits")
 
 
-def dense(digits, seed=0, hidden=64):
-    keras.utils.set_random_seed(seed)
-    layers = [keras.layers.Dense(hidden, activation="relu")] if hidden else []
-    return keras.Sequential(
-        [keras.Input(digits.input_shape), keras.layers.Flatten(), *layers, keras.layers.Dense(10)], name="dense"
-    )
-
-
-def train(digits, network, epsilon=0.0, epochs=12):
-    """Returns the network after training on the digits, on PGD samples where `epsilon` is above 0."""
-    optimizer = keras.optimizers.Adam(3e-3)
-    optimizer.build(network.trainable_variables)
-
-    @tf.function(autograph=False)
-    def step(x, y):
-        objective = base.cross_entropy_of(network, y)
-        if epsilon:
-            x = base.ascend(objective, x, x, epsilon=epsilon, step_size=epsilon / 3, steps=5)
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(objective(x)[0])
-        optimizer.apply_gradients(zip(tape.gradient(loss, network.trainable_variables), network.trainable_variables))
-
-    images, labels = digits.arrays("train")
-    generator = np.random.default_rng(0)
-    for _ in range(epochs):
-        for rows in np.array_split(generator.permutation(len(images)), len(images) // 32):
-            step(
-                tf.constant(np.resize(images[rows], (33, *images.shape[1:]))), tf.constant(np.resize(labels[rows], 33))
-            )
-    return network
-
-
 @pytest.fixture(scope="module")
 def undefended(digits):
-    return train(digits, dense(digits))
+    return small.ascending(small.dense(0))
 
 
 @pytest.fixture(scope="module")
 def robust(digits):
-    return train(digits, dense(digits), epsilon=EPSILON)
+    return small.ascending(small.dense(0), epsilon=EPSILON)
 
 
 def judged(network, digits, settings=None, size=None, epsilon=EPSILON):
@@ -173,7 +141,7 @@ def test_instability_is_the_mean_of_random_changes():
     ("which", "epsilon"), [("undefended", 0.05), ("undefended", EPSILON), ("robust", EPSILON), ("linear", EPSILON)]
 )
 def test_honest_networks_pass(digits, request, which, epsilon):
-    network = train(digits, dense(digits, hidden=0)) if which == "linear" else request.getfixturevalue(which)
+    network = small.ascending(small.dense(0, hidden=0)) if which == "linear" else request.getfixturevalue(which)
     result = judged(network, digits, epsilon=epsilon)
     assert result.verdict is Verdict.PASS, result.explanation
     assert result.interval[0] <= result.value <= result.interval[1] and result.remedy == ""
@@ -214,7 +182,7 @@ def test_a_loss_that_jumps_is_seen(digits):
     network = keras.Sequential(
         [keras.Input(digits.input_shape), keras.layers.Flatten(), *layers, keras.layers.Dense(10)]
     )
-    result = judged(train(digits, network), digits)
+    result = judged(small.ascending(network), digits)
     assert result.verdict is Verdict.FAIL
     assert share(result, "silent success").group == "failing"
 

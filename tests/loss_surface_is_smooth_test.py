@@ -11,7 +11,7 @@ from sanity import Verdict, measure_losses, measure_surface, report
 from sanity.checks.loss_surface_is_smooth import PARTS, loss_surface_is_smooth, misleads, relative_error
 from sanity.settings import Settings
 from sanity.subject import Subject
-from tests import linear
+from tests import linear, small
 from tf_nuat import data
 from tf_nuat.attacks import base, draws
 
@@ -23,43 +23,14 @@ def digits():
     return data.load("digits")
 
 
-def train(digits, hidden=64, epsilon=0.0, epochs=12):
-    """Returns a dense network trained on the digits, on PGD samples where `epsilon` is above 0."""
-    keras.utils.set_random_seed(0)
-    layers = [keras.layers.Dense(hidden, activation="relu")] if hidden else []
-    network = keras.Sequential(
-        [keras.Input(digits.input_shape), keras.layers.Flatten(), *layers, keras.layers.Dense(10)]
-    )
-    optimizer = keras.optimizers.Adam(3e-3)
-    optimizer.build(network.trainable_variables)
-
-    @tf.function(autograph=False)
-    def step(x, y):
-        objective = base.cross_entropy_of(network, y)
-        if epsilon:
-            x = base.ascend(objective, x, x, epsilon=epsilon, step_size=epsilon / 3, steps=5)
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(objective(x)[0])
-        optimizer.apply_gradients(zip(tape.gradient(loss, network.trainable_variables), network.trainable_variables))
-
-    images, labels = digits.arrays("train")
-    generator = np.random.default_rng(0)
-    for _ in range(epochs):
-        for rows in np.array_split(generator.permutation(len(images)), len(images) // 32):
-            step(
-                tf.constant(np.resize(images[rows], (33, *images.shape[1:]))), tf.constant(np.resize(labels[rows], 33))
-            )
-    return network
-
-
 @pytest.fixture(scope="module")
 def undefended(digits):
-    return train(digits)
+    return small.ascending(small.dense(0))
 
 
 @pytest.fixture(scope="module")
 def robust(digits):
-    return train(digits, epsilon=EPSILON)
+    return small.ascending(small.dense(0), epsilon=EPSILON)
 
 
 def judged(network, digits, epsilon=EPSILON, size=None, **options):
@@ -82,7 +53,7 @@ def rippled(images):
     ("which", "epsilon"), [("undefended", 0.05), ("undefended", EPSILON), ("robust", EPSILON), ("linear", EPSILON)]
 )
 def test_honest_networks_pass(digits, request, which, epsilon):
-    network = train(digits, hidden=0) if which == "linear" else request.getfixturevalue(which)
+    network = small.ascending(small.dense(0, hidden=0)) if which == "linear" else request.getfixturevalue(which)
     result = judged(network, digits, epsilon)
     assert result.verdict is Verdict.PASS and result.value < 0.02 and result.remedy == ""
     assert result.interval[0] <= result.value <= result.interval[1]

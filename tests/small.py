@@ -3,26 +3,32 @@
 import functools
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from tf_nuat import data, defenses
+from tf_nuat.attacks import base
 
 
 @functools.cache
-def _digits():
+def digits():
+    """Returns the digits."""
     return data.load("digits")
 
 
 def sample(size):
     """Returns (images, labels) of the test split, each class in proportion."""
-    images, labels = _digits().arrays("test")
+    images, labels = digits().arrays("test")
     chosen = data.stratified(labels, size, seed=0)
     return images[chosen], labels[chosen]
 
 
-def _untrained(seed):
+def dense(seed, hidden=64):
+    """Returns a network of one hidden layer of so many units, or a linear one for 0, not trained."""
     keras.utils.set_random_seed(seed)
-    layers = [keras.layers.Flatten(), keras.layers.Dense(64, activation="relu"), keras.layers.Dense(10)]
-    inputs = keras.Input(_digits().input_shape)
+    layers = [keras.layers.Dense(hidden, activation="relu")] if hidden else []
+    layers = [keras.layers.Flatten(), *layers, keras.layers.Dense(10)]
+    inputs = keras.Input(digits().input_shape)
     x = inputs
     for layer in layers:
         x = layer(x)
@@ -32,37 +38,66 @@ def _untrained(seed):
 @functools.cache
 def undefended(seed=0):
     """Returns a network trained on the clean images."""
-    network = _untrained(seed)
+    network = dense(seed)
     network.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    network.fit(*_digits().arrays("train"), epochs=20, batch_size=32, verbose=0)
+    network.fit(*digits().arrays("train"), epochs=20, batch_size=32, verbose=0)
     return network
 
 
 @functools.cache
 def robust(epsilon, seed=0):
     """Returns a network trained with PGD."""
-    network = _untrained(seed)
+    network = dense(seed)
     trainer = defenses.PGDAT(network, epsilon=epsilon, steps=7, seed=seed)
     trainer.compile(keras.optimizers.Adam(3e-3))
-    trainer.fit(*_digits().arrays("train"), epochs=15, batch_size=64, verbose=0)
+    trainer.fit(*digits().arrays("train"), epochs=15, batch_size=64, verbose=0)
     return network
 
 
-def _after(network, function):
+def ascending(network, *, epsilon=0.0, epochs=12):
+    """Returns the network after training without a defense's code: on PGD samples where `epsilon` is above 0."""
+    optimizer = keras.optimizers.Adam(3e-3)
+    optimizer.build(network.trainable_variables)
+
+    @tf.function(autograph=False)
+    def step(x, y):
+        objective = base.cross_entropy_of(network, y)
+        if epsilon:
+            x = base.ascend(objective, x, x, epsilon=epsilon, step_size=epsilon / 3, steps=5)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(objective(x)[0])
+        optimizer.apply_gradients(zip(tape.gradient(loss, network.trainable_variables), network.trainable_variables))
+
+    images, labels = digits().arrays("train")
+    generator = np.random.default_rng(0)
+    for _ in range(epochs):
+        for rows in np.array_split(generator.permutation(len(images)), len(images) // 32):
+            rows = np.resize(rows, 33)  # one shape
+            step(tf.constant(images[rows]), tf.constant(labels[rows]))
+    return network
+
+
+def after(network, function):
+    """Returns the network with a function of its logits behind it."""
     return keras.Model(network.input, function(network.output))
 
 
 def saturated(network):
     """Returns the network with logits so large that the softmax has no gradient in float32."""
-    return _after(network, keras.layers.Rescaling(1e4))
+    return after(network, keras.layers.Rescaling(1e4))
 
 
 def rounded(network):
     """Returns the network with logits that are rounded, which has no gradient."""
-    return _after(network, lambda logits: keras.ops.round(logits * 1e4))
+    return after(network, lambda logits: keras.ops.round(logits * 1e4))
 
 
-def quantised(network):
-    """Returns the network on images of 17 grey values, a rounding without gradient."""
+def before(network, function):
+    """Returns the network with a function of the images in front of it."""
     inputs = keras.Input(network.input_shape[1:])
-    return keras.Model(inputs, network(keras.ops.round(inputs * 16) / 16))
+    return keras.Model(inputs, network(function(inputs)))
+
+
+def quantised(network, levels=16):
+    """Returns the network on images of `levels` + 1 grey values, a rounding without gradient."""
+    return before(network, lambda images: keras.ops.round(images * levels) / levels)

@@ -5,13 +5,13 @@ honest failure is neither robust nor masked.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 
 import keras
 import numpy as np
 
-from tf_nuat import data, defenses
+from tests.small import after, before, dense, digits, quantised, saturated, undefended
+from tf_nuat import defenses
 
 EPSILON = 0.2
 ROBUST_AT = 0.1  # of 8x8 images: at 0.2 none of these trainings leaves half of the images
@@ -38,20 +38,6 @@ class Specimen:
     meant: tuple
     description: str
     epsilon: float = EPSILON
-
-
-@functools.cache
-def digits():
-    """Returns the digits."""
-    return data.load("digits")
-
-
-def dense(seed, activation="relu"):
-    """Returns a network of one hidden layer, not trained."""
-    keras.utils.set_random_seed(seed)
-    inputs = keras.Input(digits().input_shape)
-    x = keras.layers.Dense(64, activation=activation)(keras.layers.Flatten()(inputs))
-    return keras.Model(inputs, keras.layers.Dense(10)(x))
 
 
 def convolutional(seed):
@@ -85,12 +71,6 @@ def robust(defense, seed, **options):
     return defended(defense, convolutional(seed), seed, epsilon=ROBUST_AT, **options)
 
 
-@functools.cache
-def undefended(seed):
-    """Returns a network trained on clean images."""
-    return trained(dense(seed))
-
-
 def linear(seed):
     """Returns a linear network, whose worst case has a closed form: `linear_worst_case`."""
     keras.utils.set_random_seed(seed)
@@ -119,11 +99,6 @@ def overfitted(seed):
     return defended("fgsm_at", convolutional(seed), seed, epochs=40, epsilon=SINGLE_STEP)
 
 
-def scaled(seed):
-    """Returns a network with logits so large that the softmax has no gradient in float32."""
-    return _after(undefended(seed), keras.layers.Rescaling(1e4))
-
-
 def distilled(seed):
     """Returns a network distilled at a temperature and used without it (Papernot et al., 2016)."""
 
@@ -137,25 +112,6 @@ def distilled(seed):
     return trained(dense(seed + 1000), epochs=60, targets=soft, loss=softened)
 
 
-def softmax(seed):
-    """Returns a network that returns probabilities."""
-    return _after(undefended(seed), keras.layers.Softmax())
-
-
-def quantised(seed):
-    """Returns a network on images of 9 grey values: rounding has no gradient (thermometer coding and its like)."""
-    network = undefended(seed)
-    inputs = keras.Input(network.input_shape[1:])
-    return keras.Model(inputs, network(keras.ops.round(inputs * 8) / 8))
-
-
-def detached(seed):
-    """Returns a network one of whose layers passes no gradient on."""
-    network = undefended(seed)
-    inputs = keras.Input(network.input_shape[1:])
-    return keras.Model(inputs, network(keras.ops.stop_gradient(inputs)))
-
-
 class Noise(keras.layers.Layer):
     """Adds normal noise, at inference too."""
 
@@ -166,13 +122,6 @@ class Noise(keras.layers.Layer):
 
     def call(self, x):
         return x + keras.random.normal(keras.ops.shape(x), stddev=self.stddev, seed=self.seeds)
-
-
-def noisy(seed):
-    """Returns a network that adds noise to its input."""
-    network = undefended(seed)
-    inputs = keras.Input(network.input_shape[1:])
-    return keras.Model(inputs, network(Noise(0.1, seed)(inputs)))
 
 
 class WinnersTakeAll(keras.layers.Layer):
@@ -198,15 +147,6 @@ def winners_take_all(seed):
     return trained(keras.Model(inputs, keras.layers.Dense(10)(x)))
 
 
-def saturating(seed):
-    """Returns a network whose logits saturate: far from the boundary of decision they do not change."""
-    return _after(undefended(seed), lambda logits: 10.0 * keras.ops.tanh(10.0 * logits))
-
-
-def _after(network, function):
-    return keras.Model(network.input, function(network.output))
-
-
 ZOO = {
     "overfitted FGSM-AT": Specimen(
         overfitted,
@@ -216,18 +156,44 @@ ZOO = {
         SINGLE_STEP,
     ),
     "scaled logits": Specimen(
-        scaled, MASKED, ("gradients_are_available",), "logits multiplied by 10,000: the softmax has no gradient"
+        lambda seed: saturated(undefended(seed)),
+        MASKED,
+        ("gradients_are_available",),
+        "logits multiplied by 10,000: the softmax has no gradient",
     ),
     "defensive distillation": Specimen(
         distilled, MASKED, ("gradients_are_available",), "distilled at temperature 100 (Papernot et al., 2016)"
     ),
-    "saturating logits": Specimen(saturating, MASKED, ("gradients_are_available",), "logits through a steep tanh"),
-    "softmax outputs": Specimen(softmax, MASKED, (REFUSED,), "probabilities in the place of logits"),
-    "quantised input": Specimen(
-        quantised, MASKED, ("gradients_are_available",), "pixels rounded to 9 values, which has no gradient"
+    "saturating logits": Specimen(
+        lambda seed: after(undefended(seed), lambda logits: 10.0 * keras.ops.tanh(10.0 * logits)),
+        MASKED,
+        ("gradients_are_available",),
+        "logits through a steep tanh",
     ),
-    "detached layer": Specimen(detached, MASKED, ("gradients_are_available",), "a layer that passes no gradient on"),
-    "noise at inference": Specimen(noisy, MASKED, ("network_is_deterministic",), "normal noise on the input"),
+    "softmax outputs": Specimen(
+        lambda seed: after(undefended(seed), keras.layers.Softmax()),
+        MASKED,
+        (REFUSED,),
+        "probabilities in the place of logits",
+    ),
+    "quantised input": Specimen(
+        lambda seed: quantised(undefended(seed), levels=8),
+        MASKED,
+        ("gradients_are_available",),
+        "pixels rounded to 9 values, which has no gradient",
+    ),
+    "detached layer": Specimen(
+        lambda seed: before(undefended(seed), keras.ops.stop_gradient),
+        MASKED,
+        ("gradients_are_available",),
+        "a layer that passes no gradient on",
+    ),
+    "noise at inference": Specimen(
+        lambda seed: before(undefended(seed), Noise(0.1, seed)),
+        MASKED,
+        ("network_is_deterministic",),
+        "normal noise on the input",
+    ),
     "winners take all": Specimen(
         winners_take_all,
         MASKED,
