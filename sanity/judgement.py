@@ -140,7 +140,8 @@ def judge(
 
 
 def checked_names(checks, argument="checks"):
-    """Returns the names of the checks to run as a tuple, in the order of `CHECKS`; all of them for None or none."""
+    """Returns the names of the checks to run as a tuple, in the order of `CHECKS`; all for None, none or "all"."""
+    checks = () if list(checks or ()) == ["all"] else checks
     for name in checks or ():
         validation.one_of(argument, name, CHECKS)
     return tuple(name for name in CHECKS if not checks or name in checks)

@@ -4,7 +4,7 @@
     python -m sanity.run --checkpoint any.keras --dataset mnist --epsilon 0.3 --out runs/judged
 
 Any network that Keras saved will do, as long as it takes images in [0, 1] and returns logits. Writes `report.html`,
-`results.json`, `junit.xml` and one figure per check into the output folder.
+`results.json`, `junit.xml`, one figure per check and pictures of adversaries into the output folder.
 
 Exit status: 0, no check failed; 1, a check failed: masked gradients are suspected, or the attack was too weak; 2,
 could not judge.
@@ -64,9 +64,7 @@ def flag_values():
         [],
         "another network for attacks by transfer, a .keras file. Default: one is trained on the spot",
     )
-    flag(
-        flags.DEFINE_list, "checks", [], f"which checks to run, with commas between: {', '.join(CHECKS)}. Default: all"
-    )
+    flag(flags.DEFINE_list, "checks", ["all"], f"which checks to run, with commas between: all, or {', '.join(CHECKS)}")
     flag(
         flags.DEFINE_string,
         "budget",

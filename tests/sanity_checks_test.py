@@ -10,7 +10,7 @@ import sanity
 from sanity import Verdict, report
 from sanity.checks import CHECKS
 from sanity.checks.larger_epsilon_is_stronger import epsilons
-from sanity.judgement import REPORTED, judge_subject, overall
+from sanity.judgement import REPORTED, checked_names, judge_subject, overall
 from sanity.settings import BUDGETS, Settings
 from sanity.subject import Subject, Surrogate
 from tf_nuat import data, evaluate
@@ -438,6 +438,14 @@ def test_a_weak_attack_is_said_to_be_one(digits, undefended, monkeypatch):
     assert "adaptive attack is not stronger" in judgement.headline and "only an upper limit" in judgement.headline
     page = report.render(judgement, {})
     assert '<header class="fail">' in page and "attack too weak" in page
+
+
+def test_names_of_checks_come_in_the_order_of_all():
+    assert checked_names(None) == checked_names([]) == checked_names(["all"]) == tuple(CHECKS)
+    two = ("gradient_magnitude", "step_count_saturates")
+    assert checked_names(two[::-1]) == two
+    with pytest.raises(ValueError, match="checks is 'all'"):
+        checked_names(["all", "gradient_magnitude"])
 
 
 def test_judge_refuses_probabilities_and_names_arguments(digits, undefended):
