@@ -26,13 +26,13 @@ def digits():
 
 
 @pytest.fixture(scope="module")
-def undefended(digits):
-    return small.ascending(small.dense(0))
+def undefended():
+    return small.perturbed(small.dense(0), epochs=12)
 
 
 @pytest.fixture(scope="module")
-def robust(digits):
-    return small.ascending(small.dense(0), epsilon=EPSILON)
+def robust():
+    return small.perturbed(small.dense(0), small.ascent(EPSILON, steps=5, step_size=EPSILON / 3), epochs=12)
 
 
 def judged(network, digits, settings=None, size=None, epsilon=EPSILON):
@@ -43,12 +43,6 @@ def judged(network, digits, settings=None, size=None, epsilon=EPSILON):
 def share(result, indicator):
     (bar,) = [each for each in result.series.bars if each.name.startswith(indicator)]
     return bar
-
-
-def through(network, layer):
-    """Returns the network behind a function of its images."""
-    inputs = keras.Input(network.input_shape[1:])
-    return keras.Model(inputs, network(layer(inputs)))
 
 
 class Noise(keras.layers.Layer):
@@ -141,7 +135,9 @@ def test_instability_is_the_mean_of_random_changes():
     ("which", "epsilon"), [("undefended", 0.05), ("undefended", EPSILON), ("robust", EPSILON), ("linear", EPSILON)]
 )
 def test_honest_networks_pass(digits, request, which, epsilon):
-    network = small.ascending(small.dense(0, hidden=0)) if which == "linear" else request.getfixturevalue(which)
+    network = (
+        small.perturbed(small.dense(0, hidden=0), epochs=12) if which == "linear" else request.getfixturevalue(which)
+    )
     result = judged(network, digits, epsilon=epsilon)
     assert result.verdict is Verdict.PASS, result.explanation
     assert result.interval[0] <= result.value <= result.interval[1] and result.remedy == ""
@@ -153,11 +149,11 @@ def rescaled(network):
 
 
 def detached(network):
-    return through(network, keras.layers.Lambda(tf.stop_gradient, output_shape=network.input_shape[1:]))
+    return small.before(network, keras.layers.Lambda(tf.stop_gradient, output_shape=network.input_shape[1:]))
 
 
 def rounded(network):
-    return through(network, lambda images: keras.ops.round(images * 16) / 16)
+    return small.quantised(network)
 
 
 @pytest.mark.parametrize("mask", [rescaled, detached, rounded])
@@ -170,7 +166,7 @@ def test_gradients_that_are_hidden_are_seen(digits, undefended, mask):
 
 
 def test_noise_is_seen(digits, undefended):
-    result = judged(through(undefended, Noise()), digits)
+    result = judged(small.before(undefended, Noise()), digits)
     assert result.verdict is Verdict.FAIL
     for indicator in ("unstable predictions", "silent success", "transfer failure"):
         assert share(result, indicator).group == "failing"
@@ -182,7 +178,7 @@ def test_a_loss_that_jumps_is_seen(digits):
     network = keras.Sequential(
         [keras.Input(digits.input_shape), keras.layers.Flatten(), *layers, keras.layers.Dense(10)]
     )
-    result = judged(small.ascending(network), digits)
+    result = judged(small.perturbed(network, epochs=12), digits)
     assert result.verdict is Verdict.FAIL
     assert share(result, "silent success").group == "failing"
 

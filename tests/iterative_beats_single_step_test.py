@@ -9,8 +9,8 @@ from sanity import Verdict
 from sanity.checks.iterative_beats_single_step import iterative_beats_single_step
 from sanity.settings import Settings
 from sanity.subject import Subject
-from tests import linear
-from tf_nuat import attacks, data
+from tests import linear, small
+from tf_nuat import data
 
 SETTINGS = Settings(steps=10)
 
@@ -65,37 +65,13 @@ def digits():
 
 
 @pytest.fixture(scope="module")
-def undefended(digits):
-    return train(digits, lambda network, x, y: x)
+def undefended():
+    return small.perturbed(small.dense(0), epochs=10, batch_size=64)
 
 
 @pytest.fixture(scope="module")
-def robust(digits):
-    return train(digits, lambda network, x, y: attacks.ifgsm(network, x, y, epsilon=0.1, steps=4))
-
-
-def train(digits, perturb, epochs=10):
-    """Returns a small dense network, trained on perturbed digits."""
-    keras.utils.set_random_seed(0)
-    layers = [keras.Input(digits.input_shape), keras.layers.Flatten()]
-    network = keras.Sequential([*layers, keras.layers.Dense(64, activation="relu"), keras.layers.Dense(10)])
-    optimizer = keras.optimizers.Adam(3e-3)
-    optimizer.build(network.trainable_variables)
-
-    @tf.function(autograph=False)
-    def step(x, y):
-        x = perturb(network, x, y)
-        with tf.GradientTape() as tape:
-            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(y, network(x, training=True))
-        optimizer.apply_gradients(zip(tape.gradient(loss, network.trainable_variables), network.trainable_variables))
-
-    images, labels = digits.arrays("train")
-    generator = np.random.default_rng(0)
-    for _ in range(epochs):
-        order = generator.permutation(len(images))
-        for rows in np.split(order, range(64, len(order), 64))[:-1]:
-            step(tf.constant(images[rows]), tf.constant(labels[rows]))
-    return network
+def robust():
+    return small.perturbed(small.dense(0), small.ascent(0.1, steps=4), epochs=10, batch_size=64)
 
 
 @pytest.mark.parametrize("epsilon", [0.05, 0.2])

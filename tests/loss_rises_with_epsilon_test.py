@@ -12,7 +12,7 @@ from sanity.checks.loss_rises_with_epsilon import loss_rises_with_epsilon
 from sanity.measure_losses import Losses
 from sanity.settings import Settings
 from sanity.subject import Subject
-from tests import linear
+from tests import linear, small
 from tf_nuat import attacks, data
 
 SETTINGS = Settings(steps=10)
@@ -24,43 +24,20 @@ def digits():
 
 
 @pytest.fixture(scope="module")
-def undefended(digits):
-    return train(digits, lambda network, x, y: x, epochs=20)
+def undefended():
+    return small.perturbed(small.dense(0, hidden=128), epochs=20, learning_rate=2e-3)
 
 
 @pytest.fixture(scope="module")
-def robust(digits):
-    return train(digits, lambda network, x, y: attacks.ifgsm(network, x, y, epsilon=0.1, steps=4), epochs=10)
+def robust():
+    return small.perturbed(small.dense(0, hidden=128), small.ascent(0.1, steps=4), epochs=10, learning_rate=2e-3)
 
 
 @pytest.fixture(scope="module")
-def overfitted(digits):
+def overfitted():
     """Trained on FGSM samples for long enough to overfit to them; a test below says that it did."""
-    return train(digits, lambda network, x, y: attacks.fgsm(network, x, y, epsilon=0.3), epochs=40)
-
-
-def train(digits, perturb, *, epochs):
-    """Returns a small dense network, trained on perturbed digits."""
-    keras.utils.set_random_seed(0)
-    layers = [keras.Input(digits.input_shape), keras.layers.Flatten()]
-    network = keras.Sequential([*layers, keras.layers.Dense(128, activation="relu"), keras.layers.Dense(10)])
-    optimizer = keras.optimizers.Adam(2e-3)
-    optimizer.build(network.trainable_variables)
-
-    @tf.function(autograph=False)
-    def step(x, y):
-        x = perturb(network, x, y)
-        with tf.GradientTape() as tape:
-            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(y, network(x, training=True))
-        optimizer.apply_gradients(zip(tape.gradient(loss, network.trainable_variables), network.trainable_variables))
-
-    images, labels = digits.arrays("train")
-    generator = np.random.default_rng(0)
-    for _ in range(epochs):
-        order = generator.permutation(len(images))
-        for rows in np.split(order, range(32, len(order), 32))[:-1]:
-            step(tf.constant(images[rows]), tf.constant(labels[rows]))
-    return network
+    fgsm = functools.partial(attacks.fgsm, epsilon=0.3)
+    return small.perturbed(small.dense(0, hidden=128), fgsm, epochs=40, learning_rate=2e-3)
 
 
 def judged(digits, network, epsilon, size=None):

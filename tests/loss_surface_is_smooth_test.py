@@ -24,24 +24,18 @@ def digits():
 
 
 @pytest.fixture(scope="module")
-def undefended(digits):
-    return small.ascending(small.dense(0))
+def undefended():
+    return small.perturbed(small.dense(0), epochs=12)
 
 
 @pytest.fixture(scope="module")
-def robust(digits):
-    return small.ascending(small.dense(0), epsilon=EPSILON)
+def robust():
+    return small.perturbed(small.dense(0), small.ascent(EPSILON, steps=5, step_size=EPSILON / 3), epochs=12)
 
 
 def judged(network, digits, epsilon=EPSILON, size=None, **options):
     images, labels = (part[:size] for part in digits.arrays("test"))
     return loss_surface_is_smooth(Subject(network, images, labels, epsilon=epsilon, **options), Settings())
-
-
-def behind(layer, network):
-    """Returns the network behind a function of its images."""
-    inputs = keras.Input(network.input_shape[1:])
-    return keras.Model(inputs, network(layer(inputs)))
 
 
 def rippled(images):
@@ -53,7 +47,9 @@ def rippled(images):
     ("which", "epsilon"), [("undefended", 0.05), ("undefended", EPSILON), ("robust", EPSILON), ("linear", EPSILON)]
 )
 def test_honest_networks_pass(digits, request, which, epsilon):
-    network = small.ascending(small.dense(0, hidden=0)) if which == "linear" else request.getfixturevalue(which)
+    network = (
+        small.perturbed(small.dense(0, hidden=0), epochs=12) if which == "linear" else request.getfixturevalue(which)
+    )
     result = judged(network, digits, epsilon)
     assert result.verdict is Verdict.PASS and result.value < 0.02 and result.remedy == ""
     assert result.interval[0] <= result.value <= result.interval[1]
@@ -72,20 +68,20 @@ def test_the_scale_of_the_logits_does_not_matter(digits, undefended, scale):
 
 @pytest.mark.parametrize("which", ["undefended", "robust"])
 def test_ripples_are_seen(digits, request, which):
-    result = judged(behind(rippled, request.getfixturevalue(which)), digits)
+    result = judged(small.before(request.getfixturevalue(which), rippled), digits)
     assert result.verdict is Verdict.FAIL and result.value > 0.5
     assert "single-step" in result.remedy and "Qin" in result.reference
 
 
 def test_levels_of_grey_are_seen(digits, undefended):
-    result = judged(behind(lambda images: keras.ops.round(images * 16) / 16, undefended), digits)
+    result = judged(small.quantised(undefended), digits)
     assert result.verdict is Verdict.FAIL
     assert "1 at the median image" in result.explanation  # the error is the whole change
 
 
 def test_a_shrunk_ball_hides_the_ripples(digits, undefended):
     """The weakened check: within a hundredth of a ripple there is nothing to see."""
-    assert judged(behind(rippled, undefended), digits, epsilon=0.0005).verdict is Verdict.PASS
+    assert judged(small.before(undefended, rippled), digits, epsilon=0.0005).verdict is Verdict.PASS
 
 
 def test_a_small_sample_is_inconclusive(digits, undefended):

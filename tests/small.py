@@ -6,8 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat import data, defenses
-from tf_nuat.attacks import base
+from tf_nuat import attacks, data, defenses
 
 
 @functools.cache
@@ -54,27 +53,30 @@ def robust(epsilon, seed=0):
     return network
 
 
-def ascending(network, *, epsilon=0.0, epochs=12):
-    """Returns the network after training without a defense's code: on PGD samples where `epsilon` is above 0."""
-    optimizer = keras.optimizers.Adam(3e-3)
+def perturbed(network, perturb=None, *, epochs, learning_rate=3e-3, batch_size=32):
+    """Returns the network after training without a defense's code, on `perturb(network, x, y)` or on clean images."""
+    optimizer = keras.optimizers.Adam(learning_rate)
     optimizer.build(network.trainable_variables)
 
     @tf.function(autograph=False)
     def step(x, y):
-        objective = base.cross_entropy_of(network, y)
-        if epsilon:
-            x = base.ascend(objective, x, x, epsilon=epsilon, step_size=epsilon / 3, steps=5)
+        x = x if perturb is None else perturb(network, x, y)
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(objective(x)[0])
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(y, network(x, training=True))
         optimizer.apply_gradients(zip(tape.gradient(loss, network.trainable_variables), network.trainable_variables))
 
     images, labels = digits().arrays("train")
     generator = np.random.default_rng(0)
     for _ in range(epochs):
-        for rows in np.array_split(generator.permutation(len(images)), len(images) // 32):
-            rows = np.resize(rows, 33)  # one shape
+        order = generator.permutation(len(images))
+        for rows in np.split(order, range(batch_size, len(order), batch_size))[:-1]:
             step(tf.constant(images[rows]), tf.constant(labels[rows]))
     return network
+
+
+def ascent(epsilon, steps, step_size=None):
+    """Returns the perturbation of `perturbed` that is I-FGSM."""
+    return lambda network, x, y: attacks.ifgsm(network, x, y, epsilon=epsilon, steps=steps, step_size=step_size)
 
 
 def after(network, function):
