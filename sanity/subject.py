@@ -7,7 +7,7 @@ import inspect
 import keras
 import numpy as np
 
-from sanity import surrogate, trace
+from sanity import measure_gradients, surrogate, trace
 from sanity.memory import Memory
 from tf_nuat import checkpoint, evaluate, files, validation
 from tf_nuat.attacks import ATTACKS, base
@@ -173,6 +173,11 @@ class Subject:
     def known_surrogates(self):
         """The surrogates that were used so far: none before the first call of `surrogates`."""
         return self._surrogates or ()
+
+    @functools.cached_property
+    def gradients(self):
+        """The `sanity.measure_gradients.Gradients` at the images."""
+        return measure_gradients.at(self.network, self.images, self.labels, batch_size=self.batch_size)
 
     def trace(self, **attack):
         """Returns the `sanity.trace.Trace` of PGD with these keywords, in the subject's norm; it is run once."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sanity import measure_gradients, sample_size, statistics
+from sanity import sample_size, statistics
 from sanity.measure_gradients import MOST_WITHOUT
 from sanity.result import Histogram, Result, Verdict
 
@@ -26,7 +26,7 @@ def gradient_magnitude(subject, settings):
     Zero gradients are the subject of `gradients_are_available`, too, which also looks where PGD begins. They fail here
     because a mean over them is not a small gradient; it is one sign, not two.
     """
-    found = measure_gradients.at(subject.network, subject.images, subject.labels, batch_size=subject.batch_size)
+    found = subject.gradients
     size = len(subject)
     infinite, zeros = int(np.sum(~found.finite)), int(np.sum(found.zero))
     count = infinite + zeros

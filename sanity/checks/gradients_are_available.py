@@ -27,10 +27,7 @@ def gradients_are_available(subject, settings):
     Masking by large logits shows here: where the true class leads by more than about 100, the probabilities of all
     others round to zero in float32, and so does the gradient.
     """
-    missing = {
-        name: measure_gradients.at(subject.network, images, subject.labels, batch_size=subject.batch_size).missing
-        for name, images in _beginnings(subject).items()
-    }
+    missing = {"images": subject.gradients.missing, "random points within epsilon": _at_random_points(subject).missing}
     where = max(missing, key=lambda name: np.sum(missing[name]))
     count, size, share = int(np.sum(missing[where])), len(subject), float(np.mean(missing[where]))
     low, high = statistics.wilson(count, size, confidence=settings.confidence)
@@ -84,11 +81,11 @@ def gradients_are_available(subject, settings):
     )
 
 
-def _beginnings(subject):
-    """Returns where attacks begin: FGSM and I-FGSM at the images, PGD at a random point of the ball."""
+def _at_random_points(subject):
+    """Returns the gradients where PGD begins, at a random point of each ball; FGSM and I-FGSM begin at the images."""
     keys = draws.keys(base.seed_pair(subject.seed), np.arange(len(subject)))
     drawn = base.random_point(tf.constant(subject.images), subject.epsilon, keys, subject.norm)
-    return {"images": subject.images, "random points within epsilon": drawn.numpy()}
+    return measure_gradients.at(subject.network, drawn.numpy(), subject.labels, batch_size=subject.batch_size)
 
 
 def _series(missing, settings):
