@@ -5,7 +5,7 @@ import inspect
 
 from absl import flags, logging
 
-from tf_nuat import command_line, distribute, networks, training, validation
+from tf_nuat import command_line, distribute, networks, precision, training, validation
 from tf_nuat.attacks.base import NORMS
 
 # The flags that are fields of a recipe by the same name.
@@ -17,6 +17,7 @@ FIELDS = (
     "patience",
     "masking_alarm",
     "batch_size",
+    "precision",
     "seed",
     "test_images",
 )
@@ -47,6 +48,7 @@ def with_shared_flags(values):
     flag(flags.DEFINE_integer, "patience", None, "epochs without a better one after which training ends early")
     flag(flags.DEFINE_string, "masking_alarm", None, "what catastrophic overfitting does: warn or stop (default: warn)")
     flag(flags.DEFINE_integer, "batch_size", None, "images per optimizer step, all devices together")
+    flag(flags.DEFINE_string, "precision", None, f"what training computes in: {', '.join(precision.POLICIES)}")
     flag(flags.DEFINE_float, "learning_rate", None, "another highest learning rate")
     flag(
         flags.DEFINE_list,

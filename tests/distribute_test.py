@@ -151,6 +151,7 @@ def test_averages_move_on_every_device(two_devices):
 
 def test_batch_norm_trains_on_two_devices(two_devices):
     def build():
+        keras.utils.set_random_seed(1)
         return keras.Sequential(
             [keras.Input(SHAPE), keras.layers.BatchNormalization(), keras.layers.Flatten(), keras.layers.Dense(CLASSES)]
         )
@@ -160,15 +161,26 @@ def test_batch_norm_trains_on_two_devices(two_devices):
         model.compile(optimizer=tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     model.fit(batches(), validation_data=batches(), epochs=1, verbose=0)
     for trained in model.trained_network, model.network:
-        # Each device keeps the statistics of its own images; those of the first are read, and saved.
+        # Each device has updated the statistics with its own images; then both take the mean.
         mean = trained.layers[0].moving_mean
         copies = [copy.numpy() for copy in two_devices.experimental_local_results(mean.value)]
-        assert np.all(copies[0] != copies[1])
+        np.testing.assert_array_equal(copies[0], copies[1])
         np.testing.assert_array_equal(trained.get_weights()[2], copies[0])
+    x = np.concatenate([images for images, _ in batches()])
+    alone = tf_nuat.NuATWA(build(), epsilon=0.1)
+    alone.compile(optimizer=tf_nuat.optimizers.CoupledSGD(0.05))
+    alone.fit(batches(), epochs=1, verbose=0)
+    # The mean of the means of two halves is that of the whole batch: so are the attack's images, and the clean ones.
+    np.testing.assert_allclose(
+        model.trained_network.layers[0].moving_mean.numpy(),
+        alone.trained_network.layers[0].moving_mean.numpy(),
+        atol=1e-5,
+    )
+    assert np.max(np.abs(model.trained_network.layers[0].moving_mean.numpy() - x[:64].mean(axis=(0, 1, 2)))) > 1e-4
 
 
 def test_strategies():
     assert distribute.strategy("one").num_replicas_in_sync == 1
     assert distribute.strategy("auto").num_replicas_in_sync == 1  # no GPU here
-    with pytest.raises(ValueError, match="strategy is 'two'; allowed: auto, mirrored, one"):
+    with pytest.raises(ValueError, match="strategy is 'two'; allowed: auto, mirrored, multiworker, one"):
         distribute.strategy("two")

@@ -10,7 +10,7 @@ import pytest
 import tf_nuat
 from tests.training_test import RECIPE as PLAIN
 from tests.training_test import run
-from tf_nuat import callbacks, training
+from tf_nuat import training
 
 R3 = {"tau": 0.6, "epsilon_low": 0.04}
 RECIPE = dataclasses.replace(PLAIN, defense="sat_r3", defense_options=R3, measures={}, claimed={}, masking_alarm=None)
@@ -41,43 +41,6 @@ def test_two_stages_of_one_defense_are_one_longer_stage(ema_decay, tmp_path):
     whole = run(dataclasses.replace(RECIPE, defense_options=options), tmp_path / "whole")
     parts = run(staged(("sat_r3", 1, options), ("sat_r3", 2, options)), tmp_path / "parts")
     assert_same_run(parts, whole, tmp_path / "parts", tmp_path / "whole")
-
-
-@pytest.mark.parametrize("killed_after", [1, 2])
-def test_a_killed_run_continues_in_the_stage_that_it_had_reached(killed_after, tmp_path, monkeypatch):
-    recipe = staged(("sat_r1", 1, {"steps": 2}), ("nuat_h", 2, {"nuclear_weight": 2.0}))
-    expected = run(recipe, tmp_path / "undisturbed")
-    whole = callbacks.Backup.on_epoch_end
-
-    def killed(self, epoch, logs=None):
-        whole(self, epoch, logs)
-        if epoch + 1 == killed_after:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(callbacks.Backup, "on_epoch_end", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run(recipe, tmp_path / "killed")
-    monkeypatch.undo()
-    card = run(recipe, tmp_path / "killed")
-    assert_same_run(card, expected, tmp_path / "killed", tmp_path / "undisturbed")
-    assert card["passes"] == pytest.approx(expected["passes"])
-
-
-def test_a_killed_run_of_replays_continues_within_the_data(tmp_path, monkeypatch):
-    """An epoch of 9 steps with 4 replays ends within a batch's replays, after 2.25 batches."""
-    recipe = dataclasses.replace(RECIPE, defense="free_at", defense_options={"replays": 4}, epochs=2)
-    expected = run(recipe, tmp_path / "undisturbed")
-    whole = callbacks.Backup.on_epoch_end
-
-    def killed(self, epoch, logs=None):
-        whole(self, epoch, logs)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(callbacks.Backup, "on_epoch_end", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run(recipe, tmp_path / "killed")
-    monkeypatch.undo()
-    assert_same_run(run(recipe, tmp_path / "killed"), expected, tmp_path / "killed", tmp_path / "undisturbed")
 
 
 def test_a_card_has_the_mean_passes_of_its_stages(tmp_path):

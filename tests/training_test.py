@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tf_nuat
-from tf_nuat import callbacks, training
+from tf_nuat import backup, callbacks, training
 
 RECIPE = training.Recipe(
     dataset="digits",
@@ -73,31 +73,6 @@ def test_standard_training_is_chosen_by_its_clean_accuracy(tmp_path):
     assert card["epoch_chosen"] == int(np.argmax([logs["val_accuracy"] for logs in card["history"]])) + 1
 
 
-def test_a_killed_run_continues_to_the_same_network(undisturbed, tmp_path, monkeypatch):
-    whole = callbacks.Backup.on_epoch_end
-
-    def killed(self, epoch, logs=None):
-        whole(self, epoch, logs)
-        if epoch == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(callbacks.Backup, "on_epoch_end", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run(RECIPE, tmp_path)
-    assert not (tmp_path / "card.json").exists() and (tmp_path / "network.keras").exists()
-    monkeypatch.undo()
-    card = run(RECIPE, tmp_path)
-    out, expected = undisturbed
-    assert len(card["history"]) == 3
-    for ours, theirs in zip(card["history"], expected["history"]):
-        for key in set(ours) - {"seconds"}:
-            assert ours[key] == pytest.approx(theirs[key], abs=1e-5), key
-    networks = [keras.saving.load_model(folder / "last.keras", compile=False) for folder in (tmp_path, out)]
-    for one, other in zip(networks[0].get_weights(), networks[1].get_weights()):
-        np.testing.assert_allclose(one, other, atol=1e-5)
-    assert not (tmp_path / "state").exists()
-
-
 def test_a_run_that_is_killed_while_it_measures_is_not_trained_again(tmp_path, monkeypatch):
     recipe = dataclasses.replace(RECIPE, defense="nuat", epochs=1)
 
@@ -112,25 +87,6 @@ def test_a_run_that_is_killed_while_it_measures_is_not_trained_again(tmp_path, m
     card = run(recipe, tmp_path)
     assert len(card["history"]) == 1 and set(card["measured"]) == {"clean", "pgd_3"}
     assert (tmp_path / "network.keras").read_bytes() == kept
-
-
-def test_a_backup_holds_the_whole_state_of_a_hybrid(tmp_path):
-    def build():
-        splits = tf_nuat.data.load("digits", batch_size=128)
-        return training.build(dataclasses.replace(RECIPE, defense="nuat_wa_h"), splits), splits
-
-    model, splits = build()
-    model.fit(splits.train, epochs=2, verbose=0, callbacks=[callbacks.Backup(tmp_path)])
-    again, _ = build()
-    assert len(callbacks.Backup.restore(tmp_path, again)) == 2
-    for name in ("recent_loss", "epoch_loss_sum", "epoch_steps", "previous_epoch_loss", "epoch"):
-        kept = getattr(model, name).numpy()
-        assert kept > 0 and getattr(again, name).numpy() == kept, name
-    for one, other in zip(model.optimizer.variables, again.optimizer.variables):
-        np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=one.path)
-    for part in ("network", "trained_network"):
-        for one, other in zip(getattr(model, part).get_weights(), getattr(again, part).get_weights()):
-            np.testing.assert_array_equal(one, other)
 
 
 def test_a_finished_run_is_not_repeated(undisturbed, monkeypatch):
@@ -155,8 +111,8 @@ def test_nan_stops_training_and_keeps_the_last_good_network(tmp_path):
         run(recipe, tmp_path)
     network = keras.saving.load_model(tmp_path / "network.keras", compile=False)
     assert all(np.all(np.isfinite(weight)) for weight in network.get_weights())
-    state = json.loads((tmp_path / "state" / "state.json").read_text())
-    assert state["epochs"] == 1 and all(math.isfinite(value) for value in state["history"][0].values())
+    (logs,) = backup.restored(tmp_path / "state", None).history
+    assert all(math.isfinite(value) for value in logs.values())
     assert not (tmp_path / "card.json").exists()
 
 

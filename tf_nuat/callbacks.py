@@ -1,20 +1,19 @@
-"""Keras callbacks: robust validation that keeps the best network, an alarm for masked gradients, and a backup."""
+"""Keras callbacks: robust validation that keeps the best network, and an alarm for masked gradients."""
 
 import functools
-import json
-import pathlib
 
 import keras
 import numpy as np
 from absl import logging
 
-from tf_nuat import attacks, evaluate, files, validation
+from tf_nuat import attacks, evaluate, files, precision, validation, workers
 
 
 class RobustValidation(keras.callbacks.Callback):
     """Measures robust accuracy after each epoch, shows it as `val_robust_accuracy`, and keeps the best network.
 
-    It judges `model.network`: the averaged network, where the defense averages weights.
+    It judges `model.network`: the averaged network, where the defense averages weights. Whatever that computes in while
+    it trains, it is judged, and saved, in float32.
 
     Args:
         images, labels: validation images (N, H, W, C) in [0, 1] and their labels.
@@ -35,7 +34,10 @@ class RobustValidation(keras.callbacks.Callback):
         self.batch_size = batch_size
 
     def on_epoch_end(self, epoch, logs=None):
-        robust = evaluate.accuracy(self.model.network, self.data, self.attack, batch_size=self.batch_size)
+        network = precision.computing_in(self.model.network, "float32")
+        robust = evaluate.accuracy(
+            network, self.data, self.attack, batch_size=self.batch_size, strategy=_several(self.model)
+        )
         logs = {} if logs is None else logs
         logs["val_robust_accuracy"] = robust  # seen by the callbacks after this one: progress bar, history, TensorBoard
         if self.monitor is not None:
@@ -45,7 +47,13 @@ class RobustValidation(keras.callbacks.Callback):
                 return
             self.best = logs[self.monitor]
         if self.path is not None:
-            files.save_network(self.model.network, self.path)
+            files.save_network(network, self.path)
+
+
+def _several(model):
+    """Returns the strategy of a defense that several workers train, who share the images of an attack, else None."""
+    strategy = model.distribute_strategy
+    return strategy if workers.count(strategy) > 1 else None
 
 
 def overfits_catastrophically(
@@ -156,7 +164,13 @@ class MaskingAlarm(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         correct = {
-            name: evaluate.correct(self.model.trained_network, self.data, attack, batch_size=self.batch_size)
+            name: evaluate.correct(
+                self.model.trained_network,
+                self.data,
+                attack,
+                batch_size=self.batch_size,
+                strategy=_several(self.model),
+            )
             for name, attack in self.attacks.items()
         }
         fgsm, pgd = float(correct["fgsm"].mean()), float(correct["pgd"].mean())
@@ -176,54 +190,3 @@ class MaskingAlarm(keras.callbacks.Callback):
             )
             if self.action == "stop":
                 self.model.stop_training = True
-
-
-class Backup(keras.callbacks.Callback):
-    """Saves the whole state of training after each epoch, for `Backup.restore` to continue from.
-
-    The weights, averages, optimizer and the defense's own state go to a file; then one JSON file, replaced in one
-    step, is made to point to it. Killed at any moment, it leaves the state of this epoch or of the one before.
-    Put it last, so that it sees what other callbacks added to the logs.
-
-    Args:
-        folder: where the state is kept.
-        history: list of dicts, the logs of the epochs before.
-    """
-
-    def __init__(self, folder, *, history=()):
-        super().__init__()
-        self.folder = pathlib.Path(folder)
-        self.history = list(history)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.history.append({name: float(value) for name, value in (logs or {}).items()})
-        weights = self.folder / f"epoch-{epoch + 1}.weights.h5"
-        self.model.save_weights(weights, overwrite=True)
-        state = {"epochs": epoch + 1, "weights": weights.name, "history": self.history}
-        files.save_json(state, self.folder / "state.json")
-        for older in self.folder.glob("*.weights.h5"):
-            if older != weights:
-                older.unlink()
-
-    @staticmethod
-    def history_in(folder):
-        """Returns the history of the state kept in `folder`, a list of dicts; empty where nothing was kept."""
-        path = pathlib.Path(folder) / "state.json"
-        return json.loads(path.read_text(encoding="utf-8"))["history"] if path.exists() else []
-
-    @staticmethod
-    def restore(folder, model):
-        """Loads the state kept in `folder`, where there is one, into the compiled `model`.
-
-        Returns:
-            the history of the epochs that were trained: a list of dicts, one per epoch; empty where nothing was kept.
-        """
-        path = pathlib.Path(folder) / "state.json"
-        if not path.exists():
-            return []
-        state = json.loads(path.read_text(encoding="utf-8"))
-        if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
-        model.load_weights(path.parent / state["weights"])
-        return state["history"]

@@ -9,12 +9,13 @@ global batch. Keras's optimizers add up the gradients of the replicas, which the
 """
 
 import functools
+import os
 
 import tensorflow as tf
 
-from tf_nuat import validation
+from tf_nuat import validation, workers
 
-STRATEGIES = ("auto", "one", "mirrored")
+STRATEGIES = ("auto", "one", "mirrored", "multiworker")
 
 
 def replicas():
@@ -77,6 +78,22 @@ def own_of_last(count, rows):
     return tf.clip_by_value(count - after, 0, size)
 
 
+def average_statistics(network):
+    """Averages over the replicas what the network keeps beside its trainable weights: BatchNorm's moving statistics.
+
+    Each replica has updated those with its own share of the batch. Called in a training step, in every replica; after
+    it all have the same, so that attacks, evaluation and checkpoints do not depend on which replica is asked.
+    """
+    if replicas() == 1:
+        return
+    statistics = [weight for weight in network.non_trainable_weights if weight.value.dtype.is_floating]
+    if statistics:
+        context = tf.distribute.get_replica_context()
+        means = context.all_reduce(tf.distribute.ReduceOp.MEAN, [tf.convert_to_tensor(each) for each in statistics])
+        for weight, mean in zip(statistics, means):
+            weight.assign(mean)
+
+
 def scalar(variable):
     """Returns the value of a scalar Keras variable, mirrored or not, as a Python number; outside of `strategy.run`."""
     return tf.convert_to_tensor(variable.value).numpy().item()
@@ -87,15 +104,26 @@ def _mirrored():
     return tf.distribute.MirroredStrategy()
 
 
-def strategy(name):
-    """Returns a `tf.distribute` strategy: "one" device, "mirrored" over all of this machine, or "auto".
+@functools.cache  # TensorFlow starts the server of this process once
+def _multiworker():
+    return workers.start(workers.cluster())
 
-    "auto" is "mirrored" where there are several GPUs. Build networks, defense and optimizer under its `scope()`.
+
+def strategy(name):
+    """Returns a `tf.distribute` strategy: "one" device, "mirrored" over all of this machine, "multiworker", or "auto".
+
+    "multiworker" is for all processes that `TF_CONFIG` names, one of which this is: see `tf_nuat.workers`. It has to be
+    called before anything else that TensorFlow does. "auto" is that where `TF_CONFIG` names several, and "mirrored"
+    where there are several GPUs. Build networks, defense and optimizer under its `scope()`.
 
     Raises:
-        ValueError: `name` is none of these.
+        ValueError: `name` is none of these, or `TF_CONFIG` is wrong.
     """
     validation.one_of("strategy", name, STRATEGIES)
+    if name == "auto" and os.environ.get("TF_CONFIG") and len(workers.cluster().addresses) > 1:
+        name = "multiworker"
+    if name == "multiworker":
+        return _multiworker()
     several = len(tf.config.list_logical_devices("GPU")) > 1
     if name == "mirrored" or (name == "auto" and several):
         return _mirrored()

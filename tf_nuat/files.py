@@ -1,5 +1,6 @@
 """Files that are replaced at once: a kill leaves the old one or the new one, and never a part."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -8,9 +9,13 @@ import pathlib
 import numpy as np
 
 
-def save_arrays(path, **arrays):
+class NotSavedError(OSError):
+    """A file cannot be written; the message is one line that names it, and what was there before is as it was."""
+
+
+def save_arrays(path, *unnamed, **arrays):
     """Replaces `path`, an `.npz` file of these arrays."""
-    _replace(pathlib.Path(path), lambda file: np.savez(file, **arrays))
+    _replace(pathlib.Path(path), lambda file: np.savez(file, *unnamed, **arrays))
 
 
 def save_json(content, path):
@@ -21,19 +26,28 @@ def save_json(content, path):
 
 def save_network(network, path):
     """Replaces `path`, a network's `.keras` file."""
-    path = pathlib.Path(path)
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    network.save(unfinished)
-    os.replace(unfinished, path)
+    with _replacing(pathlib.Path(path)) as unfinished:
+        network.save(unfinished)
 
 
 def _replace(path, write):
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    with open(unfinished, "wb") as file:
+    with _replacing(path) as unfinished, open(unfinished, "wb") as file:
         write(file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(unfinished, path)
+
+
+@contextlib.contextmanager
+def _replacing(path):
+    """A context that is given the name of a file to write, which becomes `path` at its end."""
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
+        raise NotSavedError(f"{path} cannot be written ({reason}); what was saved before is kept") from error
 
 
 def digest(*arrays):

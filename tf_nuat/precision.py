@@ -1,6 +1,7 @@
-"""A network's twin in bfloat16, whose gradients are computed several times as fast where the hardware multiplies it.
+"""Networks that compute in 16 bits: for training, and for the gradients of an attack.
 
-An attack's gradients may be coarse: what counts is whether the adversary fools the network itself, in float32.
+Weights stay in float32, and so does the last layer, whose logits are compared with one another. An attack's gradients
+may be coarse: what counts is whether the adversary fools the network itself, in float32.
 """
 
 import functools
@@ -12,7 +13,8 @@ import tensorflow as tf
 
 from tf_nuat import validation
 
-PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16")  # of an attack's gradients
+POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")  # of training: names of Keras's dtype policies
 
 
 def attacked(network, precision):
@@ -29,28 +31,66 @@ def attacked(network, precision):
     if precision == "float32" or (precision == "auto" and not (isinstance(network, keras.Model) and pays(network))):
         return network
     try:
-        twin = _twin(network)
-    except Exception as error:  # whatever a layer of the user's own raises
+        return computing_in(network, "mixed_bfloat16")
+    except ValueError as error:
         if precision == "auto":
             return network
+        raise ValueError(f"precision is 'bfloat16', and {error}") from error
+
+
+def computing_in(network, policy):
+    """Returns the twin of `network` that computes in `policy`, one of `POLICIES`, with the weights of this moment.
+
+    Asked again, it is the same twin, with the weights of that moment. A network that has that policy already is
+    returned as it is.
+
+    Raises:
+        ValueError: the network cannot be cloned.
+    """
+    try:
+        last = _last_layers(network)
+        if all(_name_of(layer, last, policy) == layer.dtype_policy.name for layer in _layers(network)):
+            return network
+        twin = _twin(network, policy)
+    except Exception as error:  # whatever a layer of the user's own raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
         raise ValueError(
-            f"precision is 'bfloat16', and the network cannot be cloned ({reason}); allowed: float32, or a network of "
-            "Keras's functional or sequential kind"
+            f"the network cannot be cloned ({reason}); allowed: float32, or a network of Keras's functional or "
+            "sequential kind"
         ) from error
     twin.set_weights(network.get_weights())
     return twin
 
 
-@functools.lru_cache(maxsize=4)
-def _twin(network):
+def computes_in_float16(network):
+    """Returns whether a layer of the network computes in float16, where small gradients are 0."""
+    return any(layer.compute_dtype == "float16" for layer in _layers(network))
+
+
+def _layers(network):
+    """Returns the layers of a network that compute, those of networks within it included."""
+    for layer in network.layers:
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
+        elif not isinstance(layer, keras.layers.InputLayer):
+            yield layer
+
+
+def _last_layers(network):
     last = {tensor._keras_history.operation for tensor in keras.tree.flatten(network.outputs)}
+    return set().union(*(_last_layers(layer) if isinstance(layer, keras.Model) else {layer} for layer in last))
+
+
+def _name_of(layer, last, policy):
+    return "float32" if layer in last else policy
+
+
+@functools.lru_cache(maxsize=8)
+def _twin(network, policy):
+    last = _last_layers(network)
 
     def clone(layer):
-        config = layer.get_config()
-        # The last layer's logits are compared with one another, for which bfloat16 has too few digits.
-        config["dtype"] = "float32" if layer in last else "mixed_bfloat16"
-        return layer.__class__.from_config(config)
+        return layer.__class__.from_config({**layer.get_config(), "dtype": _name_of(layer, last, policy)})
 
     return keras.models.clone_model(network, clone_function=clone, recursive=True)
 

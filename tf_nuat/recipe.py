@@ -5,7 +5,7 @@ import functools
 import itertools
 import pathlib
 
-from tf_nuat import attacks, callbacks, data, defenses, networks, schedules, validation
+from tf_nuat import attacks, callbacks, data, defenses, networks, precision, schedules, validation
 from tf_nuat.attacks import base as attack_base
 
 
@@ -34,6 +34,8 @@ class Recipe:
         images_per_class: number of training images of each class, the first ones (None: all).
         data_options: further keyword arguments of `data.load`: "input_shape", "augmentation", "corrupt".
         batch_size: images per optimizer step, all devices together.
+        precision: what the network computes in while it trains, one of `precision.POLICIES`; losses, norms, weights
+            and the network that is kept are in float32.
         momentum, weight_decay: of `CoupledSGD`.
         seed: whole number from which weights, data order and random starts follow.
         schedule_epochs: length of training that the times of the schedules were written for (default `epochs`); with
@@ -66,6 +68,7 @@ class Recipe:
     images_per_class: int | None = None
     data_options: dict = dataclasses.field(default_factory=dict)
     batch_size: int = 64
+    precision: str = "float32"
     momentum: float = 0.9
     weight_decay: float = 5e-4
     seed: int = 0
@@ -87,6 +90,7 @@ class Recipe:
         validation.number("epsilon", self.epsilon, above=0.0, at_most=1.0 if self.norm == "linf" else None)
         validation.whole_number("epochs", self.epochs, at_least=1)
         validation.whole_number("batch_size", self.batch_size, at_least=1)
+        validation.one_of("precision", self.precision, precision.POLICIES)
         validation.whole_number("seed", self.seed, at_least=0)
         if self.defense == "standard":
             object.__setattr__(self, "masking_alarm", None)  # FGSM may fail on a network that was never trained on it

@@ -56,9 +56,9 @@ class Arrays(typing.NamedTuple):
         """Returns the images at `indices`, in that order."""
         return Arrays(self.images[indices], self.labels[indices])
 
-    def read(self, indices, key=None):
+    def read(self, indices, key=None, first=0):
         """Returns the pixels of the images at `indices`, a new array, and no troubles; see `streams.Encoded.read`."""
-        del key  # windows are not cut out of these
+        del key, first  # windows are not cut out of these
         return self.images[indices], {}
 
 
@@ -131,16 +131,26 @@ class Splits:
         """The test images in their fixed order, every one of them, without augmentation."""
         return self._evaluation("test")
 
-    def train_from(self, first_epoch):
-        """Returns the endless training batches from the start of `first_epoch`, counted from 0.
+    def train_from(self, first_epoch, first_step=0, *, shares=(0,), of=1):
+        """Returns the endless training batches from a step of an epoch on, both counted from 0.
 
-        Every iteration of it begins at `first_epoch` again; `steps_per_epoch` batches make an epoch.
+        Every iteration of it begins there again; `steps_per_epoch` batches make an epoch.
+
+        Args:
+            first_epoch, first_step: where to begin.
+            shares, of: numbers of the shares to read of each batch, of so many equal ones: one after the other, each
+                as a batch of its own. Their images are those of the whole batch.
 
         Raises:
-            ValueError: `first_epoch` is not a whole number, at least 0.
+            ValueError: `first_epoch` is not a whole number, at least 0, there is no such step, or `of` does not divide
+                the batch size.
         """
         validation.whole_number("first_epoch", first_epoch, at_least=0)
-        return self._training(tf.data.Dataset.counter(first_epoch), tf.data.INFINITE_CARDINALITY)
+        validation.number("first_step", first_step, at_least=0, below=self.steps_per_epoch)
+        if self.batch_size % of:
+            raise ValueError(f"of is {of}; allowed: a number that divides the batch size, {self.batch_size}")
+        epochs = tf.data.Dataset.counter(first_epoch)
+        return self._training(epochs, tf.data.INFINITE_CARDINALITY, (first_epoch, first_step), list(shares), of)
 
     def labels(self, split):
         """Returns the labels of `split` in its fixed order, int64 (N,)."""
@@ -196,10 +206,13 @@ class Splits:
     def _bytes_each(self):
         return 4 * int(np.prod(self.input_shape))
 
-    def _read(self, split, indices, key=None):
-        """Returns the pixels and labels of a batch; with a `key` for its draws, of one to train on, which is full."""
+    def _read(self, split, indices, key=None, first=0):
+        """Returns the pixels and labels of a batch; with a `key` for its draws, of one to train on, which is full.
+
+        A share of such a batch begins with its image `first`.
+        """
         source = self.examples[split]
-        images, troubles = source.read(indices, key if self.augmentation == "resized_crop" else None)
+        images, troubles = source.read(indices, key if self.augmentation == "resized_crop" else None, int(first))
         labels = source.labels[indices]
         if not troubles:
             return images, labels
@@ -215,13 +228,13 @@ class Splits:
             rows[bad] = np.resize(good, len(bad))
         return images[rows], labels[rows]
 
-    def _read_in_graph(self, split, indices, key=None):
+    def _read_in_graph(self, split, indices, key=None, first=None):
         source = self.examples[split]
 
         def read(*arguments):
             return self._read(split, *arguments)
 
-        arguments = [indices] if key is None else [indices, key]
+        arguments = [indices] if key is None else [indices, key, first]
         images, labels = tf.numpy_function(read, arguments, (tf.as_dtype(source.dtype), tf.int64), stateful=False)
         count = indices.shape[0]
         return tf.ensure_shape(images, (count, *self.input_shape)), tf.ensure_shape(labels, (count,))
@@ -239,20 +252,27 @@ class Splits:
             dataset = dataset.filter(lambda images, labels: tf.size(labels) > 0)
         return _with_options(dataset.prefetch(1))
 
-    def _training(self, epochs, cardinality):
-        source = self.examples["train"]
+    def _training(self, epochs, cardinality, begin=(-1, 0), shares=(0,), of=1):
+        source, size = self.examples["train"], self.batch_size // of
 
         def batch_indices(epoch):
             order = epoch_order(self.seed, epoch, len(source.labels))[: self.steps_per_epoch * self.batch_size]
+            parts = tf.gather(tf.reshape(order, (self.steps_per_epoch, of, size)), shares, axis=1)
             steps = tf.range(self.steps_per_epoch, dtype=tf.int64)
-            columns = tf.fill((self.steps_per_epoch,), epoch), steps, tf.reshape(order, (-1, self.batch_size))
-            return tf.data.Dataset.from_tensor_slices(columns)
+            columns = [
+                tf.fill((self.steps_per_epoch * len(shares),), epoch),
+                tf.repeat(steps, len(shares)),
+                tf.tile(tf.constant(shares, tf.int64) * size, [self.steps_per_epoch]),
+                tf.reshape(parts, (-1, size)),
+            ]
+            done = tf.where(tf.equal(epoch, begin[0]), begin[1] * len(shares), 0)
+            return tf.data.Dataset.from_tensor_slices(tuple(column[done:] for column in columns))
 
-        def batch(epoch, step, indices):
+        def batch(epoch, step, first, indices):
             key = tf.random.experimental.stateless_fold_in(_key(self.seed, epoch), step, alg="philox")
-            images, labels = self._read_in_graph("train", tf.ensure_shape(indices, (self.batch_size,)), key)
+            images, labels = self._read_in_graph("train", tf.ensure_shape(indices, (size,)), key, first)
             if self.augmentation == "crop_flip":
-                images = random_crop_and_flip(images, key)
+                images = random_crop_and_flip(images, key, first=first, of=self.batch_size)
             return _to_unit_interval(images, source), labels
 
         return _with_options(
@@ -268,15 +288,19 @@ def epoch_order(seed, epoch, count):
     return tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), _key(seed, epoch), alg="philox")
 
 
-def random_crop_and_flip(images, key):
+def random_crop_and_flip(images, key, *, first=0, of=None):
     """Returns `images` (B, H, W, C) moved by up to `PADDING` pixels each way and mirrored with probability 1/2.
 
-    The draws are functions of `key`, int64 (2,), alone.
+    The draws are functions of `key`, int64 (2,), alone, and of the places of the images in their batch: the first one's
+    is `first`, of `of` (None: B).
     """
-    count = tf.shape(images)[:1]
+    count = tf.shape(images)[0]
+    places = tf.range(count) + tf.cast(first, tf.int32)
+    of = count if of is None else of
     crop_key, flip_key = tf.unstack(tf.random.experimental.stateless_split(key, 2, alg="philox"))
-    corner = _draw(tf.concat([[2], count], axis=0), crop_key, below=2 * PADDING + 1)
-    return crop_and_flip(images, corner[0], corner[1], _draw(count, flip_key, below=2) == 1)
+    corner = tf.gather(_draw((2, of), crop_key, below=2 * PADDING + 1), places, axis=1)
+    flip = tf.gather(_draw((of,), flip_key, below=2), places)
+    return crop_and_flip(images, corner[0], corner[1], flip == 1)
 
 
 def crop_and_flip(images, top, left, flip):

@@ -56,12 +56,13 @@ class Encoded:
         """Returns the bytes of an image."""
         raise NotImplementedError
 
-    def read(self, indices, key=None):
+    def read(self, indices, key=None, first=0):
         """Returns the pixels of the images at `indices`, and the troubles.
 
         Args:
             indices: whole numbers (M,).
             key: int64 (2,), of which random windows (`window`), half of them flipped, are a function; None: centres.
+            first: place of the first of them in its batch, which the windows depend on, too.
 
         Returns:
             (uint8 (M, H, W, C), dict of the rows of images that cannot be read, which are black, to one line of text).
@@ -70,7 +71,7 @@ class Encoded:
 
         def trouble_with(row):
             # Every draw follows from the key and the row: the threads may run in any order.
-            draws = None if key is None else np.random.default_rng([*key.astype(np.uint64).tolist(), row])
+            draws = None if key is None else np.random.default_rng([*key.astype(np.uint64).tolist(), first + row])
             try:
                 images[row] = decode(self.contents(indices[row]), self.input_shape, margin=self.margin, draws=draws)
             except Exception as error:  # whatever the readers of many formats raise

@@ -7,8 +7,8 @@ import inspect
 import json
 import pathlib
 import platform
+import shutil
 import sys
-import time
 
 import keras
 import numpy as np
@@ -16,6 +16,7 @@ import tensorflow as tf
 from absl import logging
 
 from tf_nuat import (
+    backup,
     callbacks,
     data,
     defenses,
@@ -24,7 +25,9 @@ from tf_nuat import (
     files,
     networks,
     optimizers,
+    precision,
     validation,
+    workers,
 )
 from tf_nuat.recipe import Recipe
 from tf_nuat.splits import EVALUATED
@@ -60,10 +63,13 @@ def build(recipe, splits, *, stage=0, before=None, sources=()):
         model.take_over(before)
         return model
     network = _network(recipe.network, splits, recipe.network_options)
+    network = precision.computing_in(network, recipe.precision)
     model = _call(defense, options, network=network, epsilon=recipe.epsilon, seed=recipe.seed)
     optimizer = optimizers.CoupledSGD(
         at(recipe.learning_rate), momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
+    if recipe.precision == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(optimizer=optimizer, metrics=["accuracy"])
     return model
 
@@ -80,7 +86,7 @@ def _call(builder, options, **arguments):
         raise ValueError(f"options of {builder.__name__} are {options!r}: {error}") from error
 
 
-def check(recipe, out, *, data_dir=None, strategy="auto"):
+def check(recipe, out, *, data_dir=None, strategy="auto", save_every=10.0):
     """Finds out, before any work, whether `run` can do its own with these arguments, which are those of `run`.
 
     Returns:
@@ -89,11 +95,16 @@ def check(recipe, out, *, data_dir=None, strategy="auto"):
     Raises:
         ValueError: an argument is wrong, or `out` holds another run.
     """
-    validation.one_of("strategy", strategy, distribute.STRATEGIES)
-    out = pathlib.Path(out)
-    _refuse_another_run(out, _described(recipe))
-    if (out / "card.json").exists():
-        return json.loads((out / "card.json").read_text(encoding="utf-8")), None
+    validation.number("save_every", save_every, above=0.0)
+    strategy = distribute.strategy(strategy)  # before anything else: several workers have to begin with it
+    out, card = pathlib.Path(out), None
+    if workers.is_chief(strategy):
+        _refuse_another_run(out, _described(recipe))
+        if (out / "card.json").exists():
+            card = json.loads((out / "card.json").read_text(encoding="utf-8"))
+    card = json.loads(workers.from_chief(json.dumps(card).encode(), strategy))
+    if card is not None:
+        return card, None
     splits = _call(
         data.load,
         recipe.data_options,
@@ -103,6 +114,12 @@ def check(recipe, out, *, data_dir=None, strategy="auto"):
         images_per_class=recipe.images_per_class,
         data_dir=data_dir,
     )
+    workers.agree({**_described(recipe), "training labels": files.digest(splits.labels("train"))}, strategy)
+    if workers.count(strategy) > 1 and recipe.batch_size % strategy.num_replicas_in_sync:
+        raise ValueError(
+            f"batch_size is {recipe.batch_size}; allowed: a multiple of {strategy.num_replicas_in_sync}, the replicas "
+            "of all workers"
+        )
     model, untrained = None, _sources(recipe, splits, out)
     for stage in range(len(recipe.plan())):  # whatever is wrong with their options shows here
         model = build(recipe, splits, stage=stage, before=model, sources=untrained)
@@ -113,11 +130,12 @@ def _described(recipe):
     return json.loads(json.dumps(dataclasses.asdict(recipe)))
 
 
-def run(recipe, out, *, data_dir=None, strategy="auto", verbose="auto"):
+def run(recipe, out, *, data_dir=None, strategy="auto", save_every=10.0, verbose="auto"):
     """Trains `recipe`, measures it, and leaves the results in the folder `out`.
 
-    Killed and started again with the same arguments, it continues after the last whole epoch, and repeats nothing that
-    is finished.
+    Killed and started again with the same arguments, it continues from its last checkpoint, repeats nothing that is
+    finished, and ends with the network of a run that was not killed (bit for bit, where the operations of the device
+    are deterministic: see `tf.config.experimental.enable_op_determinism`).
 
     Args:
         recipe: a `Recipe`.
@@ -125,7 +143,9 @@ def run(recipe, out, *, data_dir=None, strategy="auto", verbose="auto"):
             validation split; `last.keras`, that of the last epoch (both averaged, where the defense averages);
             `card.json`, what was done and measured; `logs/`, for TensorBoard; `state/`, while training is not finished.
         data_dir: where the datasets are (default: TensorFlow Datasets' own, or TFDS_DATA_DIR).
-        strategy: "auto", "one" or "mirrored", see `tf_nuat.distribute.strategy`.
+        strategy: "auto", "one", "mirrored" or "multiworker", see `tf_nuat.distribute.strategy`. Of several workers the
+            chief alone reads and writes `out`.
+        save_every: minutes of training that a kill may cost, above 0; the end of an epoch is always saved.
         verbose: as in `keras.Model.fit`.
 
     Returns:
@@ -134,39 +154,55 @@ def run(recipe, out, *, data_dir=None, strategy="auto", verbose="auto"):
     Raises:
         ValueError: an argument is wrong; raised before any work.
         FloatingPointError: the loss became NaN or infinite; what was good is kept.
+        files.NotSavedError: a file cannot be written (the disk is full, for instance); what was saved before is kept.
+        workers.LostError: another worker has ended.
     """
-    card, splits = check(recipe, out, data_dir=data_dir, strategy=strategy)
+    distributed = distribute.strategy(strategy)
+    with workers.together(distributed):
+        return _run(recipe, out, data_dir, strategy, distributed, save_every, verbose)
+
+
+def _run(recipe, out, data_dir, strategy, distributed, save_every, verbose):
+    card, splits = check(recipe, out, data_dir=data_dir, strategy=strategy, save_every=save_every)
     if card is not None:
         logging.info("%s holds this run already, finished", out)
         return card
-    out = pathlib.Path(out)
+    out, is_chief = pathlib.Path(out), workers.is_chief(distributed)
     described = _described(recipe)
-    validation.output_folder("out", out)
-    files.save_json(described, out / "recipe.json")
+    if is_chief:
+        validation.output_folder("out", out)
+        files.save_json(described, out / "recipe.json")
+    options = {"data_dir": data_dir, "strategy": strategy, "save_every": save_every, "verbose": verbose}
     source_cards = [
-        run(recipe.of_source(name), out / "sources" / name, data_dir=data_dir, strategy=strategy, verbose=verbose)
+        run(recipe.of_source(name), out / "sources" / name, **options)
         for name in dict.fromkeys(recipe.sources)
         if name in networks.NETWORKS
     ]
-    with distribute.strategy(strategy).scope():
+    with distributed.scope():
         sources = _sources(recipe, splits, out)
-    model, history, passes = _train(recipe, splits, out, sources, strategy, verbose)
+    for source in sources:
+        source.set_weights(workers.arrays_from_chief(source.get_weights(), distributed))
+    model, history, passes = _train(recipe, splits, out, sources, distributed, save_every, verbose)
 
     seconds = sum(logs["seconds"] for logs in history)
     images = splits.steps_per_epoch * splits.batch_size * len(history)
-    network = validation.load_network("network", out / "network.keras")
+    network = precision.computing_in(model.network, "float32")
+    if is_chief:
+        network = validation.load_network("network", out / "network.keras")
+    network.set_weights(workers.arrays_from_chief(network.get_weights(), distributed))
     card = {
         "recipe": described,
         "command": " ".join(["python", "-m", *_module_and_arguments()]),
         "parameters": network.count_params(),
         "epoch_chosen": _best_epoch(history, recipe),
-        "measured": _measure(network, recipe, splits),
+        "measured": _measure(network, recipe, splits, distributed),
         "claimed": recipe.claimed,
         "passes": {**passes._asdict(), "forward_backward": passes.forward_backward},
         "training_seconds": seconds,
         "training_images_per_second": images / seconds,
         "history": history,
-        "replicas": distribute.strategy(strategy).num_replicas_in_sync,
+        "replicas": distributed.num_replicas_in_sync,
+        "workers": workers.count(distributed),
         "machine": {"processor": platform.machine(), "devices": [d.name for d in tf.config.list_logical_devices()]},
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in VERSIONS}},
     }
@@ -174,10 +210,9 @@ def run(recipe, out, *, data_dir=None, strategy="auto", verbose="auto"):
         card["source_training_seconds"] = sum(source["training_seconds"] for source in source_cards)
     if hasattr(model, "extra_epochs"):
         card["extra_epochs"] = model.extra_epochs
-    files.save_json(card, out / "card.json")
-    for file in (out / "state").glob("*"):
-        file.unlink()
-    (out / "state").rmdir()
+    if is_chief:
+        files.save_json(card, out / "card.json")
+        shutil.rmtree(out / "state")
     return card
 
 
@@ -193,67 +228,61 @@ def _refuse_another_run(out, described):
         )
 
 
-class _Clock(keras.callbacks.Callback):
-    """Adds the seconds of training to the logs: those of its batches, without validation."""
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.begin = time.perf_counter()
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.seconds = time.perf_counter() - self.begin
-
-    def on_epoch_end(self, epoch, logs=None):
-        logs["seconds"] = self.seconds
-
-
-def _train(recipe, splits, out, sources, strategy, verbose):
+def _train(recipe, splits, out, sources, strategy, save_every, verbose):
     """Trains what is left of the stages.
 
     Returns:
         the last stage's defense, the history of all epochs, and the mean `Passes` of an image in an epoch.
     """
-    history = callbacks.Backup.history_in(out / "state")
-    if history:
-        logging.info("continuing after epoch %d of %d", len(history), recipe.epochs)
-    is_restored, model, epochs, passes = not history, None, [], []
+    state = backup.restored(out / "state", strategy)
+    if state.arrays is not None:
+        logging.info("continuing after %d batches of epoch %d", state.batches, len(state.history) + 1)
+    model, epochs, passes = None, [], []
     for stage, (_, _, end) in enumerate(recipe.plan()):
-        with distribute.strategy(strategy).scope():
+        with strategy.scope():
             model = build(recipe, splits, stage=stage, before=model, sources=sources)
-        if not is_restored and len(history) <= end:
-            callbacks.Backup.restore(out / "state", model)  # into the defense of the stage that left it
-            is_restored = True
-        if len(history) < end and not _has_ended(history, recipe):
-            history = _train_stage(model, end, recipe, splits, out, history, verbose)
-        epochs.append(max(0, min(end, len(history)) - sum(epochs)))
+        if state.arrays is not None and len(state.history) + bool(state.batches) <= end:
+            model.build_state()
+            backup.put_back(model, state.arrays)  # into the defense of the stage that left it
+            if not state.batches:
+                state = state._replace(arrays=None)
+        while len(state.history) < end and not _has_ended(state.history, recipe):
+            state = _train_epochs(model, end, recipe, splits, out, state, save_every, verbose)
+        epochs.append(max(0, min(end, len(state.history)) - sum(epochs)))
         passes.append(model.passes(recipe.batch_size))
-    files.save_network(model.network, out / "last.keras")
-    return model, history, defenses.Passes(*np.average(passes, axis=0, weights=epochs).tolist())
+    if workers.is_chief(strategy):
+        files.save_network(precision.computing_in(model.network, "float32"), out / "last.keras")
+    return model, state.history, defenses.Passes(*np.average(passes, axis=0, weights=epochs).tolist())
 
 
-def _train_stage(model, end, recipe, splits, out, history, verbose):
+def _train_epochs(model, end, recipe, splits, out, state, save_every, verbose):
+    """Trains the epochs until `end`, or what is left of the one that was interrupted; returns the `backup.State`."""
+    history, batches = state.history, state.batches
+    is_chief = workers.is_chief(model.distribute_strategy)
     order = np.random.default_rng(recipe.seed).permutation(len(splits.labels("validation")))
     images, labels = splits.take("validation", order[: recipe.selection_images])
     last = recipe.chosen_by == "last"
     best = -1.0 if last else max((logs[recipe.chosen_by] for logs in history), default=-1.0)
-    backup = callbacks.Backup(out / "state", history=history)
+    keeps_state = backup.Backup(out / "state", steps_per_epoch=splits.steps_per_epoch, state=state, minutes=save_every)
 
     def stop_early(epoch, logs):
-        model.stop_training |= _has_ended(backup.history, recipe)
+        model.stop_training |= _has_ended(keeps_state.state.history, recipe)
 
     after_epoch = [
         callbacks.RobustValidation(
             images,
             labels,
             recipe.attack(recipe.selection),
-            path=out / "network.keras",
+            path=out / "network.keras" if is_chief else None,
             monitor=None if last else recipe.chosen_by,
             best=best,
             batch_size=_evaluation_batch(recipe, splits),
         ),
-        keras.callbacks.TensorBoard(out / "logs", write_graph=False),
-        backup,
+        keeps_state,
         keras.callbacks.LambdaCallback(on_epoch_end=stop_early),
     ]
+    if is_chief:
+        after_epoch.insert(1, keras.callbacks.TensorBoard(out / "logs", write_graph=False))
     if recipe.masking_alarm is not None and recipe.norm == "linf":
         alarm = callbacks.MaskingAlarm(
             images[:500],
@@ -263,35 +292,51 @@ def _train_stage(model, end, recipe, splits, out, history, verbose):
             batch_size=_evaluation_batch(recipe, splits),
         )
         after_epoch.insert(1, alarm)
+    options = {"is_replayed": True} if model.replays > 1 else {}
     try:
         with splits.readable():
             model.fit(
-                _batches_after(len(history), model, splits),
+                _batches_after(len(history) * splits.steps_per_epoch + batches, model, splits),
                 validation_data=splits.validation,
-                steps_per_epoch=splits.steps_per_epoch,
+                steps_per_epoch=splits.steps_per_epoch - batches,
                 initial_epoch=len(history),
-                epochs=end,
-                verbose=verbose,
+                epochs=len(history) + 1 if batches else end,
+                verbose=verbose if is_chief else 0,
+                **options,
                 # NaN raises at once: no other callback gets to save weights that are not numbers.
-                callbacks=[keras.callbacks.TerminateOnNaN(raise_error=True), _Clock(), *after_epoch],
+                callbacks=[keras.callbacks.TerminateOnNaN(raise_error=True), *after_epoch],
             )
     except RuntimeError as error:
         if "NaN or Inf loss" not in str(error):
             raise
-        kept = f"the network of epoch {_best_epoch(backup.history, recipe)}" if backup.history else None
+        history = keeps_state.state.history
+        kept = f"the network of epoch {_best_epoch(history, recipe)}" if history else None
         raise FloatingPointError(
-            f"the loss became NaN or infinite in epoch {len(backup.history) + 1}; "
+            f"the loss became NaN or infinite in epoch {len(history) + 1}; "
             + (f"{kept} is kept in {out / 'network.keras'}; " if kept else "no epoch was finished; ")
             + "try a lower learning rate"
         ) from error
-    return backup.history
+    return keeps_state.state
 
 
-def _batches_after(epochs, model, splits):
-    """Returns the endless training batches after `epochs` epochs, in which Free-AT uses each one several times."""
-    used = epochs * splits.steps_per_epoch // getattr(model, "replays", 1)
-    first, within = divmod(used, splits.steps_per_epoch)
-    return splits.train_from(first).skip(within)
+def _batches_after(count, model, splits):
+    """Returns the endless training batches after `count` batches, of which Free-AT takes each several times in a row.
+
+    Of several workers each reads the images of its own replicas alone.
+    """
+    used, again = divmod(count, model.replays)
+    place = divmod(used, splits.steps_per_epoch)
+    strategy = model.distribute_strategy
+    if workers.count(strategy) == 1:
+        return model.replayed(splits.train_from(*place)).skip(again)
+    replicas = strategy.num_replicas_in_sync
+    own = replicas // workers.count(strategy)
+
+    def share(context):
+        shares = range(context.input_pipeline_id * own, (context.input_pipeline_id + 1) * own)
+        return model.replayed(splits.train_from(*place, shares=shares, of=replicas)).skip(again)
+
+    return strategy.distribute_datasets_from_function(share)
 
 
 def _sources(recipe, splits, out):
@@ -327,13 +372,19 @@ def _best_epoch(history, recipe):
     return int(np.argmax([logs[recipe.chosen_by] for logs in history])) + 1
 
 
-def _measure(network, recipe, splits):
+def _measure(network, recipe, splits, strategy):
+    """Returns the accuracies on the test split; several workers share its images, else one device has them all."""
     batch_size = _evaluation_batch(recipe, splits)
     measured = {}
     for name, description in {"clean": None, **recipe.measures}.items():
         attack = None if description is None else recipe.attack(description)
         correct = functools.partial(
-            evaluate.correct, network, attack=attack, batch_size=batch_size, progress=f"test split, {name}"
+            evaluate.correct,
+            network,
+            attack=attack,
+            batch_size=batch_size,
+            strategy=strategy if workers.count(strategy) > 1 else None,
+            progress=f"test split, {name}",
         )
         outcomes = np.concatenate([correct(chunk) for chunk in splits.chunks("test", recipe.test_images)])
         measured[name] = {

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat import distribute, losses, validation
+from tf_nuat import distribute, losses, precision, validation
 from tf_nuat.attacks import draws
 
 NORMS = ("linf", "l2")
@@ -197,8 +197,46 @@ def _as_tensor(value, default):
 
 
 def inference(logits_fn):
-    """Returns the logits of a network in inference mode: BatchNorm uses its moving statistics and keeps them."""
-    return functools.partial(logits_fn, training=False) if isinstance(logits_fn, keras.Model) else logits_fn
+    """Returns the logits of a network in inference mode: BatchNorm uses its moving statistics and keeps them.
+
+    Where the network computes in float16, gradients to the images are scaled on their way: see `_scaled`.
+    """
+    if not isinstance(logits_fn, keras.Model):
+        return logits_fn
+    network = functools.partial(logits_fn, training=False)
+    return _scaled(network) if precision.computes_in_float16(logits_fn) else network
+
+
+LARGEST_SCALED = 256.0  # far from float16's largest and smallest numbers
+
+
+def _scaled(network):
+    """Returns `network`, whose gradients to the images pass it so large that float16 does not round them to 0.
+
+    The gradient of an image's loss with respect to its logits is brought to about `LARGEST_SCALED`, and the gradient
+    with respect to the image brought back: by powers of 2, which change no digit. The gradient may be tiny: that of an
+    image of which the network is sure, for instance. A gradient of 0 has no sign, and would end the attack.
+    """
+
+    @tf.custom_gradient
+    def logits(x):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            outputs = network(x)
+
+        def backward(upstream, variables=()):
+            largest = tf.reduce_max(tf.abs(tf.cast(upstream, tf.float32)), axis=-1, keepdims=True)
+            exponent = tf.math.floor(tf.math.log(LARGEST_SCALED / tf.maximum(largest, _SMALLEST)) / tf.math.log(2.0))
+            scale = tf.cast(tf.pow(2.0, exponent), upstream.dtype)
+            gradient = tape.gradient(outputs, x, upstream * scale, unconnected_gradients="zero")
+            return gradient / scale[:, :, None, None], [None for _ in variables]
+
+        return outputs, backward
+
+    return logits
+
+
+_SMALLEST = 1e-30  # of a gradient that is scaled
 
 
 def ball(x, epsilon):

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat import averaging, distribute, losses, validation
+from tf_nuat import averaging, distribute, losses, validation, workers
 from tf_nuat.attacks import base as attack_base
 
 
@@ -56,6 +56,7 @@ class Defense(keras.Model):
     """
 
     NORMS = ("linf",)
+    replays = 1  # how often a batch is trained on in a row
 
     def __init__(self, network, *, epsilon, norm="linf", ema_decay=None, seed=0, name=None):
         validation.classifier("network", network)
@@ -163,6 +164,18 @@ class Defense(keras.Model):
             callbacks = [clock, *keras.tree.flatten(callbacks or [])]
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
 
+    def replayed(self, dataset):
+        """Returns the batches of `dataset`, each `replays` times in a row."""
+        return dataset
+
+    def build_state(self):
+        """Makes every variable that training needs, those of the optimizer and of the metrics too."""
+        shapes = (self.network.input_shape, "float32"), (self.network.input_shape[:1], "int64")
+        with self.distribute_strategy.scope():
+            self._symbolic_build(data_batch=tuple(keras.KerasTensor(*each) for each in shapes))
+            if not self.optimizer.built:
+                self.optimizer.build(self.trainable_variables)
+
     def take_over(self, before):
         """Goes on where the compiled defense `before` is: with its networks, its average and its optimizer.
 
@@ -197,6 +210,7 @@ class Defense(keras.Model):
         x_adv = tf.stop_gradient(self.perturb(x, y))
         loss, logits, gradients = self.gradients(x, x_adv, y)
         self.optimizer.apply(gradients, self.trained_network.trainable_variables)
+        distribute.average_statistics(self.trained_network)
         self.update_averages()
         return self._measure(loss, y, logits)
 
@@ -231,7 +245,18 @@ class Defense(keras.Model):
                 metric.update_state(loss * distribute.replicas(), sample_weight=tf.shape(logits)[0])
             else:
                 metric.update_state(y, logits)
-        return self.get_metrics_result()
+        results = self.get_metrics_result()
+        if workers.count(self.distribute_strategy) > 1:  # where Keras averages along an axis, which scalars have not
+            results = {name: tf.reshape(value, (1,)) for name, value in results.items()}
+        return results
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Builds from a batch as Keras does; with several workers from the local one: Keras fails to join theirs."""
+        if workers.count(self.distribute_strategy) > 1 and iterator is not None:
+            local = self.distribute_strategy.experimental_local_results
+            _, _, batches = next(iter(iterator))
+            iterator, data_batch = None, keras.tree.map_structure(lambda each: local(each)[0], next(batches))
+        super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
 
 
 def _images_and_labels(data):

@@ -63,12 +63,21 @@ class FreeAT(Defense):
         # The backward to the weights goes on to the images, through the first layer: no pass of its own.
         return Passes()
 
-    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **options):
+    def replayed(self, dataset):
+        return replayed(dataset, self.replays)
+
+    def fit(
+        self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, is_replayed=False, **options
+    ):
         """Trains as `Defense.fit` does, on arrays or on a `tf.data.Dataset`, every batch `replays` times in a row.
 
         The first batch of endless data is only given what replays are left of it, where training has stopped in the
         middle of a batch's: a run that is resumed with `data.skip(steps // replays)` is the undisturbed one.
+
+        With `is_replayed` the dataset is taken as it is: `replayed` has been called on it.
         """
+        if is_replayed:
+            return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
         if isinstance(x, (np.ndarray, tf.Tensor)):
             self._check_data("x", x, "y", y)
             if options.get("validation_split"):
@@ -78,7 +87,7 @@ class FreeAT(Defense):
         elif not isinstance(x, tf.data.Dataset):
             raise ValueError(f"x is a {type(x).__name__}; allowed: an array or a tf.data.Dataset")
         self._check_batch_size(_size_of_first(x))
-        x = replayed(x, self.replays)
+        x = self.replayed(x)
         if self.optimizer is not None and x.cardinality() == tf.data.INFINITE_CARDINALITY:
             x = x.skip(distribute.scalar(self.optimizer.iterations) % self.replays)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)

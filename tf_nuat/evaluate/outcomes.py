@@ -8,7 +8,7 @@ import scipy.stats
 import tensorflow as tf
 from tqdm import tqdm
 
-from tf_nuat import losses, validation
+from tf_nuat import losses, validation, workers
 from tf_nuat.attacks import base as attack_base
 from tf_nuat.attacks.pool import Pool
 
@@ -53,8 +53,9 @@ def correct(
         batch_size: whole number, at least 1.
         precision: of the gradients of an attack of this package, see `tf_nuat.precision.attacked`.
         strategy: a `tf.distribute.Strategy` under which the network was built, whose replicas share the batches of
-            such an attack; None for one device.
-        progress: what to call the work in a progress bar; None for no bar.
+            such an attack; None for one device. Several workers share the images: each attacks its own on one device,
+            and learns what became of all.
+        progress: what to call the work in a progress bar, which only a terminal shows; None for no bar.
 
     Raises:
         ValueError: images or labels are not what the network takes.
@@ -66,14 +67,17 @@ def correct(
         return _correct_by_batches(network, images, labels, attack, batch_size, progress)
     outcomes = _correct_by_batches(network, images, labels, None, batch_size, None)
     rows = np.flatnonzero(outcomes if among is None else outcomes & among)
-    options = {"batch_size": batch_size, "precision": precision, "strategy": strategy}
+    several = workers.count(strategy) > 1
+    if several:
+        rows = rows[workers.index(strategy) :: workers.count(strategy)]
+    options = {"batch_size": batch_size, "precision": precision, "strategy": None if several else strategy}
     pool = Pool(ours[0], network, images, labels, rows, ours[1], **options)
-    with tqdm(total=len(rows), desc=progress, unit="image", disable=progress is None, leave=False) as bar:
+    with tqdm(total=len(rows), desc=progress, unit="image", disable=progress is None or None, leave=False) as bar:
         for rows, fooled, _ in pool:
             outcomes[rows] = ~fooled
             bar.update(len(rows))
             bar.set_postfix_str(f"accuracy at most {outcomes.mean():.1%}")
-    return outcomes
+    return workers.true_on_all(outcomes, strategy) if several else outcomes
 
 
 def _settings_of(attack):
@@ -90,7 +94,7 @@ def _correct_by_batches(network, images, labels, attack, batch_size, progress):
     """Each batch has the same shape: the last one is filled up."""
     outcomes = np.zeros(len(images), bool)
     batch_size = min(batch_size, len(images))
-    with tqdm(total=len(images), desc=progress, unit="image", disable=progress is None, leave=False) as bar:
+    with tqdm(total=len(images), desc=progress, unit="image", disable=progress is None or None, leave=False) as bar:
         for first in range(0, len(images), batch_size):
             rows = np.arange(first, min(first + batch_size, len(images)))
             filled = np.resize(rows, batch_size)
