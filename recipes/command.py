@@ -5,7 +5,7 @@ import inspect
 
 from absl import flags, logging
 
-from tf_nuat import command_line, distribute, networks, precision, training, validation
+from tf_nuat import building, command_line, distribute, networks, precision, training, validation
 from tf_nuat.attacks.base import NORMS
 
 # The flags that are fields of a recipe by the same name.
@@ -39,7 +39,19 @@ def with_shared_flags(values):
 
     flag(flags.DEFINE_string, "out", None, "folder for the results; the same command continues a run that was killed")
     flag(flags.DEFINE_integer, "epochs", None, "length of training; all schedules stretch with it")
-    flag(flags.DEFINE_string, "network", None, f"another network: {', '.join(networks.NETWORKS)}")
+    flag(
+        flags.DEFINE_string,
+        "network",
+        None,
+        f"another network: {', '.join(networks.NETWORKS)}; module:function, a function (input_shape, num_classes) of "
+        "your own that returns a Keras model; or a .keras file, which is trained further",
+    )
+    flag(
+        flags.DEFINE_list,
+        "network_options",
+        [],
+        "options of the network, name=value with commas between: stem=imagenet; for application, name=MobileNetV2",
+    )
     flag(flags.DEFINE_integer, "width", None, "channels of the first layer of a ResNet or VGG (64 as published)")
     flag(flags.DEFINE_float, "epsilon", None, "another radius of the threat model (pixels in [0, 1])")
     flag(flags.DEFINE_string, "norm", None, f"norm of the threat model: {', '.join(NORMS)}")
@@ -75,14 +87,15 @@ def with_flags(recipe, values):
         changes["sources"] = tuple(values.sources)
     recipe = dataclasses.replace(recipe, **changes)
     if values.network is not None:
-        taken = inspect.signature(networks.NETWORKS[recipe.network]).parameters
+        taken = _options_of_network(recipe)
         kept = {name: value for name, value in recipe.network_options.items() if name == "stem" and name in taken}
         recipe = dataclasses.replace(recipe, network_options=kept)
+    options = dict(command_line.option(text, "network_options") for text in values.network_options)
     if values.width is not None:
-        if "width" not in inspect.signature(networks.NETWORKS[recipe.network]).parameters:
+        if "width" not in _options_of_network(recipe):
             raise ValueError(f"width is given; allowed: with a ResNet or a VGG, not with {recipe.network}")
-        validation.whole_number("width", values.width, at_least=1)
-        recipe = dataclasses.replace(recipe, network_options={**recipe.network_options, "width": values.width})
+        options["width"] = validation.whole_number("width", values.width, at_least=1)
+    recipe = dataclasses.replace(recipe, network_options={**recipe.network_options, **options})
     if values.learning_rate is not None:
         validation.number("learning_rate", values.learning_rate, above=0.0)
         recipe = dataclasses.replace(
@@ -93,6 +106,10 @@ def with_flags(recipe, values):
     return recipe.with_options(
         **{name: _with_peak(name, before[name], value) if name in before else value for name, value in options.items()}
     )
+
+
+def _options_of_network(recipe):
+    return inspect.signature(building.builder("network", recipe.network)).parameters
 
 
 def _with_peak(argument, schedule, peak):
@@ -109,17 +126,21 @@ def main(recipes, usage):
     def command(arguments):
         values = flag_values(recipes)
         command_line.parse(values, arguments, usage)
-        recipe = with_flags(validation.one_of("defense", values.defense, recipes), values)
-        if not values.out:
-            raise ValueError("out is not given; allowed: a folder for the results (--out DIR)")
-        logging.set_verbosity(logging.INFO)
-        card = training.run(recipe, values.out, data_dir=values.data_dir, strategy=values.strategy)
-        print(summary(card))
-        print(f"\n{values.out}/network.keras  {values.out}/card.json")
-        print(f"Next: python -m sanity.run --checkpoint {values.out}/network.keras")
-        return 0
+        return run(with_flags(validation.one_of("defense", values.defense, recipes), values), values)
 
     command_line.main(command)
+
+
+def run(recipe, values):
+    """Trains and measures `recipe` as the flags of a run say, prints what was measured; returns the exit status."""
+    if not values.out:
+        raise ValueError("out is not given; allowed: a folder for the results (--out DIR)")
+    logging.set_verbosity(logging.INFO)
+    card = training.run(recipe, values.out, data_dir=values.data_dir, strategy=values.strategy)
+    print(summary(card))
+    print(f"\n{values.out}/network.keras  {values.out}/card.json")
+    print(f"Next: python -m sanity.run --checkpoint {values.out}/network.keras")
+    return 0
 
 
 def summary(card):

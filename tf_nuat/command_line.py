@@ -25,11 +25,11 @@ def parse(flag_values, arguments, usage):
         raise ValueError(f"{rest[0]!r} is no flag; allowed: {', '.join('--' + name for name in sorted(flag_values))}")
 
 
-def option(text):
+def option(text, argument="options"):
     """Returns the pair (name, value) of `text`, "name=value"; the value is JSON or, where it is none, text."""
     name, separator, value = text.partition("=")
     if not (name and separator):
-        raise ValueError(f"options has {text!r}; allowed: name=value")
+        raise ValueError(f"{argument} has {text!r}; allowed: name=value")
     try:
         return name, json.loads(value)
     except ValueError:

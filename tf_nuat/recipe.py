@@ -5,7 +5,7 @@ import functools
 import itertools
 import pathlib
 
-from tf_nuat import attacks, callbacks, data, defenses, networks, precision, schedules, validation
+from tf_nuat import attacks, building, callbacks, data, defenses, networks, precision, schedules, validation
 from tf_nuat.attacks import base as attack_base
 
 
@@ -18,7 +18,8 @@ class Recipe:
 
     Attributes:
         dataset: a name or a path, see `data.load`.
-        network: name in `networks.NETWORKS`.
+        network: name in `networks.NETWORKS`; `module:function`, a function `(input_shape, num_classes,
+            **network_options) -> keras.Model`; or the path of a `.keras` file, whose weights training begins with.
         defense: name in `defenses.DEFENSES`; for sequential training the names of the stages, joined by "+".
         epsilon: radius of the threat model, above 0; at most 1 in the L-infinity norm.
         epochs: number of epochs.
@@ -85,7 +86,7 @@ class Recipe:
 
     def __post_init__(self):
         object.__setattr__(self, "dataset", data.check_name("dataset", self.dataset))
-        validation.one_of("network", self.network, networks.NETWORKS)
+        object.__setattr__(self, "network", building.check_name("network", self.network))
         validation.one_of("norm", self.norm, attack_base.NORMS)
         validation.number("epsilon", self.epsilon, above=0.0, at_most=1.0 if self.norm == "linf" else None)
         validation.whole_number("epochs", self.epochs, at_least=1)

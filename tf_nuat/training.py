@@ -17,6 +17,7 @@ from absl import logging
 
 from tf_nuat import (
     backup,
+    building,
     callbacks,
     data,
     defenses,
@@ -75,15 +76,15 @@ def build(recipe, splits, *, stage=0, before=None, sources=()):
 
 
 def _network(name, splits, options):
-    shape, classes = splits.input_shape, splits.num_classes
-    return _call(networks.NETWORKS[name], options, input_shape=shape, num_classes=classes)
+    shapes = {"input_shape": splits.input_shape, "num_classes": splits.num_classes}
+    return building.fitting(f"network {name}", _call(building.builder("network", name), options, **shapes), **shapes)
 
 
 def _call(builder, options, **arguments):
     try:
         return builder(**arguments, **options)
     except TypeError as error:  # an option that the builder does not have
-        raise ValueError(f"options of {builder.__name__} are {options!r}: {error}") from error
+        raise ValueError(f"options of {getattr(builder, '__name__', builder)} are {options!r}: {error}") from error
 
 
 def check(recipe, out, *, data_dir=None, strategy="auto", save_every=10.0):

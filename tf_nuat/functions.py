@@ -1,0 +1,34 @@
+"""Functions of the user's own, named `module:function` where a recipe or a command takes a name."""
+
+import importlib
+import re
+
+_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+def is_name(name):
+    """Returns whether `name` has the form `module:function`."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def named(argument, name):
+    """Returns the function that `name`, of the form `module:function`, names.
+
+    The module is imported as Python imports it: `python -m` finds it in the current folder, or on the Python path.
+
+    Raises:
+        ValueError: the module cannot be imported, or has no such function.
+    """
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a module may raise anything while it is imported
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{argument} is {name!r}, whose module cannot be imported ({type(error).__name__}: {reason}); "
+            "allowed: a module in the current folder or on the Python path"
+        ) from error
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise ValueError(f"{argument} is {name!r}; allowed: a function of the module {module_name}")
+    return function
