@@ -38,7 +38,8 @@ def flag_values():
         "dataset",
         None,
         f"whose test split to judge on: {', '.join(data.DATASETS)}, a folder of class folders, a folder that "
-        "TensorFlow Datasets prepared, or an .npz file. Default: that of card.json beside the checkpoint",
+        "TensorFlow Datasets prepared, an .npz file, or module:function. Default: that of card.json beside the "
+        "checkpoint",
     )
     flag(flags.DEFINE_string, "data_dir", None, "where the datasets are (default: TFDS_DATA_DIR, else that of TFDS)")
     flag(

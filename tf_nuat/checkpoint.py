@@ -70,7 +70,7 @@ def sample(network, card, dataset, **options):
     Raises:
         ValueError: as `tf_nuat.data.sample`.
     """
-    if dataset not in data.DATASETS and pathlib.Path(dataset).suffix != ".npz":  # others are as they are
+    if dataset not in data.DATASETS and pathlib.Path(dataset).is_dir():  # others are as they are
         options["input_shape"] = network.input_shape[1:]
         options.update(
             {name: card.data_options[name] for name in ("augmentation", "corrupt") if name in card.data_options}

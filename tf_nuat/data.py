@@ -1,8 +1,8 @@
 """Datasets: `load(name)` returns the training, validation and test splits as deterministic `tf.data` pipelines.
 
-A dataset is a name, or the path of the user's own: a folder of class folders, a directory that TensorFlow Datasets
-prepared, or a file of arrays. The order of an epoch and its augmentation are functions of (seed, epoch) alone, so that
-a resumed run sees the batches of an undisturbed one.
+A dataset is a name, or the user's own: the path of a folder of class folders, of a directory that TensorFlow Datasets
+prepared, or of a file of arrays, or a function that returns `tf.data` pipelines. The order of an epoch and its
+augmentation are functions of (seed, epoch) alone, so that a resumed run sees the batches of an undisturbed one.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import pathlib
 
 import numpy as np
 
-from tf_nuat import folders, imagenet, npz, records, splits, streams, validation
+from tf_nuat import folders, functions, imagenet, npz, pipelines, records, splits, streams, validation
 from tf_nuat.dividing import divide, first_of_each_class, rank_in_class, stratified
 from tf_nuat.splits import Arrays, Splits
 
@@ -30,7 +30,7 @@ def load(
     augmentation=None,
     corrupt="raise",
 ):
-    """Returns the splits of a dataset: of a name, or of a path.
+    """Returns the splits of a dataset: of a name, of a path, or of a function.
 
     Names:
 
@@ -52,24 +52,28 @@ def load(
     - a directory of a dataset that TensorFlow Datasets prepared, with images and class labels: `tf_nuat.records`;
     - an `.npz` file of `train_images`, `train_labels` and so on: `tf_nuat.npz`.
 
+    Functions: `module:function`, without arguments, returns a dict of the splits to `tf.data.Dataset`s of single images
+    and labels: `tf_nuat.pipelines`.
+
     Where these have a validation but no test split, they are tested on it. A split that then is missing is made of
     training images: a tenth of each class, drawn at random, the same tenth for every seed (`dividing.divide`).
 
-    Digits, MNIST, CIFAR-10 and arrays are held in memory; everything else is read and decoded as it is needed.
+    Digits, MNIST, CIFAR-10, arrays and what functions return are held in memory; everything else is read and decoded
+    as it is needed.
 
     Args:
-        name: "cifar10", "digits", "imagenet100", "imagenet2012", "mnist", or a path.
+        name: "cifar10", "digits", "imagenet100", "imagenet2012", "mnist", a path, or `module:function`.
         batch_size: images per batch, all replicas together; at most the number of training images.
         seed: whole number, at least 0, from which order and augmentation follow.
         images_per_class: number of training images of each class to keep, the first ones; None keeps all.
         data_dir: folder of TensorFlow Datasets; None is its own default, the environment variable TFDS_DATA_DIR or
             ~/tensorflow_datasets. MNIST and CIFAR-10, where they are not prepared there, are downloaded there. For
-            ImageNet, it may also be the folder of class folders. Digits and paths ignore it.
+            ImageNet, it may also be the folder of class folders. Digits, paths and functions ignore it.
         input_shape: (height, width, channels) of the images: whatever is read from files is resized to cover it and
             cropped at its centre; of what is held in memory it must be the shape. None: (224, 224, 3) for ImageNet,
             the shape of the first image for other files.
         augmentation: of training images, "none", "crop_flip" or "resized_crop", described at `Splits`; the last is
-            not for what is held in memory. None: that of the name; "none" for a path.
+            not for what is held in memory. None: that of the name; "none" for a path or a function.
         corrupt: what an image that cannot be decoded does, "raise" or "skip", described at `Splits`.
 
     Raises:
@@ -135,18 +139,23 @@ def sample(
 
 
 def check_name(argument, name):
-    """Returns `name`, as text, where it is the name of a dataset, a folder or an `.npz` file.
+    """Returns `name`, as text, where it is the name of a dataset, a folder, an `.npz` file or `module:function`.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: it is none of these, or there is no such function.
     """
     name = os.fspath(name) if isinstance(name, os.PathLike) else name
     if isinstance(name, str) and name:
         path = pathlib.Path(name)
         if name in DATASETS or path.is_dir() or (path.suffix == ".npz" and path.is_file()):
             return name
+        if functions.is_name(name):
+            functions.named(argument, name)
+            return name
     names = ", ".join(sorted(DATASETS))
-    raise ValueError(f"{argument} is {name!r}; allowed: {names}, or the path of a folder or of an .npz file")
+    raise ValueError(
+        f"{argument} is {name!r}; allowed: {names}, or the path of a folder or of an .npz file, or module:function"
+    )
 
 
 def _open(name, data_dir, input_shape, augmentation, corrupt):
@@ -158,6 +167,8 @@ def _open(name, data_dir, input_shape, augmentation, corrupt):
     default = "none"
     if name in DATASETS:
         given, class_names, default = DATASETS[name](data_dir)
+    elif functions.is_name(name) and not pathlib.Path(name).is_dir():
+        given, class_names = pipelines.read("name", name)
     elif pathlib.Path(name).is_file():
         given, class_names = npz.read("name", name)
     elif (folder := records.builder_folder(name)) is not None:

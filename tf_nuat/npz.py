@@ -4,8 +4,8 @@ import zipfile
 
 import numpy as np
 
-from tf_nuat import validation
-from tf_nuat.splits import NAMES, Arrays
+from tf_nuat import in_memory
+from tf_nuat.splits import NAMES
 
 ALLOWED = (
     "images and labels, for testing; or train_images and train_labels, and the same of validation and test where there "
@@ -43,36 +43,5 @@ def read(argument, path):
             f"{where}, which lacks {missing[0] if missing else 'images'} "
             f"(it has {', '.join(sorted(arrays)) or 'nothing'}); allowed: {ALLOWED}"
         )
-    given = {
-        split: Arrays(_images(f"{where}: {images}", arrays[images]), _labels(f"{where}: {labels}", arrays[labels]))
-        for split, (images, labels) in wanted.items()
-    }
-    names = arrays.get("class_names", np.arange(max(2, 1 + max(int(each.labels.max()) for each in given.values()))))
-    names = list(map(str, names.ravel().tolist()))
-    for split, (_, labels) in wanted.items():
-        images, values = given[split]
-        validation.labels(f"{where}: {labels}", values, num_classes=len(names), num_images=len(images))
-    if len({(each.input_shape, each.dtype) for each in given.values()}) > 1:
-        raise ValueError(f"{where}, where the splits have images of different sizes or types; allowed: the same of all")
-    if "train" in given and not (counts := np.bincount(given["train"].labels, minlength=len(names))).all():
-        raise ValueError(
-            f"{where}, where class {names[int(counts.argmin())]!r} has no image in train_labels; "
-            "allowed: at least one of every class"
-        )
-    return given, names
-
-
-def _images(argument, value):
-    value = value[..., None] if value.ndim == 3 else value
-    if value.dtype != np.uint8:
-        return validation.images(argument, value).astype(np.float32)
-    validation.images(argument, np.broadcast_to(np.float32(0), value.shape))  # the shape is what can be wrong
-    return value
-
-
-def _labels(argument, value):
-    if value.ndim != 1 or value.size == 0 or not np.issubdtype(value.dtype, np.integer):
-        raise ValueError(
-            f"{argument} has shape {value.shape} and dtype {value.dtype}; allowed: integers of shape (images,)"
-        )
-    return value.astype(np.int64)
+    given = {split: ((images, arrays[images]), (labels, arrays[labels])) for split, (images, labels) in wanted.items()}
+    return in_memory.checked(where, given, arrays.get("class_names"))

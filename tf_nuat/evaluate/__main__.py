@@ -34,7 +34,7 @@ def flag_values():
         "dataset",
         None,
         f"images to attack: {', '.join(data.DATASETS)}, a folder of class folders, a folder that TensorFlow Datasets "
-        f"prepared, or an .npz file. {card}",
+        f"prepared, an .npz file, or module:function. {card}",
     )
     flag(flags.DEFINE_string, "data_dir", None, "where the datasets are (default: TFDS_DATA_DIR, else that of TFDS)")
     flag(flags.DEFINE_string, "split", "test", "train, validation or test")
