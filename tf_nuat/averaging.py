@@ -7,11 +7,13 @@ network with the BatchNorm statistics of another.
 import keras
 import tensorflow as tf
 
+from tf_nuat import weights
+
 
 def copy_of(network):
     """Returns a network of the same layers and weights."""
     copy = keras.models.clone_model(network)
-    copy.set_weights(network.get_weights())
+    weights.copy(network, to=copy)
     return copy
 
 

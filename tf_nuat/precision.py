@@ -11,7 +11,7 @@ import pathlib
 import keras
 import tensorflow as tf
 
-from tf_nuat import validation
+from tf_nuat import validation, weights
 
 PRECISIONS = ("auto", "float32", "bfloat16")  # of an attack's gradients
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")  # of training: names of Keras's dtype policies
@@ -58,7 +58,7 @@ def computing_in(network, policy):
             f"the network cannot be cloned ({reason}); allowed: float32, or a network of Keras's functional or "
             "sequential kind"
         ) from error
-    twin.set_weights(network.get_weights())
+    weights.copy(network, to=twin)
     return twin
 
 

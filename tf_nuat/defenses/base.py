@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat import averaging, distribute, losses, validation, workers
+from tf_nuat import averaging, distribute, losses, validation, weights, workers
 from tf_nuat.attacks import base as attack_base
 
 
@@ -153,7 +153,7 @@ class Defense(keras.Model):
         elif validation_data is not None:
             self._check_data("validation_data", validation_data, "validation_data", None)
         if self.optimizer is not None and distribute.scalar(self.optimizer.iterations) == 0:
-            self.trained_network.set_weights(self.network.get_weights())
+            weights.copy(self.network, to=self.trained_network)
         if isinstance(x, tf.data.Dataset):
             options.setdefault("shuffle", False)  # a dataset comes in its own order; Keras warns of anything else
         clock = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: self.on_epoch_begin(epoch))
