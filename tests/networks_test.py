@@ -28,6 +28,7 @@ PUBLISHED_COUNTS = {
     "wrn_34_10": 46_160_474,
 }
 SMALL = {  # the smallest networks that still have every kind of block
+    "application": {"input_shape": (32, 32, 3), "name": "MobileNetV2", "weights": None, "alpha": 0.35},
     "densenet_bc_100": {"input_shape": (4, 5, 3), "growth": 1},
     "ensemble_a": {"input_shape": (9, 10, 1)},
     "ensemble_b": {"input_shape": (27, 28, 1)},
