@@ -153,11 +153,16 @@ class MaskingAlarm(keras.callbacks.Callback):
         self.criterion = functools.partial(
             overfits_catastrophically, fgsm_share=fgsm_share, pgd_share=pgd_share, significance=significance
         )
-        all_images = np.ones(len(images), bool)
-        if not self.criterion(all_images, ~all_images, all_images):
+        if not self.can_ring(len(images), fgsm_share=fgsm_share, pgd_share=pgd_share, significance=significance):
             raise ValueError(
                 f"images has {len(images)} entries; allowed: so many that the alarm can ring, a few hundred at best"
             )
+
+    @staticmethod
+    def can_ring(count, **limits):
+        """Returns whether `count` images can show overfitting, by the `limits` of `overfits_catastrophically`."""
+        all_images = np.ones(count, bool)
+        return overfits_catastrophically(all_images, ~all_images, all_images, **limits)
 
     def on_train_begin(self, logs=None):
         evaluate.arrays(self.data, self.model.trained_network)

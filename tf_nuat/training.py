@@ -35,6 +35,7 @@ from tf_nuat.splits import EVALUATED
 
 __all__ = ["Recipe", "build", "check", "run"]
 
+ALARM_IMAGES = 500
 VERSIONS = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "tf-nuat")
 
 
@@ -121,6 +122,7 @@ def check(recipe, out, *, data_dir=None, strategy="auto", save_every=10.0):
             f"batch_size is {recipe.batch_size}; allowed: a multiple of {strategy.num_replicas_in_sync}, the replicas "
             "of all workers"
         )
+    _has_alarm(recipe, splits)
     model, untrained = None, _sources(recipe, splits, out)
     for stage in range(len(recipe.plan())):  # whatever is wrong with their options shows here
         model = build(recipe, splits, stage=stage, before=model, sources=untrained)
@@ -284,10 +286,10 @@ def _train_epochs(model, end, recipe, splits, out, state, save_every, verbose):
     ]
     if is_chief:
         after_epoch.insert(1, keras.callbacks.TensorBoard(out / "logs", write_graph=False))
-    if recipe.masking_alarm is not None and recipe.norm == "linf":
+    if _has_alarm(recipe, splits):
         alarm = callbacks.MaskingAlarm(
-            images[:500],
-            labels[:500],
+            images[:ALARM_IMAGES],
+            labels[:ALARM_IMAGES],
             epsilon=recipe.epsilon,
             action=recipe.masking_alarm,
             batch_size=_evaluation_batch(recipe, splits),
@@ -338,6 +340,23 @@ def _batches_after(count, model, splits):
         return model.replayed(splits.train_from(*place, shares=shares, of=replicas)).skip(again)
 
     return strategy.distribute_datasets_from_function(share)
+
+
+def _has_alarm(recipe, splits):
+    """Returns whether the masking alarm is asked for and can ring.
+
+    Raises:
+        ValueError: it cannot, although training is to stop where it does.
+    """
+    if recipe.masking_alarm is None or recipe.norm != "linf":
+        return False
+    count = min(len(splits.labels("validation")), recipe.selection_images, ALARM_IMAGES)
+    if callbacks.MaskingAlarm.can_ring(count):
+        return True
+    if recipe.masking_alarm == "stop":
+        raise ValueError(f"masking_alarm is 'stop', with {count} validation images; allowed: with a few hundred")
+    logging.warning("no masking alarm: %d validation images are too few to show that a network overfits", count)
+    return False
 
 
 def _sources(recipe, splits, out):

@@ -1,0 +1,113 @@
+"""Your own network on your own images: any Keras classifier, any dataset, any defense.
+
+    python -m recipes.custom --data images/ --network my_module:build --epsilon 0.03 --out runs/mine
+    python -m recipes.custom --data images/ --input_shape 224,224,3 --augmentation resized_crop --network application \\
+        --network_options name=MobileNetV2 --epsilon 0.0157 --batch_size 32 --out runs/mobilenet
+    python -m recipes.custom --data my_module:splits --network network.keras --epsilon 0.03 --out runs/further
+
+`--data`: a folder of class folders (in it, or in its train, validation and test folders), a folder that TensorFlow
+Datasets prepared, an .npz file of arrays, a name of a dataset, or `my_module:splits`, a function that returns
+{"train": ..., "validation": ..., "test": ...}, `tf.data.Dataset`s of single images and labels. Splits that are missing
+are made of training images. `--network`: a name, a .keras file to train further, or `my_module:build`, a function
+(input_shape, num_classes) that returns a Keras model from images in [0, 1] to logits, without a softmax. Modules are
+found in the current folder.
+
+`application` fine-tunes a network of keras.applications, which begins with weights of ImageNet that Keras downloads
+(`--network_options name=MobileNetV2,weights=null` with random ones), its preprocessing inside.
+
+Cost: an image takes NuAT about three times as long as ordinary training (`--defense standard`), and PGD adversarial
+training eight times. MobileNetV2 at 224x224 trains on four images a second with NuAT on two processor cores: more than
+a few hundred need a GPU.
+
+Expect several points less on clean images than without a defense, and much less under attack than clean: on CIFAR-10 at
+0.03, 81 % and 53 % after 100 epochs. Ten epochs are for a first look. Where the network answers one class for all
+images, lower `--learning_rate`, or `--epsilon` to begin with; where training goes well, try more `--epochs` and a
+higher rate. The network that is kept is the one of the epoch with the highest accuracy under attack on the validation
+split; it is tested under 40 steps of PGD.
+"""
+
+from absl import flags
+
+from recipes import command
+from tf_nuat import command_line, data, defenses, splits, validation
+from tf_nuat.training import Recipe
+
+EPOCHS = 10
+# That of CIFAR-10 with weight averaging; it grows from 0, so that training can begin.
+_NUAT = {"nuclear_weight": ("ramp", {"peak": 4.0, "epochs": EPOCHS})}
+
+REQUIRED = {
+    "data": "images to train on (--data images/)",
+    "network": "what to train (--network my_module:build)",
+    "epsilon": "the radius of the threat model, pixels being in [0, 1] (--epsilon 0.03)",
+}
+
+
+def flag_values():
+    """Returns the flags: those of every recipe, and what a recipe of a paper has settled."""
+    values = command.with_shared_flags(flags.FlagValues())
+
+    def flag(define, name, default, help_text):
+        define(name, default, help_text, flag_values=values)
+
+    flag(
+        flags.DEFINE_string,
+        "data",
+        None,
+        f"images to train on: a folder, an .npz file, module:function, or {', '.join(data.DATASETS)}; required",
+    )
+    flag(flags.DEFINE_string, "defense", "nuat", f"what to train with: {', '.join(defenses.DEFENSES)}")
+    flag(flags.DEFINE_list, "input_shape", None, "height,width,channels of images read from files (default: the first)")
+    flag(flags.DEFINE_string, "augmentation", None, f"of training images: {', '.join(splits.AUGMENTATIONS)}")
+    flag(flags.DEFINE_string, "corrupt", None, f"what an unreadable image does: {', '.join(splits.CORRUPT)}")
+    return values
+
+
+def recipe_of(values):
+    """Returns the recipe that the flags describe.
+
+    Raises:
+        ValueError: one of them is missing or wrong.
+    """
+    for name, allowed in REQUIRED.items():
+        if getattr(values, name) is None:
+            raise ValueError(f"{name} is not given; allowed: {allowed}")
+    validation.one_of("defense", values.defense, defenses.DEFENSES)
+    given = {"augmentation": values.augmentation, "corrupt": values.corrupt, "input_shape": _input_shape(values)}
+    recipe = Recipe(
+        dataset=data.check_name("data", values.data),
+        data_options={name: value for name, value in given.items() if value is not None},
+        network=values.network,
+        defense=values.defense,
+        defense_options=_NUAT if values.defense.startswith("nuat") else {},
+        epsilon=values.epsilon,
+        norm=values.norm or "linf",
+        sources=tuple(values.sources or ()),
+        epochs=EPOCHS,
+        # A tenth of what the papers train with from nothing: a network that was trained before keeps what it has
+        # learned, and one of any size, on images of any kind, begins to learn on adversarial ones.
+        learning_rate=("triangle", {"peak": 0.01, "up": 2, "down": 8}),
+        measures={"pgd_40": {"attack": "pgd", "steps": 40}},  # its steps are a sixteenth of epsilon, whatever that is
+    )
+    return command.with_flags(recipe, values)
+
+
+def _input_shape(values):
+    if values.input_shape is None:
+        return None
+    try:
+        return tuple(map(int, values.input_shape))
+    except ValueError:
+        given = ",".join(values.input_shape)
+        raise ValueError(f"input_shape is {given!r}; allowed: height,width,channels as 224,224,3") from None
+
+
+def main(arguments):
+    """Trains and measures what the flags describe; returns the exit status."""
+    values = flag_values()
+    command_line.parse(values, arguments, __doc__)
+    return command.run(recipe_of(values), values)
+
+
+if __name__ == "__main__":
+    command_line.main(main)
