@@ -232,6 +232,64 @@ def test_prepared_datasets_are_split_as_published(name, shape, sizes, per_class,
     assert y[0] == first["label"]
 
 
+def prepare(name, folder, monkeypatch, per_class):
+    """Prepares a dataset by TensorFlow Datasets' own means, with `per_class` training images of noise of each class."""
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(name, data_dir=folder)
+    classes = builder.info.features["label"].num_classes
+    generator = np.random.default_rng(0)
+
+    def examples(count):
+        for number in range(count):
+            example = {"id": str(number), "image": generator.integers(0, 256, (32, 32, 3), np.uint8)}
+            example["label"] = number % classes
+            if "coarse_label" in builder.info.features:
+                example["coarse_label"] = 0
+            yield str(number), example
+
+    splits = {"train": per_class * classes, "test": 2 * classes}
+    monkeypatch.setattr(
+        type(builder),
+        "_split_generators",
+        lambda self, *_: {split: examples(count) for split, count in splits.items()},
+    )
+    builder.download_and_prepare()
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name, source, classes, per_class, augmentation",
+    [("cifar100", "cifar100", 100, 10, "crop_flip"), ("svhn", "svhn_cropped", 10, 100, "none")],
+)
+def test_datasets_that_are_not_here_are_read_as_tensorflow_datasets_prepares_them(
+    name, source, classes, per_class, augmentation, tmp_path, monkeypatch
+):
+    import tensorflow_datasets as tfds
+
+    prepare(source, tmp_path, monkeypatch, per_class=per_class + 2)
+    splits = data.load(name, data_dir=tmp_path, batch_size=20)
+    assert (splits.name, splits.num_classes, splits.input_shape) == (name, classes, (32, 32, 3))
+    assert splits.augmentation == augmentation and len(splits.labels("test")) == 2 * classes
+    seen, expected = dict.fromkeys(range(classes), 0), {"train": [], "validation": []}
+    for example in tfds.load(source, split="train", data_dir=tmp_path).as_numpy_iterator():
+        seen[int(example["label"])] += 1
+        expected["validation" if seen[int(example["label"])] <= per_class else "train"].append(example)
+    for split, examples in expected.items():
+        images, labels = splits.examples[split]
+        np.testing.assert_array_equal(images, [example["image"] for example in examples])
+        np.testing.assert_array_equal(labels, [example["label"] for example in examples])
+
+
+def test_a_dataset_with_too_few_images_to_validate_on_is_named_in_one_line(tmp_path, monkeypatch):
+    prepare("svhn_cropped", tmp_path, monkeypatch, per_class=100)
+    with pytest.raises(ValueError) as caught:
+        data.load("svhn", data_dir=tmp_path)
+    message = str(caught.value)
+    assert "svhn_cropped has 100 training images of class '0'; allowed: more than 100" in message
+    assert "\n" not in message
+
+
 def test_mnist_trains_on_images_as_they_are(mnist):
     known = set(rows(mnist.examples["train"].images))
     x, _ = next(iter(mnist.train_from(0)))
@@ -264,7 +322,10 @@ def test_cifar10_trains_on_crops_of_its_own_images(cifar10):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"name": "svhn"}, "name is 'svhn'; allowed: cifar10, digits, imagenet100, imagenet2012, mnist, or the path"),
+        (
+            {"name": "stl10"},
+            "name is 'stl10'; allowed: cifar10, cifar100, digits, imagenet100, imagenet2012, mnist, svhn, or the path",
+        ),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"batch_size": 2.5}, "batch_size is 2.5"),
         ({"batch_size": 1798}, "batch_size is 1798"),

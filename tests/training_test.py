@@ -133,7 +133,7 @@ def test_times_stretch_with_the_epochs():
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"dataset": "imagenette"}, "dataset is 'imagenette'; allowed: cifar10, digits, imagenet100"),
+        ({"dataset": "imagenette"}, "dataset is 'imagenette'; allowed: cifar10, cifar100, digits"),
         ({"network": "lenet"}, "network is 'lenet'; allowed: "),
         ({"defense": "magic"}, "defense is 'magic'; allowed: "),
         ({"epsilon": 0.0}, "epsilon is 0.0; allowed: "),

@@ -39,12 +39,15 @@ def load(
     - "mnist": 50,000 / 10,000 / 10,000 images of 28x28x1; the first 1,000 training images of each class validate.
     - "cifar10": 49,000 / 1,000 / 10,000 images of 32x32x3; the first 100 training images of each class validate.
       Training images are padded by 4, cropped to 32x32 at random and flipped left to right half of the time.
+    - "cifar100": the same with 100 classes; the first 10 training images of each validate.
+    - "svhn": house numbers, 72,257 / 1,000 / 26,032 images of 32x32x3, of TensorFlow Datasets' `svhn_cropped` without
+      its extra images; the first 100 training images of each class validate. Training images stay as they are.
     - "imagenet2012": ImageNet at 224x224, from a folder of class folders named by WordNet ids, or prepared by
       TensorFlow Datasets, for which the user downloads it by hand; "imagenet100": 100 of its classes (see
       `tf_nuat.imagenet`), 5,000 images to test on. ImageNet's validation images are the test split; 50 training images
       of each class (a tenth, where they are few) validate.
 
-    "First" is in the order of TensorFlow Datasets, from which MNIST and CIFAR-10 are read.
+    "First" is in the order of TensorFlow Datasets, from which these four are read.
 
     Paths:
 
@@ -58,16 +61,16 @@ def load(
     Where these have a validation but no test split, they are tested on it. A split that then is missing is made of
     training images: a tenth of each class, drawn at random, the same tenth for every seed (`dividing.divide`).
 
-    Digits, MNIST, CIFAR-10, arrays and what functions return are held in memory; everything else is read and decoded
-    as it is needed.
+    Whatever is not ImageNet, a folder or a directory is held in memory; they are read and decoded as they are needed.
 
     Args:
-        name: "cifar10", "digits", "imagenet100", "imagenet2012", "mnist", a path, or `module:function`.
+        name: "cifar10", "cifar100", "digits", "imagenet100", "imagenet2012", "mnist", "svhn", a path, or
+            `module:function`.
         batch_size: images per batch, all replicas together; at most the number of training images.
         seed: whole number, at least 0, from which order and augmentation follow.
         images_per_class: number of training images of each class to keep, the first ones; None keeps all.
         data_dir: folder of TensorFlow Datasets; None is its own default, the environment variable TFDS_DATA_DIR or
-            ~/tensorflow_datasets. MNIST and CIFAR-10, where they are not prepared there, are downloaded there. For
+            ~/tensorflow_datasets. MNIST, CIFAR and SVHN, where they are not prepared there, are downloaded there. For
             ImageNet, it may also be the folder of class folders. Digits, paths and functions ignore it.
         input_shape: (height, width, channels) of the images: whatever is read from files is resized to cover it and
             cropped at its centre; of what is held in memory it must be the shape. None: (224, 224, 3) for ImageNet,
@@ -240,9 +243,16 @@ def _read_prepared(data_dir, *, name, validation_per_class, augmentation):
             f"prepared and could not be downloaded ({reason})"
         ) from error
     train, test = (Arrays(*(tensor.numpy() for tensor in tensors)) for tensors in (train, test))
+    names = info.features["label"].names
+    counts = np.bincount(train.labels, minlength=len(names))
+    if counts.min() <= validation_per_class:
+        raise ValueError(
+            f"data_dir is {data_dir!r}, where {name} has {counts.min()} training images of class "
+            f"{names[int(counts.argmin())]!r}; allowed: more than {validation_per_class}, the first of which validate"
+        )
     mask = first_of_each_class(train.labels, validation_per_class)
     examples = {"train": train.select(~mask), "validation": train.select(mask), "test": test}
-    return examples, info.features["label"].names, augmentation
+    return examples, names, augmentation
 
 
 def _read_imagenet(data_dir, *, name):
@@ -252,8 +262,10 @@ def _read_imagenet(data_dir, *, name):
 # Functions of data_dir that return the examples, the names of the classes and the augmentation.
 DATASETS = {
     "cifar10": functools.partial(_read_prepared, name="cifar10", validation_per_class=100, augmentation="crop_flip"),
+    "cifar100": functools.partial(_read_prepared, name="cifar100", validation_per_class=10, augmentation="crop_flip"),
     "digits": _read_digits,
     "imagenet100": functools.partial(_read_imagenet, name="imagenet100"),
     "imagenet2012": functools.partial(_read_imagenet, name="imagenet2012"),
     "mnist": functools.partial(_read_prepared, name="mnist", validation_per_class=1000, augmentation="none"),
+    "svhn": functools.partial(_read_prepared, name="svhn_cropped", validation_per_class=100, augmentation="none"),
 }
