@@ -1,4 +1,4 @@
-"""Experiments as data: `python -m recipes.digits|mnist|cifar10 --defense nuat --out DIR`, and `recipes.compare`."""
+"""Experiments as data: `python -m recipes.DATASET --defense nuat --out DIR`, `recipes.custom` and `recipes.compare`."""
 
 import os
 

@@ -17,10 +17,17 @@ import pathlib
 
 from absl import flags
 
-from recipes import cifar10, command, digits, imagenet100, mnist, plots, table
+from recipes import cifar10, cifar100, command, digits, imagenet100, mnist, plots, svhn, table
 from tf_nuat import command_line, training, validation
 
-DATASETS = {"digits": digits, "mnist": mnist, "cifar10": cifar10, "imagenet100": imagenet100}
+DATASETS = {
+    "digits": digits,
+    "mnist": mnist,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "svhn": svhn,
+    "imagenet100": imagenet100,
+}
 
 
 def flag_values():

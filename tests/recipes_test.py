@@ -7,10 +7,10 @@ import pytest
 import tensorflow_datasets
 
 import tf_nuat
-from recipes import cifar10, command, digits, mnist, table
+from recipes import cifar10, cifar100, command, digits, mnist, svhn, table
 from tf_nuat import data, training
 
-MODULES = {"digits": digits, "mnist": mnist, "cifar10": cifar10}
+MODULES = {"digits": digits, "mnist": mnist, "cifar10": cifar10, "cifar100": cifar100, "svhn": svhn}
 
 
 def call(monkeypatch, *arguments, recipes=digits.RECIPES):
@@ -36,6 +36,30 @@ def test_every_recipe_is_plain_data_that_builds(name):
         for step in (0, recipe.epochs * splits.steps_per_epoch - 1):  # schedules are defined to the end
             model.optimizer.iterations.assign(step)
             assert 0.0 <= float(model.optimizer.learning_rate) <= 0.21
+
+
+def test_settings_of_cifar10_are_taken_over_without_its_claims():
+    for module, share in (cifar100, 1), (svhn, 10):
+        for name in "nuat", "nuat_wa", "fbf":
+            ours, theirs = module.RECIPES[name], cifar10.RECIPES[name]
+            (schedule, given), (_, times) = ours.learning_rate, theirs.learning_rate
+            assert schedule == theirs.learning_rate[0] and given == {**times, "peak": times["peak"] / share}
+            assert (ours.network, ours.defense_options) == (theirs.network, theirs.defense_options)
+            assert not ours.claimed and theirs.claimed and ours.source != theirs.source
+
+
+def test_settings_of_the_phase_transition_are_those_of_the_paper():
+    splits = data.load("digits", batch_size=64)
+    for module, start in (cifar100, 0.1), (svhn, 0.01):
+        recipe = module.RECIPES["pgd_at"]
+        assert (recipe.network, recipe.epochs, recipe.batch_size) == ("preact_resnet18", 200, 128)
+        assert (recipe.momentum, recipe.weight_decay, recipe.epsilon) == (0.9, 5e-4, 8 / 255)
+        small = training.dataclasses.replace(recipe, network="lenet_plus")
+        model, rates = training.build(small, splits), []
+        for epoch in (0, 99, 100, 149, 150, 199):
+            model.optimizer.iterations.assign(epoch * splits.steps_per_epoch)
+            rates.append(float(model.optimizer.learning_rate))
+        assert rates == pytest.approx([start, start, start / 10, start / 10, start / 100, start / 100])
 
 
 def test_trains_and_prints_what_was_measured(monkeypatch, tmp_path, capsys):
