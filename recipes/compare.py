@@ -17,7 +17,7 @@ import pathlib
 
 from absl import flags
 
-from recipes import cifar10, cifar100, command, digits, imagenet100, mnist, plots, svhn, table
+from recipes import cifar10, cifar100, command, digits, imagenet, imagenet100, mnist, plots, svhn, table
 from tf_nuat import command_line, training, validation
 
 DATASETS = {
@@ -27,6 +27,7 @@ DATASETS = {
     "cifar100": cifar100,
     "svhn": svhn,
     "imagenet100": imagenet100,
+    "imagenet2012": imagenet,
 }
 
 

@@ -262,8 +262,8 @@ def test_cards_and_a_run_to_be_trained_must_agree_before_it_is_trained(compared,
 
 BAD = [
     ([], "neither defenses nor cards are given; allowed: "),
-    (["--defenses=nuat"], "dataset is None; allowed: cifar10, cifar100, digits, imagenet100, mnist"),
-    (["--dataset=stl10", "--defenses=nuat"], "dataset is 'stl10'; allowed: cifar10, cifar100, digits, imagenet100, mn"),
+    (["--defenses=nuat"], "dataset is None; allowed: cifar10, cifar100, digits, imagenet100, imagenet2012"),
+    (["--dataset=stl10", "--defenses=nuat"], "dataset is 'stl10'; allowed: cifar10, cifar100, digits, imagenet100"),
     (["--dataset=digits", "--defenses=nuat,magic"], "defenses is 'magic'; allowed: "),
     (["--dataset=digits", "--defenses=nuat,nuat"], "defenses has 'nuat' twice; allowed: each once"),
     (["--dataset=digits", "--defenses=nuat", "--network=vgg"], "network is 'vgg'; allowed: "),

@@ -1,4 +1,4 @@
-"""ImageNet-100: which images, and the recipes."""
+"""ImageNet and ImageNet-100: which images, and the recipes."""
 
 import dataclasses
 import json
@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import tf_nuat
-from recipes import command, imagenet100
+from recipes import command, imagenet, imagenet100
 from tests.pictures import encoded, flat, save_folder
-from tf_nuat import data, imagenet, streams, training
+from tf_nuat import data, streams, training
+from tf_nuat.imagenet import wnids
 
 OTHER = "n00000001"  # of no class of ImageNet-100
 
@@ -19,7 +20,7 @@ OTHER = "n00000001"  # of no class of ImageNet-100
 def folder(tmp_path_factory):
     """ImageNet as it is unpacked, with images of one level each, which is the rank of their class."""
     path = tmp_path_factory.mktemp("imagenet")
-    names = sorted([*imagenet.wnids(), OTHER])
+    names = sorted([*wnids(), OTHER])
     files = {name: encoded(flat(2 * rank, (9, 8, 3))) for rank, name in enumerate(names)}
     save_folder(path / "train", {name: [file] * 4 for name, file in files.items()})
     save_folder(path / "val", {name: [file] * 2 for name, file in files.items()})
@@ -27,17 +28,17 @@ def folder(tmp_path_factory):
 
 
 def test_there_are_a_hundred_wordnet_ids_in_the_package():
-    assert len(set(imagenet.wnids())) == len(imagenet.wnids()) == 100
-    assert imagenet.wnids() == sorted(imagenet.wnids()) and all(len(name) == 9 for name in imagenet.wnids())
+    assert len(set(wnids())) == len(wnids()) == 100
+    assert wnids() == sorted(wnids()) and all(len(name) == 9 for name in wnids())
 
 
 def test_a_hundred_classes_are_taken_and_imagenet_validation_images_are_for_testing(folder):
     splits = data.load("imagenet100", data_dir=folder, input_shape=(8, 8, None))
-    assert list(splits.class_names) == imagenet.wnids() and OTHER not in splits.class_names
+    assert list(splits.class_names) == wnids() and OTHER not in splits.class_names
     counts = {split: np.bincount(splits.labels(split)).tolist() for split in ("train", "validation", "test")}
     assert counts == {"train": [3] * 100, "validation": [1] * 100, "test": [2] * 100}
     images, labels = splits.arrays("test")
-    ranks = np.arange(101)[np.array(sorted([*imagenet.wnids(), OTHER])) != OTHER]
+    ranks = np.arange(101)[np.array(sorted([*wnids(), OTHER])) != OTHER]
     np.testing.assert_allclose(images[:, 4, 4, 0], 2 * ranks[labels] / 255, atol=1e-6)
     assert splits.augmentation == "resized_crop" and splits.examples["test"].margin == streams.MARGIN
 
@@ -54,25 +55,39 @@ def test_missing_classes_and_folders_are_named(folder, tmp_path, monkeypatch):
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     with pytest.raises(ValueError, match="data_dir is .*where ImageNet is not; allowed: a folder of class folders"):
         data.load("imagenet100", data_dir=str(tmp_path))
-    first, second, *_ = imagenet.wnids()
+    first, second, *_ = wnids()
     save_folder(tmp_path / "train", {first: [flat(1)] * 3, OTHER: [flat(1)] * 3})
     with pytest.raises(ValueError, match=f"data_dir lacks 99 of 100 classes, {second} among them"):
         data.load("imagenet100", data_dir=str(tmp_path))
 
 
-def test_every_recipe_is_plain_data_that_builds(folder):
-    splits = data.load("imagenet100", data_dir=folder, input_shape=(8, 8, 3))
-    asked = {"standard", "nuat", "nuat_wa", "gat", "fbf", "sat_r1", "sat_r2", "sat_r3"}
-    assert asked <= set(imagenet100.RECIPES)
-    for defense, recipe in imagenet100.RECIPES.items():
-        assert (recipe.defense, recipe.dataset, recipe.network) == (defense, "imagenet100", "resnet18")
+@pytest.mark.parametrize(
+    "module, dataset, network, claims",
+    [(imagenet100, "imagenet100", "resnet18", 13), (imagenet, "imagenet2012", "resnet50", 2)],
+)
+def test_every_recipe_is_plain_data_that_builds(module, dataset, network, claims, folder):
+    splits = data.load(dataset, data_dir=folder, input_shape=(8, 8, 3))
+    asked = {"standard", "nuat", "nuat_wa", "gat", "fbf", "sat_r1", "sat_r2", "sat_r3", "pgd_at"}
+    assert asked <= set(module.RECIPES)
+    assert sum(len(recipe.claimed) == 2 for recipe in module.RECIPES.values()) == claims
+    for defense, recipe in module.RECIPES.items():
+        assert (recipe.defense, recipe.dataset, recipe.network) == (defense, dataset, network)
         json.dumps(dataclasses.asdict(recipe))
-        assert set(recipe.claimed) <= {"clean", *recipe.measures} and len(recipe.claimed) == 2
+        assert set(recipe.claimed) <= {"clean", *recipe.measures} and len(recipe.claimed) in (0, 2)
         model = training.build(dataclasses.replace(recipe, network="lenet_plus", network_options={}), splits)
         assert type(model) is tf_nuat.DEFENSES[defense]
         for step in (0, recipe.epochs * splits.steps_per_epoch - 1):
             model.optimizer.iterations.assign(step)
             assert 0.0 <= float(model.optimizer.learning_rate) <= 0.21
+
+
+@pytest.mark.parametrize("module, epsilon", [(imagenet100, 8 / 255), (imagenet, 4 / 255)])
+def test_steps_and_noise_keep_their_share_of_epsilon(module, epsilon):
+    recipes = module.RECIPES
+    assert {recipe.epsilon for recipe in recipes.values()} == {epsilon}
+    assert {recipes[name].defense_options["alpha"] for name in ("nuat", "nuat_wa", "gat")} == {epsilon / 2}
+    assert recipes["pgd_at"].defense_options["step_size"] == epsilon / 4
+    assert recipes["nuat"].measures["pgd_20"]["step_size"] == pytest.approx(epsilon / 4)
 
 
 def test_the_network_is_the_published_one(folder):

@@ -1,0 +1,73 @@
+"""What ImageNet and ImageNet-100 share: the settings of the papers for images of 224x224.
+
+The size of steps, and the noise of NuAT and GAT, are published for epsilon 8/255; for another they keep their share of
+it. The peak of lambda is not published for either dataset: it is that of CIFAR-10, and was tuned nowhere. Nor are the
+steps of PGD adversarial training, or FBF's schedule, which are those of CIFAR-10, too.
+"""
+
+from tf_nuat.training import Recipe
+
+EPOCHS = 120
+
+
+def recipes(dataset, network, epsilon, measures, claimed=None):
+    """Returns the recipes, a dict of defense to `Recipe`.
+
+    120 epochs at 0.1, divided by 10 at 60 and 90, as published for GAT (Sriramanan et al., 2020); SAT as published by
+    Vivek and Babu (2020), 100 epochs, whose first learning rate is not stated.
+
+    Args:
+        dataset, network, epsilon, measures: as in `Recipe`.
+        claimed: dict of defense to what `Recipe` takes as `claimed`.
+    """
+    noise, pgd_10 = {"alpha": epsilon / 2}, {"steps": 10, "step_size": epsilon / 4}
+
+    def recipe(defense, settings=None, **defense_options):
+        return Recipe(
+            dataset=dataset,
+            network=network,
+            network_options={"stem": "imagenet"},
+            defense=defense,
+            epsilon=epsilon,
+            defense_options=defense_options,
+            measures=measures,
+            selection_images=500,  # they stay in memory: 0.3 GB
+            claimed=(claimed or {}).get(defense, {}),
+            **{
+                "epochs": EPOCHS,
+                "learning_rate": ("divide", {"start": 0.1, "factor": 10, "epochs": [60, 90]}),
+                "weight_decay": 1e-4,
+                "source": "Sriramanan et al. 2020 (schedule, GAT) and 2021 (NuAT, claims)",
+                **(settings or {}),
+            },
+        )
+
+    sat = {
+        "epochs": 100,
+        "learning_rate": ("divide", {"start": 0.1, "factor": 5, "epochs": [25, 50, 75]}),
+        "weight_decay": 5e-4,
+        "source": "Vivek and Babu 2020, section 5 and table 5",
+    }
+    fbf = {
+        "epochs": 30,
+        "learning_rate": ("triangle", {"peak": 0.2, "up": 12, "down": 18}),
+        "weight_decay": 5e-4,
+        "source": "Wong et al. 2020 (CIFAR-10); claims of Sriramanan et al. 2021",
+    }
+    # Lambda is seven times as large after epoch 90.
+    gat = {**noise, "guidance_weight": ("divide", {"start": 20, "factor": 1 / 7, "epochs": [90]})}
+    return {
+        "nuat": recipe("nuat", **noise, nuclear_weight=("ramp", {"peak": 4.5, "epochs": 108})),
+        "nuat_wa": recipe("nuat_wa", **noise, nuclear_weight=("ramp", {"peak": 4.0, "epochs": EPOCHS})),
+        "gat": recipe("gat", **gat),
+        "gat_wa": recipe("gat_wa", **gat),
+        "fbf": recipe("fbf", fbf),
+        "rfgsm_at": recipe("rfgsm_at"),
+        "sat_r1": recipe("sat_r1", sat, regularizer_weight=0.05, pairs=1, steps=7),
+        "sat_r2": recipe("sat_r2", sat, regularizer_weight=3.0),
+        "sat_r3": recipe("sat_r3", sat, regularizer_weight=1.0, tau=0.6),
+        "pgd_at": recipe("pgd_at", **pgd_10),
+        "trades": recipe("trades", **pgd_10),
+        "awp": recipe("awp", **pgd_10),
+        "standard": recipe("standard"),
+    }
