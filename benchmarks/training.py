@@ -78,9 +78,14 @@ def passes_alone(network, x, y):
     return {name: tf.function(function, autograph=False) for name, function in functions.items()}
 
 
+def repeated(batch):
+    """Returns the endless dataset of one batch that is held in memory."""
+    return tf.data.Dataset.from_tensors(batch).cache().repeat().prefetch(2)
+
+
 def step_of(model, batch):
     """Returns a function that takes one training step of `model`."""
-    iterator = iter(tf.data.Dataset.from_tensors(batch).cache().repeat().prefetch(2))
+    iterator = iter(repeated(batch))
     compiled = tf.function(lambda iterator: model.train_step(next(iterator)), autograph=False)
     return lambda: compiled(iterator)
 
@@ -97,12 +102,11 @@ def seconds_per_step(step, seconds):
             return elapsed / taken
 
 
-def seconds_per_fit_step(model, batch, steps):
+def seconds_per_fit_step(model, dataset, steps):
     """Returns the time of a step inside `fit`, with its metrics and callbacks, between the ends of two of them.
 
-    What `fit` does once an epoch, before its first step, is not in it. `steps` is even.
+    What `fit` does once an epoch, before its first step, is not in it. `dataset` is endless, `steps` is even.
     """
-    dataset = tf.data.Dataset.from_tensors(batch).cache().repeat().prefetch(2)
     ends = []
 
     def end(step, logs):
@@ -126,12 +130,12 @@ def measure(names, network, shape, batch_size, rounds, seconds):
     times = {name: [] for name in steps}
     fitted = next(name for name in ("nuat", *names) if name in names)
     times[f"{fitted} fit"] = []
-    seconds_per_fit_step(models[fitted], (x, y), 20)
+    seconds_per_fit_step(models[fitted], repeated((x, y)), 20)
     for _ in tqdm(range(rounds), desc="rounds"):
         for name, step in steps.items():
             times[name].append(seconds_per_step(step, seconds))
         number = max(10, 2 * round(seconds / times[f"{fitted} step"][-1] / 2))
-        times[f"{fitted} fit"].append(seconds_per_fit_step(models[fitted], (x, y), number))
+        times[f"{fitted} fit"].append(seconds_per_fit_step(models[fitted], repeated((x, y)), number))
     return times, {name: model.passes(batch_size) for name, model in models.items()}, fitted
 
 
