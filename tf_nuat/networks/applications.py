@@ -69,7 +69,10 @@ def application(input_shape=(224, 224, 3), num_classes=10, *, name, weights="ima
         raise
     except Exception as error:  # whatever the network, the file system or Keras raises
         reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"name is {name!r}, which Keras cannot build with weights {weights!r} ({reason})") from error
+        raise ValueError(
+            f"name is {name!r}, which Keras cannot build with weights {weights!r} and images of {tuple(input_shape)} "
+            f"({reason}); allowed: weights null or a file where imagenet cannot be downloaded, larger images"
+        ) from error
     x = preprocessing(getattr(keras.applications, module).preprocess_input)(inputs)
     return keras.Model(inputs, logits(network(x), num_classes), name="application")
 
