@@ -61,7 +61,7 @@ def load(
     Where these have a validation but no test split, they are tested on it. A split that then is missing is made of
     training images: a tenth of each class, drawn at random, the same tenth for every seed (`dividing.divide`).
 
-    Whatever is not ImageNet, a folder or a directory is held in memory; they are read and decoded as they are needed.
+    ImageNet, folders and directories are read and decoded as they are needed; everything else is held in memory.
 
     Args:
         name: "cifar10", "cifar100", "digits", "imagenet100", "imagenet2012", "mnist", "svhn", a path, or
