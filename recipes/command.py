@@ -3,9 +3,10 @@
 import dataclasses
 import inspect
 
+import tensorflow as tf
 from absl import flags, logging
 
-from tf_nuat import building, command_line, distribute, networks, precision, training, validation
+from tf_nuat import building, command_line, distribute, networks, precision, training, validation, workers
 from tf_nuat.attacks.base import NORMS
 
 # The flags that are fields of a recipe by the same name.
@@ -72,7 +73,14 @@ def with_shared_flags(values):
     flag(flags.DEFINE_integer, "seed", None, "weights, data order and random starts follow from it")
     flag(flags.DEFINE_integer, "test_images", None, "number of test images for the final measurement (default: all)")
     flag(flags.DEFINE_string, "data_dir", None, "where the datasets are (default: TFDS_DATA_DIR, else that of TFDS)")
-    flag(flags.DEFINE_string, "strategy", "auto", f"devices: {', '.join(distribute.STRATEGIES)}")
+    flag(
+        flags.DEFINE_string,
+        "strategy",
+        "auto",
+        f"devices: {', '.join(distribute.STRATEGIES)}; multiworker is for all processes of TF_CONFIG",
+    )
+    flag(flags.DEFINE_float, "save_every", 10.0, "minutes of training that a kill may cost")
+    flag(flags.DEFINE_boolean, "deterministic", True, "exact repeats on GPUs too, where they cost some speed")
     return values
 
 
@@ -112,6 +120,13 @@ def _options_of_network(recipe):
     return inspect.signature(building.builder("network", recipe.network)).parameters
 
 
+def run_options(values):
+    """Returns the keywords of `training.run` that the flags name, and sets what belongs to the whole process."""
+    if values.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    return {name: getattr(values, name) for name in ("data_dir", "strategy", "save_every")}
+
+
 def _with_peak(argument, schedule, peak):
     if not isinstance(schedule, tuple):
         return peak
@@ -136,10 +151,11 @@ def run(recipe, values):
     if not values.out:
         raise ValueError("out is not given; allowed: a folder for the results (--out DIR)")
     logging.set_verbosity(logging.INFO)
-    card = training.run(recipe, values.out, data_dir=values.data_dir, strategy=values.strategy)
-    print(summary(card))
-    print(f"\n{values.out}/network.keras  {values.out}/card.json")
-    print(f"Next: python -m sanity.run --checkpoint {values.out}/network.keras")
+    card = training.run(recipe, values.out, **run_options(values))
+    if workers.is_chief(distribute.strategy(values.strategy)):
+        print(summary(card))
+        print(f"\n{values.out}/network.keras  {values.out}/card.json")
+        print(f"Next: python -m sanity.run --checkpoint {values.out}/network.keras")
     return 0
 
 

@@ -12,7 +12,6 @@ and the exit status is 1.
 """
 
 import dataclasses
-import functools
 import pathlib
 
 from absl import flags
@@ -50,7 +49,9 @@ def main(arguments):
     if not values.defenses and not values.cards:
         raise ValueError("neither defenses nor cards are given; allowed: --defenses NAME,NAME or --cards PATH,PATH")
     out = pathlib.Path(values.out)
-    recipes = _recipes(values)
+    if values.strategy == "multiworker":
+        raise ValueError("strategy is 'multiworker'; allowed: with one defense (recipes.mnist and the like), not here")
+    recipes, options = _recipes(values), command.run_options(values)
     folders = {name: out / name for name in recipes}
     paths = list(map(pathlib.Path, values.cards))
     _refuse_twice(
@@ -59,7 +60,7 @@ def main(arguments):
     cards = {str(path): table.read(path, table.record, table.conditions) for path in paths}
     conditions = _same_conditions(
         {
-            **_conditions_of_runs(recipes, folders, values),
+            **_conditions_of_runs(recipes, folders, options),
             **{path: table.conditions(card) for path, card in cards.items()},
         }
     )
@@ -68,7 +69,7 @@ def main(arguments):
     for folder in (out, *folders.values()):
         validation.output_folder("out", folder)
 
-    trained, failed = _train(recipes, folders, values)
+    trained, failed = _train(recipes, folders, options)
     cards = [*trained, *cards.values()]
     if cards:
         _write(out, cards, conditions, failed)
@@ -95,11 +96,11 @@ def _refuse_twice(argument, entries):
         raise ValueError(f"{argument} has {twice[0]!r} twice; allowed: each once")
 
 
-def _conditions_of_runs(recipes, folders, values):
+def _conditions_of_runs(recipes, folders, options):
     """Returns the conditions under which the recipes are measured, a dict of folder to those; checks the recipes."""
     conditions = {}
     for name, recipe in recipes.items():
-        card, splits = training.check(recipe, folders[name], data_dir=values.data_dir, strategy=values.strategy)
+        card, splits = training.check(recipe, folders[name], **options)
         if card is not None:
             card = table.read(folders[name] / "card.json", table.record, table.conditions)
         else:
@@ -125,7 +126,7 @@ def _same_conditions(conditions):
     return expected
 
 
-def _train(recipes, folders, values):
+def _train(recipes, folders, options):
     """Returns the cards of the recipes, and a line for each that failed."""
     cards, failed = [], []
     for number, (name, recipe) in enumerate(recipes.items(), start=1):
@@ -133,8 +134,7 @@ def _train(recipes, folders, values):
         doing = "finished before" if finished else f"{recipe.epochs} epochs of {recipe.network} on {recipe.dataset}"
         print(f"{name} ({number} of {len(recipes)}): {doing}", flush=True)
         try:
-            run = functools.partial(training.run, data_dir=values.data_dir, strategy=values.strategy, verbose=2)
-            cards.append(run(recipe, folders[name]))
+            cards.append(training.run(recipe, folders[name], verbose=2, **options))
         except FloatingPointError as error:
             failed.append(f"failed: {name}: {error}")
     return cards, failed

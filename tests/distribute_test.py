@@ -2,52 +2,13 @@
 
 import functools
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import tf_nuat
+from tests.distributed import BATCH, CLASSES, SHAPE, network, trained, with_batch_norm
 from tf_nuat import averaging, distribute, losses
-
-SHAPE = (8, 8, 1)
-CLASSES = 10
-BATCH = 64
-STEPS = 3
-
-
-@functools.cache
-def batches():
-    generator = np.random.default_rng(0)
-    images = generator.uniform(size=(STEPS * BATCH, *SHAPE)).astype(np.float32)
-    return tf.data.Dataset.from_tensor_slices((images, generator.integers(0, CLASSES, len(images)))).batch(BATCH)
-
-
-def network():
-    """Without BatchNorm, whose statistics are each replica's own."""
-    keras.utils.set_random_seed(1)
-    return keras.Sequential(
-        [
-            keras.Input(SHAPE),
-            keras.layers.Conv2D(8, 3, activation="relu"),
-            keras.layers.Flatten(),
-            keras.layers.Dense(CLASSES),
-        ]
-    )
-
-
-def trained(name, strategy, data=None, **options):
-    """Returns the defense after one epoch of `fit` on the three batches, and its history."""
-    with strategy.scope():
-        if name.startswith("nuat"):
-            options["nuclear_weight"] = 2.0
-        if name == "eat":
-            options["sources"] = [network()]
-        model = tf_nuat.DEFENSES[name](network(), epsilon=0.1, **options)
-        # Steps small enough that no pixel's gradient is rounded to another sign.
-        model.compile(optimizer=tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
-    history = model.fit(batches() if data is None else data, epochs=1, verbose=0).history
-    return model, history
 
 
 @pytest.mark.parametrize("name", tf_nuat.DEFENSES)
@@ -149,34 +110,30 @@ def test_averages_move_on_every_device(two_devices):
             np.testing.assert_allclose(copy, 0.25 * goal.numpy(), atol=1e-6)
 
 
-def test_batch_norm_trains_on_two_devices(two_devices):
-    def build():
-        keras.utils.set_random_seed(1)
-        return keras.Sequential(
-            [keras.Input(SHAPE), keras.layers.BatchNormalization(), keras.layers.Flatten(), keras.layers.Dense(CLASSES)]
-        )
+def test_batch_norm_has_the_same_statistics_on_every_device(two_devices):
+    """Each device updates them with its own images, and then takes the mean: of means, that of the whole batch."""
+    model, _ = trained("nuat_wa", two_devices, network=with_batch_norm)
+    alone, _ = trained("nuat_wa", tf.distribute.get_strategy(), network=with_batch_norm)
+    for one, other in (model.trained_network, alone.trained_network), (model.network, alone.network):
+        for weight in one.non_trainable_weights:
+            copies = [copy.numpy() for copy in two_devices.experimental_local_results(weight.value)]
+            np.testing.assert_array_equal(copies[0], copies[1])
+        mean, expected = (each.layers[1].moving_mean.numpy() for each in (one, other))
+        np.testing.assert_allclose(mean, expected, atol=2e-4)
+        assert np.max(np.abs(expected)) > 0.01
 
-    with two_devices.scope():
-        model = tf_nuat.NuATWA(build(), epsilon=0.1)
-        model.compile(optimizer=tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
-    model.fit(batches(), validation_data=batches(), epochs=1, verbose=0)
-    for trained in model.trained_network, model.network:
-        # Each device has updated the statistics with its own images; then both take the mean.
-        mean = trained.layers[0].moving_mean
-        copies = [copy.numpy() for copy in two_devices.experimental_local_results(mean.value)]
-        np.testing.assert_array_equal(copies[0], copies[1])
-        np.testing.assert_array_equal(trained.get_weights()[2], copies[0])
-    x = np.concatenate([images for images, _ in batches()])
-    alone = tf_nuat.NuATWA(build(), epsilon=0.1)
-    alone.compile(optimizer=tf_nuat.optimizers.CoupledSGD(0.05))
-    alone.fit(batches(), epochs=1, verbose=0)
-    # The mean of the means of two halves is that of the whole batch: so are the attack's images, and the clean ones.
-    np.testing.assert_allclose(
-        model.trained_network.layers[0].moving_mean.numpy(),
-        alone.trained_network.layers[0].moving_mean.numpy(),
-        atol=1e-5,
-    )
-    assert np.max(np.abs(model.trained_network.layers[0].moving_mean.numpy() - x[:64].mean(axis=(0, 1, 2)))) > 1e-4
+
+@pytest.mark.parametrize("name", ["nuat_wa", "sat_r1"])
+def test_synchronized_batch_norm_makes_two_devices_one(name, two_devices):
+    """Without it, they are not: a half of the batch has other statistics."""
+    one, _ = trained(name, tf.distribute.get_strategy(), network=with_batch_norm)
+    errors = []
+    for synchronized in (True, False):
+        build = functools.partial(with_batch_norm, synchronized)
+        two, _ = trained(name, two_devices, network=build)
+        pairs = zip(two.network.get_weights(), one.network.get_weights())
+        errors.append(max(np.max(np.abs(weight - expected)) for weight, expected in pairs))
+    assert errors[0] < 1e-5 < 10 * 1e-5 < errors[1]
 
 
 def test_strategies():

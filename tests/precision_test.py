@@ -112,7 +112,7 @@ def test_a_network_within_a_network_ends_in_float32():
     inputs = keras.Input((8, 8, 1))
     outer = keras.Model(inputs, inner(inputs))
     twin = precision.computing_in(outer, "mixed_bfloat16")
-    assert twin.layers[-1].layers[-1].compute_dtype == "float32" and twin.layers[-1].layers[1].compute_dtype == "bfloat16"
+    assert [layer.compute_dtype for layer in twin.layers[-1].layers[-2:]] == ["bfloat16", "float32"]
     x, _ = small.sample(8)
     np.testing.assert_allclose(twin(x), outer(x), atol=0.05)
 

@@ -5,6 +5,8 @@ import sys
 
 from absl import flags
 
+from tf_nuat import files, workers
+
 BAD_INPUT = 2  # exit status
 
 
@@ -52,7 +54,7 @@ def main(command):
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         status = BAD_INPUT
-    except FloatingPointError as error:
+    except (FloatingPointError, files.NotSavedError, workers.LostError) as error:
         print(f"error: {error}", file=sys.stderr)
         status = 1
     except KeyboardInterrupt:

@@ -154,7 +154,7 @@ class Defense(keras.Model):
             self._check_data("validation_data", validation_data, "validation_data", None)
         if self.optimizer is not None and distribute.scalar(self.optimizer.iterations) == 0:
             weights.copy(self.network, to=self.trained_network)
-        if isinstance(x, tf.data.Dataset):
+        if isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
             options.setdefault("shuffle", False)  # a dataset comes in its own order; Keras warns of anything else
         clock = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: self.on_epoch_begin(epoch))
         if isinstance(callbacks, keras.callbacks.CallbackList):
