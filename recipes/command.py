@@ -19,6 +19,7 @@ FIELDS = (
     "masking_alarm",
     "batch_size",
     "precision",
+    "synchronized_batch_norm",
     "seed",
     "test_images",
 )
@@ -62,6 +63,12 @@ def with_shared_flags(values):
     flag(flags.DEFINE_string, "masking_alarm", None, "what catastrophic overfitting does: warn or stop (default: warn)")
     flag(flags.DEFINE_integer, "batch_size", None, "images per optimizer step, all devices together")
     flag(flags.DEFINE_string, "precision", None, f"what training computes in: {', '.join(precision.POLICIES)}")
+    flag(
+        flags.DEFINE_boolean,
+        "synchronized_batch_norm",
+        None,
+        "BatchNorm with the statistics of the whole batch, not of each device's share",
+    )
     flag(flags.DEFINE_float, "learning_rate", None, "another highest learning rate")
     flag(
         flags.DEFINE_list,

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import tf_nuat
-from tests.distributed import BATCH, CLASSES, SHAPE, network, trained, with_batch_norm
+from tests.distributed import BATCH, CLASSES, SHAPE, batches, network, trained, with_batch_norm
 from tf_nuat import averaging, distribute, losses
 
 
@@ -134,6 +134,14 @@ def test_synchronized_batch_norm_makes_two_devices_one(name, two_devices):
         pairs = zip(two.network.get_weights(), one.network.get_weights())
         errors.append(max(np.max(np.abs(weight - expected)) for weight, expected in pairs))
     assert errors[0] < 1e-5 < 10 * 1e-5 < errors[1]
+
+
+def test_a_synchronized_copy_has_the_weights_and_stock_layers():
+    network = with_batch_norm()
+    copy = distribute.synchronized(network)
+    assert copy.layers[1].synchronized and not network.layers[1].synchronized
+    images = next(iter(batches()))[0]
+    np.testing.assert_array_equal(copy(images), network(images))
 
 
 def test_strategies():

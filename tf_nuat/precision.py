@@ -35,7 +35,7 @@ def attacked(network, precision):
     except ValueError as error:
         if precision == "auto":
             return network
-        raise ValueError(f"precision is 'bfloat16', and {error}") from error
+        raise ValueError(f"precision is 'bfloat16', and {error}; or float32") from error
 
 
 def computing_in(network, policy):
@@ -47,17 +47,9 @@ def computing_in(network, policy):
     Raises:
         ValueError: the network cannot be cloned.
     """
-    try:
-        last = _last_layers(network)
-        if all(_name_of(layer, last, policy) == layer.dtype_policy.name for layer in _layers(network)):
-            return network
-        twin = _twin(network, policy)
-    except Exception as error:  # whatever a layer of the user's own raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
-        raise ValueError(
-            f"the network cannot be cloned ({reason}); allowed: float32, or a network of Keras's functional or "
-            "sequential kind"
-        ) from error
+    if isinstance(network, keras.Model) and _has_policy(network, policy):
+        return network
+    twin = _twin(network, policy)
     weights.copy(network, to=twin)
     return twin
 
@@ -77,22 +69,23 @@ def _layers(network):
 
 
 def _last_layers(network):
-    last = {tensor._keras_history.operation for tensor in keras.tree.flatten(network.outputs)}
+    last = {tensor._keras_history.operation for tensor in keras.tree.flatten(getattr(network, "outputs", ()))}
     return set().union(*(_last_layers(layer) if isinstance(layer, keras.Model) else {layer} for layer in last))
 
 
-def _name_of(layer, last, policy):
+def _has_policy(network, policy):
+    last = _last_layers(network)
+    return all(_policy_of(layer, last, policy) == layer.dtype_policy.name for layer in _layers(network))
+
+
+def _policy_of(layer, last, policy):
     return "float32" if layer in last else policy
 
 
 @functools.lru_cache(maxsize=8)
 def _twin(network, policy):
     last = _last_layers(network)
-
-    def clone(layer):
-        return layer.__class__.from_config({**layer.get_config(), "dtype": _name_of(layer, last, policy)})
-
-    return keras.models.clone_model(network, clone_function=clone, recursive=True)
+    return weights.clone(network, lambda layer, config: {**config, "dtype": _policy_of(layer, last, policy)})
 
 
 LEAST_WORK = 100_000  # weights, below which the time goes elsewhere

@@ -37,6 +37,8 @@ class Recipe:
         batch_size: images per optimizer step, all devices together.
         precision: what the network computes in while it trains, one of `precision.POLICIES`; losses, norms, weights
             and the network that is kept are in float32.
+        synchronized_batch_norm: whether BatchNorm normalizes with the statistics of the whole batch, where several
+            devices have a share of it each.
         momentum, weight_decay: of `CoupledSGD`.
         seed: whole number from which weights, data order and random starts follow.
         schedule_epochs: length of training that the times of the schedules were written for (default `epochs`); with
@@ -70,6 +72,7 @@ class Recipe:
     data_options: dict = dataclasses.field(default_factory=dict)
     batch_size: int = 64
     precision: str = "float32"
+    synchronized_batch_norm: bool = False
     momentum: float = 0.9
     weight_decay: float = 5e-4
     seed: int = 0

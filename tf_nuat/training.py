@@ -65,6 +65,8 @@ def build(recipe, splits, *, stage=0, before=None, sources=()):
         model.take_over(before)
         return model
     network = _network(recipe.network, splits, recipe.network_options)
+    if recipe.synchronized_batch_norm:
+        network = distribute.synchronized(network)
     network = precision.computing_in(network, recipe.precision)
     model = _call(defense, options, network=network, epsilon=recipe.epsilon, seed=recipe.seed)
     optimizer = optimizers.CoupledSGD(
@@ -184,7 +186,7 @@ def _run(recipe, out, data_dir, strategy, distributed, save_every, verbose):
     with distributed.scope():
         sources = _sources(recipe, splits, out)
     for source in sources:
-        source.set_weights(workers.arrays_from_chief(source.get_weights(), distributed))
+        workers.share_weights(source, distributed)
     model, history, passes = _train(recipe, splits, out, sources, distributed, save_every, verbose)
 
     seconds = sum(logs["seconds"] for logs in history)
@@ -192,7 +194,7 @@ def _run(recipe, out, data_dir, strategy, distributed, save_every, verbose):
     network = precision.computing_in(model.network, "float32")
     if is_chief:
         network = validation.load_network("network", out / "network.keras")
-    network.set_weights(workers.arrays_from_chief(network.get_weights(), distributed))
+    workers.share_weights(network, distributed)
     card = {
         "recipe": described,
         "command": " ".join(["python", "-m", *_module_and_arguments()]),

@@ -1,12 +1,36 @@
-"""The weights of one network for another of the same layers."""
+"""Copies of networks, and the weights of one network for another of the same layers."""
 
 import keras
 
 
 def copy(network, to):
     """Gives `to` all weights of `network`, whose layers are the same."""
-    to.set_weights(network.get_weights())
-    _finalize(to)
+    assign(to, network.get_weights())
+
+
+def assign(network, arrays):
+    """Gives `network` the weights `arrays`, in the order of `get_weights`."""
+    network.set_weights(arrays)
+    _finalize(network)
+
+
+def clone(network, changed):
+    """Returns a network of the same layers with new weights, each with the configuration `changed(layer, config)`.
+
+    Raises:
+        ValueError: the network cannot be cloned.
+    """
+
+    def clone_of(layer):
+        return layer.__class__.from_config(changed(layer, layer.get_config()))
+
+    try:
+        return keras.models.clone_model(network, clone_function=clone_of, recursive=True)
+    except Exception as error:  # whatever a layer of the user's own raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
+        raise ValueError(
+            f"the network cannot be cloned ({reason}); allowed: one of Keras's functional or sequential kind"
+        ) from error
 
 
 def _finalize(network):

@@ -18,6 +18,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from tf_nuat import weights
+
 EXAMPLE = '{"cluster": {"worker": ["host-a:2222", "host-b:2222"]}, "task": {"type": "worker", "index": 0}}'
 PATIENCE = 30  # seconds after which a worker that waits says for whom
 
@@ -213,6 +215,12 @@ def arrays_from_chief(arrays, strategy):
     np.savez(file, *(arrays or ()))
     with np.load(io.BytesIO(from_chief(file.getvalue(), strategy))) as loaded:
         return [loaded[f"arr_{number}"] for number in range(len(loaded.files))]
+
+
+def share_weights(network, strategy):
+    """Gives the network of every worker the weights that it has on the chief."""
+    if count(strategy) > 1:
+        weights.assign(network, arrays_from_chief(network.get_weights(), strategy))
 
 
 def agree(facts, strategy):
