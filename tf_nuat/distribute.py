@@ -90,7 +90,8 @@ def average_statistics(network):
     statistics = [weight for weight in network.non_trainable_weights if weight.value.dtype.is_floating]
     if statistics:
         context = tf.distribute.get_replica_context()
-        means = context.all_reduce(tf.distribute.ReduceOp.MEAN, [tf.convert_to_tensor(each) for each in statistics])
+        # A variable's own value has no device, without which several workers cannot reduce it.
+        means = context.all_reduce(tf.distribute.ReduceOp.MEAN, [tf.identity(each) for each in statistics])
         for weight, mean in zip(statistics, means):
             weight.assign(mean)
 
