@@ -34,6 +34,43 @@ def no_network(input_shape, num_classes):
     return None
 
 
+@keras.saving.register_keras_serializable("own")
+class Registered(keras.layers.Dense):
+    pass
+
+
+class Forgotten(keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+
+class Subclass(keras.Model):
+    def call(self, x):
+        return x[:, 0, 0, :]
+
+
+def registered(input_shape, num_classes):
+    return keras.Sequential([keras.Input(input_shape), keras.layers.Flatten(), Registered(num_classes)])
+
+
+def forgotten(input_shape, num_classes):
+    network = build(input_shape, num_classes)
+    network.add(Forgotten())
+    return network
+
+
+def function(input_shape, num_classes):
+    network = build(input_shape, num_classes)
+    network.add(keras.layers.Lambda(lambda logits: 2 * logits))
+    return network
+
+
+def subclass(input_shape, num_classes):
+    network = Subclass()
+    network.build((None, *input_shape))
+    return network
+
+
 number = 3
 """
 RECIPE = {"dataset": "digits", "defense": "nuat", "epsilon": 0.1, "epochs": 1, "learning_rate": 0.1}
@@ -58,6 +95,10 @@ def test_a_function_gets_the_shapes_of_the_data_and_the_options(own, tmp_path):
     network = checked(tmp_path, "own_networks:build", units=5)
     assert (network.input_shape, network.output_shape) == ((None, 8, 8, 1), (None, 10))
     assert network.layers[-2].units == 5
+
+
+def test_layers_of_ones_own_are_welcome_where_keras_knows_them(own, tmp_path):
+    assert type(checked(tmp_path, "own_networks:registered").layers[-1]).__name__ == "Registered"
 
 
 def test_a_file_brings_the_weights_that_training_begins_with(tmp_path):
@@ -93,6 +134,13 @@ def bad_shape(path):
         ("own_networks:other_images", {}, r"other_images takes images of \(9, 9, 1\); allowed: \(8, 8, 1\)"),
         ("own_networks:other_classes", {}, "other_classes has 11 outputs; allowed: 10, one of each class"),
         ("own_networks:build", {"depth": 3}, "options of build are {'depth': 3}"),
+        ("own_networks:forgotten", {}, "forgotten cannot be saved and loaded again .*; allowed: layers of"),
+        ("own_networks:function", {}, "function cannot be saved and loaded again .*Lambda"),
+        (
+            "own_networks:subclass",
+            {},
+            "network own_networks:subclass is a Subclass, a subclass of keras.Model; allowed",
+        ),
         ("missing.keras", {}, "network is 'missing.keras'; allowed: "),
         ("{path}/damaged.keras", {}, "network is '{path}/damaged.keras', which Keras cannot read"),
         ("{path}/saved.keras", {}, r"saved.keras takes images of \(6, 6, 1\); allowed: \(8, 8, 1\)"),

@@ -2,6 +2,9 @@
 
 import os
 import pathlib
+import tempfile
+
+import keras
 
 from tf_nuat import functions, networks, validation
 
@@ -55,3 +58,18 @@ def fitting(argument, network, *, input_shape, num_classes):
     if network.output_shape[1] != num_classes:
         raise ValueError(f"{argument} has {network.output_shape[1]} outputs; allowed: {num_classes}, one of each class")
     return network
+
+
+def check_saving(argument, network):
+    """Raises a `ValueError` where `network` cannot be loaded once it is saved, as layers of one's own may not."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "network.keras"
+        try:
+            network.save(path)
+            keras.saving.load_model(path, compile=False)
+        except Exception as error:  # whatever a layer of the user's own raises
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{argument} cannot be saved and loaded again ({reason}); allowed: layers of Keras without Lambda, or "
+                "such as keras.saving.register_keras_serializable registers"
+            ) from error

@@ -124,10 +124,12 @@ def check(recipe, out, *, data_dir=None, strategy="auto", save_every=10.0):
             f"batch_size is {recipe.batch_size}; allowed: a multiple of {strategy.num_replicas_in_sync}, the replicas "
             "of all workers"
         )
-    _has_alarm(recipe, splits)
+    _check_alarm(recipe, splits)
     model, untrained = None, _sources(recipe, splits, out)
     for stage in range(len(recipe.plan())):  # whatever is wrong with their options shows here
         model = build(recipe, splits, stage=stage, before=model, sources=untrained)
+    if recipe.network not in networks.NETWORKS:
+        building.check_saving(f"network {recipe.network}", model.network)
     return None, splits
 
 
@@ -344,21 +346,28 @@ def _batches_after(count, model, splits):
     return strategy.distribute_datasets_from_function(share)
 
 
-def _has_alarm(recipe, splits):
-    """Returns whether the masking alarm is asked for and can ring.
+def _wants_alarm(recipe):
+    return recipe.masking_alarm is not None and recipe.norm == "linf"  # it is not tried in another norm
 
-    Raises:
-        ValueError: it cannot, although training is to stop where it does.
-    """
-    if recipe.masking_alarm is None or recipe.norm != "linf":
-        return False
-    count = min(len(splits.labels("validation")), recipe.selection_images, ALARM_IMAGES)
-    if callbacks.MaskingAlarm.can_ring(count):
-        return True
+
+def _alarm_images(recipe, splits):
+    """Returns the number of validation images that the masking alarm looks at."""
+    return min(len(splits.labels("validation")), recipe.selection_images, ALARM_IMAGES)
+
+
+def _has_alarm(recipe, splits):
+    """Returns whether the masking alarm is asked for and can ring."""
+    return _wants_alarm(recipe) and callbacks.MaskingAlarm.can_ring(_alarm_images(recipe, splits))
+
+
+def _check_alarm(recipe, splits):
+    """Warns where the masking alarm can never ring; a `ValueError` where training is to stop when it does."""
+    count = _alarm_images(recipe, splits)
+    if not _wants_alarm(recipe) or callbacks.MaskingAlarm.can_ring(count):
+        return
     if recipe.masking_alarm == "stop":
         raise ValueError(f"masking_alarm is 'stop', with {count} validation images; allowed: with a few hundred")
     logging.warning("no masking alarm: %d validation images are too few to show that a network overfits", count)
-    return False
 
 
 def _sources(recipe, splits, out):

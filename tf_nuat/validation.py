@@ -93,6 +93,11 @@ def classifier(argument, network):
         raise ValueError(f"{argument} is a {type(network).__name__}; allowed: a keras.Model")
     if not network.built:
         raise ValueError(f"{argument} is not built; call it on a batch, or begin it with keras.Input")
+    if not hasattr(network, "input_shape"):
+        raise ValueError(
+            f"{argument} is a {type(network).__name__}, a subclass of keras.Model; allowed: a functional or sequential "
+            "one (keras.Model(inputs, network(inputs)) makes one of it)"
+        )
     shapes = (network.input_shape, network.output_shape)
     if not all(isinstance(shape, tuple) and all(d is None or isinstance(d, int) for d in shape) for shape in shapes):
         raise ValueError(
