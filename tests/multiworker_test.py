@@ -133,7 +133,8 @@ def test_a_run_on_two_workers_survives_the_loss_of_one(tmp_path):
     assert not (tmp_path / "worker-1").exists()  # the chief alone writes
     cards = [json.loads((tmp_path / name / "card.json").read_text()) for name in ("worker-0", "whole-0")]
     assert cards[0]["workers"] == 2 and cards[0]["replicas"] == 2
-    assert_same_run(tmp_path / "worker-0", cards[0], tmp_path / "whole-0", cards[1])
+    # The sums of an interrupted epoch's metrics go back to the workers in equal shares, and are rounded otherwise.
+    assert_same_run(tmp_path / "worker-0", cards[0], tmp_path / "whole-0", cards[1], metrics=1e-5)
     one = subprocess.run([sys.executable, "-m", *command(tmp_path / "one", strategy="one")], capture_output=True)
     assert one.returncode == 0, one.stderr[-2000:]
     (first, *_) = json.loads((tmp_path / "one" / "card.json").read_text())["history"]
