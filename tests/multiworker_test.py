@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import distributed
+from tests import distributed, small
 from tests.killed import assert_same_run
 from tests.worker import DEFENSES
 from tf_nuat import workers
@@ -144,6 +144,39 @@ def test_a_run_on_two_workers_survives_the_loss_of_one(tmp_path):
 
 def _digits(out, *flags, epochs, seed=0, strategy="multiworker"):
     return *RECIPE, f"--out={out}", f"--epochs={epochs}", f"--seed={seed}", f"--strategy={strategy}", *flags
+
+
+def test_two_workers_share_the_images_of_an_evaluation(tmp_path):
+    """Each attacks its own, with the draws that these have in one process; the chief has the record of all."""
+    images, labels = small.sample(60)
+    np.savez(tmp_path / "data.npz", images=images, labels=labels)
+    small.undefended().save(tmp_path / "network.keras")
+    command = functools.partial(_evaluation, tmp_path)
+    with started(*(command(f"worker-{index}", "multiworker") for index in range(2))) as processes:
+        (status, output), (other_status, other_output) = ended(processes)
+    assert status == 0, output[-2000:]
+    assert other_status == 0, other_output[-2000:]
+    assert "Robust accuracy" in output and "Robust accuracy" not in other_output
+    assert os.listdir(tmp_path / "worker-1") == ["state-1.npz"]
+    one = subprocess.run([sys.executable, "-m", *command("one", "one")], capture_output=True)
+    assert one.returncode == 0, one.stderr[-2000:]
+    records = [dict(np.load(tmp_path / name / "record.npz")) for name in ("worker-0", "one")]
+    np.testing.assert_array_equal(records[0]["fooled_by"], records[1]["fooled_by"])
+    np.testing.assert_allclose(records[0]["distance"], records[1]["distance"], atol=1e-4)
+    assert {-1, 0, 1} <= set(records[1]["fooled_by"].tolist())
+    results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("worker-0", "one")]
+    assert [row["steps"] for row in results[0]["stages"]] == [row["steps"] for row in results[1]["stages"]]
+
+
+def _evaluation(folder, out, strategy):
+    flags = f"--checkpoint={folder}/network.keras --dataset={folder}/data.npz --epsilon=0.04 --attack=square,pgd"
+    return (
+        "tf_nuat.evaluate",
+        *flags.split(),
+        "--options=queries=100",
+        f"--out={folder}/{out}",
+        f"--strategy={strategy}",
+    )
 
 
 def test_workers_with_different_seeds_are_told_which(tmp_path):

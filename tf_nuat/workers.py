@@ -143,7 +143,7 @@ def together(strategy):
         who = f"{found.group(1)} {found.group(2)}" if found else "a worker"
         raise LostError(
             f"{who} of TF_CONFIG does not answer any longer: it has ended (its own last lines say why) or its network "
-            "has; end all workers and start each again with its command, and training goes on from the last checkpoint"
+            "has; end all workers and start each again with its command, which goes on from where it was last saved"
         ) from error
 
 
@@ -187,16 +187,28 @@ def true_on_all(outcomes, strategy):
     return gathered(outcomes, strategy).all(axis=0)
 
 
+def of_all(contents, strategy):
+    """Returns the bytes `contents` of every worker, a list."""
+    if count(strategy) == 1:
+        return [contents]
+    sizes = gathered([len(contents)], strategy)[:, 0]
+    rows = gathered(_as_numbers(contents, size=int(sizes.max())), strategy)
+    return [row.tobytes()[:size] for row, size in zip(rows, sizes)]
+
+
 def from_chief(contents, strategy):
     """Returns the bytes `contents` of the chief; those of the other workers do not count, and may be None."""
     if count(strategy) == 1:
         return contents
     contents = contents if is_chief(strategy) else b""
     size = int(gathered([len(contents)], strategy)[0, 0])
-    whole = np.zeros(-(-size // 4) * 4, np.uint8)
-    whole[: len(contents)] = np.frombuffer(contents, np.uint8)
-    numbers = strategy.run(_of_first, args=(tf.constant(whole.view(np.int32)),))
+    numbers = strategy.run(_of_first, args=(tf.constant(_as_numbers(contents, size=size)),))
     return strategy.experimental_local_results(numbers)[0].numpy().tobytes()[:size]
+
+
+def _as_numbers(contents, *, size):
+    """Returns bytes as int32, four at a time, with zeros behind them for `size` in all."""
+    return np.frombuffer(contents.ljust(-(-size // 4) * 4, b"\0"), np.int32)
 
 
 @tf.function(reduce_retracing=True)
@@ -211,9 +223,22 @@ def arrays_from_chief(arrays, strategy):
     """Returns the chief's list of arrays; that of the other workers does not count, and may be None."""
     if count(strategy) == 1:
         return arrays
+    return _unpacked(from_chief(_packed(arrays or ()), strategy))
+
+
+def arrays_of_all(arrays, strategy):
+    """Returns the list of arrays of every worker, a list of lists."""
+    return [_unpacked(contents) for contents in of_all(_packed(arrays), strategy)]
+
+
+def _packed(arrays):
     file = io.BytesIO()
-    np.savez(file, *(arrays or ()))
-    with np.load(io.BytesIO(from_chief(file.getvalue(), strategy))) as loaded:
+    np.savez(file, *arrays)
+    return file.getvalue()
+
+
+def _unpacked(contents):
+    with np.load(io.BytesIO(contents)) as loaded:
         return [loaded[f"arr_{number}"] for number in range(len(loaded.files))]
 
 
@@ -231,11 +256,7 @@ def agree(facts, strategy):
     """
     if count(strategy) == 1:
         return
-    text = json.dumps(facts, sort_keys=True)
-    own = np.frombuffer(text.encode("utf-32-le"), np.int32)  # a number a character
-    size = int(gathered([len(own)], strategy).max())
-    rows = gathered(np.pad(own, (0, size - len(own)), constant_values=ord(" ")), strategy)
-    first, *others = (json.loads(row.astype(np.int32).tobytes().decode("utf-32-le")) for row in rows)
+    first, *others = map(json.loads, of_all(json.dumps(facts).encode(), strategy))
     for number, other in enumerate(others, start=1):
         for name in sorted(set(first) | set(other)):
             if first.get(name) != other.get(name):

@@ -14,7 +14,7 @@ import sys
 
 from absl import flags
 
-from tf_nuat import attacks, checkpoint, command_line, data, distribute, precision, validation
+from tf_nuat import attacks, checkpoint, command_line, data, distribute, precision, validation, workers
 from tf_nuat.attacks import base
 from tf_nuat.attacks.autoattack import VERSIONS
 from tf_nuat.evaluate.worst import stages, worst_case
@@ -70,6 +70,12 @@ def command(arguments):
     command_line.parse(values, arguments, __doc__)
     if not values.checkpoint:
         raise ValueError("checkpoint is not given; allowed: a network saved by Keras (--checkpoint FILE.keras)")
+    strategy = distribute.strategy(values.strategy)  # several workers have to begin with it
+    with workers.together(strategy):
+        return _evaluate(values, strategy)
+
+
+def _evaluate(values, strategy):
     path = pathlib.Path(values.checkpoint)
     validation.load_network("checkpoint", path)  # before anything that takes longer
     card = checkpoint.Card(path)
@@ -84,7 +90,6 @@ def command(arguments):
     validation.whole_number("seed", values.seed, at_least=0)
     validation.one_of("precision", values.precision, precision.PRECISIONS)
     chosen = with_options(values.attack, dict(map(command_line.option, values.options)))
-    strategy = distribute.strategy(values.strategy)
     with strategy.scope():
         network = validation.classifier(f"checkpoint {path}", validation.load_network("checkpoint", path))
     if ("transfer" in values.attack) != (values.surrogate is not None):
@@ -119,8 +124,11 @@ def command(arguments):
         strategy=strategy,
         folder=out,
         save_every=values.save_every,
-        progress=sys.stderr.isatty(),  # in a log file, moving bars are noise
+        # In a log file, moving bars are noise.
+        progress=sys.stderr.isatty() and workers.is_chief(strategy),
     )
+    if not workers.is_chief(strategy):
+        return 0
     print(table(record))
     print(f"\nRobust accuracy {record.robust.mean():.2%} of {len(labels)} images ({norm}, epsilon {epsilon:g})")
     written = [out / name for name in ("results.json", "record.npz")]

@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from tf_nuat import attacks, checkpoint, files, validation
+from tf_nuat import attacks, checkpoint, files, validation, workers
 from tf_nuat.attacks.autoattack import stages as stages_of_autoattack
 from tf_nuat.attacks.pool import Pool
 from tf_nuat.evaluate.outcomes import arrays, correct, wilson
@@ -136,7 +136,8 @@ def worst_case(
         epsilon: radius of the threat model, at least 0.
         norm: "linf" or "l2".
         seed: whole number, at least 0. The draws for an image follow from it and from the image's place among all.
-        batch_size, precision, strategy: as for `tf_nuat.evaluate.correct`.
+        batch_size, precision, strategy: as for `tf_nuat.evaluate.correct`. Each of several workers keeps what it knows
+            of its own images in `folder`; the chief writes the record, which all return.
         folder: where to keep what is known so far, from which the same call goes on after it was killed, and the
             record; None to keep nothing.
         save_every: seconds after which that is saved, seldomer where saving takes a twentieth of it; 0 saves it always.
@@ -155,7 +156,13 @@ def worst_case(
     chosen = stages(attacks, num_classes=network.output_shape[-1], norm=norm)
     chosen = [(name, attack, {**settings, "epsilon": float(epsilon)}) for name, attack, settings in chosen]
     validation.number("save_every", save_every, at_least=0.0)
-    journal = _Journal(folder, save_every, len(images), _identity(network, images, labels, norm, epsilon, seed, chosen))
+    identity = _identity(network, images, labels, norm, epsilon, seed, chosen)
+    workers.agree(identity, strategy)
+    index, count = workers.index(strategy), workers.count(strategy)
+    if count > 1:
+        identity["worker"] = [index, count]
+    own = np.arange(len(images)) % count == index
+    journal = _Journal(folder, save_every, own, identity, name=f"state-{index}.npz" if index else STATE)
     if journal.stage < 0:
         right = correct(network, (images, labels), batch_size=batch_size)
         journal.fooled_by[:] = np.where(right, ROBUST, WRONG)
@@ -165,16 +172,17 @@ def worst_case(
     while journal.stage < len(chosen):
         name, attack, settings = chosen[journal.stage]
         settings = {"seed": seed, **settings} if "seed" in attack.keywords else settings
-        options = {"batch_size": batch_size, "precision": precision, "strategy": strategy}
+        options = {"batch_size": batch_size, "precision": precision, "strategy": None if count > 1 else strategy}
         pool = Pool(attack, network, images, labels, journal.attacked(), settings, **options)
         _run(journal, pool, images, norm, name if progress else None)
         journal.next_stage()
+    journal.join(strategy)
     record = journal.record(chosen, norm, float(epsilon))
-    if folder is not None:
+    if folder is not None and workers.is_chief(strategy):
         try:
             record.save(folder)
         except OSError as error:  # what took so long must not be lost for this
-            logging.error("the record cannot be written into %s (%s)", folder, error.strerror)
+            logging.error("the record is not saved: %s", error)
     return record
 
 
@@ -204,17 +212,19 @@ class _Journal:
     Args:
         folder: where the file is, or None to keep none.
         save_every: seconds from one time to the next.
-        images: number of images.
+        own: bool (N,), which images are attacked here.
         identity: dict of names to values, JSON, that say which evaluation it is.
+        name: of the file.
     """
 
-    def __init__(self, folder, save_every, images, identity):
-        self._path = None if folder is None else validation.output_folder("out", folder) / STATE
+    def __init__(self, folder, save_every, own, identity, *, name=STATE):
+        self._path = None if folder is None else validation.output_folder("out", folder) / name
+        self._own = own
         self._identity, self._save_every = identity, save_every
         self._pool, self._saved, self._saving, self._warned = None, time.monotonic(), 0.0, False
         self.stage = -1  # before the first one
-        self.fooled_by = np.full(images, ROBUST)
-        self.distance = np.full(images, np.nan, np.float32)
+        self.fooled_by = np.full(len(own), ROBUST)
+        self.distance = np.full(len(own), np.nan, np.float32)
         self.steps = np.zeros(len(identity["attacks"]), np.int64)
         self.seconds = np.zeros(len(identity["attacks"]))
         if self._path is not None and self._path.exists():
@@ -222,7 +232,7 @@ class _Journal:
 
     def attacked(self):
         """Returns the rows that this stage's attack gets, those included that it has fooled already."""
-        return np.flatnonzero((self.fooled_by == ROBUST) | (self.fooled_by == self.stage))
+        return np.flatnonzero(self._own & ((self.fooled_by == ROBUST) | (self.fooled_by == self.stage)))
 
     def continue_with(self, pool):
         """Has the pool go on from where the file says it was."""
@@ -252,7 +262,7 @@ class _Journal:
             files.save_arrays(self._path, identity=json.dumps(self._identity), **arrays)
         except OSError as error:
             if not self._warned:
-                logging.warning("%s cannot be written (%s): a kill would lose what is done", self._path, error.strerror)
+                logging.warning("%s: a kill would lose what is done", error)
             self._warned = True
         self._saved = time.monotonic()
         self._saving = self._saved - began
@@ -279,6 +289,16 @@ class _Journal:
                 f"allowed: another folder, or the same arguments to go on with that one"
             )
         self._pool = pool or None
+
+    def join(self, strategy):
+        """Takes in what the other workers know of their images."""
+        if workers.count(strategy) > 1:
+            every = workers.arrays_of_all([self.fooled_by, self.distance, self.steps, self.seconds], strategy)
+            for index, (fooled_by, distance, _, _) in enumerate(every):
+                self.fooled_by[index :: len(every)] = fooled_by[index :: len(every)]
+                self.distance[index :: len(every)] = distance[index :: len(every)]
+            self.steps = sum(steps for _, _, steps, _ in every)
+            self.seconds = np.max([seconds for _, _, _, seconds in every], axis=0)
 
     def record(self, chosen, norm, epsilon):
         """Returns the `Record` of all stages."""
