@@ -10,7 +10,6 @@ first round. The files are in the page cache: a disk that is slower than the pro
 """
 
 import json
-import os
 import pathlib
 import resource
 import statistics
@@ -18,15 +17,13 @@ import sys
 import tempfile
 import time
 
-import cpuinfo
-import keras
 import numpy as np
-import tensorflow as tf
 from absl import flags
 from PIL import Image
 from tqdm import tqdm
 
 import tf_nuat
+from benchmarks import figures
 from benchmarks.training import repeated, seconds_per_fit_step
 from tf_nuat import command_line, data, validation
 
@@ -115,27 +112,17 @@ def command(arguments):
         times, peaks = measure(splits, FLAGS.steps, FLAGS.rounds)
     waits = [fed / held for fed, held in zip(times["training from the pipeline"], times["training from memory"])]
     content = {
-        "command": " ".join(["python -m benchmarks.pipeline", *arguments]),
         "images": {"shape": SHAPE, "files": FLAGS.classes * FLAGS.images_per_class, "mean_bytes": round(size)},
         "batch_size": FLAGS.batch_size,
         "seconds_per_batch": times,
         "images_per_second": {part: FLAGS.batch_size / statistics.median(each) for part, each in times.items()},
-        "training from the pipeline / from memory": {
-            "median": statistics.median(waits),
-            "min": min(waits),
-            "max": max(waits),
-            "target": LIMIT,
-        },
+        "training from the pipeline / from memory": {**figures.spread(waits), "target": LIMIT},
         "input_is_the_bottleneck": statistics.median(waits) > LIMIT,
         "peak_mebibytes": peaks,
-        "processors": os.cpu_count(),
-        "processor": cpuinfo.get_cpu_info().get("brand_raw", "unknown"),
-        "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
     }
+    content = figures.of_this_machine("benchmarks.pipeline", arguments, content)
     print(json.dumps(content, indent=2))
-    if FLAGS.out:
-        pathlib.Path(FLAGS.out).parent.mkdir(parents=True, exist_ok=True)
-        pathlib.Path(FLAGS.out).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    figures.save(content, FLAGS.out)
     return 0
 
 

@@ -10,13 +10,10 @@ the step's time over that of its passes and one update; the median over the roun
 SAT-R1's iterative attack on one image is measured as such: a pass of one image costs more than its share of a batch.
 """
 
-import json
 import os
-import pathlib
 import statistics
 import time
 
-import cpuinfo
 import keras
 import numpy as np
 import tensorflow as tf
@@ -24,6 +21,7 @@ from absl import flags
 from tqdm import tqdm
 
 import tf_nuat
+from benchmarks import figures
 from tf_nuat import command_line, losses, validation
 from tf_nuat.attacks import base
 
@@ -182,22 +180,16 @@ def command(arguments):
     summary = {}
     for name, values in ratios(times, passes, fitted, FLAGS.batch_size).items():
         limit = FIT_LIMIT if name.endswith("fit / step") else STEP_LIMIT
-        summary[name] = {"median": statistics.median(values), "min": min(values), "max": max(values), "target": limit}
+        summary[name] = {**figures.spread(values), "target": limit}
         over = "  over the target" if summary[name]["median"] > limit else ""
         spread = f"from {min(values):.3f} to {max(values):.3f}"
         print(f"{name:32}{summary[name]['median']:10.3f}  {spread}, target {limit}{over}")
-    if FLAGS.out:
-        content = {
-            "command": " ".join(["python -m benchmarks.training", *arguments]),
-            "passes": {name: claimed._asdict() for name, claimed in passes.items()},
-            "seconds_per_step": times,
-            "ratios": summary,
-            "processors": os.cpu_count(),
-            "processor": cpuinfo.get_cpu_info().get("brand_raw", "unknown"),
-            "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
-        }
-        pathlib.Path(FLAGS.out).parent.mkdir(parents=True, exist_ok=True)
-        pathlib.Path(FLAGS.out).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    content = {
+        "passes": {name: claimed._asdict() for name, claimed in passes.items()},
+        "seconds_per_step": times,
+        "ratios": summary,
+    }
+    figures.save(figures.of_this_machine("benchmarks.training", arguments, content), FLAGS.out)
     return 0
 
 

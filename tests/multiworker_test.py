@@ -200,6 +200,36 @@ def test_a_port_in_use_is_named(tmp_path):
     assert len(errors(output)) == 1 and f"localhost:{ports[0]}, whose port cannot be opened" in errors(output)[0]
 
 
+def test_a_worker_that_waits_says_for_whom_and_can_be_ended(tmp_path):
+    ports = free_ports(2)
+    code = "import tf_nuat.workers as w; w.PATIENCE = 0.5; from absl import logging; "
+    code += f"logging.set_verbosity('info'); w.start(w.Cluster(('localhost:{ports[0]}', 'localhost:{ports[1]}'), 0))"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    try:
+        for line in process.stderr:
+            if "waiting for" in line:
+                break
+        assert f"waiting for localhost:{ports[1]}, which no worker answers at" in line
+        process.terminate()
+        assert process.wait(timeout=LIMIT) == -15
+    finally:
+        process.kill()
+        process.stderr.close()
+
+
+def test_a_worker_in_training_ends_at_a_signal(tmp_path):
+    """TensorFlow would only note it."""
+    commands = [_digits(tmp_path / str(index), "--save_every=0.0005", epochs=200) for index in range(2)]
+    with started(*commands) as processes:
+        begun = time.monotonic()
+        while not list(tmp_path.glob("0/state/batches-*.npz")):
+            assert time.monotonic() - begun < LIMIT and processes[0].poll() is None, processes[0].stdout.read()[-2000:]
+            time.sleep(0.02)
+        processes[1].terminate()
+        (status, output), (other, _) = ended(processes)
+    assert other == -15 and status == 1 and len(errors(output)) == 1
+
+
 def text(cluster=None, task=None, **others):
     cluster = {"worker": ["a:1", "b:2"]} if cluster is None else cluster
     return json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 0} if task is None else task, **others})
@@ -241,8 +271,8 @@ def test_a_wrong_configuration_is_refused_in_a_line(wrong, words):
 
 
 def test_a_port_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="whose port cannot be opened"):
-        workers.check_port("localhost:99999")
+    with pytest.raises(ValueError, match="whose port cannot be opened"), workers.listening("localhost:99999"):
+        pass
 
 
 def test_one_process_agrees_with_itself():

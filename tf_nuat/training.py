@@ -65,6 +65,7 @@ def build(recipe, splits, *, stage=0, before=None, sources=()):
         model.take_over(before)
         return model
     network = _network(recipe.network, splits, recipe.network_options)
+    workers.share_weights(network, tf.distribute.get_strategy())  # a saved network may be another one elsewhere
     if recipe.synchronized_batch_norm:
         network = distribute.synchronized(network)
     network = precision.computing_in(network, recipe.precision)

@@ -10,8 +10,10 @@ import io
 import json
 import os
 import re
+import signal
 import socket
 import threading
+import time
 import typing
 
 import numpy as np
@@ -81,54 +83,73 @@ def cluster(text=None):
     return Cluster(addresses, index + (len(chief) if kind == "worker" else 0))
 
 
-def check_port(own):
-    """Raises `ValueError` where the port of this process's address is in use."""
-    port = int(own.rpartition(":")[2])
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of an ended run do not count
-        try:
-            probe.bind(("", port))
-        except (OSError, OverflowError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "ports end at 65535"
-            raise ValueError(
-                f"TF_CONFIG gives this worker {own}, whose port cannot be opened ({reason}); allowed: a free port"
-            ) from error
-
-
 def start(cluster):
-    """Returns the strategy over all workers; waits for all of them, and says for whom while it does."""
-    check_port(cluster.addresses[cluster.index])
-    logging.info("worker %d of %d, %s", cluster.index, len(cluster.addresses), cluster.addresses[cluster.index])
-    with _saying_who_is_missing(cluster):
-        try:
-            return tf.distribute.MultiWorkerMirroredStrategy()
-        except RuntimeError as error:
-            if "program startup" not in str(error):
-                raise
-            raise ValueError(
-                "strategy is 'multiworker' after TensorFlow was used; allowed: in a process that begins with it"
-            ) from error
+    """Returns the strategy over all workers; waits for all of them first.
+
+    Raises:
+        ValueError: the port of this worker is in use, or TensorFlow was used before.
+    """
+    _meet(cluster)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:
+        if "program startup" not in str(error):
+            raise
+        raise ValueError(
+            "strategy is 'multiworker' after TensorFlow was used; allowed: in a process that begins with it"
+        ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # TensorFlow has it noted, and nothing more
+    return strategy
+
+
+def _meet(cluster):
+    """Waits until every worker has been seen at its address, and says for whom.
+
+    TensorFlow waits too, for ever, in silence, and deaf to signals.
+    """
+    own = cluster.addresses[cluster.index]
+    missing = {address for address in cluster.addresses if address != own}
+    logging.info("worker %d of %d, %s", cluster.index, len(cluster.addresses), own)
+    with listening(own):
+        said = time.monotonic()
+        while missing:
+            missing -= set(filter(_answers, missing))
+            if missing and time.monotonic() - said > PATIENCE:
+                said = time.monotonic()
+                logging.warning("waiting for %s, which no worker answers at", ", ".join(sorted(missing)))
+            time.sleep(0.1 if missing else 0.5)  # at last, for the others to see this one
 
 
 @contextlib.contextmanager
-def _saying_who_is_missing(cluster):
-    ended = threading.Event()
+def listening(address):
+    """A context in which the port of an address of this machine answers.
 
-    def look():
-        while not ended.wait(PATIENCE):
-            for address in cluster.addresses:
-                host, _, port = address.rpartition(":")
-                try:
-                    socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-                except OSError as error:
-                    logging.warning("waiting for the worker %s, which does not answer (%s)", address, error)
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
+    Raises:
+        ValueError: it is in use.
+    """
+    port = int(address.rpartition(":")[2])
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of an ended run do not count
+        try:
+            listener.bind(("", port))
+            listener.listen(128)
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "ports end at 65535"
+            raise ValueError(
+                f"TF_CONFIG gives this worker {address}, whose port cannot be opened ({reason}); allowed: a free port"
+            ) from error
         yield
-    finally:
-        ended.set()
+
+
+def _answers(address):
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

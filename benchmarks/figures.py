@@ -1,0 +1,34 @@
+"""What the files of all benchmarks have: the command, the figures, the machine."""
+
+import json
+import os
+import pathlib
+import statistics
+
+import cpuinfo
+import keras
+import tensorflow as tf
+
+
+def spread(values):
+    """Returns the median, the smallest and the largest of some numbers, a dict."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def of_this_machine(module, arguments, figures):
+    """Returns `figures`, a dict, between the command that made them and what they were made on."""
+    return {
+        "command": " ".join([f"python -m {module}", *arguments]),
+        **figures,
+        "processors": os.cpu_count(),
+        "processor": cpuinfo.get_cpu_info().get("brand_raw", "unknown"),
+        "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
+    }
+
+
+def save(content, path):
+    """Writes a dict as JSON, where a path is given."""
+    if path:
+        path = pathlib.Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
