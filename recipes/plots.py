@@ -88,8 +88,8 @@ def labels(records):
         parts = [record["defense"]]
         if len({other["network"] for other in records}) > 1:
             parts.append(record["network"])
-        for name in "epochs", "seed":
-            if len({other[name] for other in alike}) > 1:
+        for name in "epochs", "seed", "precision":
+            if len({other.get(name) for other in alike}) > 1:
                 parts.append(f"{name} {record[name]}")
         return ", ".join(parts)
 

@@ -83,6 +83,7 @@ def record(card):
     values["training_seconds"] = card["training_seconds"]
     values["training_images_per_second"] = card["training_images_per_second"]
     values["seed"] = recipe["seed"]
+    values["precision"] = recipe.get("precision", "float32")  # all that was there before
     values["command"] = card["command"]
     return values
 

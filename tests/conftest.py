@@ -23,6 +23,14 @@ tf.config.set_logical_device_configuration(
 tf.config.threading.set_inter_op_parallelism_threads(8)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def operations_as_they_are():
+    """Commands make the operations of their process deterministic: here that would be those of the tests after them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.config.experimental, "enable_op_determinism", lambda: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def two_devices():
     """The strategy over the two logical CPU devices, the same one that `run` uses.

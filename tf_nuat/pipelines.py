@@ -1,5 +1,7 @@
 """Datasets of a function of the user's own that returns `tf.data` pipelines, which are read into memory."""
 
+import re
+
 import numpy as np
 import tensorflow as tf
 
@@ -72,7 +74,9 @@ def _arrays(where, dataset, most):
             if most < 0:
                 raise ValueError(refusal)
     except tf.errors.OpError as error:  # images of different sizes, or what the user's own functions raise
-        reason = " ".join(error.message.split())[:200]
+        # What the user's function raised stands behind the names that TensorFlow has for the place.
+        found = re.search(r"\b\w+(Error|Exception): .*", error.message)
+        reason = " ".join((found.group() if found else error.message).split())[:200]
         raise ValueError(f"{where} cannot be read ({reason}); allowed: images of one size") from error
     if not read:
         raise ValueError(f"{where} is empty; allowed: at least one image")
