@@ -32,3 +32,10 @@ def save(content, path):
         path = pathlib.Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def publish(module, arguments, figures, path):
+    """Prints what `of_this_machine` makes of the figures, and writes it where a path is given."""
+    content = of_this_machine(module, arguments, figures)
+    print(json.dumps(content, indent=2))
+    save(content, path)

@@ -115,9 +115,7 @@ def command(arguments):
     for name in ("kills", "epochs"):
         validation.whole_number(name, getattr(FLAGS, name), at_least=1)
     content = run(FLAGS.kills, FLAGS.epochs, FLAGS.defense, FLAGS.seed)
-    content = figures.of_this_machine("benchmarks.killed_training", arguments, content)
-    print(json.dumps(content, indent=2))
-    figures.save(content, FLAGS.out)
+    figures.publish("benchmarks.killed_training", arguments, content, FLAGS.out)
     return 0 if content["same_weights"] and content["same_history_and_measurements"] else 1
 
 

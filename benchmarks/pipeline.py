@@ -9,7 +9,6 @@ the one before, input is the bottleneck. The peak of the memory that the process
 first round. The files are in the page cache: a disk that is slower than the processor is not measured.
 """
 
-import json
 import pathlib
 import resource
 import statistics
@@ -120,9 +119,7 @@ def command(arguments):
         "input_is_the_bottleneck": statistics.median(waits) > LIMIT,
         "peak_mebibytes": peaks,
     }
-    content = figures.of_this_machine("benchmarks.pipeline", arguments, content)
-    print(json.dumps(content, indent=2))
-    figures.save(content, FLAGS.out)
+    figures.publish("benchmarks.pipeline", arguments, content, FLAGS.out)
     return 0
 
 

@@ -7,7 +7,6 @@ on 32x32 ones; and trains NuAT on scikit-learn's digits in each, with several se
 """
 
 import dataclasses
-import json
 import statistics
 import tempfile
 
@@ -96,9 +95,7 @@ def command(arguments):
             policy: {name: statistics.mean(each[name] for each in runs) for name in runs[0]}
             for policy, runs in measured.items()
         }
-    content = figures.of_this_machine("benchmarks.precision", arguments, content)
-    print(json.dumps(content, indent=2))
-    figures.save(content, FLAGS.out)
+    figures.publish("benchmarks.precision", arguments, content, FLAGS.out)
     return 0
 
 

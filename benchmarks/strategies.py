@@ -122,9 +122,7 @@ def command(arguments):
         "images_per_second": {name: FLAGS.batch_size / statistics.median(each) for name, each in times.items()},
         "share_of_communication": {name: figures.spread(each) for name, each in shares.items()},
     }
-    content = figures.of_this_machine("benchmarks.strategies", arguments, content)
-    print(json.dumps(content, indent=2))
-    figures.save(content, FLAGS.out)
+    figures.publish("benchmarks.strategies", arguments, content, FLAGS.out)
     return 0
 
 
