@@ -39,7 +39,7 @@ def training(out, epochs, defense, seed):
     """Returns the command of a run that saves its state after every batch."""
     return [
         *(sys.executable, "-m", "recipes.digits", f"--defense={defense}", f"--epochs={epochs}", f"--seed={seed}"),
-        *("--network=lenet_plus", "--save_every=0.00001", f"--out={out}"),
+        *("--network=lenet_plus", "--save_every=0", f"--out={out}"),
     ]
 
 

@@ -86,7 +86,7 @@ def with_shared_flags(values):
         "auto",
         f"devices: {', '.join(distribute.STRATEGIES)}; multiworker is for all processes of TF_CONFIG",
     )
-    flag(flags.DEFINE_float, "save_every", 10.0, "minutes of training that a kill may cost")
+    flag(flags.DEFINE_float, "save_every", 600.0, "seconds of training that a kill may cost")
     flag(flags.DEFINE_boolean, "deterministic", True, "exact repeats on GPUs too, where they cost some speed")
     return values
 

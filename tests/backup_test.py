@@ -156,9 +156,9 @@ def test_no_flipped_bit_and_no_cut_passes_for_the_checkpoint(tmp_path):
     assert 1 in outcomes and outcomes.count(1) > 200  # most flips are found; the others are in bytes that say nothing
 
 
-def test_minutes_between_checkpoints_are_above_0(tmp_path):
-    with pytest.raises(ValueError, match="save_every is 0; allowed: a number above 0"):
-        run(RECIPE, tmp_path, save_every=0)
+def test_no_checkpoints_in_the_past(tmp_path):
+    with pytest.raises(ValueError, match="save_every is -1; allowed: a number at least 0"):
+        run(RECIPE, tmp_path, save_every=-1)
 
 
 def test_the_seconds_of_an_epoch_go_on_where_it_is_resumed(tmp_path):

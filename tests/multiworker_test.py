@@ -112,7 +112,7 @@ def test_a_run_on_two_workers_survives_the_loss_of_one(tmp_path):
         for status, output in ended(processes):
             assert status == 0, output[-2000:]
 
-    commands = [command(tmp_path / f"worker-{index}", "--save_every=0.0005") for index in range(2)]
+    commands = [command(tmp_path / f"worker-{index}", "--save_every=0") for index in range(2)]
     state = tmp_path / "worker-0" / "state"
     with started(*commands) as processes:
         begun = time.monotonic()
@@ -219,7 +219,7 @@ def test_a_worker_that_waits_says_for_whom_and_can_be_ended(tmp_path):
 
 def test_a_worker_in_training_ends_at_a_signal(tmp_path):
     """TensorFlow would only note it."""
-    commands = [_digits(tmp_path / str(index), "--save_every=0.0005", epochs=200) for index in range(2)]
+    commands = [_digits(tmp_path / str(index), "--save_every=0", epochs=200) for index in range(2)]
     with started(*commands) as processes:
         begun = time.monotonic()
         while not list(tmp_path.glob("0/state/batches-*.npz")):

@@ -31,7 +31,7 @@ class Backup(keras.callbacks.Callback):
     """Saves the whole state of training, for `restored` to go on from, bit for bit.
 
     That is the weights, averages, optimizer and the defense's own state, the metrics of the epoch so far, and how many
-    batches were trained. It is saved after each epoch, and within one whenever `minutes` have passed, into a ring of
+    batches were trained. It is saved after each epoch, and within one every `save_every` seconds, into a ring of
     checkpoints (`tf_nuat.ring`). Of several workers the chief alone writes. Put it last, so that it sees what other
     callbacks added to the logs.
 
@@ -39,7 +39,7 @@ class Backup(keras.callbacks.Callback):
         folder: where the checkpoints are kept.
         steps_per_epoch: batches in an epoch.
         state: the `State` that training goes on from.
-        minutes: of training that a kill may cost, above 0.
+        save_every: seconds of training that a kill may cost, at least 0.
 
     Attributes:
         state: the `State` now.
@@ -47,11 +47,11 @@ class Backup(keras.callbacks.Callback):
 
     LOOK_EVERY = 20  # batches after which several workers look at the chief's clock
 
-    def __init__(self, folder, *, steps_per_epoch, state=None, minutes=10.0):
+    def __init__(self, folder, *, steps_per_epoch, state=None, save_every=600.0):
         super().__init__()
         self.folder = pathlib.Path(folder)
         self.steps_per_epoch = validation.whole_number("steps_per_epoch", steps_per_epoch, at_least=1)
-        self.seconds_between = 60.0 * validation.number("minutes", minutes, above=0.0)
+        self.save_every = validation.number("save_every", save_every, at_least=0.0)
         self.state = state or State([])
 
     def on_train_begin(self, logs=None):
@@ -79,7 +79,7 @@ class Backup(keras.callbacks.Callback):
 
     def _is_time(self, batches, now):
         strategy = self.model.distribute_strategy
-        is_time = now - self.saved >= self.seconds_between
+        is_time = now - self.saved >= self.save_every
         if workers.count(strategy) == 1:
             return is_time
         return batches % self.LOOK_EVERY == 0 and bool(workers.gathered(is_time, strategy)[0])

@@ -91,7 +91,7 @@ def _call(builder, options, **arguments):
         raise ValueError(f"options of {getattr(builder, '__name__', builder)} are {options!r}: {error}") from error
 
 
-def check(recipe, out, *, data_dir=None, strategy="auto", save_every=10.0):
+def check(recipe, out, *, data_dir=None, strategy="auto", save_every=600.0):
     """Finds out, before any work, whether `run` can do its own with these arguments, which are those of `run`.
 
     Returns:
@@ -100,7 +100,7 @@ def check(recipe, out, *, data_dir=None, strategy="auto", save_every=10.0):
     Raises:
         ValueError: an argument is wrong, or `out` holds another run.
     """
-    validation.number("save_every", save_every, above=0.0)
+    validation.number("save_every", save_every, at_least=0.0)
     strategy = distribute.strategy(strategy)  # before anything else: several workers have to begin with it
     out, card = pathlib.Path(out), None
     if workers.is_chief(strategy):
@@ -138,7 +138,7 @@ def _described(recipe):
     return json.loads(json.dumps(dataclasses.asdict(recipe)))
 
 
-def run(recipe, out, *, data_dir=None, strategy="auto", save_every=10.0, verbose="auto"):
+def run(recipe, out, *, data_dir=None, strategy="auto", save_every=600.0, verbose="auto"):
     """Trains `recipe`, measures it, and leaves the results in the folder `out`.
 
     Killed and started again with the same arguments, it continues from its last checkpoint, repeats nothing that is
@@ -153,7 +153,7 @@ def run(recipe, out, *, data_dir=None, strategy="auto", save_every=10.0, verbose
         data_dir: where the datasets are (default: TensorFlow Datasets' own, or TFDS_DATA_DIR).
         strategy: "auto", "one", "mirrored" or "multiworker", see `tf_nuat.distribute.strategy`. Of several workers the
             chief alone reads and writes `out`.
-        save_every: minutes of training that a kill may cost, above 0; the end of an epoch is always saved.
+        save_every: seconds of training that a kill may cost, at least 0; the end of an epoch is always saved.
         verbose: as in `keras.Model.fit`.
 
     Returns:
@@ -271,7 +271,9 @@ def _train_epochs(model, end, recipe, splits, out, state, save_every, verbose):
     images, labels = splits.take("validation", order[: recipe.selection_images])
     last = recipe.chosen_by == "last"
     best = -1.0 if last else max((logs[recipe.chosen_by] for logs in history), default=-1.0)
-    keeps_state = backup.Backup(out / "state", steps_per_epoch=splits.steps_per_epoch, state=state, minutes=save_every)
+    keeps_state = backup.Backup(
+        out / "state", steps_per_epoch=splits.steps_per_epoch, state=state, save_every=save_every
+    )
 
     def stop_early(epoch, logs):
         model.stop_training |= _has_ended(keeps_state.state.history, recipe)
