@@ -47,7 +47,7 @@ def test_the_table_of_judgements_is_that_of_the_reports():
         assert verdict == expected, path
 
 
-@pytest.mark.parametrize("page", ["README.md", "results/README.md"])
+@pytest.mark.parametrize("page", ["README.md", "results/README.md", "docs/several_machines.md"])
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)]+)\)", text):
