@@ -33,7 +33,6 @@ CASES = {
     "nuat2_wa": {"defense_options": {"nuclear_weight": ("ramp", {"peak": 1.0, "epochs": 2})}},
     "nuat_wa_h": {"defense_options": {"threshold": 1.0}},
     "free_at": {"defense_options": {"replays": 4}},
-    "awp": {"defense_options": {"steps": 2}},
     "eat": {"sources": ("ensemble_d",), "source_epochs": 1},
 }
 

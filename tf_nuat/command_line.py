@@ -55,7 +55,7 @@ def main(command):
         print(f"error: {error}", file=sys.stderr)
         status = BAD_INPUT
     except (FloatingPointError, files.NotSavedError, workers.LostError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"\nerror: {error}", file=sys.stderr)  # a progress bar may stand in the line
         status = 1
     except KeyboardInterrupt:
         print("interrupted; the same command continues where it was", file=sys.stderr)
