@@ -110,7 +110,7 @@ def test_a_run_on_two_workers_survives_the_loss_of_one(tmp_path):
     The workers share no folder: the checkpoint, and the network that is measured, go from the chief to the other. One
     process sees the same batches, and has the same loss.
     """
-    command = functools.partial(_digits, epochs=3)
+    command = functools.partial(_digits, epochs=2)
     with started(*(command(tmp_path / f"whole-{index}") for index in range(2))) as processes:
         for status, output in ended(processes):
             assert status == 0, output[-2000:]
@@ -138,7 +138,7 @@ def test_a_run_on_two_workers_survives_the_loss_of_one(tmp_path):
     assert cards[0]["workers"] == 2 and cards[0]["replicas"] == 2
     # The sums of an interrupted epoch's metrics go back to the workers in equal shares, and are rounded otherwise.
     assert_same_run(tmp_path / "worker-0", cards[0], tmp_path / "whole-0", cards[1], metrics=1e-5)
-    recipe = dataclasses.replace(digits.RECIPES["nuat"], network="lenet_plus", test_images=40, epochs=3)
+    recipe = dataclasses.replace(digits.RECIPES["nuat"], network="lenet_plus", test_images=40, epochs=2)
     (first, *_) = run(recipe, tmp_path / "one")["history"]
     for key in ("loss", "accuracy", "val_loss", "val_accuracy"):
         assert first[key] == pytest.approx(cards[0]["history"][0][key], rel=1e-3), key
