@@ -17,7 +17,6 @@ Rounds take turns, so that a machine whose speed drifts slows all parts alike; m
 
 import importlib.util
 import os
-import pathlib
 import resource
 import statistics
 import time
@@ -30,7 +29,8 @@ from absl import flags
 from tqdm import tqdm
 
 import tf_nuat
-from tf_nuat import attacks, command_line, data, files, precision, validation
+from benchmarks.figures import save
+from tf_nuat import attacks, command_line, data, precision, validation
 from tf_nuat.attacks import base
 from tf_nuat.attacks.pool import Pool
 from tf_nuat.evaluate import worst_case
@@ -240,10 +240,8 @@ def main(arguments):
         print(f"{row['stage']:10s} {row['seconds']:8.1f} s, its steps alone {row['predicted']:8.1f} s")
     if "autoattack" in figures:
         print(f"AutoAttack: {figures['autoattack']['over_predicted']:.2f} x the time of its steps alone")
-    if FLAGS.out:
-        figures["command"] = " ".join(["python -m benchmarks.attacks", *arguments])
-        pathlib.Path(FLAGS.out).parent.mkdir(parents=True, exist_ok=True)
-        files.save_json(figures, FLAGS.out)
+    figures["command"] = " ".join(["python -m benchmarks.attacks", *arguments])
+    save(figures, FLAGS.out)
     return 0
 
 

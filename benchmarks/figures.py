@@ -9,6 +9,8 @@ import cpuinfo
 import keras
 import tensorflow as tf
 
+from tf_nuat import files
+
 
 def spread(values):
     """Returns the median, the smallest and the largest of some numbers, a dict."""
@@ -31,7 +33,7 @@ def save(content, path):
     if path:
         path = pathlib.Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        files.save_json(content, path)
 
 
 def publish(module, arguments, figures, path):

@@ -21,6 +21,7 @@ from absl import flags
 from tqdm import tqdm
 
 from benchmarks.attacks import small_network
+from benchmarks.figures import save
 from tf_nuat import command_line, data, validation
 
 FLAGS = flags.FlagValues()
@@ -100,8 +101,7 @@ def command(arguments):
         **run(FLAGS.kills, FLAGS.queries, FLAGS.seed),
     }
     print(json.dumps(figures, indent=2))
-    if FLAGS.out:
-        pathlib.Path(FLAGS.out).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    save(figures, FLAGS.out)
     return 0 if figures["same_fooled_by"] and figures["same_distance"] else 1
 
 

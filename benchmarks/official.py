@@ -7,12 +7,12 @@ The folder holds a robust MNIST network, `network.keras`, and `official.npz`: th
 AutoAttack. Killed and started again with the same `--work`, it continues.
 """
 
-import json
 import pathlib
 
 import numpy as np
 from absl import flags
 
+from benchmarks.figures import save
 from tf_nuat import command_line, data, precision, validation
 from tf_nuat.evaluate import worst_case
 
@@ -62,8 +62,7 @@ def command(arguments):
     for row in rows:
         print(f"{row['stage']:10}{row['ours']:8.2f}{row['official']:8.2f}{row['seconds']:8.0f} s")
     print(f"images that are robust here alone: {figures['robust_here_alone']}, there: {figures['robust_there_alone']}")
-    if FLAGS.out:
-        pathlib.Path(FLAGS.out).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    save(figures, FLAGS.out)
     return 0
 
 

@@ -23,12 +23,11 @@ import sys
 import tempfile
 import time
 
-import cpuinfo
 import keras
 import numpy as np
-import tensorflow as tf
 from absl import flags
 
+from benchmarks.figures import of_this_machine, save
 from tf_nuat import command_line, data, precision, validation
 
 SCRIPT = pathlib.Path(__file__).with_name("peers_torch.py")
@@ -229,18 +228,12 @@ def command(arguments):
         note = " (as shipped)" if set(row["shipped_steps"].values()) == {row["steps"]} else ""
         note = " (as published, and as ours)" if row["steps"] == STEPS else note
         print(f"{name}{note}: {row['over_ours']:.2f} x our time, another outcome for {row['other_outcomes']} images")
-    if FLAGS.out:
-        content = {
-            "command": " ".join(["python -m benchmarks.peers", *arguments]),
-            "images": count,
-            "figures": figures,
-            "seconds": {name: [row["seconds"] for row in rows] for name, rows in rounds.items()},
-            "processors": os.cpu_count(),
-            "processor": cpuinfo.get_cpu_info().get("brand_raw", "unknown"),
-            "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
-        }
-        pathlib.Path(FLAGS.out).parent.mkdir(parents=True, exist_ok=True)
-        pathlib.Path(FLAGS.out).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    content = {
+        "images": count,
+        "figures": figures,
+        "seconds": {name: [row["seconds"] for row in rows] for name, rows in rounds.items()},
+    }
+    save(of_this_machine("benchmarks.peers", arguments, content), FLAGS.out)
     return 0
 
 

@@ -24,11 +24,15 @@ import statistics
 import subprocess
 import sys
 
+import numpy as np
+import tensorflow as tf
 from absl import flags
 from tqdm import tqdm
 
+import tf_nuat
 from benchmarks import figures
-from tf_nuat import command_line, validation
+from benchmarks.training import build, repeated, seconds_per_fit_step
+from tf_nuat import command_line, distribute, validation
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_integer("batch_size", 64, "images per step, all devices together", flag_values=FLAGS)
@@ -50,13 +54,6 @@ ARRANGEMENTS = {
 
 def seconds_per_step(name, batch_size, steps, network, shape):
     """Returns the time of a training step under the strategy `name`, in this process."""
-    import numpy as np
-    import tensorflow as tf
-
-    import tf_nuat
-    from benchmarks.training import build, repeated, seconds_per_fit_step
-    from tf_nuat import distribute
-
     if name == "mirrored":
         devices = [tf.config.LogicalDeviceConfiguration()] * 2
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)

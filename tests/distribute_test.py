@@ -2,6 +2,7 @@
 
 import functools
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -134,6 +135,18 @@ def test_synchronized_batch_norm_makes_two_devices_one(name, two_devices):
         pairs = zip(two.network.get_weights(), one.network.get_weights())
         errors.append(max(np.max(np.abs(weight - expected)) for weight, expected in pairs))
     assert errors[0] < 1e-5 < 10 * 1e-5 < errors[1]
+
+
+def test_frozen_weights_are_no_moving_statistics():
+    """Replicas would exchange a whole frozen network at each step, and round what must not change."""
+    inner = with_batch_norm()
+    inputs = keras.Input(SHAPE)
+    frozen = keras.layers.Conv2D(1, 1, trainable=False)
+    frozen_norm = keras.layers.BatchNormalization(trainable=False)
+    outer = keras.Model(inputs, inner(frozen_norm(frozen(inputs))))
+    norm = inner.layers[1]
+    assert distribute.moving_statistics(outer) == [norm.moving_mean, norm.moving_variance]
+    assert len(outer.non_trainable_weights) == 8
 
 
 def test_a_synchronized_copy_has_the_weights_and_stock_layers():

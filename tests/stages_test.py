@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import tf_nuat
+from tests.killed import run
 from tests.training_test import RECIPE as PLAIN
-from tests.training_test import run
 from tf_nuat import training
 
 R3 = {"tau": 0.6, "epsilon_low": 0.04}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tf_nuat
+from tests.killed import run
 from tf_nuat import backup, callbacks, training
 
 RECIPE = training.Recipe(
@@ -26,10 +27,6 @@ RECIPE = training.Recipe(
     test_images=100,
     claimed={"pgd_3": 0.5},
 )
-
-
-def run(recipe, out, **options):
-    return training.run(recipe, out, strategy="one", verbose=0, **options)
 
 
 @pytest.fixture(scope="module")

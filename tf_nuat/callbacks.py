@@ -36,7 +36,11 @@ class RobustValidation(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         network = precision.computing_in(self.model.network, "float32")
         robust = evaluate.accuracy(
-            network, self.data, self.attack, batch_size=self.batch_size, strategy=_several(self.model)
+            network,
+            self.data,
+            self.attack,
+            batch_size=self.batch_size,
+            strategy=workers.several(self.model.distribute_strategy),
         )
         logs = {} if logs is None else logs
         logs["val_robust_accuracy"] = robust  # seen by the callbacks after this one: progress bar, history, TensorBoard
@@ -48,12 +52,6 @@ class RobustValidation(keras.callbacks.Callback):
             self.best = logs[self.monitor]
         if self.path is not None:
             files.save_network(network, self.path)
-
-
-def _several(model):
-    """Returns the strategy of a defense that several workers train, who share the images of an attack, else None."""
-    strategy = model.distribute_strategy
-    return strategy if workers.count(strategy) > 1 else None
 
 
 def overfits_catastrophically(
@@ -174,7 +172,7 @@ class MaskingAlarm(keras.callbacks.Callback):
                 self.data,
                 attack,
                 batch_size=self.batch_size,
-                strategy=_several(self.model),
+                strategy=workers.several(self.model.distribute_strategy),
             )
             for name, attack in self.attacks.items()
         }

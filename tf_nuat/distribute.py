@@ -87,13 +87,19 @@ def average_statistics(network):
     """
     if replicas() == 1:
         return
-    statistics = [weight for weight in network.non_trainable_weights if weight.value.dtype.is_floating]
+    statistics = moving_statistics(network)
     if statistics:
         context = tf.distribute.get_replica_context()
         # A variable's own value has no device, without which several workers cannot reduce it.
         means = context.all_reduce(tf.distribute.ReduceOp.MEAN, [tf.identity(each) for each in statistics])
         for weight, mean in zip(statistics, means):
             weight.assign(mean)
+
+
+def moving_statistics(network):
+    """Returns the weights that training moves without the optimizer; those of frozen layers stay as they are."""
+    beside = (layer.non_trainable_weights for layer in weights.layers_of(network) if layer.trainable)
+    return [weight for each in beside for weight in each if weight.value.dtype.is_floating]
 
 
 def synchronized(network):

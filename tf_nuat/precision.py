@@ -56,16 +56,7 @@ def computing_in(network, policy):
 
 def computes_in_float16(network):
     """Returns whether a layer of the network computes in float16, where small gradients are 0."""
-    return any(layer.compute_dtype == "float16" for layer in _layers(network))
-
-
-def _layers(network):
-    """Returns the layers of a network that compute, those of networks within it included."""
-    for layer in network.layers:
-        if isinstance(layer, keras.Model):
-            yield from _layers(layer)
-        elif not isinstance(layer, keras.layers.InputLayer):
-            yield layer
+    return any(layer.compute_dtype == "float16" for layer in weights.layers_of(network))
 
 
 def _last_layers(network):
@@ -75,7 +66,7 @@ def _last_layers(network):
 
 def _has_policy(network, policy):
     last = _last_layers(network)
-    return all(_policy_of(layer, last, policy) == layer.dtype_policy.name for layer in _layers(network))
+    return all(_policy_of(layer, last, policy) == layer.dtype_policy.name for layer in weights.layers_of(network))
 
 
 def _policy_of(layer, last, policy):

@@ -417,7 +417,7 @@ def _measure(network, recipe, splits, strategy):
             network,
             attack=attack,
             batch_size=batch_size,
-            strategy=strategy if workers.count(strategy) > 1 else None,
+            strategy=workers.several(strategy),
             progress=f"test split, {name}",
         )
         outcomes = np.concatenate([correct(chunk) for chunk in splits.chunks("test", recipe.test_images)])

@@ -11,7 +11,9 @@ def copy(network, to):
 def assign(network, arrays):
     """Gives `network` the weights `arrays`, in the order of `get_weights`."""
     network.set_weights(arrays)
-    _finalize(network)
+    for layer in layers_of(network):
+        if hasattr(layer, "finalize_state"):  # `Normalization` computes with constants, which it makes of its weights
+            layer.finalize_state()
 
 
 def clone(network, changed):
@@ -33,9 +35,10 @@ def clone(network, changed):
         ) from error
 
 
-def _finalize(network):
+def layers_of(network):
+    """Returns the layers of a network that compute, those of networks within it in their place."""
     for layer in network.layers:
         if isinstance(layer, keras.Model):
-            _finalize(layer)
-        elif hasattr(layer, "finalize_state"):  # `Normalization` computes with constants, which it makes of its weights
-            layer.finalize_state()
+            yield from layers_of(layer)
+        elif not isinstance(layer, keras.layers.InputLayer):
+            yield layer

@@ -189,6 +189,11 @@ def is_chief(strategy):
     return index(strategy) == 0
 
 
+def several(strategy):
+    """Returns a strategy over several workers, who share the images of an attack; None for any other."""
+    return strategy if count(strategy) > 1 else None
+
+
 def gathered(array, strategy):
     """Returns `array`, int32 and of the same shape on every worker, of all workers: (workers, ...)."""
     if count(strategy) == 1:
