@@ -12,7 +12,9 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+import typing
 
 import numpy as np
 import pytest
@@ -41,32 +43,52 @@ def config(ports, index):
     return json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
 
 
+class Worker(typing.NamedTuple):
+    """A process and the file of what it prints: a pipe fills if nobody reads it, and ends with the last child."""
+
+    process: subprocess.Popen
+    file: typing.IO
+
+    @property
+    def output(self):
+        return os.pread(self.file.fileno(), os.fstat(self.file.fileno()).st_size, 0).decode()  # moves no one's place
+
+    def wait_until(self, condition):
+        """Waits while the worker runs; an error if it ends, or takes too long."""
+        begun = time.monotonic()
+        while not condition():
+            assert self.process.poll() is None and time.monotonic() - begun < LIMIT, self.output[-2000:]
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def running(*command, **environment):
+    """A context in which a worker runs `python` with the arguments `command`; it is killed in the end."""
+    with tempfile.TemporaryFile() as file:
+        process = subprocess.Popen(
+            [sys.executable, *command], env={**os.environ, **environment}, stdout=file, stderr=subprocess.STDOUT
+        )
+        try:
+            yield Worker(process, file)
+        finally:
+            process.kill()
+            process.wait(timeout=LIMIT)
+
+
 @contextlib.contextmanager
 def started(*commands, ports=None):
-    """A context in which a worker runs each of the commands, (module, arguments); kills what is left in the end."""
+    """A context in which a worker runs each of the commands, (module, arguments)."""
     ports = ports or free_ports(len(commands))
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", *command],
-            env={**os.environ, "TF_CONFIG": config(ports, index)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for index, command in enumerate(commands)
-    ]
-    try:
-        yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(running("-m", *command, TF_CONFIG=config(ports, index)))
+            for index, command in enumerate(commands)
+        ]
 
 
-def ended(processes):
-    """Returns the exit status and the output of each process."""
-    outputs = [process.communicate(timeout=LIMIT)[0] for process in processes]
-    return [(process.returncode, output) for process, output in zip(processes, outputs)]
+def ended(pair):
+    """Returns the exit status and the output of each worker."""
+    return [(worker.process.wait(timeout=LIMIT), worker.output) for worker in pair]
 
 
 def errors(output):
@@ -79,8 +101,8 @@ def weights(tmp_path_factory):
     """What each of two workers ends with."""
     folder = tmp_path_factory.mktemp("workers")
     paths = [folder / f"{index}.npz" for index in range(2)]
-    with started(*(("tests.worker", str(path)) for path in paths)) as processes:
-        for status, output in ended(processes):
+    with started(*(("tests.worker", str(path)) for path in paths)) as pair:
+        for status, output in ended(pair):
             assert status == 0, output[-2000:]
     return [dict(np.load(path)) for path in paths]
 
@@ -111,26 +133,25 @@ def test_a_run_on_two_workers_survives_the_loss_of_one(tmp_path):
     process sees the same batches, and has the same loss.
     """
     command = functools.partial(_digits, epochs=2)
-    with started(*(command(tmp_path / f"whole-{index}") for index in range(2))) as processes:
-        for status, output in ended(processes):
+    with started(*(command(tmp_path / f"whole-{index}") for index in range(2))) as pair:
+        for status, output in ended(pair):
             assert status == 0, output[-2000:]
 
     commands = [command(tmp_path / f"worker-{index}", "--save_every=0") for index in range(2)]
     state = tmp_path / "worker-0" / "state"
-    with started(*commands) as processes:
-        begun = time.monotonic()
+    with started(*commands) as pair:
         # A checkpoint within the second epoch of 39 batches, or later.
-        while not any(int(re.search(r"\d+", each.name)[0]) > 40 for each in state.glob("batches-*.npz")):
-            assert time.monotonic() - begun < LIMIT and processes[0].poll() is None, processes[0].stdout.read()[-2000:]
-            time.sleep(0.02)
-        processes[1].kill()
-        (status, output), _ = ended(processes)
+        pair[0].wait_until(
+            lambda: any(int(re.search(r"\d+", each.name)[0]) > 40 for each in state.glob("batches-*.npz"))
+        )
+        pair[1].process.kill()
+        (status, output), _ = ended(pair)
     assert status == 1
     assert len(errors(output)) == 1 and "worker 1 of TF_CONFIG does not answer any longer" in errors(output)[0]
     assert "Traceback" not in output and not (tmp_path / "worker-0" / "card.json").exists()
 
-    with started(*commands) as processes:
-        for status, output in ended(processes):
+    with started(*commands) as pair:
+        for status, output in ended(pair):
             assert status == 0, output[-2000:]
             assert re.search(r"continuing after \d+ batches of epoch \d", output)
     assert not (tmp_path / "worker-1").exists()  # the chief alone writes
@@ -154,13 +175,13 @@ def test_two_workers_share_the_images_of_an_evaluation(tmp_path):
     np.savez(tmp_path / "data.npz", images=images, labels=labels)
     small.undefended().save(tmp_path / "network.keras")
     command = functools.partial(_evaluation, tmp_path)
-    with started(*(command(f"worker-{index}", "multiworker") for index in range(2))) as processes:
-        (status, output), (other_status, other_output) = ended(processes)
+    with started(*(command(f"worker-{index}", "multiworker") for index in range(2))) as pair:
+        (status, output), (other_status, other_output) = ended(pair)
     assert status == 0, output[-2000:]
     assert other_status == 0, other_output[-2000:]
     assert "Robust accuracy" in output and "Robust accuracy" not in other_output
     assert os.listdir(tmp_path / "worker-1") == ["state-1.npz"]
-    one = subprocess.run([sys.executable, "-m", *command("one", "one")], capture_output=True)
+    one = subprocess.run([sys.executable, "-m", *command("one", "one")], capture_output=True, timeout=LIMIT)
     assert one.returncode == 0, one.stderr[-2000:]
     records = [dict(np.load(tmp_path / name / "record.npz")) for name in ("worker-0", "one")]
     np.testing.assert_array_equal(records[0]["fooled_by"], records[1]["fooled_by"])
@@ -182,8 +203,8 @@ def _evaluation(folder, out, strategy):
 
 
 def test_workers_with_different_seeds_are_told_which(tmp_path):
-    with started(*(_digits(tmp_path / str(index), epochs=1, seed=index) for index in range(2))) as processes:
-        for status, output in ended(processes):
+    with started(*(_digits(tmp_path / str(index), epochs=1, seed=index) for index in range(2))) as pair:
+        for status, output in ended(pair):
             assert status == 2
             assert errors(output) == [
                 "error: seed is 1 on worker 1, and 0 on the chief; allowed: the same on every worker"
@@ -196,8 +217,8 @@ def test_a_port_in_use_is_named(tmp_path):
         taken.bind(("", 0))
         taken.listen()
         ports = [taken.getsockname()[1], *free_ports(1)]
-        with started(_digits(tmp_path, epochs=1), ports=ports) as processes:
-            ((status, output),) = ended(processes)
+        with started(_digits(tmp_path, epochs=1), ports=ports) as pair:
+            ((status, output),) = ended(pair)
     assert status == 2
     assert len(errors(output)) == 1 and f"localhost:{ports[0]}, whose port cannot be opened" in errors(output)[0]
 
@@ -206,29 +227,19 @@ def test_a_worker_that_waits_says_for_whom_and_can_be_ended(tmp_path):
     ports = free_ports(2)
     code = "import tf_nuat.workers as w; w.PATIENCE = 0.5; from absl import logging; "
     code += f"logging.set_verbosity('info'); w.start(w.Cluster(('localhost:{ports[0]}', 'localhost:{ports[1]}'), 0))"
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    try:
-        for line in process.stderr:
-            if "waiting for" in line:
-                break
-        assert f"waiting for localhost:{ports[1]}, which no worker answers at" in line
-        process.terminate()
-        assert process.wait(timeout=LIMIT) == -15
-    finally:
-        process.kill()
-        process.stderr.close()
+    with running("-c", code) as worker:
+        worker.wait_until(lambda: f"waiting for localhost:{ports[1]}, which no worker answers at" in worker.output)
+        worker.process.terminate()
+        assert worker.process.wait(timeout=LIMIT) == -15
 
 
 def test_a_worker_in_training_ends_at_a_signal(tmp_path):
     """TensorFlow would only note it."""
     commands = [_digits(tmp_path / str(index), "--save_every=0", epochs=200) for index in range(2)]
-    with started(*commands) as processes:
-        begun = time.monotonic()
-        while not list(tmp_path.glob("0/state/batches-*.npz")):
-            assert time.monotonic() - begun < LIMIT and processes[0].poll() is None, processes[0].stdout.read()[-2000:]
-            time.sleep(0.02)
-        processes[1].terminate()
-        (status, output), (other, _) = ended(processes)
+    with started(*commands) as pair:
+        pair[0].wait_until(lambda: list(tmp_path.glob("0/state/batches-*.npz")))
+        pair[1].process.terminate()
+        (status, output), (other, _) = ended(pair)
     assert other == -15 and status == 1 and len(errors(output)) == 1
 
 
@@ -275,6 +286,23 @@ def test_a_wrong_configuration_is_refused_in_a_line(wrong, words):
 def test_a_port_that_is_none_is_refused():
     with pytest.raises(ValueError, match="whose port cannot be opened"), workers.listening("localhost:99999"):
         pass
+
+
+def test_a_connection_that_meets_itself_is_no_worker(monkeypatch):
+    (port,) = free_ports(1)
+    assert not workers._answers(f"127.0.0.1:{port}")
+    with workers.listening(f"127.0.0.1:{port}"):
+        assert workers._answers(f"127.0.0.1:{port}")
+    (port,) = free_ports(1)
+    connect, made = socket.create_connection, []
+
+    def from_there(address, timeout):
+        made.append(connect(address, timeout, source_address=("127.0.0.1", port)))
+        return made[0]
+
+    monkeypatch.setattr(socket, "create_connection", from_there)
+    assert not workers._answers(f"127.0.0.1:{port}")  # where nobody listens
+    assert len(made) == 1
 
 
 def test_one_process_agrees_with_itself():

@@ -146,10 +146,11 @@ def listening(address):
 def _answers(address):
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=2) as found:
+            # Where nobody listens, a connection on one machine may get that port for its own end, and meet itself.
+            return found.getsockname() != found.getpeername()
     except OSError:
         return False
-    return True
 
 
 @contextlib.contextmanager
