@@ -22,7 +22,7 @@ demo: $(INSTALLED)
 	$(PYTHON) -m recipes.demo --out $(RUNS)/demo
 
 test: $(INSTALLED)
-	$(PYTHON) -m pytest --numprocesses 2
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(PYTHON) -m ruff check .

@@ -1,5 +1,6 @@
 """Settings that must precede TensorFlow's start."""
 
+import gc
 import os
 import pathlib
 
@@ -20,7 +21,21 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 # Two devices that wait for each other need more threads than this machine may have processors.
-tf.config.threading.set_inter_op_parallelism_threads(8)
+tf.config.threading.set_inter_op_parallelism_threads(16)
+# Most tests run a graph once or twice: optimizing it takes longer than that saves.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+def pytest_collection_finish():
+    """Leaves what the imports made, which stays, out of every later search for garbage."""
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_given_back():
+    """Graphs lie in cycles of references, gigabytes of them in the end: Python searches for these too rarely."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)
