@@ -1,7 +1,6 @@
 """The gradients of the loss with respect to images, as they are: attacks take one that is not finite for zero."""
 
 import dataclasses
-import functools
 
 import numpy as np
 import tensorflow as tf
@@ -45,12 +44,11 @@ def at(network, images, labels, *, batch_size):
     size = min(batch_size, len(images))
     for first in range(0, len(images), size):
         rows = np.resize(np.arange(first, min(first + size, len(images))), size)  # one shape, one compilation
-        measured = _at_batch(network, tf.constant(images[rows]), tf.constant(labels[rows]))
+        measured = base.compiled_for(network, _at_batch)(tf.constant(images[rows]), tf.constant(labels[rows]))
         parts.append([part.numpy()[: len(images) - first] for part in measured])
     return Gradients(*(np.concatenate(part) for part in zip(*parts)))
 
 
-@functools.partial(tf.function, autograph=False, reduce_retracing=True)
 def _at_batch(network, x, y):
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(x)

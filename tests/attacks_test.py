@@ -1,8 +1,10 @@
 """Attacks against closed forms: on a linear network the best perturbation is known."""
 
 import functools
+import gc
 import importlib
 import pkgutil
+import weakref
 
 import keras
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import tf_nuat
-from tf_nuat import attacks, losses
+from tf_nuat import attacks, evaluate, losses
 from tf_nuat.attacks import base
 
 EPSILON = 0.1
@@ -139,6 +141,22 @@ def test_other_settings_do_not_compile_again(linear, images):
     for epsilon, steps, seed in (0.2, 3, 1), (0.05, 7, 2):
         attacks.pgd(logits_fn, x, y, epsilon=epsilon, steps=steps, step_size=epsilon / 2, seed=seed)
     assert before > 0 and len(traces) == before
+
+
+def test_networks_attacked_earlier_are_forgotten(images):
+    """What is compiled for a network holds it and its weights: evaluating hundreds must not keep them all."""
+
+    images, labels = images
+
+    def use():
+        network = keras.Sequential([keras.Input(images.shape[1:]), keras.layers.Flatten(), keras.layers.Dense(3)])
+        attacks.fgsm(network, images, labels, epsilon=0.1)
+        evaluate.accuracy(network, (images, labels))
+        return weakref.ref(network)
+
+    used = [use() for _ in range(base._functions_of.cache_info().maxsize + 1)]
+    gc.collect()
+    assert used[0]() is None and used[-1]() is not None
 
 
 @pytest.mark.parametrize("shape", [(8, 5), (5, 8), (4, 4)])

@@ -126,11 +126,6 @@ def attack(function=None, **allowed):
         _, last = run(search, first)
         return choose(losses.margin(inference(logits_fn)(last.x_adv), y) > 0.0, last.x_adv, x)
 
-    @functools.lru_cache(maxsize=32)
-    def compiled_for(shape):
-        """One for each shape of an image, which TensorFlow would generalize over, too."""
-        return tf.function(trace, autograph=False, reduce_retracing=True)
-
     @functools.wraps(function)
     def checked(logits_fn, x, y, *, index=None, **settings):
         if tf.inside_function():
@@ -145,14 +140,32 @@ def attack(function=None, **allowed):
         else:
             x = validation.images("x", x)
         index = tf.range(len(x)) if index is None else tf.cast(index, tf.int32)
-        compiled = compiled_for(x.shape[1:])
-        return compiled(logits_fn, tf.constant(x, tf.float32), tf.convert_to_tensor(y), index, **settings)
+        compiled = compiled_for(logits_fn, trace, x.shape[1:])
+        return compiled(tf.constant(x, tf.float32), tf.convert_to_tensor(y), index, **settings)
 
     checked.keywords = keywords
     checked.check_settings = check_settings  # for those who describe an attack long before they call it
     checked.as_tensors = as_tensors  # these two are for the engine of evaluations
     checked.prepared = prepared
     return checked
+
+
+def compiled_for(logits_fn, function, shape=None):
+    """Returns `function(logits_fn, ...)`, compiled once for a network, and for a shape of its images, as a function of
+    the other arguments: TensorFlow would generalize over shapes, and keep what it has for a network for ever.
+    """
+    functions = _functions_of(logits_fn)
+    if (function, shape) not in functions:
+        functions[function, shape] = tf.function(
+            functools.partial(function, logits_fn), autograph=False, reduce_retracing=True
+        )
+    return functions[function, shape]
+
+
+@functools.lru_cache(maxsize=8)
+def _functions_of(logits_fn):
+    """Returns the dict of what is compiled for a network: of the last few alone, since it holds the network, too."""
+    return {}
 
 
 def run(search, state, *, steps=None, until_done=None):

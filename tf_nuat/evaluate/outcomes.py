@@ -100,7 +100,7 @@ def _correct_by_batches(network, images, labels, attack, batch_size, progress):
             filled = np.resize(rows, batch_size)
             x, y = tf.constant(images[filled]), tf.constant(labels[filled])
             x_adv = x if attack is None else attack(network, x, y)
-            outcomes[rows] = (_predict(network, x_adv).numpy() == labels[filled])[: len(rows)]
+            outcomes[rows] = (attack_base.compiled_for(network, _predict)(x_adv).numpy() == labels[filled])[: len(rows)]
             bar.update(len(rows))
             bar.set_postfix_str(f"accuracy {outcomes[: rows[-1] + 1].mean():.1%}")
     return outcomes
@@ -125,6 +125,5 @@ def accuracy(network, images_and_labels, attack=None, **options):
     return float(np.mean(correct(network, images_and_labels, attack, **options)))
 
 
-@functools.partial(tf.function, autograph=False, reduce_retracing=True)
 def _predict(network, x):
     return losses.true_class(attack_base.inference(network)(x))
