@@ -13,8 +13,10 @@ if PREPARED.is_dir():
 
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import ops
 
 from tf_nuat import distribute
+from tf_nuat.attacks import base, pool
 
 # Two logical devices on one processor stand in for two GPUs.
 tf.config.set_logical_device_configuration(
@@ -33,8 +35,17 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="module", autouse=True)
 def memory_given_back():
-    """Graphs lie in cycles of references, gigabytes of them in the end: Python searches for these too rarely."""
+    """Forgets the graphs of a file's tests, which would be ten gigabytes in the end.
+
+    TensorFlow keeps the gradient of every custom operation for ever, and with it the graph of each `fit`, in which
+    Keras's optimizer has one. What refers to itself Python searches for too rarely.
+    """
     yield
+    base._functions_of.cache_clear()
+    pool._compiled.cache_clear()
+    kept = ops.gradient_registry._registry
+    for name in [name for name in kept if name.startswith("CustomGradient-")]:
+        del kept[name]
     gc.collect()
 
 
