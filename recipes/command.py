@@ -54,7 +54,7 @@ def with_shared_flags(values):
         [],
         "options of the network, name=value with commas between: stem=imagenet; for application, name=MobileNetV2",
     )
-    flag(flags.DEFINE_integer, "width", None, "channels of the first layer of a ResNet or VGG (64 as published)")
+    flag(flags.DEFINE_integer, "width", None, "channels of the first layer of a ResNet or VGG; hidden units of two_conv")
     flag(flags.DEFINE_float, "epsilon", None, "another radius of the threat model (pixels in [0, 1])")
     flag(flags.DEFINE_string, "norm", None, f"norm of the threat model: {', '.join(NORMS)}")
     flag(flags.DEFINE_list, "sources", None, "source networks of eat: names of networks or .keras files")
@@ -108,7 +108,7 @@ def with_flags(recipe, values):
     options = dict(command_line.option(text, "network_options") for text in values.network_options)
     if values.width is not None:
         if "width" not in _options_of_network(recipe):
-            raise ValueError(f"width is given; allowed: with a ResNet or a VGG, not with {recipe.network}")
+            raise ValueError(f"width is given; allowed: with a ResNet, a VGG or two_conv, not with {recipe.network}")
         options["width"] = validation.whole_number("width", values.width, at_least=1)
     recipe = dataclasses.replace(recipe, network_options={**recipe.network_options, **options})
     if values.learning_rate is not None:

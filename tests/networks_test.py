@@ -21,6 +21,8 @@ PUBLISHED_COUNTS = {
     "resnet18": 11_173_962,
     "resnet34": 21_282_122,
     "resnet50": 23_520_842,
+    # (inputs of a neuron + its bias) * neurons, layer by layer.
+    "two_conv": (4 * 4 + 1) * 16 + (4 * 4 * 16 + 1) * 32 + (7 * 7 * 32 + 1) * 128 + (128 + 1) * 10,
     "vgg11": 9_231_114,
     "vgg13": 9_416_010,
     "vgg19": 20_040_522,
@@ -39,6 +41,7 @@ SMALL = {  # the smallest networks that still have every kind of block
     "preact_resnet18": {"input_shape": (16, 16, 3), "width": 4},
     "resnet18": {"input_shape": (16, 16, 3), "width": 4},
     "resnet50": {"input_shape": (32, 32, 3), "width": 2, "stem": "imagenet"},
+    "two_conv": {"input_shape": (5, 6, 1), "width": 3},
     "vgg11": {"input_shape": (28, 28, 1), "width": 4},
     "wide_resnet": {"input_shape": (16, 16, 3), "depth": 10, "widen_factor": 1},
 }
@@ -70,7 +73,7 @@ def test_default_network_has_the_published_name_size_and_layers(name):
         if isinstance(layer, keras.layers.BatchNormalization):
             assert (layer.momentum, layer.epsilon) == (0.9, 1e-5)
         if isinstance(layer, keras.layers.Conv2D):
-            assert layer.use_bias == name.startswith(("ensemble", "lenet", "mnist", "vgg"))
+            assert layer.use_bias == name.startswith(("ensemble", "lenet", "mnist", "two_conv", "vgg"))
 
 
 def test_registry_holds_every_builder():
@@ -254,6 +257,7 @@ def test_preact_block_computes_its_definition():
         ("preact_resnet18", {"input_shape": (32, None, 3)}, "input_shape"),
         ("wrn_28_10", {"input_shape": (32, 32, 0)}, "input_shape"),
         ("resnet18", {"width": 0}, "width"),
+        ("two_conv", {"width": 0}, "width"),
         ("resnet34", {"width": 0}, "width"),
         ("resnet50", {"stem": "mnist"}, "stem"),
         ("vgg11", {"input_shape": (0, 28, 1)}, "input_shape"),

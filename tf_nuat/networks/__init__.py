@@ -3,7 +3,7 @@
 from tf_nuat.networks.applications import application
 from tf_nuat.networks.densenet import densenet_bc_100
 from tf_nuat.networks.ensemble import ensemble_a, ensemble_b, ensemble_c, ensemble_d
-from tf_nuat.networks.lenet import lenet_plus, mnist_cnn
+from tf_nuat.networks.lenet import lenet_plus, mnist_cnn, two_conv
 from tf_nuat.networks.resnet import preact_resnet18, resnet18, resnet34, resnet50
 from tf_nuat.networks.vgg import vgg11, vgg13, vgg19
 from tf_nuat.networks.wide_resnet import wide_resnet, wrn_28_10, wrn_34_10
@@ -21,6 +21,7 @@ NETWORKS = {
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,
+    "two_conv": two_conv,
     "vgg11": vgg11,
     "vgg13": vgg13,
     "vgg19": vgg19,

@@ -1,7 +1,8 @@
-"""The two networks of the MNIST experiments: LeNet+ and the four-convolution network."""
+"""The networks of the MNIST experiments: LeNet+, the four-convolution network, and a small one of chosen width."""
 
 import keras
 
+from tf_nuat import validation
 from tf_nuat.networks.resnet import image_input, logits
 
 
@@ -59,6 +60,38 @@ def mnist_cnn(input_shape=(28, 28, 1), num_classes=10):
     x = keras.layers.Flatten()(x)
     x = keras.layers.Dense(512, activation="relu")(x)
     return keras.Model(inputs, logits(x, num_classes), name="mnist_cnn")
+
+
+def two_conv(input_shape=(28, 28, 1), num_classes=10, *, width=128):
+    """Returns a network of two convolutions and two fully connected layers: conv16, conv32, fc `width`, fc K.
+
+    Convolutions are 4x4 with stride 2, padded to half the size, followed by ReLU, as is the first fully connected
+    layer; 210,618 parameters for MNIST with 128 hidden units, 33,770 with 16. Weights start from Keras's default
+    (Glorot).
+
+    Args:
+        input_shape: (height, width, channels) of the images, float32 in [0, 1].
+        num_classes: number K of logits; at least 2.
+        width: number of hidden units of the first fully connected layer, at least 1.
+
+    Returns:
+        A `keras.Model` from images (B, H, W, C) to logits (B, K).
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source: Xing et al., "Phase transition from clean training to adversarial training", 2022, section 5.3, which has
+    16 and 128 units and does not give the convolutions; they are those of the MNIST network of Wong et al., "Fast is
+    better than free: revisiting adversarial training", 2020.
+    """
+    inputs = image_input(input_shape, num_classes)
+    validation.whole_number("width", width, at_least=1)
+    x = inputs
+    for filters in (16, 32):
+        x = keras.layers.Conv2D(filters, 4, strides=2, padding="same", activation="relu")(x)
+    x = keras.layers.Flatten()(x)
+    x = keras.layers.Dense(width, activation="relu")(x)
+    return keras.Model(inputs, logits(x, num_classes), name="two_conv")
 
 
 def _convolution(x, filters):
