@@ -54,7 +54,7 @@ def with_shared_flags(values):
         [],
         "options of the network, name=value with commas between: stem=imagenet; for application, name=MobileNetV2",
     )
-    flag(flags.DEFINE_integer, "width", None, "channels of the first layer of a ResNet or VGG; hidden units of two_conv")
+    flag(flags.DEFINE_integer, "width", None, "channels of the first layer of a ResNet or VGG, units of two_conv")
     flag(flags.DEFINE_float, "epsilon", None, "another radius of the threat model (pixels in [0, 1])")
     flag(flags.DEFINE_string, "norm", None, f"norm of the threat model: {', '.join(NORMS)}")
     flag(flags.DEFINE_list, "sources", None, "source networks of eat: names of networks or .keras files")

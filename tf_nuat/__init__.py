@@ -3,6 +3,7 @@
 from tf_nuat import (
     attacks,
     callbacks,
+    critical_epsilon,
     data,
     defenses,
     distribute,
@@ -79,6 +80,7 @@ __all__ = [
     "TRADESWA",
     "attacks",
     "callbacks",
+    "critical_epsilon",
     "data",
     "defenses",
     "distribute",

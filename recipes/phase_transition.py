@@ -1,0 +1,286 @@
+"""The critical epsilon of a network on a dataset: up to where adversarial training fits as ordinary training does.
+
+    python -m recipes.phase_transition --dataset mnist --network two_conv --width 16 --out runs/critical_16
+    python -m recipes.phase_transition --dataset cifar10 --ways fast --attack pgd --runs 3 --out runs/critical
+    python -m recipes.phase_transition --dataset mnist --ways single_step --single_step 0.05,0.1,0.2 --out runs/single
+    python -m recipes.phase_transition --simulation --out runs/simulation
+
+Xing et al. (2022) call critical the epsilon at which the loss of adversarial training, on its images, reaches the loss
+of ordinary training on clean test images. `--ways exact` trains from the start at each epsilon of `--exact` and
+interpolates; `--ways fast` fine-tunes the ordinarily trained network at each of `--fast`, which are small, and
+extrapolates a line; `--ways single_step` finds the smallest of `--single_step` at which training on FGSM images
+overfits catastrophically. Epsilons are written 0.1 or 8/255. Everything is trained in folders of its own in `--out`;
+killed, or with further epsilons, the same command continues, and repeats nothing.
+
+Writes results.json and critical_epsilon.png, and prints the estimates, what they took, and advice about `--epsilon`,
+the radius that you mean to train with. The intervals are of repeats (`--runs` of fine-tuning, `--repeats` from the
+start): they do not say how far a line is from what training from the start would give. `--simulation` computes, without images, the linear regression of the paper: theta_paths.png, p_values.png.
+
+The paper finds 26/255 and 48/255 on MNIST for 16 and 128 hidden units, and saves four fifths of the time; 0.5/255 on
+CIFAR-10 (3.3/255 with 10,000 images), 1/255 on CIFAR-100 and 4.9/255 on SVHN for PreAct-ResNet-18, which on a processor
+takes weeks: `--width 8 --epochs 5 --images_per_class 200` is for a first look.
+"""
+
+import dataclasses
+import pathlib
+import shlex
+
+import numpy as np
+from absl import flags, logging
+
+from recipes import command, phase_transition_plots, small_images
+from tf_nuat import command_line, critical_epsilon, files, phase_transition_theory, validation
+from tf_nuat.training import Recipe
+
+WAYS = ("fast", "exact", "single_step")
+UNUSED = ("sources", "test_images", "masking_alarm")
+SIMULATED = {"n": 100, "d": (2, 5, 10)}  # of the paper's figures 2 and 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a dataset is trained on, a dict of defense to `Recipe`, and the epsilons for L-infinity that suit it."""
+
+    recipes: dict
+    exact: tuple
+    fast: tuple
+
+
+def _small(dataset, epsilon, epochs, batch_size, peak):
+    """Returns the recipes of the two-convolution network; the paper does not give their schedule."""
+
+    def recipe(defense):
+        return Recipe(
+            dataset=dataset,
+            network="two_conv",
+            defense=defense,
+            epsilon=epsilon,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=("triangle", {"peak": peak, "up": 0.3 * epochs, "down": 0.7 * epochs}),
+            chosen_by="last",
+            source="Xing et al. 2022, section 5; the schedule is our choice",
+        )
+
+    return {defense: recipe(defense) for defense in critical_epsilon.DEFENSES}
+
+
+def _published(dataset, start):
+    """Returns the recipes of Xing et al., with steps of a quarter of epsilon, 2/255 of 8/255, at every epsilon."""
+    recipes = small_images.phase_transition(dataset, {}, start=start)
+    return {
+        defense: dataclasses.replace(recipes[defense], defense_options={"steps": 10})
+        for defense in critical_epsilon.DEFENSES
+    }
+
+
+def _of_255(*numbers):
+    return tuple(number / 255 for number in numbers)
+
+
+DATASETS = {
+    "digits": Settings(_small("digits", 0.2, 30, 32, 0.05), _of_255(4, 8, 16, 32), _of_255(2, 4, 6)),
+    "mnist": Settings(_small("mnist", 0.3, 20, 64, 0.02), _of_255(13, 26, 38, 51), _of_255(4, 8, 12)),
+    "cifar10": Settings(_published("cifar10", 0.1), _of_255(0.25, 0.5, 1, 2), _of_255(0.1, 0.2, 0.3)),
+    "cifar100": Settings(_published("cifar100", 0.1), _of_255(0.5, 1, 2, 4), _of_255(0.2, 0.4, 0.6)),
+    "svhn": Settings(_published("svhn", 0.01), _of_255(2, 4, 6, 8), _of_255(0.5, 1, 1.5)),
+}
+
+
+def flag_values():
+    """Returns the flags: those of every recipe, and those of the estimates."""
+    values = command.with_shared_flags(flags.FlagValues())
+
+    def flag(define, name, default, help_text):
+        define(name, default, help_text, flag_values=values)
+
+    flag(flags.DEFINE_string, "dataset", None, f"on what: {', '.join(DATASETS)}")
+    flag(flags.DEFINE_string, "defense", "pgd_at", f"whose loss: {', '.join(critical_epsilon.DEFENSES)}")
+    flag(flags.DEFINE_list, "ways", ["fast", "exact"], f"what to estimate, by commas: {', '.join(WAYS)}")
+    flag(flags.DEFINE_list, "exact", None, "epsilons to train at from the start (default: those for the dataset)")
+    flag(flags.DEFINE_list, "fast", None, "small epsilons to fine-tune at (default: those for the dataset)")
+    flag(flags.DEFINE_list, "single_step", None, "epsilons for training on FGSM images")
+    flag(flags.DEFINE_string, "attack", "fgm", f"of fine-tuning: {', '.join(critical_epsilon.ATTACKS)}")
+    flag(flags.DEFINE_integer, "runs", 3, "fine-tunings at each epsilon (the paper: 1 or 3)")
+    flag(flags.DEFINE_integer, "repeats", 1, "trainings from the start at each epsilon")
+    flag(flags.DEFINE_integer, "tuning_epochs", None, "of fine-tuning (default: a fifth of the epochs)")
+    flag(flags.DEFINE_float, "tuning_rate", 0.01, "highest learning rate of fine-tuning")
+    flag(flags.DEFINE_string, "clean", None, "ordinarily trained network, a .keras file (default: it is trained)")
+    flag(
+        flags.DEFINE_integer,
+        "loss_images",
+        critical_epsilon.LOSS_IMAGES,
+        "training images that the loss is the mean of",
+    )
+    flag(flags.DEFINE_boolean, "simulation", False, "the linear regression of the paper, and nothing else")
+    return values
+
+
+def main(arguments):
+    """Estimates what the flags ask for; returns the exit status."""
+    values = flag_values()
+    command_line.parse(values, arguments, __doc__)
+    if not values.out:
+        raise ValueError("out is not given; allowed: a folder for the results (--out DIR)")
+    out = pathlib.Path(values.out)
+    if values.simulation:
+        return simulate(validation.output_folder("out", out))
+    recipe, epsilons = described(values)
+    validation.output_folder("out", out)
+    logging.set_verbosity(logging.INFO)
+    options = {**command.run_options(values), "verbose": 2}
+    images = {"clean": values.clean, "loss_images": values.loss_images}
+    tuning = {"attack": values.attack, "epochs": values.tuning_epochs, "learning_rate": values.tuning_rate}
+    calls = {
+        "fast": lambda: critical_epsilon.fast(
+            recipe, out, epsilons=epsilons["fast"], runs=values.runs, **tuning, **images, **options
+        ),
+        "exact": lambda: critical_epsilon.exact(
+            recipe, out, epsilons=epsilons["exact"], runs=values.repeats, **images, **options
+        ),
+        "single_step": lambda: critical_epsilon.single_step(recipe, out, epsilons=epsilons["single_step"], **options),
+    }
+    found = {}
+    for way in WAYS:  # the cheapest first: an exact grid that does not bracket loses nothing
+        if way in epsilons:
+            found[way] = calls[way]()
+            _write(
+                out, shlex.join(["python", "-m", "recipes.phase_transition", *arguments]), recipe, values.attack, found
+            )
+    print("\n".join(report(recipe, values.attack, found)))
+    print(f"\n{out}/results.json" + (f"  {out}/critical_epsilon.png" if {"fast", "exact"} & set(found) else ""))
+    return 0
+
+
+def described(values):
+    """Returns the recipe that the flags describe, and a dict of ways to the epsilons of each.
+
+    Raises:
+        ValueError: a flag is missing or wrong.
+    """
+    settings = validation.one_of("dataset", values.dataset, DATASETS)
+    for name in UNUSED:
+        if getattr(values, name) is not None:
+            raise ValueError(f"{name} is given; allowed: with recipes.{values.dataset}, not here")
+    if values.strategy == "multiworker":
+        raise ValueError("strategy is 'multiworker'; allowed: auto, one, mirrored")
+    recipe = command.with_flags(validation.one_of("defense", values.defense, settings.recipes), values)
+    epsilons = {}
+    for way in values.ways:
+        validation.one_of("ways", way, WAYS)
+        given = getattr(values, way)
+        if given is not None:
+            epsilons[way] = tuple(_number(way, text) for text in given)
+        elif way == "single_step" or recipe.norm != "linf":
+            raise ValueError(
+                f"{way} is not given; allowed: epsilons by commas (--{way} 2/255,4/255), norm {recipe.norm}"
+            )
+        else:
+            epsilons[way] = getattr(settings, way)
+    return recipe, epsilons
+
+
+def report(recipe, attack, found):
+    """Returns the lines that say what was found, with the times of both ways and the advice."""
+    lines = []
+    for way in ("fast", "exact"):
+        if way not in found:
+            continue
+        measured = found[way]
+        for clean in measured.clean if way == "exact" or "exact" not in found else ():
+            lines.append(
+                f"ordinary training: loss {clean.train_loss:.4g} on training images, {clean.test_loss:.4g} on "
+                f"{clean.test_images} test images, accuracy {clean.test_accuracy:.2%}, {clean.seconds:.0f} s"
+            )
+        what = f"fine-tuning with {attack}" if way == "fast" else "training from the start"
+        estimate = measured.estimate
+        interval = "one run, no interval"
+        if estimate.low is not None:
+            interval = f"95 %: {255 * estimate.low:.3g} to {255 * estimate.high:.3g}, of {len(estimate.each)} runs"
+        lines.append(
+            f"{way} ({what} at {len(measured.epsilons)} epsilons): epsilon* {255 * estimate.epsilon:.3g}/255 = "
+            f"{estimate.epsilon:.3g} ({interval}), {measured.seconds:.0f} s"
+        )
+    if {"fast", "exact"} <= set(found):
+        fast, exact = found["fast"], found["exact"]
+        lines.append(
+            f"fast / exact: {fast.estimate.epsilon / exact.estimate.epsilon:.2f}; time saved "
+            f"{1 - fast.seconds / exact.seconds:.0%}"
+        )
+    if "single_step" in found:
+        lines.append(_single_step(found["single_step"]))
+    if estimates := [found[way].estimate for way in ("exact", "fast") if way in found]:
+        lines.append(advice(recipe.epsilon, estimates[0].epsilon))
+    return lines
+
+
+def advice(epsilon, critical):
+    """Returns what follows for training with `epsilon` from the critical one, a sentence."""
+    ratio = f"epsilon {epsilon:.3g} is {epsilon / critical:.2g} times the critical {critical:.3g}"
+    if epsilon <= critical / 2:
+        return (
+            f"Advice: {ratio}: adversarial training will behave as ordinary training does; nothing special is needed."
+        )
+    if epsilon < 2 * critical:
+        return f"Advice: {ratio}: adversarial training begins to differ from ordinary training; watch for overfitting."
+    return (
+        f"Advice: {ratio}: adversarial training will differ from ordinary training; try a wider network, more images "
+        "or a loss made for it (TRADES, MART), and watch for overfitting."
+    )
+
+
+def simulate(out):
+    """Computes the paper's linear regression and writes its figures and numbers; returns the exit status."""
+    n, dimensions = SIMULATED["n"], SIMULATED["d"]
+    ratios, logs = (0.1, 1.0, 10.0), np.linspace(-4.0, 2.0, 13)
+    differences = {d: phase_transition_theory.relative_differences(n, d, ratios) for d in dimensions}
+    p_values = {d: phase_transition_theory.mean_p_values(n, d, np.exp(logs)) for d in dimensions}
+    phase_transition_plots.paths(n, ratios, differences).savefig(out / "theta_paths.png", metadata={"Software": None})
+    phase_transition_plots.p_values(n, logs, p_values).savefig(out / "p_values.png", metadata={"Software": None})
+    content = {
+        "n": n,
+        "ratios": ratios,
+        "log_ratios": logs.tolist(),
+        "relative_differences": {str(d): found.tolist() for d, found in differences.items()},
+        "p_values_of_theta": {str(d): found[0].tolist() for d, found in p_values.items()},
+        "p_values_of_loss": {str(d): found[1].tolist() for d, found in p_values.items()},
+    }
+    files.save_json(content, out / "simulation.json")
+    print(f"{out}/theta_paths.png  {out}/p_values.png  {out}/simulation.json")
+    return 0
+
+
+def _single_step(found):
+    tried = ", ".join(
+        f"{255 * epsilon:.3g}/255: {fgsm:.1%} and {pgd:.1%}"
+        for epsilon, fgsm, pgd in zip(found.epsilons, found.fgsm, found.pgd)
+    )
+    unstable = "none of the epsilons" if found.unstable is None else f"{255 * found.unstable:.3g}/255"
+    return f"single-step training overfits catastrophically at {unstable} (accuracy under FGSM and PGD-20: {tried})"
+
+
+def _number(argument, text):
+    numerator, _, denominator = text.partition("/")
+    try:
+        return float(numerator) / float(denominator or 1)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{argument} has {text!r}; allowed: numbers as 0.1 or 8/255") from None
+
+
+def _write(out, written, recipe, attack, found):
+    content = {
+        "command": written,
+        "recipe": dataclasses.asdict(recipe),
+        "attack": attack,
+        **{way: dataclasses.asdict(each) for way, each in found.items()},
+        "report": report(recipe, attack, found),
+    }
+    files.save_json(content, out / "results.json")
+    estimates = [found[way] for way in ("exact", "fast") if way in found]
+    if estimates:
+        figure = phase_transition_plots.estimates(estimates, recipe)
+        figure.savefig(out / "critical_epsilon.png", metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    command_line.main(main)
