@@ -50,7 +50,7 @@ class Measured:
     seconds: float
 
 
-def exact(recipe, out, *, epsilons, runs=1, clean=None, loss_images=LOSS_IMAGES, **options):
+def exact(recipe, out, *, epsilons, runs=1, warm_up=0, clean=None, loss_images=LOSS_IMAGES, **options):
     """Returns the `Measured` critical epsilon by adversarial training from the start at each of `epsilons`.
 
     The lowest and the highest are trained first: where they do not bracket the threshold, nothing else is trained.
@@ -61,6 +61,8 @@ def exact(recipe, out, *, epsilons, runs=1, clean=None, loss_images=LOSS_IMAGES,
         out: folder of the runs.
         epsilons: at least two, above 0.
         runs: number of repeats, at least 1, each with a seed and an ordinarily trained network of its own.
+        warm_up: number of the first epochs (of `recipe.schedule_epochs`) that train without an adversary: from random
+            weights, training on strong ones may stay at one answer for all images.
         clean: path of a network that was trained ordinarily; None trains it.
         loss_images: number of training images that the loss is measured on, each class in proportion.
         **options: those of `training.run`.
@@ -70,6 +72,9 @@ def exact(recipe, out, *, epsilons, runs=1, clean=None, loss_images=LOSS_IMAGES,
             extend them), or the clean network is not trained.
     """
     ordered = _checked(recipe, epsilons, runs, loss_images, clean)
+    validation.whole_number("warm_up", warm_up, at_least=0)
+    validation.number("warm_up", warm_up, below=recipe.schedule_epochs)
+    adversarial = dataclasses.replace(_after(recipe, warm_up), measures={}, claimed={}, masking_alarm=None)
     middle = ordered[1:-1]
     rows, cleans, seconds = [], [], 0.0
     for run in range(runs):
@@ -81,7 +86,7 @@ def exact(recipe, out, *, epsilons, runs=1, clean=None, loss_images=LOSS_IMAGES,
             logging.info(
                 "exact: run %d of %d, epsilon %d of %d, %g", run + 1, runs, len(row) + 1, len(ordered), epsilon
             )
-            described = dataclasses.replace(recipe_of_run, epsilon=epsilon, measures={}, claimed={}, masking_alarm=None)
+            described = dataclasses.replace(adversarial, epsilon=epsilon, seed=recipe_of_run.seed)
             folder = pathlib.Path(out) / "exact" / _name(described)
             row[epsilon], spent = critical_runs.train_and_measure(described, folder, splits, loss_images, options)
             seconds += spent
@@ -236,6 +241,21 @@ def _checked(recipe, epsilons, runs, loss_images, clean, *, at_least=2):
     if clean is not None:
         validation.load_network("clean", clean)
     return ordered
+
+
+def _after(recipe, warm_up):
+    """Returns the recipe with so many epochs of ordinary training before its own."""
+    if warm_up == 0:
+        return recipe
+    ordinary = {"defense": "standard", "epochs": warm_up}
+    rest = {
+        "defense": recipe.defense,
+        "epochs": recipe.schedule_epochs - warm_up,
+        "defense_options": recipe.defense_options,
+    }
+    return dataclasses.replace(
+        recipe, defense=f"standard+{recipe.defense}", defense_options={}, stages=(ordinary, rest)
+    )
 
 
 def _one_step(recipe, epsilon):
