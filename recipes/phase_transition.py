@@ -86,7 +86,7 @@ def _of_255(*numbers):
 DATASETS = {
     "digits": Settings(_small("digits", 0.2, 30, 32, 0.05), _of_255(4, 8, 16, 32), _of_255(2, 4, 6)),
     # From random weights, PGD-AT of two_conv stays at one answer for all images from 38/255 on (two epochs tried).
-    "mnist": Settings(_small("mnist", 0.3, 20, 64, 0.02), _of_255(13, 26, 51, 77), _of_255(4, 8, 12), warm_up=4),
+    "mnist": Settings(_small("mnist", 0.3, 20, 64, 0.02), _of_255(13, 26, 38, 51), _of_255(4, 8, 12), warm_up=4),
     "cifar10": Settings(_published("cifar10", 0.1), _of_255(0.25, 0.5, 1, 2), _of_255(0.1, 0.2, 0.3)),
     "cifar100": Settings(_published("cifar100", 0.1), _of_255(0.5, 1, 2, 4), _of_255(0.2, 0.4, 0.6)),
     "svhn": Settings(_published("svhn", 0.01), _of_255(2, 4, 6, 8), _of_255(0.5, 1, 1.5)),
