@@ -45,7 +45,7 @@ def estimated(tmp_path_factory):
 
 @pytest.fixture
 def trained(monkeypatch, tmp_path):
-    """Replaces training: the loss at an epsilon is 0.1 + 2 epsilon + 0.1 of the seed. Lists the recipes that it got."""
+    """Replaces training: the loss at an epsilon is 0.1 + 2 epsilon + 0.1 of the seed. Lists the recipes."""
     recipes = []
     keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]).save(
         tmp_path / "clean.keras"
@@ -54,7 +54,8 @@ def trained(monkeypatch, tmp_path):
 
     def train_and_measure(recipe, folder, splits, loss_images, options):
         recipes.append(recipe)
-        return 0.1 + 2.0 * recipe.epsilon + 0.1 * recipe.seed, 3.0
+        loss = 0.1 + 2.0 * recipe.epsilon + 0.1 * recipe.seed
+        return (loss if recipe.epsilon < 0.9 else 2.3), 3.0
 
     monkeypatch.setattr(critical_runs, "clean_network", lambda *arguments: clean)
     monkeypatch.setattr(critical_runs, "train_and_measure", train_and_measure)
@@ -96,6 +97,13 @@ def test_a_grid_that_does_not_bracket_is_refused_before_its_middle_is_trained(tr
     with pytest.raises(ValueError, match=words):
         critical_epsilon.exact(RECIPE, tmp_path, epsilons=[*epsilons, np.mean(epsilons)])
     assert len(trained) <= 2
+
+
+def test_training_that_does_not_begin_is_no_bracket(trained, tmp_path):
+    with pytest.raises(
+        ValueError, match="epsilons have 1, where training stays at one answer for all images .loss 2.3.; allowed"
+    ):
+        critical_epsilon.exact(RECIPE, tmp_path, epsilons=[0.1, 1.0])  # log 10 is 2.303
 
 
 @pytest.mark.parametrize(

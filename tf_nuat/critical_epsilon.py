@@ -24,6 +24,7 @@ from tf_nuat import critical_runs, crossing, training, validation
 DEFENSES = ("pgd_at", "trades", "mart")
 ATTACKS = ("fgm", "pgd")
 LOSS_IMAGES = 10_000
+AT_CHANCE = 0.99  # of the loss of a uniform guess: between such a network and a trained one nothing is interpolated
 PART_OF_TRAINING = 5  # fine-tuning takes a fifth of the epochs
 
 
@@ -69,7 +70,7 @@ def exact(recipe, out, *, epsilons, runs=1, warm_up=0, clean=None, loss_images=L
 
     Raises:
         ValueError: an argument is out of range, the epsilons do not bracket the threshold (the error says which way to
-            extend them), or the clean network is not trained.
+            extend them), training at one of them does not begin, or the clean network is not trained.
     """
     ordered = _checked(recipe, epsilons, runs, loss_images, clean)
     validation.whole_number("warm_up", warm_up, at_least=0)
@@ -90,6 +91,11 @@ def exact(recipe, out, *, epsilons, runs=1, warm_up=0, clean=None, loss_images=L
             folder = pathlib.Path(out) / "exact" / _name(described)
             row[epsilon], spent = critical_runs.train_and_measure(described, folder, splits, loss_images, options)
             seconds += spent
+            if row[epsilon] >= AT_CHANCE * math.log(splits.num_classes):
+                raise ValueError(
+                    f"epsilons have {epsilon:.4g}, where training stays at one answer for all images (loss "
+                    f"{row[epsilon]:.4g}); allowed: smaller ones, or a longer warm_up, or a lower learning rate"
+                )
             if epsilon not in middle:
                 is_lowest = epsilon == ordered[0]
                 crossing.check_brackets(epsilon, row[epsilon], found.test_loss, is_lowest=is_lowest)
