@@ -79,18 +79,59 @@ def linearity(network, images, labels, *, epsilon, norm="linf", points, seed=0, 
     return Linearity(*(np.concatenate(part) for part in zip(*parts)))
 
 
-def plane(network, images, labels, *, epsilon, norm="linf", parts, seed=0, batch_size):
+def largest_error(network, images, labels, *, epsilon, norm="linf", steps=10, seed=0, batch_size):
+    """Returns the local linearity error of each image, the largest that an ascent finds in its ball: float64 (N,).
+
+    It is |L(x + d) - L(x) - d . grad L(x)| of the cross-entropy L, in nats. The ascent has `steps` steps of
+    2.5 epsilon / steps from a random point, and every point on its way counts: a lower bound of the largest error.
+
+    Args:
+        network, images, labels, epsilon, norm, seed, batch_size: as for `linearity`.
+        steps: at least 1.
+
+    Source: Qin et al., "Adversarial robustness through local linearization", 2019, equation 5 (gamma).
+    """
+    logits_fn = base.inference(network)
+    specs = tf.TensorSpec((None, *images.shape[1:])), tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None,), tf.int32)
+
+    def ascent(x, y, index):
+        gradient, logits = base.input_gradient(base.cross_entropy_of(logits_fn, y), x)
+        here, project = losses.cross_entropy(logits, y), base.projection(x, epsilon, norm)
+
+        def error(point):
+            logits = logits_fn(point)
+            predicted = tf.reduce_sum(gradient * (point - x), axis=(1, 2, 3))
+            return tf.abs(losses.cross_entropy(logits, y) - here - predicted), logits
+
+        def step(taken, point, largest):
+            slope, _ = base.input_gradient(error, point)
+            point = project(point + 2.5 * epsilon / steps * base.direction(slope, norm))
+            return taken + 1, point, tf.maximum(largest, error(point)[0])
+
+        start = base.random_point(x, epsilon, draws.keys(base.seed_pair(seed), index), norm)
+        begun = (tf.constant(0), start, error(start)[0])
+        return tf.while_loop(lambda taken, *_: taken < steps, step, begun)[2]
+
+    ascent = trace.compiled(ascent, *specs)
+    parts = [ascent(*batch).numpy() for batch in trace.batches(images, labels, batch_size)]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def plane(network, images, labels, *, epsilon, norm="linf", parts, second=None, seed=0, batch_size):
     """Returns the cross-entropy on a plane through each image, as a share of ln K, at most 1: float64 (N, P, P).
 
-    The plane is spanned by the sign of the gradient of the cross-entropy (columns) and by `orthogonal` random signs
-    (rows), both of length epsilon, and cut to [0, 1].
+    The plane is spanned by the sign of the gradient of the cross-entropy (columns) and by random signs (rows), both of
+    length epsilon, and cut to [0, 1].
 
     Args:
         network, images, labels, epsilon, norm, seed, batch_size: as for `linearity`.
         parts: coordinates (P,) on both axes, in epsilon.
+        second: which random directions: `orthogonal` (default), or `independent`.
 
-    Source: Vivek and Babu, 2020, equation 12; Sriramanan et al., 2021, figure 1, where the two are orthogonal.
+    Source: Vivek and Babu, 2020, equation 12, where the two are independent; Sriramanan et al., 2021, figure 1, where
+    they are orthogonal.
     """
+    second = orthogonal if second is None else second
     logits_fn = base.inference(network)
     shape = images.shape[1:]
     specs = tf.TensorSpec((None, *shape)), tf.TensorSpec((None,), tf.int64)
@@ -99,8 +140,8 @@ def plane(network, images, labels, *, epsilon, norm="linf", parts, seed=0, batch
         gradient, _ = base.input_gradient(base.cross_entropy_of(logits_fn, y), x)
         return base.direction(gradient, norm)
 
-    def at(x, first, second, one, other):
-        return logits_fn(tf.clip_by_value(x + epsilon * (one * first + other * second), 0.0, 1.0))
+    def at(x, first, random, one, other):
+        return logits_fn(tf.clip_by_value(x + epsilon * (one * first + other * random), 0.0, 1.0))
 
     images_spec, part = tf.TensorSpec((None, *shape)), tf.TensorSpec(())
     along, at = trace.compiled(along, *specs), trace.compiled(at, *(images_spec,) * 3, part, part)
@@ -108,11 +149,11 @@ def plane(network, images, labels, *, epsilon, norm="linf", parts, seed=0, batch
     found = []
     for x, y, _ in trace.batches(images, labels, batch_size):
         first = along(x, y)
-        second = tf.constant(orthogonal(first.numpy(), generator, norm))
+        random = tf.constant(second(first.numpy(), generator, norm))
         heights = np.empty((len(x), len(parts), len(parts)))
         for row, other in enumerate(parts):
             for column, one in enumerate(parts):
-                logits = at(x, first, second, tf.constant(one, tf.float32), tf.constant(other, tf.float32)).numpy()
+                logits = at(x, first, random, tf.constant(one, tf.float32), tf.constant(other, tf.float32)).numpy()
                 measured = measure_losses.of_logits(logits.astype(np.float64), y.numpy())
                 heights[:, row, column] = measured.share_of_chance(logits.shape[1])
         found.append(heights)
@@ -139,3 +180,15 @@ def orthogonal(directions, generator, norm="linf"):
         row[places[:half]], row[places[half : 2 * half]] = signs[places[:half]], -signs[places[half : 2 * half]]
         row[places[2 * half :]] = 0.0
     return drawn.reshape(directions.shape).astype(np.float32)
+
+
+def independent(directions, generator, norm="linf"):
+    """Returns random directions of length 1 of the shape of `directions`, whatever these are, float32.
+
+    In L-infinity these are the signs of normal draws, in L2 they are uniform on the sphere.
+    """
+    drawn = generator.normal(size=directions.shape)
+    if norm == "l2":
+        drawn /= np.linalg.norm(drawn.reshape(len(drawn), -1), axis=1)[:, None, None, None]
+        return drawn.astype(np.float32)
+    return np.sign(drawn).astype(np.float32)

@@ -25,14 +25,8 @@ def nuclear_norm_separates(subject, settings):
 
     Skipped where there are fewer than `FEWEST` images of either kind.
     """
-    clean, robust = subject.correct(), subject.correct("pgd", **settings.pgd(subject.epsilon))
-    found = subject.trace(**settings.pgd(subject.epsilon))
-    moved = found.last_logits.astype(np.float64) - found.clean_logits
-    counted = clean & np.all(np.isfinite(moved), axis=1)
-    groups = {"robust": moved[counted & robust], "fooled": moved[counted & ~robust]}
-    sizes = {name: len(rows) for name, rows in groups.items()}
-    size = min(BATCH, *sizes.values())
-    if size < FEWEST or not np.any(groups["fooled"]):
+    norms, sizes, size = measured(subject, settings)
+    if norms is None:
         return skipped(
             NAME,
             f"{sizes['robust']} images withstand PGD and {sizes['fooled']} do not: {FEWEST} of each kind are needed "
@@ -41,7 +35,6 @@ def nuclear_norm_separates(subject, settings):
             remedy="There is nothing to be done.",
             reference=REFERENCE,
         )
-    norms = {name: per_image(rows, size, (subject.seed, number)) for number, (name, rows) in enumerate(groups.items())}
     means = {name: float(np.mean(drawn)) for name, drawn in norms.items()}
     ratio = means["robust"] / means["fooled"]
     tails = 0.5 - settings.confidence / 2, 0.5 + settings.confidence / 2
@@ -64,6 +57,23 @@ def nuclear_norm_separates(subject, settings):
         remedy="",
         reference=REFERENCE,
     )
+
+
+def measured(subject, settings):
+    """Returns (norms, sizes, size): what `per_image` draws of each kind, a dict of "robust" and "fooled" to (DRAWS,);
+    how many images are of each kind, a dict; and the rows of a draw. The norms are None where there is nothing to compare.
+    """
+    clean, robust = subject.correct(), subject.correct("pgd", **settings.pgd(subject.epsilon))
+    found = subject.trace(**settings.pgd(subject.epsilon))
+    moved = found.last_logits.astype(np.float64) - found.clean_logits
+    counted = clean & np.all(np.isfinite(moved), axis=1)
+    groups = {"robust": moved[counted & robust], "fooled": moved[counted & ~robust]}
+    sizes = {name: len(rows) for name, rows in groups.items()}
+    size = min(BATCH, *sizes.values())
+    if size < FEWEST or not np.any(groups["fooled"]):
+        return None, sizes, size
+    norms = {name: per_image(rows, size, (subject.seed, number)) for number, (name, rows) in enumerate(groups.items())}
+    return norms, sizes, size
 
 
 def per_image(rows, size, seed):

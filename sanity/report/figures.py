@@ -22,7 +22,7 @@ def png(result, *, confidence=0.95):
 
     `confidence` is that of the intervals in the series, and named in the figure.
     """
-    draw = {"curves": _curves, "bars": _bars, "surface": _surface, "histogram": _histogram}[result.series.kind]
+    draw = {"curves": curves, "bars": _bars, "surface": _surface, "histogram": _histogram}[result.series.kind]
     figure = draw(result.series, result.sample_size, f"{confidence:.0%} interval")
     return as_png(figure)
 
@@ -34,7 +34,8 @@ def as_png(figure):
     return buffer.getvalue()
 
 
-def _curves(series, sample_size, interval):
+def curves(series, sample_size, interval):
+    """Returns the figure of `sanity.result.Curves` of `sample_size` images; `interval` says what their bands are."""
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     axes = figure.add_subplot()
     ticks = series.curves[0].x
@@ -42,16 +43,7 @@ def _curves(series, sample_size, interval):
     if series.x_scale == "log":
         axes.set_xscale("log")
     for number, curve in enumerate(series.curves):
-        colour = COLOURS[number % len(COLOURS)]
-        axes.fill_between(places, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0)
-        axes.plot(
-            places,
-            curve.y,
-            color=colour,
-            marker=MARKERS[number % len(MARKERS)],
-            linestyle=LINES[number % len(LINES)],
-            label=curve.name,
-        )
+        line(axes, places, curve, number)
     for name, level in series.levels:
         axes.axhline(level, color="black", linestyle=":", linewidth=1)
         axes.text(places[0], level, name, va="bottom", fontsize=9)
@@ -64,6 +56,13 @@ def _curves(series, sample_size, interval):
     axes.grid(alpha=0.3)
     axes.legend(title=f"{sample_size} images, band: {interval}", fontsize=9, title_fontsize=9)
     return figure
+
+
+def line(axes, places, curve, number):
+    """Draws a `sanity.result.Curve` at `places`, with the band of its intervals: a style for each `number`."""
+    colour, marker, dashes = (styles[number % len(styles)] for styles in (COLOURS, MARKERS, LINES))
+    axes.fill_between(places, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0)
+    axes.plot(places, curve.y, color=colour, marker=marker, linestyle=dashes, label=curve.name)
 
 
 def _bars(series, sample_size, interval):
@@ -99,11 +98,18 @@ def _bars(series, sample_size, interval):
 
 
 def _surface(series, sample_size, interval):
-    """Levels as lines with their heights on them; where a panel is flat there are none, and its title says so."""
+    return surface(series)
+
+
+def surface(series, *, columns=PANELS_PER_ROW, width=WIDTH):
+    """Returns the figure of a `sanity.result.Surface`, so many panels in a row, `width` inches wide.
+
+    Levels are lines with their heights on them; where a panel is flat there are none, and its title says so.
+    """
     panels = series.panels
-    columns = min(len(panels), PANELS_PER_ROW)
+    columns = min(len(panels), columns)
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(WIDTH, 0.45 + rows * (0.5 + 0.68 * WIDTH / columns)), layout="constrained")
+    figure = Figure(figsize=(width, 0.45 + rows * (0.5 + 0.68 * width / columns)), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     heights = np.array([panel.z for panel in panels])
     levels = MaxNLocator(7).tick_values(heights.min(), max(heights.max(), heights.min() + 0.01))
