@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from tf_nuat.attacks import ATTACKS
 
+MOST = 1e4  # nats, in a figure: an infinite loss has no place there
+
 
 @dataclasses.dataclass(frozen=True)
 class Losses:

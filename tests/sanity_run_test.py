@@ -350,10 +350,10 @@ def test_hostile_names_are_escaped(folder, tmp_path, monkeypatch, capsys):
     pages = []
     original = report.render
 
-    def with_hostile_names(judgement, drawn):
+    def with_hostile_names(judgement, drawn, figures_page):
         judgement.provenance["class_names"] = [hostile] * 10
         judgement.subject["network"] = hostile
-        pages.append(original(judgement, drawn))
+        pages.append(original(judgement, drawn, figures_page))
         return pages[-1]
 
     monkeypatch.setattr(report, "render", with_hostile_names)

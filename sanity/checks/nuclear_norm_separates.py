@@ -60,8 +60,8 @@ def nuclear_norm_separates(subject, settings):
 
 
 def measured(subject, settings):
-    """Returns (norms, sizes, size): what `per_image` draws of each kind, a dict of "robust" and "fooled" to (DRAWS,);
-    how many images are of each kind, a dict; and the rows of a draw. The norms are None where there is nothing to compare.
+    """Returns (norms, sizes, size), dicts of "robust" and "fooled": what `per_image` draws of each, (DRAWS,), and how
+    many images are of each; and the rows of a draw. The norms are None where there is nothing to compare.
     """
     clean, robust = subject.correct(), subject.correct("pgd", **settings.pgd(subject.epsilon))
     found = subject.trace(**settings.pgd(subject.epsilon))

@@ -16,6 +16,7 @@ from sanity.report import figures, pictures
 from sanity.report.junit import junit
 from sanity.result import Verdict
 
+FIGURES_PAGE = "figures.html"  # what `sanity.figures` writes, linked where it lies in the folder
 EXAMPLES = "examples"  # the name of their pictures, beside the names of the checks
 MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "?", Verdict.SKIPPED: "–"}  # read without colour
 
@@ -35,7 +36,7 @@ def write(judgement, folder):
     examples = judgement.examples
     if examples:
         drawn[EXAMPLES] = pictures.png(examples, judgement.provenance.get("class_names", ()))
-    page = render(judgement, drawn)
+    page = render(judgement, drawn, FIGURES_PAGE if (folder / FIGURES_PAGE).is_file() else None)
     results = json.dumps(judgement.to_json(), indent=2, allow_nan=False) + "\n"
     files = {f"{name}.png": image for name, image in drawn.items()}
     texts = {"report.html": page, "junit.xml": junit(judgement), "results.json": results}
@@ -50,10 +51,11 @@ def write(judgement, folder):
     return folder / "report.html"
 
 
-def render(judgement, drawn):
+def render(judgement, drawn, figures_page=None):
     """Returns the page, HTML in one piece.
 
-    `drawn`, a dict of a check's name, or `EXAMPLES`, to its figure (PNG bytes), is embedded.
+    `drawn`, a dict of a check's name, or `EXAMPLES`, to its figure (PNG bytes), is embedded. `figures_page`, the name
+    of a page beside it, is linked.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
@@ -65,6 +67,7 @@ def render(judgement, drawn):
     environment.filters["percent"] = lambda share: f"{share:.1%}"
     return environment.get_template("template.html").render(
         judgement=judgement,
+        figures_page=figures_page,
         figures={name: base64.b64encode(image).decode("ascii") for name, image in drawn.items()},
         marks={verdict.value: mark for verdict, mark in MARKS.items()},
     )

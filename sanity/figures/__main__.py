@@ -1,0 +1,105 @@
+"""Draws the figures of both papers for one network or several, and a page that shows them.
+
+    python -m sanity.figures --checkpoint runs/mnist/network.keras --out figures
+    python -m sanity.figures --checkpoint clean.keras --checkpoint robust.keras --dataset mnist --epsilon 0.3 --out DIR
+    python -m sanity.figures --checkpoint a.keras --checkpoint b.keras --only loss_surface,connectivity --out figures
+
+Writes NAME.png and NAME.json (the numbers) for each figure into the output folder, and `figures.html`, which also shows
+what earlier commands left there. `sanity.run` links that page from a report that it writes into the same folder.
+Figures that these networks do not have are named, and are an error where `--only` asks for them. The first checkpoint
+is where paths of the connectivity figure begin: the clean network.
+"""
+
+import shlex
+import sys
+
+import tensorflow as tf
+from absl import flags
+from tqdm import tqdm
+
+from sanity.figures import FIGURES, inputs, page
+from sanity.figures.models import NotShownError
+from sanity.settings import BUDGETS
+from tf_nuat import command_line, data, validation
+
+
+def flag_values():
+    """Returns the flags of this command, not yet parsed."""
+    values = flags.FlagValues()
+
+    def flag(define, name, default, help_text):
+        define(name, default, help_text, flag_values=values)
+
+    card = "Default: that of card.json beside the checkpoints, which have to agree"
+    flag(flags.DEFINE_multi_string, "checkpoint", [], "a network, a .keras file; several times for several; required")
+    flag(flags.DEFINE_string, "out", None, "folder for the figures; required")
+    flag(flags.DEFINE_list, "only", ["all"], f"which figures, with commas between: all, or {', '.join(FIGURES)}")
+    flag(
+        flags.DEFINE_string,
+        "dataset",
+        None,
+        f"whose test split to look at: {', '.join(data.DATASETS)}, a folder of class folders, a folder that TensorFlow "
+        f"Datasets prepared, an .npz file, or module:function. {card}",
+    )
+    flag(flags.DEFINE_string, "data_dir", None, "where the datasets are (default: TFDS_DATA_DIR, else that of TFDS)")
+    flag(flags.DEFINE_float, "epsilon", None, f"radius of the threat model (pixels in [0, 1]). {card}")
+    flag(flags.DEFINE_string, "norm", None, f"norm of the threat model: linf, l2. {card}, else linf")
+    flag(
+        flags.DEFINE_integer,
+        "samples",
+        None,
+        "number of test images, each class in proportion. Default: that of the budget",
+    )
+    flag(flags.DEFINE_integer, "seed", 0, "the sample and all random draws follow from it")
+    flag(
+        flags.DEFINE_string,
+        "budget",
+        "quick",
+        "how long the attacks are: "
+        + ", ".join(f"{name} ({images:,} images)" for name, (_, images) in BUDGETS.items()),
+    )
+    flag(flags.DEFINE_integer, "resolution", 21, "points along each axis of a surface")
+    flag(flags.DEFINE_integer, "epochs", 3, "over 2,000 training images, for the bend of a path between two networks")
+    flag(
+        flags.DEFINE_multi_string,
+        "distances",
+        [],
+        "a file of distances between logits during a training, which the callback tf_nuat.LogitDistances wrote",
+    )
+    return values
+
+
+def command(arguments):
+    """Runs the command with `arguments` (without the program's name) and returns its exit status."""
+    values = flag_values()
+    command_line.parse(values, arguments, __doc__)
+    if not values.out:
+        raise ValueError("--out is not given; allowed: a folder for the figures (--out DIR)")
+    models, options, names = inputs.collect(values)
+    asked, skipped = values.only != ["all"], []
+    for name in list(names):
+        try:
+            FIGURES[name].check(models, options)
+        except NotShownError as reason:
+            if asked:
+                raise ValueError(f"--only has {name}: {reason}") from reason
+            skipped.append(f"Not shown: {name}: {reason}")
+            names.remove(name)
+    out = validation.output_folder("--out", values.out)
+    written = shlex.join(["python", "-m", "sanity.figures", *arguments])
+    for name in tqdm(names, unit="figure", disable=not sys.stderr.isatty(), leave=False):
+        try:
+            page.write(name, FIGURES[name].measure(models, options), written, out)
+        except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+            raise ValueError(
+                f"memory is not enough for {name}; allowed: fewer --samples, or a smaller --resolution "
+                f"(of {options.resolution})"
+            ) from error
+    for line in skipped:
+        print(line)
+    print(page.write_page(out, skipped))
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.main(command)

@@ -1,0 +1,78 @@
+"""Figure: distances between the logits of FGSM, I-FGSM and R-FGSM adversaries during training.
+
+Vivek and Babu, 2020, figures 1 and 2, top.
+"""
+
+import json
+import pathlib
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from sanity.figures import models as compared
+from sanity.report import figures
+from sanity.result import Curve
+from tf_nuat.logit_distances import PAIRS
+
+TITLE = "Distance between the logits of adversaries during training"
+
+
+def check(models, options):
+    """Raises `NotShownError` where there is no file of distances, another `ValueError` where one cannot be read."""
+    if not options.distances:
+        raise compared.NotShownError("no --distances are given, files that the callback tf_nuat.LogitDistances writes")
+    measure(models, options)
+
+
+def measure(models, options):
+    """Returns what the callback wrote during the trainings: nothing is measured again."""
+    return {"trainings": [_read(path) for path in options.distances]}
+
+
+def _read(path):
+    try:
+        found = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        lengths = {len(found["history"][name]) for name in ("iteration", *PAIRS, *(f"{pair}_error" for pair in PAIRS))}
+        if len(lengths) != 1 or not {"defense", "epsilon", "images"} <= set(found):
+            raise ValueError("not what LogitDistances writes")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"--distances is {str(path)!r}, which is not a file of distances; allowed: what the callback "
+            "tf_nuat.LogitDistances writes"
+        ) from error
+    return found
+
+
+def draw(data):
+    """Returns the figure of what `measure` returns: a panel for each training, all on one scale."""
+    trainings = data["trainings"]
+    figure = Figure(figsize=(1.0 + 3.2 * len(trainings), 3.5), layout="constrained")
+    grid = figure.subplots(1, len(trainings), squeeze=False, sharey=True)[0]
+    for axes, each in zip(grid, trainings):
+        history = each["history"]
+        for number, (pair, other) in enumerate(PAIRS.items()):
+            means, errors = np.array(history[pair]), np.array(history[f"{pair}_error"])
+            limits = means - 1.96 * errors, means + 1.96 * errors
+            curve = Curve(f"FGSM and {other}", history["iteration"], means, *limits)
+            figures.line(axes, history["iteration"], curve, number)
+        axes.set_title(f"{each['defense']}, epsilon {each['epsilon']:.4g}, {each['images']} images", fontsize=9)
+        axes.set_ylim(bottom=0.0)
+        axes.grid(alpha=0.3)
+    grid[0].legend(fontsize=8, title="bands: 95% intervals", title_fontsize=8)
+    figure.supxlabel("optimizer steps", fontsize=9)
+    grid[0].set_ylabel("mean L2 distance between logits")
+    return figure
+
+
+def caption(data):
+    """Returns what one sees, and the numbers."""
+    numbers = "; ".join(
+        f"{each['defense']} {each['history']['fgsm_ifgsm'][-1]:.3g} and {each['history']['fgsm_rfgsm'][-1]:.3g}"
+        for each in data["trainings"]
+    )
+    images = ", ".join(f"{each['defense']} {each['images']}" for each in data["trainings"])
+    return (
+        "Mean Euclidean distance from the logits of FGSM adversaries to those of I-FGSM and of R-FGSM adversaries of "
+        "the same images, during training: it stays small where training makes the network robust and grows when it "
+        f"begins to mask its gradients. At the end, to I-FGSM and to R-FGSM: {numbers}. Validation images: {images}."
+    )

@@ -1,0 +1,72 @@
+"""The networks that a figure compares: each a subject with a name, all on one sample and for one threat model."""
+
+import dataclasses
+
+from sanity.settings import Settings
+from sanity.subject import Subject
+
+
+class NotShownError(ValueError):
+    """A figure cannot be made of these networks; the message is one line that says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A network to be compared.
+
+    Attributes:
+        name: what the figures call it.
+        subject: `sanity.subject.Subject`, which keeps what figures share: the outcomes of attacks.
+        card: what `card.json` beside the checkpoint has, a dict; None where there is none.
+    """
+
+    name: str
+    subject: Subject
+    card: dict | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What all figures are made with.
+
+    Attributes:
+        settings: `sanity.settings.Settings`: the attacks.
+        dataset: name of the dataset, for captions.
+        resolution: points along each axis of a surface, at least 2.
+        training_data: (images, labels) to train the bend of a path on; None where there are none.
+        epochs: over them.
+        distances: paths of what `tf_nuat.logit_distances.LogitDistances` wrote.
+    """
+
+    settings: Settings = dataclasses.field(default_factory=Settings)
+    dataset: str = ""
+    resolution: int = 21
+    training_data: tuple | None = None
+    epochs: int = 3
+    distances: tuple = ()
+
+
+def about(models, options):
+    """Returns what the captions say of the sample and the threat model, a dict."""
+    subject = models[0].subject
+    return {
+        "dataset": options.dataset,
+        "images": len(subject),
+        "epsilon": subject.epsilon,
+        "norm": subject.norm,
+        "num_classes": subject.num_classes,
+        "seed": subject.seed,
+    }
+
+
+def threat(data):
+    """Returns the sample and the threat model of a figure's data as text."""
+    sample = data["sample"]
+    norm = {"linf": "L-infinity", "l2": "L2"}[sample["norm"]]
+    of = f" of {sample['dataset']}" if sample["dataset"] else ""
+    return f"{sample['images']} test images{of}, {norm}, epsilon {sample['epsilon']:.4g} (pixels in [0, 1])"
+
+
+def radius(sample):
+    """Returns what an axis of radii shows."""
+    return f"epsilon ({'L-infinity' if sample['norm'] == 'linf' else 'L2'}, pixels in [0, 1])"

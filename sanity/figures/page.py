@@ -1,0 +1,42 @@
+"""The files of the figures: a PNG and a JSON file for each, and a page that shows all that lie in the folder."""
+
+import json
+import pathlib
+
+import jinja2
+
+from sanity.figures import FIGURES
+from sanity.report import FIGURES_PAGE, figures
+from tf_nuat import files
+
+
+def write(name, data, command, folder):
+    """Writes a figure and its data into `folder`, `NAME.png` and `NAME.json`, and returns the path of the former."""
+    kind, folder = FIGURES[name], pathlib.Path(folder)
+    content = {"figure": name, "title": kind.title, "caption": kind.caption(data), "command": command, "data": data}
+    path = folder / f"{name}.png"
+    path.write_bytes(figures.as_png(kind.draw(data)))
+    files.save_json(content, folder / f"{name}.json")
+    return path
+
+
+def write_page(folder, skipped=()):
+    """Writes the page of all figures in `folder`, each with the command that made it, and returns its path.
+
+    `skipped` are lines that say which figures could not be made.
+    """
+    folder, shown = pathlib.Path(folder), []
+    for name in FIGURES:
+        if (folder / f"{name}.json").is_file() and (folder / f"{name}.png").is_file():
+            shown.append(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    report = "report.html" if (folder / "report.html").is_file() else None
+    page = environment.get_template("template.html").render(shown=shown, skipped=skipped, report=report)
+    (folder / FIGURES_PAGE).write_text(page, encoding="utf-8")
+    return folder / FIGURES_PAGE
