@@ -12,7 +12,7 @@ from sanity import measure_losses, trace
 from tf_nuat import losses
 
 BATCH = 64
-LEARNING_RATE, MOMENTUM = 0.01, 0.9
+LEARNING_RATE, MOMENTUM = 0.05, 0.9  # as published for networks without BatchNormalization
 
 
 def architecture(network):

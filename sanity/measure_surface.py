@@ -80,10 +80,11 @@ def linearity(network, images, labels, *, epsilon, norm="linf", points, seed=0, 
 
 
 def largest_error(network, images, labels, *, epsilon, norm="linf", steps=10, seed=0, batch_size):
-    """Returns the local linearity error of each image, the largest that an ascent finds in its ball: float64 (N,).
+    """Returns the local linearity error of each image, the largest that an ascent finds in its ball, and where it is.
 
-    It is |L(x + d) - L(x) - d . grad L(x)| of the cross-entropy L, in nats. The ascent has `steps` steps of
-    2.5 epsilon / steps from a random point, and every point on its way counts: a lower bound of the largest error.
+    The errors are float64 (N,), the points float32 (N, H, W, C). The error is |L(x + d) - L(x) - d . grad L(x)| of
+    the cross-entropy L, in nats. The ascent has `steps` steps of 2.5 epsilon / steps from a random point, and every
+    point on its way counts: a lower bound of the largest error.
 
     Args:
         network, images, labels, epsilon, norm, seed, batch_size: as for `linearity`.
@@ -103,18 +104,20 @@ def largest_error(network, images, labels, *, epsilon, norm="linf", steps=10, se
             predicted = tf.reduce_sum(gradient * (point - x), axis=(1, 2, 3))
             return tf.abs(losses.cross_entropy(logits, y) - here - predicted), logits
 
-        def step(taken, point, largest):
+        def step(taken, point, largest, best):
             slope, _ = base.input_gradient(error, point)
             point = project(point + 2.5 * epsilon / steps * base.direction(slope, norm))
-            return taken + 1, point, tf.maximum(largest, error(point)[0])
+            found = error(point)[0]
+            return taken + 1, point, tf.maximum(largest, found), base.choose(found > largest, point, best)
 
         start = base.random_point(x, epsilon, draws.keys(base.seed_pair(seed), index), norm)
-        begun = (tf.constant(0), start, error(start)[0])
-        return tf.while_loop(lambda taken, *_: taken < steps, step, begun)[2]
+        begun = (tf.constant(0), start, error(start)[0], start)
+        return tf.while_loop(lambda taken, *_: taken < steps, step, begun)[2:]
 
     ascent = trace.compiled(ascent, *specs)
-    parts = [ascent(*batch).numpy() for batch in trace.batches(images, labels, batch_size)]
-    return np.concatenate(parts).astype(np.float64)
+    parts = [[part.numpy() for part in ascent(*batch)] for batch in trace.batches(images, labels, batch_size)]
+    errors, points = map(np.concatenate, zip(*parts))
+    return errors.astype(np.float64), points
 
 
 def plane(network, images, labels, *, epsilon, norm="linf", parts, second=None, seed=0, batch_size):
@@ -126,7 +129,8 @@ def plane(network, images, labels, *, epsilon, norm="linf", parts, second=None, 
     Args:
         network, images, labels, epsilon, norm, seed, batch_size: as for `linearity`.
         parts: coordinates (P,) on both axes, in epsilon.
-        second: which random directions: `orthogonal` (default), or `independent`.
+        second: which directions the rows take: `orthogonal` (default) or `independent`, or directions of one's own,
+            (N, H, W, C), in place of random ones.
 
     Source: Vivek and Babu, 2020, equation 12, where the two are independent; Sriramanan et al., 2021, figure 1, where
     they are orthogonal.
@@ -140,20 +144,21 @@ def plane(network, images, labels, *, epsilon, norm="linf", parts, second=None, 
         gradient, _ = base.input_gradient(base.cross_entropy_of(logits_fn, y), x)
         return base.direction(gradient, norm)
 
-    def at(x, first, random, one, other):
-        return logits_fn(tf.clip_by_value(x + epsilon * (one * first + other * random), 0.0, 1.0))
+    def at(x, first, across, one, other):
+        return logits_fn(tf.clip_by_value(x + epsilon * (one * first + other * across), 0.0, 1.0))
 
     images_spec, part = tf.TensorSpec((None, *shape)), tf.TensorSpec(())
     along, at = trace.compiled(along, *specs), trace.compiled(at, *(images_spec,) * 3, part, part)
     generator = np.random.default_rng(seed)
     found = []
-    for x, y, _ in trace.batches(images, labels, batch_size):
+    for x, y, index in trace.batches(images, labels, batch_size):
         first = along(x, y)
-        random = tf.constant(second(first.numpy(), generator, norm))
+        other = second(first.numpy(), generator, norm) if callable(second) else second[index.numpy()]
+        across = tf.constant(other, tf.float32)
         heights = np.empty((len(x), len(parts), len(parts)))
-        for row, other in enumerate(parts):
-            for column, one in enumerate(parts):
-                logits = at(x, first, random, tf.constant(one, tf.float32), tf.constant(other, tf.float32)).numpy()
+        for row, up in enumerate(parts):
+            for column, right in enumerate(parts):
+                logits = at(x, first, across, tf.constant(right, tf.float32), tf.constant(up, tf.float32)).numpy()
                 measured = measure_losses.of_logits(logits.astype(np.float64), y.numpy())
                 heights[:, row, column] = measured.share_of_chance(logits.shape[1])
         found.append(heights)

@@ -33,7 +33,7 @@ def flag_values():
     card = "Default: that of card.json beside the checkpoints, which have to agree"
     flag(flags.DEFINE_multi_string, "checkpoint", [], "a network, a .keras file; several times for several; required")
     flag(flags.DEFINE_string, "out", None, "folder for the figures; required")
-    flag(flags.DEFINE_list, "only", ["all"], f"which figures, with commas between: all, or {', '.join(FIGURES)}")
+    flag(flags.DEFINE_list, "only", ["all"], f"which figures, by commas: all, or {', '.join(FIGURES)}")
     flag(
         flags.DEFINE_string,
         "dataset",
@@ -64,7 +64,7 @@ def flag_values():
         flags.DEFINE_multi_string,
         "distances",
         [],
-        "a file of distances between logits during a training, which the callback tf_nuat.LogitDistances wrote",
+        "distances between logits during a training: a file that tf_nuat.logit_distances.LogitDistances wrote",
     )
     return values
 
@@ -75,6 +75,7 @@ def command(arguments):
     command_line.parse(values, arguments, __doc__)
     if not values.out:
         raise ValueError("--out is not given; allowed: a folder for the figures (--out DIR)")
+    tf.get_logger().setLevel("ERROR")  # it warns of functions that are traced for each of several networks
     models, options, names = inputs.collect(values)
     asked, skipped = values.only != ["all"], []
     for name in list(names):

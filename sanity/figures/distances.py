@@ -20,7 +20,9 @@ TITLE = "Distance between the logits of adversaries during training"
 def check(models, options):
     """Raises `NotShownError` where there is no file of distances, another `ValueError` where one cannot be read."""
     if not options.distances:
-        raise compared.NotShownError("no --distances are given, files that the callback tf_nuat.LogitDistances writes")
+        raise compared.NotShownError(
+            "no --distances are given, files that the callback tf_nuat.logit_distances.LogitDistances writes"
+        )
     measure(models, options)
 
 
@@ -38,7 +40,7 @@ def _read(path):
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"--distances is {str(path)!r}, which is not a file of distances; allowed: what the callback "
-            "tf_nuat.LogitDistances writes"
+            "tf_nuat.logit_distances.LogitDistances writes"
         ) from error
     return found
 
