@@ -92,7 +92,10 @@ def draw(data):
         y=data["parts"],
         panels=panels,
     )
-    return figures.surface(series, columns=3, width=8.4)
+    figure = figures.surface(series, columns=PLANES, width=8.4)
+    for axes in figure.axes[: len(panels)]:  # within it, steps along both directions together are at most epsilon long
+        axes.plot((1, 0, -1, 0, 1), (0, 1, 0, -1, 0), color="white", linestyle=":", linewidth=1)
+    return figure
 
 
 def caption(data):
@@ -104,7 +107,7 @@ def caption(data):
         f"Mean cross-entropy of {data['images_drawn']} images on planes around them, which the sign of its gradient "
         "spans with random signs that are orthogonal to it (Sriramanan et al., 2021, figure 1) or independent of it "
         "(Vivek and Babu, 2020, equation 12), and with the way to the point within epsilon at which the loss is "
-        "farthest from what the gradient at the image predicts. In L-infinity the diamond between the middles of the "
-        "sides is within epsilon. That distance, the local linearity error (Qin et al., 2019), is 0 for a loss that is "
+        "farthest from what the gradient at the image predicts. What is inside the dotted diamond is within epsilon. "
+        "That distance, the local linearity error (Qin et al., 2019), is 0 for a loss that is "
         f"a plane; its mean over all images, in nats: {errors}. {compared.threat(data)}."
     )
