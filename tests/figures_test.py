@@ -78,10 +78,8 @@ def test_a_norm_attack_on_one_image_of_a_linear_map_to_a_line_has_a_closed_form(
     assert abs(change @ w) == pytest.approx(0.1 * np.sum(np.abs(w)), rel=1e-5)
 
 
-def test_the_nuclear_norm_spreads_over_directions_and_the_frobenius_norm_does_not():
-    """f(x) = (a p, q) of two pixels, a slightly above 1. One step of the Frobenius norm's gradient moves both images
-    where their noise points, in all pixels: steps are signs. With the step in L2 it prefers the steeper pixel, and
-    the nuclear norm's gradient, U V^T, has singular values 1: it moves along both pixels alike."""
+def test_the_gradients_of_the_norms_are_those_of_their_singular_values():
+    """U V^T of the nuclear norm: every direction counts alike; the matrix over its norm of the Frobenius norm."""
     change = np.array([[3.0, 0.1], [2.0, -0.2]])
     u, _, vt = np.linalg.svd(change)
     matrix = tf.Variable(change, dtype=tf.float32)
