@@ -14,6 +14,7 @@ HATCHES = ("", "//", "..", "xx", "--", "++")
 WIDTH = 5.6  # inches
 DOTS_PER_INCH = 160
 PANELS_PER_ROW = 2
+MOST_INSIDE = 3  # curves whose legend covers none of them
 NAME_LENGTH = 26  # characters of a line beside a bar: longer names leave no room for the bars
 
 
@@ -54,7 +55,11 @@ def curves(series, sample_size, interval):
     axes.set_ylim(-0.03, 1.03)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(alpha=0.3)
-    axes.legend(title=f"{sample_size} images, band: {interval}", fontsize=9, title_fontsize=9)
+    words = {"title": f"{sample_size} images, band: {interval}", "fontsize": 9, "title_fontsize": 9}
+    if len(series.curves) <= MOST_INSIDE:
+        axes.legend(**words)
+    else:
+        figure.legend(loc="outside upper center", ncols=MOST_INSIDE, **words)
     return figure
 
 
