@@ -253,7 +253,7 @@ def simulate(out):
         "p_values_of_theta": {str(d): found[0].tolist() for d, found in p_values.items()},
         "p_values_of_loss": {str(d): found[1].tolist() for d, found in p_values.items()},
     }
-    files.save_json(content, out / "simulation.json")
+    files.save_json(content, out / "simulation.json", indent=None)
     print(f"{out}/theta_paths.png  {out}/p_values.png  {out}/simulation.json")
     return 0
 

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from recipes import table
+from sanity.figures import FIGURES
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -47,7 +48,20 @@ def test_the_table_of_judgements_is_that_of_the_reports():
         assert verdict == expected, path
 
 
-@pytest.mark.parametrize("page", ["README.md", "results/README.md", "docs/several_machines.md"])
+def test_the_page_of_figures_says_what_their_files_do():
+    page = " ".join((ROOT / "docs" / "figures.md").read_text(encoding="utf-8").split())
+    found = {
+        path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "results/figures").glob("*.json")
+    }
+    assert list(found) and set(found) == set(FIGURES)
+    for name, each in found.items():
+        kind = FIGURES[name]
+        assert each["caption"] == kind.caption(each["data"]) and each["caption"] in page, name
+        assert f"![{kind.title}](../results/figures/{name}.png)" in page
+        kind.draw(each["data"])  # the figure is made of what is committed
+
+
+@pytest.mark.parametrize("page", ["README.md", "results/README.md", "docs/several_machines.md", "docs/figures.md"])
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)]+)\)", text):

@@ -18,9 +18,9 @@ def save_arrays(path, *unnamed, **arrays):
     _replace(pathlib.Path(path), lambda file: np.savez(file, *unnamed, **arrays))
 
 
-def save_json(content, path):
-    """Replaces `path`, a JSON file."""
-    text = json.dumps(content, indent=2) + "\n"
+def save_json(content, path, *, indent=2):
+    """Replaces `path`, a JSON file; with `indent` None it is one line, for long arrays of numbers."""
+    text = json.dumps(content, indent=indent) + "\n"
     _replace(pathlib.Path(path), lambda file: file.write(text.encode("utf-8")))
 
 

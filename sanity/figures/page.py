@@ -16,7 +16,7 @@ def write(name, data, command, folder):
     content = {"figure": name, "title": kind.title, "caption": kind.caption(data), "command": command, "data": data}
     path = folder / f"{name}.png"
     path.write_bytes(figures.as_png(kind.draw(data)))
-    files.save_json(content, folder / f"{name}.json")
+    files.save_json(content, folder / f"{name}.json", indent=None)
     return path
 
 
