@@ -108,6 +108,6 @@ def caption(data):
         "spans with random signs that are orthogonal to it (Sriramanan et al., 2021, figure 1) or independent of it "
         "(Vivek and Babu, 2020, equation 12), and with the way to the point within epsilon at which the loss is "
         "farthest from what the gradient at the image predicts. What is inside the dotted diamond is within epsilon. "
-        "That distance, the local linearity error (Qin et al., 2019), is 0 for a loss that is "
-        f"a plane; its mean over all images, in nats: {errors}. {compared.threat(data)}."
+        "The local linearity error, how far the loss is from that prediction (Qin et al., 2019), is 0 for a loss that "
+        f"is a plane; its mean over all images, in nats: {errors}. {compared.threat(data)}."
     )
