@@ -109,7 +109,12 @@ def flag_values():
     flag(flags.DEFINE_string, "attack", "fgm", f"of fine-tuning: {', '.join(critical_epsilon.ATTACKS)}")
     flag(flags.DEFINE_integer, "runs", 3, "fine-tunings at each epsilon (the paper: 1 or 3)")
     flag(flags.DEFINE_integer, "repeats", 1, "trainings from the start at each epsilon")
-    flag(flags.DEFINE_integer, "warm_up", None, "ordinary epochs before those of exact (default: that of the dataset)")
+    flag(
+        flags.DEFINE_integer,
+        "warm_up",
+        None,
+        "ordinary epochs before all but fast (default: that of the dataset)",
+    )
     flag(flags.DEFINE_integer, "tuning_epochs", None, "of fine-tuning (default: a fifth of the epochs)")
     flag(flags.DEFINE_float, "tuning_rate", 0.01, "highest learning rate of fine-tuning")
     flag(flags.DEFINE_string, "clean", None, "ordinarily trained network, a .keras file (default: it is trained)")
@@ -146,7 +151,9 @@ def main(arguments):
         "exact": lambda: critical_epsilon.exact(
             recipe, out, epsilons=epsilons["exact"], runs=values.repeats, warm_up=warm_up, **images, **options
         ),
-        "single_step": lambda: critical_epsilon.single_step(recipe, out, epsilons=epsilons["single_step"], **options),
+        "single_step": lambda: critical_epsilon.single_step(
+            recipe, out, epsilons=epsilons["single_step"], warm_up=warm_up, **options
+        ),
     }
     found = {}
     for way in WAYS:  # the cheapest first: an exact grid that does not bracket loses nothing

@@ -192,9 +192,9 @@ def test_a_clean_network_without_a_gap_of_its_losses_is_refused(estimated, monke
         )
 
 
-def card(rang):
+def card(rang, loss=0.5):
     return {
-        "history": [{"masking_alarm": 1.0}, {"masking_alarm": rang}],
+        "history": [{"masking_alarm": 1.0}, {"masking_alarm": rang, "loss": loss}],
         "measured": {"fgsm": {"accuracy": 0.8, "images": 50}, "pgd_20": {"accuracy": 0.0 if rang else 0.7}},
         "training_seconds": 2.0,
     }
@@ -213,6 +213,16 @@ def test_single_step_ends_at_the_first_epsilon_that_overfits_in_the_last_epoch(m
     assert {recipe.defense for recipe in recipes} == {"fgsm_at"} and recipes[0].defense_options == {"every": 1}
     none = critical_epsilon.single_step(RECIPE, tmp_path, epsilons=[0.1])
     assert none.unstable is None and none.epsilons == (0.1,)
+    critical_epsilon.single_step(RECIPE, tmp_path, epsilons=[0.1], warm_up=2)
+    assert [stage["defense"] for stage in recipes[-1].stages] == ["standard", "fgsm_at"]
+    assert recipes[-1].stages[0]["epochs"] == 2 and recipes[-1].stages[1]["defense_options"] == {"every": 1}
+
+
+def test_single_step_refuses_training_that_does_not_begin(monkeypatch, tmp_path):
+    """A network with one answer for all images withstands every attack as well as it withstands none."""
+    monkeypatch.setattr(training, "run", lambda *arguments, **options: card(0.0, loss=np.log(10)))
+    with pytest.raises(ValueError, match="epsilons have 0.1, where training stays at one answer .*; allowed: smaller"):
+        critical_epsilon.single_step(RECIPE, tmp_path, epsilons=[0.1])
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,7 @@ def exact(recipe, out, *, epsilons, runs=1, warm_up=0, clean=None, loss_images=L
             extend them), training at one of them does not begin, or the clean network is not trained.
     """
     ordered = _checked(recipe, epsilons, runs, loss_images, clean)
-    validation.whole_number("warm_up", warm_up, at_least=0)
-    validation.number("warm_up", warm_up, below=recipe.schedule_epochs)
+    _check_warm_up(recipe, warm_up)
     adversarial = dataclasses.replace(_after(recipe, warm_up), measures={}, claimed={}, masking_alarm=None)
     middle = ordered[1:-1]
     rows, cleans, seconds = [], [], 0.0
@@ -91,11 +90,7 @@ def exact(recipe, out, *, epsilons, runs=1, warm_up=0, clean=None, loss_images=L
             folder = pathlib.Path(out) / "exact" / _name(described)
             row[epsilon], spent = critical_runs.train_and_measure(described, folder, splits, loss_images, options)
             seconds += spent
-            if row[epsilon] >= AT_CHANCE * math.log(splits.num_classes):
-                raise ValueError(
-                    f"epsilons have {epsilon:.4g}, where training stays at one answer for all images (loss "
-                    f"{row[epsilon]:.4g}); allowed: smaller ones, or a longer warm_up, or a lower learning rate"
-                )
+            _check_begun(epsilon, row[epsilon], math.log(splits.num_classes))
             if epsilon not in middle:
                 is_lowest = epsilon == ordered[0]
                 crossing.check_brackets(epsilon, row[epsilon], found.test_loss, is_lowest=is_lowest)
@@ -192,21 +187,24 @@ class SingleStep:
     seconds: float
 
 
-def single_step(recipe, out, *, epsilons, **options):
+def single_step(recipe, out, *, epsilons, warm_up=0, **options):
     """Returns the smallest of `epsilons` at which FGSM training overfits catastrophically, a `SingleStep` (table 2).
 
     Trains from the start on FGSM images alone at one epsilon after the other, until in its last epoch a network
     withstands FGSM but not PGD (`callbacks.overfits_catastrophically`, on validation images).
 
     Args:
-        recipe, out, **options: as in `exact`; in the L-infinity norm.
+        recipe, out, warm_up, **options: as in `exact`; in the L-infinity norm.
         epsilons: at least one, above 0.
 
     Raises:
-        ValueError: an argument is out of range, or the validation images are too few.
+        ValueError: an argument is out of range, the validation images are too few, or training at one of the epsilons
+            does not begin.
     """
     validation.one_of("norm", recipe.norm, ("linf",))
     ordered = _checked(recipe, epsilons, 1, LOSS_IMAGES, None, at_least=1)
+    _check_warm_up(recipe, warm_up)
+    chance = math.log(critical_runs.load(recipe, options).num_classes)
     tried, fgsm, pgd, seconds, unstable = [], [], [], 0.0, None
     for epsilon in ordered:
         logging.info("single step: epsilon %d of %d, %g", len(tried) + 1, len(ordered), epsilon)
@@ -221,7 +219,9 @@ def single_step(recipe, out, *, epsilons, **options):
             measures={"fgsm": {"attack": "fgsm"}, "pgd_20": {"attack": "pgd", "steps": 20}},
             claimed={},
         )
-        card = training.run(described, pathlib.Path(out) / "single_step" / _name(described), **options)
+        folder = pathlib.Path(out) / "single_step" / _name(described)
+        card = training.run(_after(described, warm_up), folder, **options)
+        _check_begun(epsilon, card["history"][-1]["loss"], chance)
         if "masking_alarm" not in card["history"][-1]:
             raise ValueError(f"dataset is {recipe.dataset!r}; allowed: one with a few hundred validation images")
         tried.append(epsilon)
@@ -247,6 +247,19 @@ def _checked(recipe, epsilons, runs, loss_images, clean, *, at_least=2):
     if clean is not None:
         validation.load_network("clean", clean)
     return ordered
+
+
+def _check_warm_up(recipe, warm_up):
+    validation.whole_number("warm_up", warm_up, at_least=0)
+    validation.number("warm_up", warm_up, below=recipe.schedule_epochs)
+
+
+def _check_begun(epsilon, loss, chance):
+    if loss >= AT_CHANCE * chance:
+        raise ValueError(
+            f"epsilons have {epsilon:.4g}, where training stays at one answer for all images (loss {loss:.4g}); "
+            "allowed: smaller ones, or a longer warm_up, or a lower learning rate"
+        )
 
 
 def _after(recipe, warm_up):
