@@ -252,8 +252,10 @@ def test_the_command_prints_a_table_and_writes_the_record(saved, network, data, 
     assert f"{record.rows()[1]['accuracy']:.2%}" in lines[2]
     folder = saved / "evaluation"
     assert sorted(path.name for path in folder.iterdir()) == ["record.npz", "results.json", "state.npz"]
-    stages_written = json.loads((folder / "results.json").read_text())["stages"]
-    assert stages_written[2]["settings"]["steps"] == 20 and "steps" not in stages_written[1]["settings"]
+    written = json.loads((folder / "results.json").read_text())
+    assert written["stages"][2]["settings"]["steps"] == 20 and "steps" not in written["stages"][1]["settings"]
+    assert written["attacks"] == [["fgsm", {}], ["pgd", {"steps": 20}]]
+    assert (written["dataset"], written["split"], written["seed"]) == (str(saved / "data.npz"), "test", 0)
 
 
 def test_transfer_takes_a_surrogate(saved, network, data, capsys):

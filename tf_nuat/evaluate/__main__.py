@@ -89,7 +89,7 @@ def _evaluate(values, strategy):
             validation.whole_number(name, getattr(values, name), at_least=1)
     validation.whole_number("seed", values.seed, at_least=0)
     validation.one_of("precision", values.precision, precision.PRECISIONS)
-    chosen = with_options(values.attack, dict(map(command_line.option, values.options)))
+    asked = chosen = with_options(values.attack, dict(map(command_line.option, values.options)))
     with strategy.scope():
         network = validation.classifier(f"checkpoint {path}", validation.load_network("checkpoint", path))
     if ("transfer" in values.attack) != (values.surrogate is not None):
@@ -126,6 +126,7 @@ def _evaluate(values, strategy):
         save_every=values.save_every,
         # In a log file, moving bars are noise.
         progress=sys.stderr.isatty() and workers.is_chief(strategy),
+        about={"attacks": asked, "dataset": dataset, "split": values.split, "seed": values.seed},
     )
     if not workers.is_chief(strategy):
         return 0

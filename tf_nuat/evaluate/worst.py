@@ -74,12 +74,12 @@ class Record:
             rows.append({**dataclasses.asdict(stage), "accuracy": accuracy, "interval": [low, high]})
         return rows
 
-    def save(self, folder):
-        """Writes `record.npz` and `results.json` into an existing folder."""
+    def save(self, folder, about=None):
+        """Writes `record.npz` and `results.json` into an existing folder; `about`, a dict, is for the latter, too."""
         folder = pathlib.Path(folder)
         files.save_arrays(folder / "record.npz", fooled_by=self.fooled_by, distance=self.distance)
         content = {"norm": self.norm, "epsilon": self.epsilon, "images": len(self.fooled_by), "stages": self.rows()}
-        files.save_json(content, folder / "results.json")
+        files.save_json({**(about or {}), **content}, folder / "results.json")
 
 
 def stages(names_and_settings, *, num_classes, norm):
@@ -126,6 +126,7 @@ def worst_case(
     folder=None,
     save_every=10.0,
     progress=False,
+    about=None,
 ):
     """Runs attacks one after the other, each on the images that withstood those before it, and returns a `Record`.
 
@@ -142,6 +143,7 @@ def worst_case(
             record; None to keep nothing.
         save_every: seconds after which that is saved, seldomer where saving takes a twentieth of it; 0 saves it always.
         progress: whether to show progress bars.
+        about: a dict of JSON values that the written results shall say too: which images these are, for instance.
 
     Raises:
         ValueError: an argument is out of its range, the network's logits are not finite, or the folder holds what
@@ -180,7 +182,7 @@ def worst_case(
     record = journal.record(chosen, norm, float(epsilon))
     if folder is not None and workers.is_chief(strategy):
         try:
-            record.save(folder)
+            record.save(folder, about)
         except OSError as error:  # what took so long must not be lost for this
             logging.error("the record is not saved: %s", error)
     return record
