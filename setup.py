@@ -13,7 +13,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["tf_nuat*", "sanity*", "recipes*"]),
-    package_data={"sanity": ["report/*.html", "figures/*.html"], "tf_nuat": ["imagenet100_wnids.txt"]},
+    package_data={
+        "recipes": ["leaderboard.html"],
+        "sanity": ["report/*.html", "figures/*.html"],
+        "tf_nuat": ["imagenet100_wnids.txt"],
+    },
     install_requires=[
         "tensorflow>=2.20",
         "keras>=3.13",

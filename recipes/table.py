@@ -11,6 +11,13 @@ from absl import flags
 
 from tf_nuat import command_line
 
+# Of the numbers of a `record`, what training took, with their columns.
+COSTS = {
+    "input_gradient_passes": "attack FBP",
+    "forward_backward_passes": "total FBP",
+    "training_seconds": "training s",
+}
+
 
 def read(path, *views):
     """Returns the card at `path`, which has all that `cells` and the functions of a card `views` need.
@@ -42,23 +49,32 @@ def cells(card):
     """Returns what a card says in short, a dict of column to text."""
     recipe, cells = card["recipe"], {"defense": card["recipe"]["defense"], "network": card["recipe"]["network"]}
     for name, measured in card["measured"].items():
-        low, high = measured["interval"]
         claimed = f" (claimed {100 * card['claimed'][name]:.2f})" if name in card["claimed"] else ""
-        cells[name] = f"{100 * measured['accuracy']:.2f} [{100 * low:.2f}, {100 * high:.2f}]{claimed}"
+        cells[name] = f"{percent(measured['accuracy'], measured['interval'])}{claimed}"
     cells["chosen epoch"] = f"{card['epoch_chosen']} of {recipe['epochs']}"
     cells["training images/s"] = f"{card['training_images_per_second']:.0f}"
     cells["command"] = f"`{card['command']}`"
     return cells
 
 
+def percent(share, interval):
+    """Returns a share in [0, 1] with its interval (low, high) as text, in percent."""
+    low, high = interval
+    return f"{100 * share:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
+
+
 def cells_with_costs(card):
-    """Returns `cells` and, before the command, what training took: passes per image, seconds; and the seed."""
-    values, short = record(card), cells(card)
+    """Returns `cells` and, before the command, `costs` and the seed."""
+    short = cells(card)
     command = short.pop("command")
-    passes = (("attack FBP", "input_gradient_passes"), ("total FBP", "forward_backward_passes"))
-    costs = {column: f"{values[name]:.3g}" for column, name in passes if values[name] is not None}
-    costs["training s"] = f"{values['training_seconds']:.0f}"
-    return {**short, **costs, "seed": str(values["seed"]), "command": command}
+    return {**short, **costs(record(card)), "seed": str(card["recipe"]["seed"]), "command": command}
+
+
+def costs(values):
+    """Returns what training took, as text, of the `COSTS` of a `record`; without passes where they are not known."""
+    *passes, (seconds, column) = COSTS.items()
+    known = {column: f"{values[name]:.3g}" for name, column in passes if values[name] is not None}
+    return {**known, column: f"{values[seconds]:.0f}"}
 
 
 def record(card):
@@ -134,31 +150,31 @@ def caption(cards, conditions):
 
 def markdown(rows):
     """Returns rows, dicts of column to cell, as a Markdown table; a cell that a row lacks is a dash."""
-    columns = _columns(rows)
-    lines = [columns, ["---"] * len(columns), *([cells.get(column, "-") for column in columns] for cells in rows)]
+    every = columns(rows)
+    lines = [every, ["---"] * len(every), *([cells.get(column, "-") for column in every] for cells in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def write_csv(rows, path):
     """Writes rows, dicts of column to value, to a file; a value that is None or missing is left empty."""
     with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, _columns(rows), lineterminator="\n")
+        writer = csv.DictWriter(file, columns(rows), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _columns(rows):
+def columns(rows):
     """Returns the columns of all rows, each after those that it follows in a row that has it."""
-    columns = []
+    found = []
     for cells in rows:
         place = 0
         for column in cells:
-            if column in columns:
-                place = columns.index(column) + 1
+            if column in found:
+                place = found.index(column) + 1
             else:
-                columns.insert(place, column)
+                found.insert(place, column)
                 place += 1
-    return columns
+    return found
 
 
 def command(arguments):

@@ -1,0 +1,114 @@
+"""What `tf_nuat.evaluate` found of finished runs: AutoAttack, for instance, which may take longer than training.
+
+It lies in the folder of the run's card, as `evaluation/results.json` or `evaluation/NAME/results.json`:
+
+    python -m tf_nuat.evaluate --checkpoint runs/mnist_nuat/network.keras --out runs/mnist_nuat/evaluation/autoattack
+"""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+
+from recipes import table
+from tf_nuat.evaluate.worst import ROBUST
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """An evaluation of a run's network on images of the test split, in the run's threat model.
+
+    Attributes:
+        name: what to call it: the attacks with their steps, or the version of AutoAttack.
+        attack: what was run, as an attack in a recipe.
+        measured: as in a card: "accuracy" under the worst of the attacks for each image, "interval" and "images".
+        sample: what says which images these are, equal for equal images; None where the results do not say it.
+        folder: where the results are.
+    """
+
+    name: str
+    attack: dict
+    measured: dict
+    sample: tuple | None
+    folder: pathlib.Path
+
+    def robust(self):
+        """Returns which images withstood all attacks, bool (N,), or None where the record of each image is not kept."""
+        path = self.folder / "record.npz"
+        if not path.is_file():
+            return None
+        with np.load(path) as record:
+            return record["fooled_by"] == ROBUST
+
+
+def beside(path, card):
+    """Returns the evaluations beside the card at `path`, a list of `Evaluation`.
+
+    Those of another split, dataset, norm or epsilon answer another question, and are left out.
+
+    Raises:
+        ValueError: results cannot be read, are not those of an evaluation, or belong to another network.
+    """
+    found = []
+    for results in sorted(pathlib.Path(path).parent.glob("evaluation/**/results.json")):
+        try:
+            content = json.loads(results.read_text(encoding="utf-8"))
+            if _is_of(content, card["recipe"]):
+                found.append(_evaluation(content, results.parent))
+                clean = content["stages"][0]["accuracy"]
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # JSON, but of another shape
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ValueError(
+                f"results are {str(results)!r}, which are not those of an evaluation ({reason}); "
+                "allowed: what tf_nuat.evaluate writes"
+            ) from error
+        ours = card["measured"]["clean"]
+        if found and found[-1].measured["images"] == ours["images"] and abs(clean - ours["accuracy"]) > 1e-9:
+            raise ValueError(
+                f"results are {str(results)!r}, with {clean:.2%} of {ours['images']} clean images correct; "
+                f"allowed: {ours['accuracy']:.2%}, those of the network of {path}"
+            )
+    return found
+
+
+def card_with(path, *views):
+    """Returns the card at `path`, read as by `table.read`, with the evaluations beside it among its measures."""
+    card = table.read(path, table.conditions, *views)
+    for each in beside(path, card):
+        if each.name not in card["measured"]:
+            card["measured"][each.name] = each.measured
+            card["recipe"]["measures"][each.name] = each.attack
+    return card
+
+
+def _is_of(content, recipe):
+    """Returns whether results are of the recipe's test images and threat model; those of before do not say all."""
+    asked = {"dataset": recipe["dataset"], "split": "test"}
+    threat = {"norm": recipe.get("norm", "linf"), "epsilon": recipe["epsilon"]}
+    return all(content.get(name, value) == value for name, value in asked.items()) and all(
+        content[name] == value for name, value in threat.items()
+    )
+
+
+def _evaluation(content, folder):
+    last = content["stages"][-1]
+    ran = content.get("attacks") or [(stage["name"], stage["settings"]) for stage in content["stages"][1:]]
+    attacks = [
+        (name, {key: value for key, value in settings.items() if key not in ("epsilon", "norm")})
+        for name, settings in ran
+    ]
+    # What runs after another gets what withstood that one.
+    described = [table.described({"attack": name, **settings}) for name, settings in attacks]
+    return Evaluation(
+        name="+".join(_short(name, settings) for name, settings in attacks),
+        attack={"attack": ", then ".join(described)},
+        measured={"accuracy": last["accuracy"], "interval": last["interval"], "images": content["images"]},
+        sample=(content["split"], content["seed"], content["images"]) if "seed" in content else None,
+        folder=folder,
+    )
+
+
+def _short(name, settings):
+    told_by = settings.get("version", settings.get("steps"))
+    return name if told_by in (None, "standard") else f"{name}_{told_by}"

@@ -1,0 +1,187 @@
+"""All runs on one page: what was measured beside what a paper claims, with intervals, and what it cost.
+
+    python -m recipes.leaderboard --cards results --out results
+
+Reads every card.json below the folder, with what `tf_nuat.evaluate` wrote beside it (see `recipes.evaluations`), and
+writes leaderboard.md and leaderboard.html, one file that needs no network; its columns sort at a click. Runs of one
+recipe that differ in their seed alone share a row. Nothing is trained or measured.
+"""
+
+import os
+import pathlib
+
+import jinja2
+import numpy as np
+import scipy.stats
+from absl import flags
+
+from recipes import evaluations, table
+from tf_nuat import command_line, evaluate, validation
+
+TITLE = "Leaderboard"
+NOTE = (
+    "Accuracies in percent on images of the test split, of the network of the epoch that was chosen on the validation "
+    "split, or of the last epoch where the recipe says so. In brackets the 95 % Wilson interval. Of several seeds: the "
+    "mean ± half of its 95 % interval over seeds (Student’s t); then all their images together, whose Wilson interval "
+    "takes them for independent and knows nothing of how seeds differ. In parentheses what the paper claims: met if it "
+    "is within the interval (over seeds, where there are several), or missed or passed by so many points. FBP: "
+    "forward-backward passes per training image and epoch, of the attack alone, and of attack and training. Training "
+    "seconds: all epochs, without validation, the mean of the seeds; machines may have been shared, so compare the "
+    "passes first."
+)
+
+
+def flag_values():
+    """Returns the flags of this command, not yet parsed."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("cards", None, "folder with card.json files, at any depth; required", flag_values=values)
+    flags.DEFINE_string("out", None, "folder for the pages; required", flag_values=values)
+    return values
+
+
+def main(arguments):
+    """Writes the pages; returns the exit status."""
+    values = flag_values()
+    command_line.parse(values, arguments, __doc__)
+    for name, allowed in ("cards", "a folder with card.json files"), ("out", "a folder for the pages"):
+        if not getattr(values, name):
+            raise ValueError(f"{name} is not given; allowed: {allowed} (--{name} DIR)")
+    rendered = pages(values.cards, values.out)
+    out = validation.output_folder("out", values.out)
+    for name, text in rendered.items():
+        (out / name).write_text(text, encoding="utf-8")
+    print("  ".join(str(out / name) for name in rendered))
+    return 0
+
+
+def pages(folder, out):
+    """Returns the pages of the runs below `folder`, a dict of name to text; their links are for a page in `out`.
+
+    Raises:
+        ValueError: there is no card, or one cannot be read.
+    """
+    by_threat = {}
+    for path in cards_below(folder):
+        card = evaluations.card_with(path, table.record)
+        by_threat.setdefault(table.threat(table.conditions(card)), []).append((path, card))
+    groups = [_group(threat, found, out) for threat, found in sorted(by_threat.items())]
+    parts = [f"# {TITLE}", NOTE]
+    for group in groups:
+        rows = [{**row, "runs": " ".join(f"[{name}]({to})" for name, to in row["runs"])} for row in group["rows"]]
+        parts += [f"## {group['title']}", group["note"], table.markdown(rows)]
+    template = jinja2.Template(
+        pathlib.Path(__file__).with_suffix(".html").read_text(encoding="utf-8"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = template.render(title=TITLE, note=NOTE, groups=groups)
+    return {"leaderboard.md": "\n\n".join(parts) + "\n", "leaderboard.html": page + "\n"}
+
+
+def cards_below(folder):
+    """Returns the paths of the cards below `folder`, but those of the source networks of another run.
+
+    Raises:
+        ValueError: there is none.
+    """
+    folder = pathlib.Path(folder)
+    found = sorted(path for path in folder.rglob("card.json") if "sources" not in path.relative_to(folder).parts)
+    if not found:
+        raise ValueError(f"cards is {str(folder)!r}, which has no card.json; allowed: a folder with card.json files")
+    return found
+
+
+def _group(threat, found, out):
+    """Returns "title", "note", "columns" and "rows" of the runs `found`, pairs (path, card), of one threat model."""
+    counts, settings = {}, {}
+    for _, card in found:
+        for measure, outcome in _measured(card).items():
+            counts.setdefault(measure, set()).add(outcome["images"])
+            settings.setdefault(measure[0], set()).add(measure[1])
+    # Attacks of one name that differ between runs have a column each.
+    titles = {(name, attack): name if len(settings[name]) == 1 else f"{name} ({attack})" for name, attack in counts}
+    notes = []
+    for (name, attack), images in counts.items():
+        of = [f"{count:,} images" for count in images if len(images) == 1]
+        notes.append(f"{titles[name, attack]}: {', '.join([*([attack] if attack else []), *of])}")
+    claims = dict.fromkeys(card["recipe"].get("source") for _, card in found if card["claimed"])
+    rows = [_row(runs, titles, counts, out) for runs in _of_one_recipe(found)]
+    rows.sort(key=lambda row: (row["defense"], row["network"], row["runs"]))
+    note = f"{'; '.join(notes)}." + (f" Claims: {'; '.join(filter(None, claims))}." if any(claims) else "")
+    return {"title": threat, "note": note, "columns": table.columns(rows), "rows": rows}
+
+
+def _measured(card):
+    """Returns what a card measured, a dict of (name, the attack's settings as text) to outcome."""
+    measures = card["recipe"]["measures"]
+    return {
+        (name, table.described(measures[name]) if name in measures else ""): outcome
+        for name, outcome in card["measured"].items()
+    }
+
+
+def _of_one_recipe(found):
+    """Returns the runs as lists of those whose recipes differ in the seed alone, each seed once."""
+    entries = []
+    for path, card in found:
+        recipe = {name: value for name, value in card["recipe"].items() if name not in ("seed", "measures")}
+        for known, runs in entries:
+            if known == recipe and card["recipe"]["seed"] not in [each["recipe"]["seed"] for _, each in runs]:
+                runs.append((path, card))
+                break
+        else:
+            entries.append((recipe, [(path, card)]))
+    return [sorted(runs, key=lambda run: run[1]["recipe"]["seed"]) for _, runs in entries]
+
+
+def _row(runs, titles, counts, out):
+    """Returns the cells of the runs of one recipe; that of "runs" is a list of (name, link)."""
+    cards = [card for _, card in runs]
+    records, recipe = list(map(table.record, cards)), cards[0]["recipe"]
+    options = [f"{name} {value}" for name, value in recipe.get("network_options", {}).items()]
+    row = {"defense": recipe["defense"], "network": ", ".join([recipe["network"], *options])}
+    for measure, title in titles.items():
+        outcomes = [_measured(card)[measure] for card in cards if measure in _measured(card)]
+        if not outcomes:
+            continue
+        remarks = [] if len(outcomes) == len(cards) else [f"{len(outcomes)} of {len(cards)} seeds"]
+        if len(counts[measure]) > 1:
+            remarks.append(f"{', '.join(sorted({str(outcome['images']) for outcome in outcomes}))} images")
+        row[title] = _cell(outcomes, cards[0]["claimed"].get(measure[0]), remarks)
+    row["chosen epoch"] = f"{', '.join(str(record['chosen_epoch']) for record in records)} of {recipe['epochs']}"
+    row |= table.costs({name: _mean([record[name] for record in records]) for name in table.COSTS})
+    row["precision"] = records[0]["precision"]
+    row["seeds"] = ", ".join(str(record["seed"]) for record in records)
+    row["runs"] = [(path.parent.name, pathlib.Path(os.path.relpath(path, out)).as_posix()) for path, _ in runs]
+    return row
+
+
+def _mean(values):
+    return None if None in values else float(np.mean(values))
+
+
+def _cell(outcomes, claimed, remarks):
+    """Returns what was measured, by one seed or several, beside what is claimed, as text."""
+    accuracies = [outcome["accuracy"] for outcome in outcomes]
+    mean = float(np.mean(accuracies))
+    if len(outcomes) == 1:
+        low, high = outcomes[0]["interval"]
+        text = table.percent(mean, (low, high))
+    else:
+        half = float(scipy.stats.t.ppf(0.975, len(outcomes) - 1) * scipy.stats.sem(accuracies))
+        low, high = mean - half, mean + half
+        correct = sum(round(outcome["accuracy"] * outcome["images"]) for outcome in outcomes)
+        total = sum(outcome["images"] for outcome in outcomes)
+        pooled = table.percent(correct / total, evaluate.wilson(correct, total))
+        text = f"{100 * mean:.2f} ± {100 * half:.2f}, pooled {pooled}"
+    if claimed is not None:
+        gap = 100 * (mean - claimed)
+        verdict = "met" if low <= claimed <= high else f"{'missed' if gap < 0 else 'passed'} by {abs(gap):.2f}"
+        text += f" (claimed {100 * claimed:.2f}, {verdict})"
+    return text if not remarks else f"{text} ({'; '.join(remarks)})"
+
+
+if __name__ == "__main__":
+    command_line.main(main)
