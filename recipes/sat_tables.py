@@ -1,0 +1,260 @@
+"""Finished MNIST runs under every attack of tables 3 and 6 of Vivek and Babu (2020), with their figures beside.
+
+    python -m recipes.mnist --defense standard --network ensemble_c --epochs 5 --out runs/mnist_source_c
+    python -m recipes.mnist --defense standard --network ensemble_d --epochs 5 --out runs/mnist_source_d
+    python -m recipes.sat_tables --runs runs/mnist_sat_r1,runs/mnist_sat_r2,runs/mnist_sat_r3 \\
+        --source_c runs/mnist_source_c/network.keras --source_d runs/mnist_source_d/network.keras --out runs/sat_tables
+
+The first two train the black-box attacker's networks C and D, without a defense. What is measured of a run lies in its
+folder, sat_tables.json; it is not measured again, and a command that was killed goes on. `--out` gets sat_tables.md.
+
+Steps are theirs: 100 for every attack with several, of 0.01 for PGD and PGD-CW. Those two here stop at the first step
+that fools the network, and begin anywhere in the ball where theirs begin within one step. An image that is wrong
+without an attack is wrong under all. The momentum of MI-FGSM, and the steps of DeepFool and of C&W, are not in the
+paper: they are those of the attacks here, 1, 50, and 9 times 1,000.
+"""
+
+import functools
+import json
+import pathlib
+import time
+
+import numpy as np
+from absl import flags
+
+from recipes import table
+from tf_nuat import attacks, checkpoint, command_line, evaluate, files, validation
+from tf_nuat.attacks.pool import Pool
+
+RESULTS = "sat_tables.json"
+
+# Attacks within epsilon, as in a recipe; "source" is the network that the adversaries are computed on.
+WITHIN = {
+    "fgsm": {"attack": "fgsm"},
+    "ifgsm_100": {"attack": "ifgsm", "steps": 100},
+    "pgd_100": {"attack": "pgd", "steps": 100, "step_size": 0.01},
+    "pgd_cw_100": {"attack": "pgd_cw", "steps": 100, "step_size": 0.01},
+    "c_fgsm": {"attack": "transfer", "source": "c", "steps": 1},
+    "c_mifgsm_100": {"attack": "transfer", "source": "c", "steps": 100},
+    "d_fgsm": {"attack": "transfer", "source": "d", "steps": 1},
+    "d_mifgsm_100": {"attack": "transfer", "source": "d", "steps": 100},
+}
+# Attacks that look for the nearest adversary in L2, at any distance.
+NEAREST = ("deepfool", "cw")
+
+# Their accuracies in percent: clean, then the attacks of `WITHIN`; tables 3 and 9, EAT with its ensemble A.
+THEIRS = {
+    "standard": (99.24, 11.50, 0.24, 0.00, 0.00, 22.28, 9.57, 51.31, 44.65),
+    "fgsm_at": (99.29, 85.86, 17.02, 3.95, 5.32, 91.81, 88.20, 90.12, 88.92),
+    "eat": (99.37, 79.63, 5.39, 0.34, 0.41, 89.33, 83.44, 92.14, 90.78),
+    "pgd_at": (98.41, 95.56, 92.53, 91.18, 91.34, 95.74, 95.52, 95.68, 95.51),
+    "trades": (98.70, 96.25, 94.96, 93.60, 93.69, 96.43, 95.93, 96.32, 96.05),
+    "sat_r1": (98.15, 93.42, 91.45, 88.76, 88.63, 93.99, 93.81, 94.04, 94.23),
+    "sat_r2": (98.23, 94.36, 92.17, 90.03, 89.73, 94.64, 94.50, 94.72, 94.91),
+    "sat_r3": (98.79, 94.44, 88.01, 82.88, 83.50, 94.52, 94.48, 95.03, 95.11),
+    "sat_r1+sat_r3": (98.80, 94.42, None, 87.52, None, None, None, None, None),
+    "sat_r3+sat_r2": (98.10, 93.83, None, 87.44, None, None, None, None, None),
+}
+# Percentage of images that DeepFool fools, and the mean L2 norm of their perturbations; the same of C&W: table 6.
+THEIRS_NEAREST = {
+    "standard": (99, 1.83, 100, 1.68),
+    "fgsm_at": (99, 2.81, 100, 1.96),
+    "eat": (99, 2.69, 100, 1.88),
+    "pgd_at": (86, 4.62, 100, 3.69),
+    "sat_r1": (89, 4.51, 100, 3.34),
+    "sat_r2": (89, 5.28, 94, 3.55),
+    "sat_r3": (95, 3.01, 100, 2.13),
+}
+
+
+def flag_values():
+    """Returns the flags of this command, not yet parsed."""
+    values = flags.FlagValues()
+
+    def flag(define, name, default, help_text):
+        define(name, default, help_text, flag_values=values)
+
+    flag(flags.DEFINE_list, "runs", [], "folders of finished runs, with commas between; required")
+    flag(flags.DEFINE_string, "source_c", None, "network C, a .keras file; for runs that are not measured yet")
+    flag(flags.DEFINE_string, "source_d", None, "network D, a .keras file; for runs that are not measured yet")
+    flag(flags.DEFINE_integer, "samples", None, "number of test images, each class in proportion (default: all)")
+    flag(flags.DEFINE_integer, "l2_samples", 1000, "the same for DeepFool and C&W, which take longest")
+    flag(flags.DEFINE_string, "data_dir", None, "where the datasets are (default: TFDS_DATA_DIR, else that of TFDS)")
+    flag(flags.DEFINE_string, "out", None, "folder for the tables; required")
+    return values
+
+
+def main(arguments):
+    """Measures what is to be measured and writes the tables; returns the exit status."""
+    values = flag_values()
+    command_line.parse(values, arguments, __doc__)
+    if not values.runs:
+        raise ValueError("runs is not given; allowed: folders of finished runs (--runs DIR,DIR)")
+    if not values.out:
+        raise ValueError("out is not given; allowed: a folder for the tables (--out DIR)")
+    for name in "samples", "l2_samples":
+        if getattr(values, name) is not None:
+            validation.whole_number(name, getattr(values, name), at_least=1)
+    cards = {pathlib.Path(run): table.read(pathlib.Path(run) / "card.json") for run in values.runs}
+    known = {run: _known(run) for run in cards}
+    open_runs = [run for run, found in known.items() if not set(found.get("measured", ())) >= {*WITHIN, *NEAREST}]
+    if open_runs:
+        sources = _sources(values, open_runs[0])
+        for run in open_runs:
+            validation.load_network("runs", run / "network.keras")  # before anything that takes longer
+    out = validation.output_folder("out", values.out)
+    for run in open_runs:
+        known[run] = _measure(run, cards[run], sources, values, known[run])
+    page = render([(cards[run], known[run]) for run in cards])
+    (out / "sat_tables.md").write_text(page, encoding="utf-8")
+    print(page)
+    return 0
+
+
+def _sources(values, run):
+    sources = {}
+    for name in "source_c", "source_d":
+        path = getattr(values, name)
+        if path is None:
+            raise ValueError(f"{name} is not given; allowed: a .keras file, for {str(run)!r} is not measured yet")
+        sources[name] = validation.classifier(name, validation.load_network(name, path))
+    return sources
+
+
+def _known(run):
+    """Returns what was measured of a run before, {} where nothing was."""
+    path = run / RESULTS
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        _ = found["of"], dict(found["measured"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"runs has {str(path)!r}, which cannot be read ({type(error).__name__}); remove it") from error
+    return found
+
+
+def _measure(run, card, sources, values, known):
+    """Measures the run's network, writes what is known after each attack, and returns it."""
+    network = validation.classifier("runs", validation.load_network("runs", run / "network.keras"))
+    recipe = card["recipe"]
+    options = {"split": "test", "seed": 0, "data_dir": values.data_dir}
+    images, labels, names = checkpoint.sample(
+        network, checkpoint.Card(run / "network.keras"), recipe["dataset"], samples=values.samples, **options
+    )
+    for name, tested in {"runs": network, **sources}.items():
+        checkpoint.fits(name, tested, images, len(names), recipe["dataset"])
+    nearest = checkpoint.sample(
+        network, checkpoint.Card(run / "network.keras"), recipe["dataset"], samples=values.l2_samples, **options
+    )[:2]
+    of = {
+        "network": files.digest(*network.get_weights()),
+        **{name: files.digest(*source.get_weights()) for name, source in sources.items()},
+        "images": files.digest(images),
+        "l2_images": files.digest(nearest[0]),
+    }
+    if known and known["of"] != of:
+        differing = ", ".join(name for name, value in of.items() if known["of"].get(name) != value)
+        raise ValueError(f"runs has {str(run / RESULTS)!r}, of other {differing}; allowed: the same, or remove it")
+    measured = dict(known.get("measured", {}))
+    work = {name: functools.partial(_accuracy, network, (images, labels), recipe, sources, name) for name in WITHIN}
+    work = {"clean": functools.partial(_accuracy, network, (images, labels), recipe, sources, None), **work}
+    work |= {name: functools.partial(_nearest, network, *nearest, getattr(attacks, name)) for name in NEAREST}
+    for name, measure in work.items():
+        if name not in measured:
+            began = time.monotonic()
+            measured[name] = {**measure(), "seconds": round(time.monotonic() - began, 1)}
+            files.save_json({"of": of, "measured": measured}, run / RESULTS)
+            print(f"{run}, {name}: {measured[name]}", flush=True)
+    return {"of": of, "measured": measured}
+
+
+def _accuracy(network, images_and_labels, recipe, sources, name):
+    attack = None
+    if name is not None:
+        settings = dict(WITHIN[name])
+        function = attacks.ATTACKS[settings.pop("attack")]
+        if "source" in settings:
+            settings["surrogate"] = sources[f"source_{settings.pop('source')}"]
+        attack = functools.partial(function, epsilon=recipe["epsilon"], **settings)
+    outcomes = evaluate.correct(network, images_and_labels, attack, progress=name or "clean")
+    return _share("accuracy", outcomes)
+
+
+def _share(name, outcomes):
+    interval = list(evaluate.wilson(outcomes.sum(), len(outcomes)))
+    return {name: float(outcomes.mean()), "interval": interval, "images": len(outcomes)}
+
+
+def _nearest(network, images, labels, attack):
+    """Returns the share of images that are fooled, at once or by an adversary, and the mean length of the latter."""
+    right = evaluate.correct(network, (images, labels))
+    length = np.full(len(images), np.nan)
+    for rows, fooled, x_adv in Pool(attack, network, images, labels, np.flatnonzero(right), {}):
+        change = x_adv[fooled] - images[rows[fooled]]
+        length[rows[fooled]] = np.sqrt(np.square(change).sum(axis=(1, 2, 3)))
+    found = length[~np.isnan(length)]
+    half = 1.96 * float(np.std(found, ddof=1)) / len(found) ** 0.5 if len(found) > 1 else None
+    mean = float(found.mean()) if len(found) else None
+    return {**_share("fooled", ~right | ~np.isnan(length)), "mean_l2": mean, "mean_l2_half_interval": half}
+
+
+def render(cards_and_results):
+    """Returns the page, Markdown, of pairs of a card and what was measured of its network."""
+    tables = [[], []]
+    for card, results in cards_and_results:
+        for rows, row in zip(tables, (_within_row(card, results["measured"]), _nearest_row(card, results["measured"]))):
+            rows.append({"defense": card["recipe"]["defense"], **row, "seed": str(card["recipe"]["seed"])})
+    counts = [
+        ", ".join(sorted({f"{found['measured'][name]['images']:,}" for _, found in cards_and_results}))
+        for name in ("clean", NEAREST[0])
+    ]
+    return "\n\n".join(
+        [
+            "# The attacks of Vivek and Babu (2020) on MNIST, LeNet+",
+            "In parentheses their figures, of tables 3 and 9 (means of several trainings), and 6; made by "
+            "`python -m recipes.sat_tables`, whose help says what the paper leaves open.",
+            "## Table 3: accuracy",
+            f"Percent of {counts[0]} test images within epsilon, with 95 % Wilson intervals. c and d: adversaries "
+            "computed on networks C and D, trained without a defense.",
+            table.markdown(tables[0]),
+            "## Table 6: the nearest adversaries in L2",
+            f"Of {counts[1]} test images: percent that are fooled, those included that need no adversary, with 95 % "
+            "Wilson intervals; mean L2 norm of the perturbations of the others, ± half of its 95 % interval.",
+            table.markdown(tables[1]) + "\n",
+        ]
+    )
+
+
+def _theirs(card, figures):
+    """Returns their figures for the card's defense; None for each that they do not have."""
+    recipe = card["recipe"]
+    is_theirs = (recipe["dataset"], recipe["network"], recipe["epsilon"]) == ("mnist", "lenet_plus", 0.3)
+    return figures.get(recipe["defense"] if is_theirs else None, (None,) * len(figures["standard"]))
+
+
+def _within_row(card, measured):
+    claimed = dict(zip(("clean", *WITHIN), _theirs(card, THEIRS)))
+    return {
+        name: _beside(table.percent(measured[name]["accuracy"], measured[name]["interval"]), theirs, ".2f")
+        for name, theirs in claimed.items()
+    }
+
+
+def _nearest_row(card, measured):
+    row, theirs = {}, iter(_theirs(card, THEIRS_NEAREST))
+    for name in NEAREST:
+        found = measured[name]
+        row[f"{name}, fooled"] = _beside(table.percent(found["fooled"], found["interval"]), next(theirs), "d")
+        mean, half = found["mean_l2"], found["mean_l2_half_interval"]
+        text = "-" if mean is None else f"{mean:.2f}" + ("" if half is None else f" ± {half:.2f}")
+        row[f"{name}, mean L2"] = _beside(text, next(theirs), ".2f")
+    return row
+
+
+def _beside(text, theirs, form):
+    return text if theirs is None else f"{text} ({theirs:{form}})"
+
+
+if __name__ == "__main__":
+    command_line.main(main)
