@@ -7,10 +7,17 @@ import pytest
 import tensorflow_datasets
 
 import tf_nuat
-from recipes import cifar10, cifar100, command, digits, mnist, svhn, table
+from recipes import cifar10, cifar100, command, digits, mnist, mnist_nuat, svhn, table
 from tf_nuat import data, training
 
-MODULES = {"digits": digits, "mnist": mnist, "cifar10": cifar10, "cifar100": cifar100, "svhn": svhn}
+MODULES = {
+    "digits": digits,
+    "mnist": mnist,
+    "mnist_nuat": mnist_nuat,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "svhn": svhn,
+}
 
 
 def call(monkeypatch, *arguments, recipes=digits.RECIPES):
@@ -25,9 +32,9 @@ def call(monkeypatch, *arguments, recipes=digits.RECIPES):
 def test_every_recipe_is_plain_data_that_builds(name):
     splits = data.load("digits", batch_size=64)
     for defense, recipe in MODULES[name].RECIPES.items():
-        assert recipe.defense == defense and recipe.dataset == name
+        assert recipe.defense == defense and recipe.dataset == name.split("_")[0]
         json.dumps(training.dataclasses.asdict(recipe))
-        assert set(recipe.claimed) <= {"clean", *recipe.measures}
+        assert set(recipe.claimed) <= {"clean", "autoattack", *recipe.measures}
         small = training.dataclasses.replace(recipe, network="lenet_plus", network_options={}, batch_size=64)
         model, sources = None, [tf_nuat.networks.lenet_plus((8, 8, 1), 10)] if recipe.sources else []
         for stage, (name_of_stage, _, _) in enumerate(small.plan()):
@@ -46,6 +53,25 @@ def test_settings_of_cifar10_are_taken_over_without_its_claims():
             assert schedule == theirs.learning_rate[0] and given == {**times, "peak": times["peak"] / share}
             assert (ours.network, ours.defense_options) == (theirs.network, theirs.defense_options)
             assert not ours.claimed and theirs.claimed and ours.source != theirs.source
+
+
+def test_mnist_of_the_nuat_paper_is_its_protocol():
+    """50 epochs of its network on 64 images a step; lambda grows to the end, the claims are those of its table 2."""
+    splits = data.load("digits", batch_size=64)
+    claims = {"nuat": (0.9937, 0.9624, 0.9465, 0.9311), "nuat_wa": (0.9936, 0.9630, 0.9470, 0.9310)}
+    assert list(mnist_nuat.RECIPES) == list(claims)
+    for name, recipe in mnist_nuat.RECIPES.items():
+        assert (recipe.network, recipe.epochs, recipe.batch_size, recipe.epsilon) == ("mnist_cnn", 50, 64, 0.3)
+        assert [recipe.claimed[key] for key in ("clean", "pgd_500", "gama_pgd_100", "autoattack")] == [*claims[name]]
+        assert [recipe.measures[key]["steps"] for key in ("pgd_500", "gama_pgd_100")] == [500, 100]
+        assert recipe.test_images is None  # all of them
+        model, lambdas, rates = training.build(recipe, splits), [], []
+        for epoch in (0, 10, 20, 25, 50):
+            model.optimizer.iterations.assign(epoch * splits.steps_per_epoch)
+            lambdas.append(float(model.nuclear_weight(model.optimizer.iterations)))
+            rates.append(float(model.optimizer.learning_rate))
+        assert lambdas == pytest.approx([0.0, 0.2, 0.4, 0.5, 1.0])
+        assert rates == pytest.approx([0.0, 0.025, 0.05, 0.05 * 25 / 30, 0.0])
 
 
 def test_settings_of_the_phase_transition_are_those_of_the_paper():

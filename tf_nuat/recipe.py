@@ -52,7 +52,8 @@ class Recipe:
         masking_alarm: what `callbacks.MaskingAlarm` does on catastrophic overfitting: "warn" or "stop"; None: not used.
         measures: dict, name -> attack, run on the test split when training has ended.
         test_images: number of test images for that (None: all).
-        claimed: dict of measures' names ("clean" included) to the accuracy that a paper claims, in [0, 1].
+        claimed: dict of measures' names ("clean" included) to the accuracy that a paper claims, in [0, 1]; "autoattack"
+            for what `tf_nuat.evaluate` finds of the finished run.
         source: where settings and claims come from.
     """
 
