@@ -58,7 +58,7 @@ def main(arguments):
         "cards", [path.resolve() for path in (*(folder / "card.json" for folder in folders.values()), *paths)]
     )
     cards = {str(path): table.read(path, table.record, table.conditions) for path in paths}
-    conditions = _same_conditions(
+    conditions = same_conditions(
         {
             **_conditions_of_runs(recipes, folders, options),
             **{path: table.conditions(card) for path, card in cards.items()},
@@ -111,7 +111,7 @@ def _conditions_of_runs(recipes, folders, options):
     return conditions
 
 
-def _same_conditions(conditions):
+def same_conditions(conditions):
     """Returns what all `conditions`, a dict of the run's name to those of `table.conditions`, are."""
     (first, expected), *others = conditions.items()
     for other, found in others:

@@ -1,0 +1,250 @@
+"""Whether the orderings of table 1a of Sriramanan et al. (2021) hold on our runs, one by one.
+
+    python -m recipes.orderings --cards results/cifar10_small --out results/cifar10_small
+
+Reads the cards below the folder, one of each defense, and the evaluations beside them (see `recipes.evaluations`), and
+writes orderings.md. Every pair of defenses that the paper and the folder both have is compared by clean accuracy, under
+PGD and under AutoAttack, each way that the paper orders them: it holds, it does not hold, or it is within noise.
+
+The test is exact and two-sided. Where both evaluations have the record of each of the same images, it is McNemar's, for
+pairs; else Fisher's, which takes the images for independent and so finds less. The p-values are multiplied by Holm's
+method over all comparisons of the page, so that with 95 % confidence none is called wrongly. That is the noise of
+drawing test images: one training of each defense says nothing of how trainings differ.
+"""
+
+import dataclasses
+import itertools
+import math
+
+import scipy.stats
+from absl import flags
+
+from recipes import compare, evaluations, leaderboard, table
+from sanity import statistics
+from tf_nuat import command_line, validation
+
+LEVEL = 0.05  # of all comparisons together
+
+# What ours are called, and whose column of the table they are compared with.
+COLUMNS = {"clean": "clean", "pgd_50": "PGD-500", "autoattack": "AutoAttack (v1)"}
+# In percent, in the order of `COLUMNS`. R-MGM is the first publication of SAT-R2.
+PAPER = {
+    "standard": (92.30, 0.00, 0.00),
+    "fgsm_at": (92.89, 0.00, 0.00),
+    "rfgsm_at": (89.24, 34.17, 33.16),
+    "free_at": (71.77, 43.52, 40.22),
+    "fbf": (82.83, 46.03, 43.12),
+    "sat_r2": (82.29, 45.79, 43.72),
+    "gat": (80.49, 53.08, 47.30),
+    "gat_wa": (79.47, 54.37, 48.28),
+    "nuat": (81.01, 52.97, 49.24),
+    "nuat_wa": (82.21, 53.95, 50.75),
+    "pgd_at": (81.12, 52.89, 48.75),
+    "trades": (81.47, 52.61, 49.06),
+    "trades_wa": (80.19, 52.88, 49.39),
+    "awp": (81.99, 55.52, 51.45),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """An ordering of the paper beside ours.
+
+    Attributes:
+        measure: name of the measure, of `COLUMNS`.
+        higher, lower: defenses, in the order of the paper.
+        paper: (accuracy of `higher`, of `lower`), in percent.
+        ours: the same of ours, in [0, 1].
+        difference, low, high: ours of `higher` minus ours of `lower`, with a 95 % interval for this one alone.
+        p_value: of no difference, for this comparison alone.
+        test: "paired" or "unpaired".
+    """
+
+    measure: str
+    higher: str
+    lower: str
+    paper: tuple
+    ours: tuple
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    test: str
+
+
+def flag_values():
+    """Returns the flags of this command, not yet parsed."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("cards", None, "folder with a card.json of each defense below it; required", flag_values=values)
+    flags.DEFINE_string("out", None, "folder for the page; required", flag_values=values)
+    return values
+
+
+def main(arguments):
+    """Writes the page; returns the exit status."""
+    values = flag_values()
+    command_line.parse(values, arguments, __doc__)
+    for name, allowed in ("cards", "a folder with a card.json of each defense"), ("out", "a folder for the page"):
+        if not getattr(values, name):
+            raise ValueError(f"{name} is not given; allowed: {allowed} (--{name} DIR)")
+    text = page(values.cards)
+    path = validation.output_folder("out", values.out) / "orderings.md"
+    path.write_text(text, encoding="utf-8")
+    print(text)
+    print(path)
+    return 0
+
+
+def page(folder):
+    """Returns the page, Markdown, of the runs below `folder`.
+
+    Raises:
+        ValueError: there are not two runs to compare, two of one defense, one that was not measured by all of
+            `COLUMNS`, or runs that were not measured alike.
+    """
+    runs = _runs(folder)
+    conditions = compare.same_conditions({str(path): _conditions(path, card) for path, card, _ in runs.values()})
+    ours = {name: run for name, run in runs.items() if name in PAPER}
+    if len(ours) < 2:
+        raise ValueError(
+            f"cards is {str(folder)!r}, with {len(ours)} of table 1a; allowed: at least 2 of {', '.join(PAPER)}"
+        )
+    comparisons = [each for measure in COLUMNS for each in _comparisons(measure, ours)]
+    adjusted = holm([each.p_value for each in comparisons])
+    rows = {measure: [] for measure in COLUMNS}
+    counts = {measure: dict.fromkeys(("holds", "within noise", "does not hold"), 0) for measure in COLUMNS}
+    for each, p_value in zip(comparisons, adjusted):
+        verdict = verdict_of(each, p_value)
+        counts[each.measure][verdict] += 1
+        rows[each.measure].append(_row(each, p_value, verdict))
+    summary = [
+        {"measure": measure, "orderings": str(len(rows[measure])), **{name: str(n) for name, n in found.items()}}
+        for measure, found in counts.items()
+    ]
+    missing = [name for name in runs if name not in PAPER]
+    parts = [
+        "# Orderings of table 1a of Sriramanan et al. (2021)",
+        f"{table.threat(conditions)}; made by `python -m recipes.orderings`. "
+        + "; ".join(_beside(name, conditions) for name in COLUMNS)
+        + ".",
+        f"An ordering holds, or does not, where the difference is significant at {LEVEL:.0%} for all "
+        f"{len(comparisons)} comparisons together (Holm); else it is within noise, that of drawing test images. "
+        "Paired: McNemar's exact test on the same images; unpaired: Fisher's exact test, which takes them for "
+        "independent. Intervals are at 95 % for each comparison alone (Bonett and Price; Newcombe). There is one "
+        "training of each defense: how trainings differ is not in it.",
+        table.markdown(summary),
+    ]
+    if missing:
+        parts.append(f"Not in table 1a: {', '.join(missing)}.")
+    for measure, column in COLUMNS.items():
+        parts += [f"## {measure}, and {column} of the paper", table.markdown(rows[measure])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _beside(name, conditions):
+    """Returns what our measure `name` is, and what of the paper it is compared with, as text."""
+    attack = conditions["measures"].get(name)
+    images = f"{conditions['test images'][name]:,} test images"
+    return f"{name}: {', '.join([*([table.described(attack)] if attack else []), images])}, beside {COLUMNS[name]}"
+
+
+def _runs(folder):
+    """Returns the runs below `folder`, a dict of defense to (path, card with evaluations, evaluations by name)."""
+    runs = {}
+    for path in leaderboard.cards_below(folder):
+        card = evaluations.card_with(path)
+        defense = card["recipe"]["defense"]
+        if defense in runs:
+            raise ValueError(
+                f"cards has {str(runs[defense][0])!r} and {str(path)!r}, both {defense}; allowed: each once"
+            )
+        runs[defense] = (path, card, {each.name: each for each in evaluations.beside(path, card)})
+    return runs
+
+
+def _conditions(path, card):
+    for name in COLUMNS:
+        if name not in card["measured"]:
+            raise ValueError(
+                f"card is {str(path)!r}, without {name}; allowed: runs measured by {', '.join(COLUMNS)} "
+                "(AutoAttack by python -m tf_nuat.evaluate)"
+            )
+    return table.conditions({**card, "measured": {name: card["measured"][name] for name in COLUMNS}})
+
+
+def _comparisons(measure, runs):
+    """Returns the `Comparison`s of all pairs that the paper orders by a measure, the largest difference first."""
+    place, found = list(COLUMNS).index(measure), []
+    for pair in itertools.combinations(runs, 2):
+        higher, lower = sorted(pair, key=lambda name: -PAPER[name][place])
+        paper = PAPER[higher][place], PAPER[lower][place]
+        if paper[0] > paper[1]:
+            found.append(_comparison(measure, (higher, lower), paper, runs[higher], runs[lower]))
+    return sorted(found, key=lambda each: each.paper[1] - each.paper[0])
+
+
+def _comparison(measure, names, paper, higher, lower):
+    measured = [card["measured"][measure] for _, card, _ in (higher, lower)]
+    ours = tuple(each["accuracy"] for each in measured)
+    pair = _of_the_same_images(*(known.get(measure) for _, _, known in (higher, lower)))
+    if pair is not None:
+        ours, difference = (float(pair[1].mean()), float(pair[0].mean())), statistics.paired_difference(*pair)
+        p_value, test = min(1.0, 2 * min(statistics.mcnemar(*pair), statistics.mcnemar(*pair[::-1]))), "paired"
+    else:
+        difference = unpaired_difference(*measured)
+        correct = [round(each["accuracy"] * each["images"]) for each in measured]
+        counts = [[right, each["images"] - right] for right, each in zip(correct, measured)]
+        p_value, test = float(scipy.stats.fisher_exact(counts).pvalue), "unpaired"
+    return Comparison(measure, *names, paper, ours, *difference, p_value, test)
+
+
+def _of_the_same_images(higher, lower):
+    """Returns the outcomes (lower, higher) of two evaluations of the same images, or None where they are not known."""
+    if higher is None or lower is None or higher.sample is None or higher.sample != lower.sample:
+        return None
+    outcomes = lower.robust(), higher.robust()
+    return None if any(each is None for each in outcomes) else outcomes
+
+
+def unpaired_difference(first, second):
+    """Returns (difference, low, high) of the accuracy of `first` minus that of `second`, outcomes as in a card.
+
+    Source: Newcombe, "Interval estimation for the difference between independent proportions", 1998, method 10.
+    """
+    (p, (p_low, p_high)), (q, (q_low, q_high)) = ((each["accuracy"], each["interval"]) for each in (first, second))
+    return p - q, p - q - math.hypot(p - p_low, q_high - q), p - q + math.hypot(p_high - p, q - q_low)
+
+
+def holm(p_values):
+    """Returns the p-values as they are where all are tested together, in their order.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
+def verdict_of(comparison, p_value):
+    """Returns "holds", "does not hold" or "within noise", by the p-value with all comparisons taken together."""
+    if p_value >= LEVEL:
+        return "within noise"
+    return "holds" if comparison.difference > 0 else "does not hold"
+
+
+def _row(each, p_value, verdict):
+    return {
+        "ordering": f"{each.higher} > {each.lower}",
+        "paper": f"{each.paper[0]:.2f} > {each.paper[1]:.2f}",
+        "ours": f"{100 * each.ours[0]:.2f}, {100 * each.ours[1]:.2f}",
+        "difference": table.percent(each.difference, (each.low, each.high)),
+        "p (Holm)": f"{p_value:.2g}",
+        "test": each.test,
+        "verdict": verdict,
+    }
+
+
+if __name__ == "__main__":
+    command_line.main(main)
