@@ -7,7 +7,7 @@ import pytest
 import tensorflow_datasets
 
 import tf_nuat
-from recipes import cifar10, cifar100, command, digits, mnist, mnist_nuat, svhn, table
+from recipes import cifar10, cifar10_small, cifar100, command, digits, mnist, mnist_nuat, orderings, svhn, table
 from tf_nuat import data, training
 
 MODULES = {
@@ -15,6 +15,7 @@ MODULES = {
     "mnist": mnist,
     "mnist_nuat": mnist_nuat,
     "cifar10": cifar10,
+    "cifar10_small": cifar10_small,
     "cifar100": cifar100,
     "svhn": svhn,
 }
@@ -72,6 +73,28 @@ def test_mnist_of_the_nuat_paper_is_its_protocol():
             rates.append(float(model.optimizer.learning_rate))
         assert lambdas == pytest.approx([0.0, 0.2, 0.4, 0.5, 1.0])
         assert rates == pytest.approx([0.0, 0.025, 0.05, 0.05 * 25 / 30, 0.0])
+
+
+def test_the_small_cifar10_is_the_large_one_shortened_alike_for_all():
+    splits = data.load("digits", batch_size=64)
+    unlike = {"network", "network_options", "images_per_class", "epochs", "precision", "measures", "claimed", "source"}
+    for name, recipe in cifar10_small.RECIPES.items():
+        large, small = (training.dataclasses.asdict(each) for each in (cifar10.RECIPES[name], recipe))
+        assert {key for key, value in small.items() if value != large[key]} <= unlike, name
+        alike = (recipe.network, recipe.network_options, recipe.images_per_class, recipe.epochs, recipe.batch_size)
+        assert alike == ("resnet18", {"width": 16}, 2000, 8, 64) and not recipe.claimed
+        # Schedules are as far after a share of the epochs as those of the paper.
+        rates = []
+        for each in recipe, cifar10.RECIPES[name]:
+            rate, steps = (
+                each.schedule(each.learning_rate, splits.steps_per_epoch),
+                each.epochs * splits.steps_per_epoch,
+            )
+            rates.append([float(rate(int(share * steps))) for share in (0.0, 0.25, 0.5, 0.99)])
+        assert rates[0] == pytest.approx(rates[1], rel=0.05, abs=1e-3), name
+    # Every defense that is compared with the paper has the measures that the comparison needs, but AutoAttack's.
+    assert {*orderings.COLUMNS} == {"clean", "autoattack", *cifar10_small.RECIPES["nuat"].measures}
+    assert len(set(cifar10_small.RECIPES) & set(orderings.PAPER)) == 10
 
 
 def test_settings_of_the_phase_transition_are_those_of_the_paper():
