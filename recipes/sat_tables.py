@@ -200,9 +200,11 @@ def _nearest(network, images, labels, attack):
 
 
 def render(cards_and_results):
-    """Returns the page, Markdown, of pairs of a card and what was measured of its network."""
+    """Returns the page, Markdown, of pairs of a card and what was measured of its network, whatever their order."""
     tables = [[], []]
-    for card, results in cards_and_results:
+    for card, results in sorted(
+        cards_and_results, key=lambda pair: [pair[0]["recipe"][n] for n in ("defense", "seed")]
+    ):
         for rows, row in zip(tables, (_within_row(card, results["measured"]), _nearest_row(card, results["measured"]))):
             rows.append({"defense": card["recipe"]["defense"], **row, "seed": str(card["recipe"]["seed"])})
     counts = [

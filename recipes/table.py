@@ -124,7 +124,8 @@ def threat(conditions):
 
 def described(attack):
     """Returns the settings of an attack, a dict as in a recipe, as text."""
-    return ", ".join([attack["attack"], *(f"{name} {value}" for name, value in attack.items() if name != "attack")])
+    settings = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in attack.items()}
+    return ", ".join([settings.pop("attack"), *(f"{name} {value}" for name, value in settings.items())])
 
 
 def caption(cards, conditions):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from recipes import table
+from recipes import orderings, sat_tables, table
 from sanity.figures import FIGURES
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -23,6 +23,19 @@ def test_the_comparison_is_that_of_the_cards():
     cards = [table.read(card) for card in sorted((ROOT / "results" / "mnist").glob("*/card.json"))]
     rendered = table.markdown(list(map(table.cells_with_costs, cards)))
     assert rendered in (ROOT / "results" / "mnist" / "comparison" / "table.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("results/**/orderings.md")))
+def test_orderings_are_those_of_the_runs_beside(page):
+    assert orderings.page(page.parent) == page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("results/**/sat_tables.md")))
+def test_tables_of_the_sat_paper_are_those_of_the_runs_beside(page):
+    runs = [path.parent for path in page.parent.glob("*/sat_tables.json")]
+    assert runs
+    found = [(table.read(run / "card.json"), json.loads((run / "sat_tables.json").read_text("utf-8"))) for run in runs]
+    assert sat_tables.render(found) == page.read_text(encoding="utf-8")
 
 
 def judged_row(path):
