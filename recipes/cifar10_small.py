@@ -12,7 +12,11 @@ each class (4,900), 8 epochs of batches of 64 (100 epochs; FBF 30, NuAT2-WA 80),
 proportion, and training in bfloat16. Learning rates, weights of regularizers, noise, and the steps of attacks are as
 they are there, not tuned for the shorter training. No paper claims accuracies for it.
 
-On two cores that multiply bfloat16 and do nothing else, training takes from 5 minutes (standard) to about 25 (TRADES).
+The runs in results/ read a copy of CIFAR-10 whose images were stored as JPEG: they compare the defenses with one
+another, and are not figures on the original images. Their pages say so, by what a recipe here has as its source.
+
+On two cores that multiply bfloat16 and do nothing else, training takes from 5 minutes (standard) to about 25 (TRADES),
+by the time of single steps.
 """
 
 import dataclasses
@@ -43,7 +47,7 @@ RECIPES = {
         precision="mixed_bfloat16",
         measures={"pgd_50": {"attack": "pgd", "steps": 50, "step_size": 2 / 255}},
         claimed={},
-        source=f"the settings of CIFAR-10, shortened ({cifar10.RECIPES[name].source})",
+        source="recipes.cifar10, shortened; runs in results/ are on a copy of CIFAR-10 in JPEG, not on the original",
     )
     for name in NAMES
 }

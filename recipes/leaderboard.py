@@ -24,7 +24,7 @@ NOTE = (
     "split, or of the last epoch where the recipe says so. In brackets the 95 % Wilson interval. Of several seeds: the "
     "mean ± half of its 95 % interval over seeds (Student’s t); then all their images together, whose Wilson interval "
     "takes them for independent and knows nothing of how seeds differ. In parentheses what the paper claims: met if it "
-    "is within the interval (over seeds, where there are several), or missed or passed by so many points. FBP: "
+    "is within the interval (over seeds, where there are several), or missed or passed, and by how many points. FBP: "
     "forward-backward passes per training image and epoch, of the attack alone, and of attack and training. Training "
     "seconds: all epochs, without validation, the mean of the seeds; machines may have been shared, so compare the "
     "passes first."
@@ -106,10 +106,10 @@ def _group(threat, found, out):
     for (name, attack), images in counts.items():
         of = [f"{count:,} images" for count in images if len(images) == 1]
         notes.append(f"{titles[name, attack]}: {', '.join([*([attack] if attack else []), *of])}")
-    claims = dict.fromkeys(card["recipe"].get("source") for _, card in found if card["claimed"])
+    sources = list(filter(None, dict.fromkeys(card["recipe"].get("source") for _, card in found)))
     rows = [_row(runs, titles, counts, out) for runs in _of_one_recipe(found)]
     rows.sort(key=lambda row: (row["defense"], row["network"], row["runs"]))
-    note = f"{'; '.join(notes)}." + (f" Claims: {'; '.join(filter(None, claims))}." if any(claims) else "")
+    note = f"{'; '.join(notes)}." + (f" Settings and claims: {'; '.join(sources)}." if sources else "")
     return {"title": threat, "note": note, "columns": table.columns(rows), "rows": rows}
 
 
@@ -177,8 +177,10 @@ def _cell(outcomes, claimed, remarks):
         pooled = table.percent(correct / total, evaluate.wilson(correct, total))
         text = f"{100 * mean:.2f} ± {100 * half:.2f}, pooled {pooled}"
     if claimed is not None:
-        gap = 100 * (mean - claimed)
-        verdict = "met" if low <= claimed <= high else f"{'missed' if gap < 0 else 'passed'} by {abs(gap):.2f}"
+        gap = round(100 * (mean - claimed), 2) + 0.0  # no "-0.00"
+        verdict = f"{'missed' if gap < 0 else 'passed'} by {abs(gap):.2f}"
+        if low <= claimed <= high:
+            verdict = f"met, {gap:+.2f}"
         text += f" (claimed {100 * claimed:.2f}, {verdict})"
     return text if not remarks else f"{text} ({'; '.join(remarks)})"
 

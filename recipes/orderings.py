@@ -122,11 +122,12 @@ def page(folder):
         for measure, found in counts.items()
     ]
     missing = [name for name in runs if name not in PAPER]
+    sources = dict.fromkeys(card["recipe"].get("source") for _, card, _ in runs.values())
     parts = [
         "# Orderings of table 1a of Sriramanan et al. (2021)",
         f"{table.threat(conditions)}; made by `python -m recipes.orderings`. "
         + "; ".join(_beside(name, conditions) for name in COLUMNS)
-        + ".",
+        + f". Settings: {'; '.join(filter(None, sources)) or 'see the cards'}.",
         f"An ordering holds, or does not, where the difference is significant at {LEVEL:.0%} for all "
         f"{len(comparisons)} comparisons together (Holm); else it is within noise, that of drawing test images. "
         "Paired: McNemar's exact test on the same images; unpaired: Fisher's exact test, which takes them for "

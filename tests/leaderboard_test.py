@@ -73,7 +73,7 @@ def test_seeds_of_one_recipe_share_a_row_with_both_intervals(tmp_path):
     half = 4.302653 * math.sqrt(7 / 3)
     low, high = wilson(2760, 3000)
     assert row["pgd_40"] == (
-        f"92.00 ± {half:.2f}, pooled 92.00 [{100 * low:.2f}, {100 * high:.2f}] (claimed 93.00, met)"
+        f"92.00 ± {half:.2f}, pooled 92.00 [{100 * low:.2f}, {100 * high:.2f}] (claimed 93.00, met, -1.00)"
     )
     assert row["fgsm"].endswith("(claimed 50.00, passed by 45.00)")
     assert row["runs"] == "[seed_0](seed_0/card.json) [seed_1](seed_1/card.json) [seed_2](seed_2/card.json)"
@@ -85,7 +85,9 @@ def test_a_seed_that_was_run_twice_is_no_second_seed(tmp_path):
     assert [row["seeds"] for row in rows(tmp_path)] == ["0", "0"]
 
 
-@pytest.mark.parametrize("claim, words", [(0.9, "met"), (0.95, "missed by 5.00"), (0.8, "passed by 10.00")])
+@pytest.mark.parametrize(
+    "claim, words", [(0.9, "met, +0.00"), (0.905, "met, -0.50"), (0.95, "missed by 5.00"), (0.8, "passed by 10.00")]
+)
 def test_a_claim_of_one_seed_is_judged_by_its_wilson_interval(claim, words, tmp_path):
     write(tmp_path / "run", card_of("nuat", 0.98, 0.9, claimed={"pgd_40": claim}))
     assert rows(tmp_path)[0]["pgd_40"] == f"90.00 [89.20, 90.80] (claimed {100 * claim:.2f}, {words})"
