@@ -2,19 +2,20 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 RUNS := runs
+SITE := site
 INSTALLED := $(VENV)/.installed
 
 # TensorFlow's own messages about processors and GPUs; Python's errors are not among them.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: install demo test lint format benchmark clean
+.PHONY: install demo test lint format docs benchmark clean
 
 install: $(INSTALLED)
 
 $(INSTALLED): setup.py constraints.txt
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --upgrade pip
-	$(PYTHON) -m pip install --quiet --constraint constraints.txt --editable '.[test,bench]'
+	$(PYTHON) -m pip install --quiet --constraint constraints.txt --editable '.[test,bench,docs]'
 	touch $@
 
 # Trains NuAT and an undefended network on scikit-learn's handwritten digits, and judges both.
@@ -28,6 +29,12 @@ lint: $(INSTALLED)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
+# The pages and the reference, with every warning an error; then its links, places and images.
+docs: $(INSTALLED)
+	rm -rf $(SITE)
+	$(PYTHON) -m sphinx --quiet --fail-on-warning --keep-going -c docs -b html . $(SITE)
+	$(PYTHON) -m docs.check_site $(SITE)
+
 format: $(INSTALLED)
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
@@ -37,4 +44,4 @@ benchmark: $(INSTALLED)
 	$(PYTHON) -m benchmarks.attacks
 
 clean:
-	rm -rf $(VENV) $(RUNS) build *.egg-info
+	rm -rf $(VENV) $(RUNS) $(SITE) build *.egg-info

@@ -117,7 +117,8 @@ def fast(
     """Returns the `Measured` critical epsilon by fine-tuning the clean network at small `epsilons` and a line.
 
     Args:
-        recipe, out, loss_images, **options: as in `exact`.
+        recipe, out, loss_images: as in `exact`.
+        **options: as in `exact`.
         epsilons: at least two, above 0, below the critical one.
         runs: number of fine-tunings at each epsilon, at least 1, each with a seed of its own.
         attack: what fine-tuning trains against: "fgm", one step of length epsilon from the clean images, or "pgd", that
@@ -194,7 +195,8 @@ def single_step(recipe, out, *, epsilons, warm_up=0, **options):
     withstands FGSM but not PGD (`callbacks.overfits_catastrophically`, on validation images).
 
     Args:
-        recipe, out, warm_up, **options: as in `exact`; in the L-infinity norm.
+        recipe, out, warm_up: as in `exact`; in the L-infinity norm.
+        **options: as in `exact`.
         epsilons: at least one, above 0.
 
     Raises:

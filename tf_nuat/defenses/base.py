@@ -93,9 +93,9 @@ class Defense(keras.Model):
             y: labels, integers (B,) or one-hot (B, K).
 
         Returns:
-            loss: scalar; under `tf.distribute`, this replica's share of it (see `tf_nuat.distribute`).
-            logits: (B, K), what the accuracy of the progress bar is taken of: those of the clean images where the
-                objective has them, else those of the adversarial ones.
+            The loss, a scalar, under `tf.distribute` this replica's share of it (see `tf_nuat.distribute`); and logits
+            (B, K), what the accuracy of the progress bar is taken of, those of the clean images where the objective has
+            them, else those of the adversarial ones.
         """
         logits = self.trained_network(x_adv, training=True)
         return distribute.share_of_mean(losses.cross_entropy(logits, y)), logits

@@ -1,0 +1,73 @@
+"""Sphinx: the pages are Markdown (MyST), the API reference comes from the docstrings. `make docs` builds the site.
+
+The source folder is the repository itself, so that the links of README.md, of docs/ and of results/ are those that lead
+somewhere on the site, too.
+"""
+
+import inspect
+import re
+
+import keras
+from docutils import nodes
+from latex2mathml.converter import convert
+from sphinx.util import logging
+
+import tf_nuat
+
+project = "tf_nuat"
+version = release = tf_nuat.__version__
+root_doc = "docs/index"
+include_patterns = ["README.md", "docs/**", "results/README.md"]
+exclude_patterns = [".git", ".venv", "build", "runs", "site"]
+nitpicky = False  # of every class of NumPy, TensorFlow and Keras in a signature there is no page
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 4  # with the names that GitHub gives them
+myst_links_external_new_tab = False
+
+default_role = "py:obj"  # what stands in `backticks` in a docstring: a link where it is a name of the reference
+autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False  # those of Keras are for another page
+autodoc_typehints = "none"  # the docstrings say it
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+
+html_math_renderer = "mathml"  # which browsers show without a script from another site
+html_theme = "furo"
+html_title = "tf_nuat"
+html_show_copyright = False
+html_additional_pages = {"index": "to_first_page.html"}
+templates_path = ["templates"]
+
+
+def signature_of_defense(app, what, name, documented, options, signature, return_annotation):
+    """Keras models have a `__new__` that takes anything: what they take is what `__init__` says."""
+    if what == "class" and issubclass(documented, (keras.layers.Layer, keras.callbacks.Callback)):
+        own = inspect.signature(documented.__init__)
+        return str(own.replace(parameters=list(own.parameters.values())[1:])), None
+    return None
+
+
+def without_substitutions(app, what, name, documented, options, lines):
+    """In a docstring, bars are those of absolute values and norms; reStructuredText has another use for them."""
+    text = re.split(r"(`[^`]*`)", "\n".join(lines))
+    text[::2] = [each.replace("|", r"\|") for each in text[::2]]
+    lines[:] = "".join(text).split("\n")
+
+
+def math(writer, node):
+    """Writes a formula, inline or in a block of its own, as MathML."""
+    is_block = isinstance(node, nodes.math_block)
+    written = convert(node.astext(), display="block" if is_block else "inline")
+    if "\\" in written:  # a command that is not known stays as it is
+        logging.getLogger(__name__).warning("not all of this formula is known: %s", node.astext(), location=node)
+    writer.body.append(f'<div class="math">{written}</div>' if is_block else written)
+    raise nodes.SkipNode
+
+
+def setup(app):
+    app.add_html_math_renderer("mathml", (math, None), (math, None))
+    app.connect("autodoc-process-signature", signature_of_defense)
+    app.connect("autodoc-process-docstring", without_substitutions)

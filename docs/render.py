@@ -1,0 +1,131 @@
+"""Writes what follows from code and from results into the pages.
+
+    python -m docs.render
+
+In README.md and in the pages of docs/, the lines from `<!-- rendered: KIND ARGUMENTS -->` to `<!-- end -->` are made
+anew. A test fails where that would change anything.
+"""
+
+import inspect
+import json
+import pathlib
+import re
+import textwrap
+
+import recipes.command
+from recipes import table
+from sanity import judgement
+from sanity.checks import CHECKS
+from tf_nuat import ATTACKS, DEFENSES, NETWORKS, command_line
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+REGION = re.compile(r"(<!-- rendered: (\w+)([^\n]*?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+WIDTH = 120
+UNBROKEN = {"break_long_words": False, "break_on_hyphens": False}
+
+
+def pages():
+    """Returns the paths of all pages."""
+    return [ROOT / "README.md", ROOT / "results" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def rendered(text):
+    """Returns the text of a page with what is rendered in it made anew."""
+
+    def region(match):
+        begin, kind, arguments, _, end = match.groups()
+        return f"{begin}{KINDS[kind](*arguments.split())}\n{end}"
+
+    return REGION.sub(region, text)
+
+
+def cards(*names):
+    """Returns the table of runs on MNIST, of the cards in `results/mnist/NAME`."""
+    return table.markdown([table.row(ROOT / "results" / "mnist" / name / "card.json") for name in names])
+
+
+def summary(folder):
+    """Returns what a recipe prints at its end, from the card in `folder`."""
+    return _block(recipes.command.summary(table.read(ROOT / folder / "card.json")))
+
+
+def judged(folder):
+    """Returns what a judgement in `folder` says, as `sanity.run` prints it."""
+    found = json.loads((ROOT / folder / "results.json").read_text(encoding="utf-8"))
+    return _quoted(f"{found['headline']} {found['accuracies']}")
+
+
+def evaluated(folder):
+    """Returns the robust accuracy of the evaluation in `folder`, as `tf_nuat.evaluate` prints it."""
+    found = json.loads((ROOT / folder / "results.json").read_text(encoding="utf-8"))
+    left = [f"{each['name']:>10}: {each['accuracy']:.2%} left" for each in found["stages"]]
+    return _block("\n".join(left))
+
+
+def rule():
+    """Returns the rule of the verdict, as a quotation."""
+    return _quoted(judgement.RULE)
+
+
+def checks():
+    """Returns a section for each check: what it asks, what it does, and where it comes from."""
+    sections = []
+    for name, check in CHECKS.items():
+        module = inspect.getmodule(check)
+        said = f"*{_first(module)}* {_first(check)} Source: {module.REFERENCE}."
+        sections.append(f"### `{name}`\n\n{textwrap.fill(said, WIDTH, **UNBROKEN)}")
+    return "\n\n".join(sections)
+
+
+def table_of(registry, prefix):
+    """Returns a table of what `registry`, a dict of name to object, holds: name, object, and what its docstring says.
+
+    Of a class with averages the first line names the class that it averages.
+    """
+    lines = ["| name | in Python | what it does |", "| --- | --- | --- |"]
+    for name, each in registry.items():
+        does = _first(each).replace("|", "\\|")
+        lines.append(f"| `{name}` | `{prefix}{each.__name__}` | {does} |")
+    return "\n".join(lines)
+
+
+def _first(documented):
+    """Returns the first paragraph of a docstring as one line."""
+    return " ".join(inspect.getdoc(documented).split("\n\n")[0].split())
+
+
+def _quoted(text):
+    return textwrap.fill(text, WIDTH, initial_indent="> ", subsequent_indent="> ", **UNBROKEN)
+
+
+def _block(text):
+    return f"```text\n{text}\n```"
+
+
+KINDS = {
+    "attacks": lambda: table_of(ATTACKS, "tf_nuat.attacks."),
+    "cards": cards,
+    "checks": checks,
+    "defenses": lambda: table_of(DEFENSES, "tf_nuat."),
+    "evaluated": evaluated,
+    "judged": judged,
+    "networks": lambda: table_of(NETWORKS, "tf_nuat.networks."),
+    "rule": rule,
+    "summary": summary,
+}
+
+
+def main(arguments):
+    """Renders all pages; returns the exit status."""
+    if arguments:
+        raise ValueError(f"{arguments[0]!r} is given; allowed: nothing")
+    for path in pages():
+        text = path.read_text(encoding="utf-8")
+        if rendered(text) != text:
+            path.write_text(rendered(text), encoding="utf-8")
+            print(path.relative_to(ROOT))
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.main(main)
