@@ -1,4 +1,4 @@
-"""The tables in the documentation are those of the committed cards, and its commands and files exist."""
+"""The tables in the documentation are those of the committed cards and reports."""
 
 import json
 import pathlib
@@ -12,11 +12,20 @@ from sanity.figures import FIGURES
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("page", ["README.md", "results/README.md"])
-def test_tables_are_rendered_from_the_cards(page):
+def test_the_table_of_runs_is_rendered_from_the_cards():
     cards = sorted((ROOT / "results" / "mnist").glob("*/card.json"))
     assert len(cards) >= 3
-    assert table.markdown([table.row(card) for card in cards]) in (ROOT / page).read_text(encoding="utf-8")
+    page = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    assert table.markdown([table.row(card) for card in cards]) in page
+
+
+def test_the_table_of_the_first_page_is_a_part_of_it():
+    """What a newcomer sees first is what the results say, the undefended network and the one that masks included."""
+    page, results = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "results/README.md"))
+    rows = re.findall(r"^\| \w+ \| lenet_plus .*$", page, re.MULTILINE)
+    assert {row.split(" ")[1] for row in rows} >= {"standard", "fgsm_at", "pgd_at", "nuat"}
+    for row in rows:
+        assert row in results
 
 
 def test_the_comparison_is_that_of_the_cards():
@@ -72,13 +81,6 @@ def test_the_page_of_figures_says_what_their_files_do():
         assert each["caption"] == kind.caption(each["data"]) and each["caption"] in page, name
         assert f"![{kind.title}](../results/figures/{name}.png)" in page
         kind.draw(each["data"])  # the figure is made of what is committed
-
-
-@pytest.mark.parametrize("page", ["README.md", "results/README.md", "docs/several_machines.md", "docs/figures.md"])
-def test_links_lead_somewhere(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)]+)\)", text):
-        assert target.startswith("https://") or (ROOT / page).parent.joinpath(target.split("#")[0]).exists(), target
 
 
 def test_the_results_name_no_place_of_the_machine_that_made_them():
