@@ -50,11 +50,16 @@ def signature_of_defense(app, what, name, documented, options, signature, return
     return None
 
 
-def without_substitutions(app, what, name, documented, options, lines):
-    """In a docstring, bars are those of absolute values and norms; reStructuredText has another use for them."""
+def as_written(app, what, name, documented, options, lines):
+    """Keeps reStructuredText from another reading of a docstring, of which napoleon has made fields.
+
+    Bars are those of absolute values and norms, and of attributes that share a line none is the type of the other.
+    """
     text = re.split(r"(`[^`]*`)", "\n".join(lines))
     text[::2] = [each.replace("|", r"\|") for each in text[::2]]
-    lines[:] = "".join(text).split("\n")
+    lines[:] = [
+        re.sub(r"^:ivar [^:]*:", lambda field: field[0].replace(", ", ","), line) for line in "".join(text).split("\n")
+    ]
 
 
 def math(writer, node):
@@ -63,11 +68,13 @@ def math(writer, node):
     written = convert(node.astext(), display="block" if is_block else "inline")
     if "\\" in written:  # a command that is not known stays as it is
         logging.getLogger(__name__).warning("not all of this formula is known: %s", node.astext(), location=node)
-    writer.body.append(f'<div class="math">{written}</div>' if is_block else written)
+    writer.body.append(
+        f'<div class="math" style="margin: 1em 0; overflow-x: auto">{written}</div>' if is_block else written
+    )
     raise nodes.SkipNode
 
 
 def setup(app):
     app.add_html_math_renderer("mathml", (math, None), (math, None))
     app.connect("autodoc-process-signature", signature_of_defense)
-    app.connect("autodoc-process-docstring", without_substitutions)
+    app.connect("autodoc-process-docstring", as_written)
