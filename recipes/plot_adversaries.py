@@ -126,7 +126,7 @@ def main(arguments):
         "labels": batch()[1].numpy().tolist(),
         "adversaries": {name: points.astype(float).round(3).tolist() for name, points in found.items()},
     }
-    files.save_json(numbers, out / "adversaries.json")
+    files.save_json(numbers, out / "adversaries.json", indent=None)
     for name, points in found.items():
         draw(name, points).savefig(out / f"{name}.png", metadata={"Software": None})
     print(f"{out}/adversaries.json and {len(found)} figures")
