@@ -9,7 +9,6 @@ from sanity.result import Panel, Surface
 
 TITLE = "Loss surface"
 MOST_IMAGES = 50  # in the mean of a panel
-REACH = 1.0  # of the planes, in epsilon
 BYTES = 8  # of a height
 PLANES = 3
 COPIES = 4  # of the heights, while they are summed up and drawn
