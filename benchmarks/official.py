@@ -30,8 +30,7 @@ flags.DEFINE_string("out", None, "JSON file for the figures", flag_values=FLAGS)
 
 def command(arguments):
     command_line.parse(FLAGS, arguments, __doc__)
-    if not FLAGS.golden:
-        raise ValueError("golden is not given; allowed: a folder with network.keras and official.npz")
+    command_line.require(FLAGS, golden="a folder with network.keras and official.npz (--golden DIR)")
     folder = pathlib.Path(FLAGS.golden)
     network = validation.classifier("network", validation.load_network("golden", folder / "network.keras"))
     with np.load(folder / "official.npz") as file:

@@ -155,8 +155,7 @@ def main(recipes, usage):
 
 def run(recipe, values):
     """Trains and measures `recipe` as the flags of a run say, prints what was measured; returns the exit status."""
-    if not values.out:
-        raise ValueError("out is not given; allowed: a folder for the results (--out DIR)")
+    command_line.require(values, out="a folder for the results (--out DIR)")
     logging.set_verbosity(logging.INFO)
     card = training.run(recipe, values.out, **run_options(values))
     if workers.is_chief(distribute.strategy(values.strategy)):

@@ -44,8 +44,7 @@ def main(arguments):
     """Trains what is to be trained and writes the comparison; returns the exit status."""
     values = flag_values()
     command_line.parse(values, arguments, __doc__)
-    if not values.out:
-        raise ValueError("out is not given; allowed: a folder for the results (--out DIR)")
+    command_line.require(values, out="a folder for the results (--out DIR)")
     if not values.defenses and not values.cards:
         raise ValueError("neither defenses nor cards are given; allowed: --defenses NAME,NAME or --cards PATH,PATH")
     out = pathlib.Path(values.out)

@@ -69,9 +69,7 @@ def recipe_of(values):
     Raises:
         ValueError: one of them is missing or wrong.
     """
-    for name, allowed in REQUIRED.items():
-        if getattr(values, name) is None:
-            raise ValueError(f"{name} is not given; allowed: {allowed}")
+    command_line.require(values, **REQUIRED)
     validation.one_of("defense", values.defense, defenses.DEFENSES)
     given = {"augmentation": values.augmentation, "corrupt": values.corrupt, "input_shape": _input_shape(values)}
     recipe = Recipe(

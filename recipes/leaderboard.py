@@ -43,9 +43,9 @@ def main(arguments):
     """Writes the pages; returns the exit status."""
     values = flag_values()
     command_line.parse(values, arguments, __doc__)
-    for name, allowed in ("cards", "a folder with card.json files"), ("out", "a folder for the pages"):
-        if not getattr(values, name):
-            raise ValueError(f"{name} is not given; allowed: {allowed} (--{name} DIR)")
+    command_line.require(
+        values, cards="a folder with card.json files (--cards DIR)", out="a folder for the pages (--out DIR)"
+    )
     rendered = pages(values.cards, values.out)
     out = validation.output_folder("out", values.out)
     for name, text in rendered.items():

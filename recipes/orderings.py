@@ -84,9 +84,9 @@ def main(arguments):
     """Writes the page; returns the exit status."""
     values = flag_values()
     command_line.parse(values, arguments, __doc__)
-    for name, allowed in ("cards", "a folder with a card.json of each defense"), ("out", "a folder for the page"):
-        if not getattr(values, name):
-            raise ValueError(f"{name} is not given; allowed: {allowed} (--{name} DIR)")
+    command_line.require(
+        values, cards="a folder with a card.json of each defense (--cards DIR)", out="a folder for the page (--out DIR)"
+    )
     text = page(values.cards)
     path = validation.output_folder("out", values.out) / "orderings.md"
     path.write_text(text, encoding="utf-8")

@@ -132,8 +132,7 @@ def main(arguments):
     """Estimates what the flags ask for; returns the exit status."""
     values = flag_values()
     command_line.parse(values, arguments, __doc__)
-    if not values.out:
-        raise ValueError("out is not given; allowed: a folder for the results (--out DIR)")
+    command_line.require(values, out="a folder for the results (--out DIR)")
     out = pathlib.Path(values.out)
     if values.simulation:
         return simulate(validation.output_folder("out", out))

@@ -115,8 +115,7 @@ def draw(name, found):
 def main(arguments):
     """Draws the figures; returns the exit status."""
     command_line.parse(FLAGS, arguments, __doc__)
-    if not FLAGS.out:
-        raise ValueError("out is not given; allowed: a folder for the figures (--out DIR)")
+    command_line.require(FLAGS, out="a folder for the figures (--out DIR)")
     out = validation.output_folder("out", FLAGS.out)
     found = {name: adversaries(defense(name)) for name in DRAWN}
     numbers = {

@@ -88,10 +88,9 @@ def main(arguments):
     """Measures what is to be measured and writes the tables; returns the exit status."""
     values = flag_values()
     command_line.parse(values, arguments, __doc__)
-    if not values.runs:
-        raise ValueError("runs is not given; allowed: folders of finished runs (--runs DIR,DIR)")
-    if not values.out:
-        raise ValueError("out is not given; allowed: a folder for the tables (--out DIR)")
+    command_line.require(
+        values, runs="folders of finished runs (--runs DIR,DIR)", out="a folder for the tables (--out DIR)"
+    )
     for name in "samples", "l2_samples":
         if getattr(values, name) is not None:
             validation.whole_number(name, getattr(values, name), at_least=1)

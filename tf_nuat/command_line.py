@@ -27,6 +27,13 @@ def parse(flag_values, arguments, usage):
         raise ValueError(f"{rest[0]!r} is no flag; allowed: {', '.join('--' + name for name in sorted(flag_values))}")
 
 
+def require(values, **allowed):
+    """Raises `ValueError` for the first of the flags `allowed`, name=what it may be, that has no value in `values`."""
+    for name, what in allowed.items():
+        if getattr(values, name) in (None, "", []):  # 0 is a value
+            raise ValueError(f"{name} is not given; allowed: {what}")
+
+
 def option(text, argument="options"):
     """Returns the pair (name, value) of `text`, "name=value"; the value is JSON or, where it is none, text."""
     name, separator, value = text.partition("=")

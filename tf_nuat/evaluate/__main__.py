@@ -68,8 +68,7 @@ def command(arguments):
     """Runs the command with `arguments` (without the program's name) and returns its exit status."""
     values = flag_values()
     command_line.parse(values, arguments, __doc__)
-    if not values.checkpoint:
-        raise ValueError("checkpoint is not given; allowed: a network saved by Keras (--checkpoint FILE.keras)")
+    command_line.require(values, checkpoint="a network saved by Keras (--checkpoint FILE.keras)")
     strategy = distribute.strategy(values.strategy)  # several workers have to begin with it
     with workers.together(strategy):
         return _evaluate(values, strategy)
