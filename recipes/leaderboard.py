@@ -10,12 +10,12 @@ recipe that differ in their seed alone share a row. Nothing is trained or measur
 import os
 import pathlib
 
-import jinja2
 import numpy as np
 import scipy.stats
 from absl import flags
 
 from recipes import evaluations, table
+from sanity.report import html
 from tf_nuat import command_line, evaluate, validation
 
 TITLE = "Leaderboard"
@@ -69,14 +69,7 @@ def pages(folder, out):
     for group in groups:
         rows = [{**row, "runs": " ".join(f"[{name}]({to})" for name, to in row["runs"])} for row in group["rows"]]
         parts += [f"## {group['title']}", group["note"], table.markdown(rows)]
-    template = jinja2.Template(
-        pathlib.Path(__file__).with_suffix(".html").read_text(encoding="utf-8"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = template.render(title=TITLE, note=NOTE, groups=groups)
+    page = html.rendered(pathlib.Path(__file__).with_suffix(".html"), title=TITLE, note=NOTE, groups=groups)
     return {"leaderboard.md": "\n\n".join(parts) + "\n", "leaderboard.html": page + "\n"}
 
 

@@ -3,10 +3,8 @@
 import json
 import pathlib
 
-import jinja2
-
 from sanity.figures import FIGURES
-from sanity.report import FIGURES_PAGE, figures
+from sanity.report import FIGURES_PAGE, figures, html
 from tf_nuat import files
 
 
@@ -29,14 +27,7 @@ def write_page(folder, skipped=()):
     for name in FIGURES:
         if (folder / f"{name}.json").is_file() and (folder / f"{name}.png").is_file():
             shown.append(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     report = "report.html" if (folder / "report.html").is_file() else None
-    page = environment.get_template("template.html").render(shown=shown, skipped=skipped, report=report)
+    page = html.rendered(pathlib.Path(__file__).with_name("template.html"), shown=shown, skipped=skipped, report=report)
     (folder / FIGURES_PAGE).write_text(page, encoding="utf-8")
     return folder / FIGURES_PAGE

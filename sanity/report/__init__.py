@@ -9,10 +9,8 @@ import os
 import pathlib
 import tempfile
 
-import jinja2
-
 from sanity.checks import CHECKS
-from sanity.report import figures, pictures
+from sanity.report import figures, html, pictures
 from sanity.report.junit import junit
 from sanity.result import Verdict
 
@@ -57,15 +55,8 @@ def render(judgement, drawn, figures_page=None):
     `drawn`, a dict of a check's name, or `EXAMPLES`, to its figure (PNG bytes), is embedded. `figures_page`, the name
     of a page beside it, is linked.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda share: f"{share:.1%}"
-    return environment.get_template("template.html").render(
+    return html.rendered(
+        pathlib.Path(__file__).with_name("template.html"),
         judgement=judgement,
         figures_page=figures_page,
         figures={name: base64.b64encode(image).decode("ascii") for name, image in drawn.items()},

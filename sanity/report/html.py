@@ -1,0 +1,18 @@
+"""HTML pages from templates."""
+
+import pathlib
+
+import jinja2
+
+
+def rendered(template, /, **values):
+    """Returns the page that the Jinja template, a file, makes of `values`; text in them is escaped.
+
+    Raises:
+        jinja2.UndefinedError: the template names a value that is not given.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["percent"] = lambda share: f"{share:.1%}"
+    return environment.from_string(pathlib.Path(template).read_text(encoding="utf-8")).render(values)
