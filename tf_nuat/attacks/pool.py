@@ -84,7 +84,7 @@ class Pool:
         self._images, self._labels = images, labels
         self._rows, self._begun = np.asarray(rows, np.int64), 0
         self._batch_size = validation.whole_number("batch_size", batch_size, at_least=1)
-        self._slots = {"fast": None, "exact": None}
+        self._slots: dict[str, Slots] = {}  # by precision, where there are any
         self._numbering = index
         self.steps = {"fast": 0, "exact": 0}
 
@@ -148,7 +148,10 @@ class Pool:
         # What bfloat16 takes for an adversary, and is none, goes on.
         doubted = ended.state.fooled.numpy() & ~fooled & ~ended.state.spent.numpy()
         kept = np.setdiff1d(np.arange(len(slots.rows)), done)
-        self._slots[name] = _take(slots, kept) if len(kept) else None
+        if len(kept):
+            self._slots[name] = _take(slots, kept)
+        else:
+            del self._slots[name]
         if np.any(doubted):
             again = _take(ended, np.flatnonzero(doubted))
             again = again._replace(state=again.state._replace(fooled=tf.zeros_like(again.state.fooled)))
@@ -158,26 +161,24 @@ class Pool:
         return ended.rows, fooled, x_adv
 
     def _held(self, name):
-        return 0 if self._slots[name] is None else len(self._slots[name].rows)
+        return len(self._slots[name].rows) if name in self._slots else 0
 
     def _add(self, name, slots):
-        present = self._slots[name]
-        self._slots[name] = slots if present is None else _concatenated(present, slots)
+        self._slots[name] = _concatenated(self._slots[name], slots) if name in self._slots else slots
 
     def snapshot(self):
         """Returns the pool as a flat dict of arrays, from which `restore` goes on."""
-        arrays = {"begun": np.int64(self._begun), "steps": np.int64(list(self.steps.values()))}
+        arrays = {"begun": np.int64(self._begun), "steps": np.array(list(self.steps.values()), np.int64)}
         for name, slots in self._slots.items():
-            if slots is not None:
-                for number, part in enumerate(tf.nest.flatten(tuple(slots))):
-                    arrays[f"{name}_{number}"] = np.asarray(part)
+            for number, part in enumerate(tf.nest.flatten(tuple(slots))):
+                arrays[f"{name}_{number}"] = np.asarray(part)
         return arrays
 
     def restore(self, arrays):
         """Goes on from a `snapshot` of a pool that was made with the same arguments."""
         self._begun = int(arrays["begun"])
         self.steps = dict(zip(self.steps, map(int, arrays["steps"])))
-        for name in self._slots:
+        for name in self.steps:
             if f"{name}_0" in arrays:
                 number = sum(key.startswith(f"{name}_") for key in arrays)
                 rows, x, y, *state = (arrays[f"{name}_{k}"] for k in range(number))
