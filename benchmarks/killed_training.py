@@ -97,8 +97,8 @@ def run(kills, epochs, defense, seed):
     steps_per_epoch = data.load("digits", batch_size=32).steps_per_epoch
     with tempfile.TemporaryDirectory() as name:
         whole, killed = pathlib.Path(name) / "whole", pathlib.Path(name) / "killed"
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        subprocess.run(training(whole, epochs, defense, seed), check=True, **quiet)
+        command = training(whole, epochs, defense, seed)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         found = killed_run(training(killed, epochs, defense, seed), killed, kills, steps_per_epoch, seed)
         (weights, measured), (other_weights, other_measured) = outcome(whole), outcome(killed)
     return {

@@ -84,8 +84,9 @@ def measured(name, arguments):
             environment["TF_CONFIG"] = json.dumps(task)
         flags = [*arguments, f"--measure={strategy}", f"--batch_size={FLAGS.batch_size // share}"]
         command = [sys.executable, "-m", "benchmarks.strategies", *flags]
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "env": environment, "text": True}
-        processes.append(subprocess.Popen(command, **options))
+        processes.append(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, text=True)
+        )
     outputs = [process.communicate()[0] for process in processes]
     for process in processes:
         if process.returncode:

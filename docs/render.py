@@ -6,11 +6,14 @@ In README.md and in the pages of docs/, the lines from `<!-- rendered: KIND ARGU
 anew. A test fails where that would change anything.
 """
 
+import functools
 import inspect
 import json
 import pathlib
 import re
+import sys
 import textwrap
+from collections.abc import Callable
 
 import recipes.command
 from recipes import table
@@ -20,8 +23,7 @@ from tf_nuat import ATTACKS, DEFENSES, NETWORKS, command_line
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 REGION = re.compile(r"(<!-- rendered: (\w+)([^\n]*?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-WIDTH = 120
-UNBROKEN = {"break_long_words": False, "break_on_hyphens": False}
+filled = functools.partial(textwrap.fill, width=120, break_long_words=False, break_on_hyphens=False)
 
 
 def pages():
@@ -71,9 +73,9 @@ def checks():
     """Returns a section for each check: what it asks, what it does, and where it comes from."""
     sections = []
     for name, check in CHECKS.items():
-        module = inspect.getmodule(check)
+        module = sys.modules[check.__module__]
         said = f"*{_first(module)}* {_first(check)} Source: {module.REFERENCE}."
-        sections.append(f"### `{name}`\n\n{textwrap.fill(said, WIDTH, **UNBROKEN)}")
+        sections.append(f"### `{name}`\n\n{filled(said)}")
     return "\n\n".join(sections)
 
 
@@ -91,18 +93,18 @@ def table_of(registry, prefix):
 
 def _first(documented):
     """Returns the first paragraph of a docstring as one line."""
-    return " ".join(inspect.getdoc(documented).split("\n\n")[0].split())
+    return " ".join(inspect.cleandoc(documented.__doc__).split("\n\n")[0].split())
 
 
 def _quoted(text):
-    return textwrap.fill(text, WIDTH, initial_indent="> ", subsequent_indent="> ", **UNBROKEN)
+    return filled(text, initial_indent="> ", subsequent_indent="> ")
 
 
 def _block(text):
     return f"```text\n{text}\n```"
 
 
-KINDS = {
+KINDS: dict[str, Callable] = {
     "attacks": lambda: table_of(ATTACKS, "tf_nuat.attacks."),
     "cards": cards,
     "checks": checks,

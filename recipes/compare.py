@@ -69,9 +69,9 @@ def main(arguments):
         validation.output_folder("out", folder)
 
     trained, failed = _train(recipes, folders, options)
-    cards = [*trained, *cards.values()]
-    if cards:
-        _write(out, cards, conditions, failed)
+    compared = [*trained, *cards.values()]
+    if compared:
+        _write(out, compared, conditions, failed)
         print(f"\n{(out / 'table.md').read_text(encoding='utf-8')}")
         print(f"{out}/table.md  {out}/table.csv  {out}/comparison.png")
     for line in failed:

@@ -180,14 +180,15 @@ def _comparisons(measure, runs):
         higher, lower = sorted(pair, key=lambda name: -PAPER[name][place])
         paper = PAPER[higher][place], PAPER[lower][place]
         if paper[0] > paper[1]:
-            found.append(_comparison(measure, (higher, lower), paper, runs[higher], runs[lower]))
+            found.append(_comparison(measure, higher, lower, paper, runs))
     return sorted(found, key=lambda each: each.paper[1] - each.paper[0])
 
 
-def _comparison(measure, names, paper, higher, lower):
-    measured = [card["measured"][measure] for _, card, _ in (higher, lower)]
+def _comparison(measure, higher, lower, paper, runs):
+    pair_of_runs = runs[higher], runs[lower]
+    measured = [card["measured"][measure] for _, card, _ in pair_of_runs]
     ours = tuple(each["accuracy"] for each in measured)
-    pair = _of_the_same_images(*(known.get(measure) for _, _, known in (higher, lower)))
+    pair = _of_the_same_images(*(known.get(measure) for _, _, known in pair_of_runs))
     if pair is not None:
         ours, difference = (float(pair[1].mean()), float(pair[0].mean())), statistics.paired_difference(*pair)
         p_value, test = min(1.0, 2 * min(statistics.mcnemar(*pair), statistics.mcnemar(*pair[::-1]))), "paired"
@@ -196,7 +197,7 @@ def _comparison(measure, names, paper, higher, lower):
         correct = [round(each["accuracy"] * each["images"]) for each in measured]
         counts = [[right, each["images"] - right] for right, each in zip(correct, measured)]
         p_value, test = float(scipy.stats.fisher_exact(counts).pvalue), "unpaired"
-    return Comparison(measure, *names, paper, ours, *difference, p_value, test)
+    return Comparison(measure, higher, lower, paper, ours, *difference, p_value, test)
 
 
 def _of_the_same_images(higher, lower):
@@ -207,7 +208,7 @@ def _of_the_same_images(higher, lower):
     return None if any(each is None for each in outcomes) else outcomes
 
 
-def unpaired_difference(first, second):
+def unpaired_difference(first, second) -> tuple[float, float, float]:
     """Returns (difference, low, high) of the accuracy of `first` minus that of `second`, outcomes as in a card.
 
     Source: Newcombe, "Interval estimation for the difference between independent proportions", 1998, method 10.

@@ -35,7 +35,6 @@ from tf_nuat.training import Recipe
 
 WAYS = ("fast", "exact", "single_step")
 UNUSED = ("sources", "test_images", "masking_alarm")
-SIMULATED = {"n": 100, "d": (2, 5, 10)}  # of the paper's figures 2 and 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,7 +244,7 @@ def advice(epsilon, critical):
 
 def simulate(out):
     """Computes the paper's linear regression and writes its figures and numbers; returns the exit status."""
-    n, dimensions = SIMULATED["n"], SIMULATED["d"]
+    n, dimensions = 100, (2, 5, 10)  # of the paper's figures 2 and 3
     ratios, logs = (0.1, 1.0, 10.0), np.linspace(-4.0, 2.0, 13)
     differences = {d: phase_transition_theory.relative_differences(n, d, ratios) for d in dimensions}
     p_values = {d: phase_transition_theory.mean_p_values(n, d, np.exp(logs)) for d in dimensions}

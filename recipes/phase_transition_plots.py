@@ -15,16 +15,16 @@ def estimates(measured, recipe):
     test_losses = [clean.test_loss for each in measured for clean in each.clean]
     clean = measured[0].clean[0]
     for number, each in enumerate(measured):
-        style = {"color": COLOURS[number], "marker": MARKERS[number]}
+        colour, marker = COLOURS[number], MARKERS[number]
         epsilons, runs = 255 * np.array(each.epsilons), len(each.losses)
         lines = each.estimate.lines
         for run, losses in enumerate(each.losses):
             drawn = "none" if lines else LINES[0]
-            label = f"{each.way}: {runs} run{'s' * (runs > 1)}, {each.loss_images} training images"
-            axes.plot(epsilons, losses, **style, linestyle=drawn, linewidth=1, label=None if run else label)
+            label = None if run else f"{each.way}: {runs} run{'s' * (runs > 1)}, {each.loss_images} training images"
+            axes.plot(epsilons, losses, color=colour, marker=marker, linestyle=drawn, linewidth=1, label=label)
             if lines:
                 ends = np.array([0.0, 1.05 * each.estimate.each[run]])
-                axes.plot(255 * ends, lines[run][0] + lines[run][1] * ends, color=COLOURS[number], linestyle=LINES[1])
+                axes.plot(255 * ends, lines[run][0] + lines[run][1] * ends, color=colour, linestyle=LINES[1])
         _mark(axes, each, np.mean([clean.test_loss for clean in each.clean]), number)
     axes.plot(0.0, clean.train_loss, marker="x", color="black", linestyle="none", label="ordinary training")
     for number, loss in enumerate(dict.fromkeys(test_losses)):

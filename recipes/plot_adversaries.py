@@ -22,7 +22,7 @@ from tf_nuat.defenses import awp
 EPSILON = 0.15
 STEPS = 8
 GAMMA = 0.03  # of AWP: six times its default, which would hardly be seen
-IMAGES = np.float32([(0.25, 0.75), (0.7, 0.8), (0.25, 0.3), (0.75, 0.3)]).reshape(4, 1, 2, 1)
+IMAGES = np.array([(0.25, 0.75), (0.7, 0.8), (0.25, 0.3), (0.75, 0.3)], np.float32).reshape(4, 1, 2, 1)
 # With averages the attack is the same, but for the network of NuAT2-WA's; NuAT-H takes the steps of NuAT or of NuAT2.
 DRAWN = tuple(name for name in DEFENSES if not name.endswith(("_wa", "_h")))
 REGIONS = ("#f2e9d8", "#dde8f0", "#e3eedd")  # where the network sees each class
@@ -51,9 +51,8 @@ def classes(model, points):
 
 def defense(name):
     """Returns the defense around `network()`, compiled with an optimizer that moves no weight."""
-    options = {"eat": {"sources": [network(17), network(28)]}, "free_at": {"batch_size": len(IMAGES)}}.get(name, {})
-    if name.startswith("awp"):
-        options = {"awp_gamma": GAMMA}
+    others: dict[str, dict] = {"eat": {"sources": [network(17), network(28)]}, "free_at": {"batch_size": len(IMAGES)}}
+    options = {"awp_gamma": GAMMA} if name.startswith("awp") else others.get(name, {})
     model = DEFENSES[name](network(), epsilon=EPSILON, **options)
     model.compile(keras.optimizers.SGD(0.0))
     return model
@@ -96,8 +95,8 @@ def draw(name, found):
     grid = np.stack(np.meshgrid(side, side), axis=-1)
     axes.contourf(side, side, classes(network(), grid), levels=[-0.5, 0.5, 1.5, 2.5], colors=REGIONS)
     if name.startswith("awp"):
-        boundary = {"levels": [0.5, 1.5], "colors": "black", "linestyles": "dashed", "linewidths": 0.8}
-        axes.contour(side, side, classes(moved(defense(name), found[0]), grid), **boundary)
+        regions = classes(moved(defense(name), found[0]), grid)
+        axes.contour(side, side, regions, levels=[0.5, 1.5], colors="black", linestyles="dashed", linewidths=0.8)
     labels, seen = batch()[1].numpy(), classes(network(), found)
     for image, centre in enumerate(IMAGES.reshape(-1, 2)):
         (left, bottom), (right, top) = np.clip([centre - EPSILON, centre + EPSILON], 0.0, 1.0)

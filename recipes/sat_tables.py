@@ -29,7 +29,7 @@ from tf_nuat.attacks.pool import Pool
 RESULTS = "sat_tables.json"
 
 # Attacks within epsilon, as in a recipe; "source" is the network that the adversaries are computed on.
-WITHIN = {
+WITHIN: dict[str, dict] = {
     "fgsm": {"attack": "fgsm"},
     "ifgsm_100": {"attack": "ifgsm", "steps": 100},
     "pgd_100": {"attack": "pgd", "steps": 100, "step_size": 0.01},
@@ -143,14 +143,14 @@ def _measure(run, card, sources, values, known):
     )
     for name, tested in {"runs": network, **sources}.items():
         checkpoint.fits(name, tested, images, len(names), recipe["dataset"])
-    nearest = checkpoint.sample(
+    l2_images, l2_labels, _ = checkpoint.sample(
         network, checkpoint.Card(run / "network.keras"), recipe["dataset"], samples=values.l2_samples, **options
-    )[:2]
+    )
     of = {
         "network": files.digest(*network.get_weights()),
         **{name: files.digest(*source.get_weights()) for name, source in sources.items()},
         "images": files.digest(images),
-        "l2_images": files.digest(nearest[0]),
+        "l2_images": files.digest(l2_images),
     }
     if known and known["of"] != of:
         differing = ", ".join(name for name, value in of.items() if known["of"].get(name) != value)
@@ -158,7 +158,8 @@ def _measure(run, card, sources, values, known):
     measured = dict(known.get("measured", {}))
     work = {name: functools.partial(_accuracy, network, (images, labels), recipe, sources, name) for name in WITHIN}
     work = {"clean": functools.partial(_accuracy, network, (images, labels), recipe, sources, None), **work}
-    work |= {name: functools.partial(_nearest, network, *nearest, getattr(attacks, name)) for name in NEAREST}
+    nearest = functools.partial(_nearest, network, l2_images, l2_labels)
+    work |= {name: functools.partial(nearest, getattr(attacks, name)) for name in NEAREST}
     for name, measure in work.items():
         if name not in measured:
             began = time.monotonic()

@@ -132,7 +132,7 @@ def caption(cards, conditions):
     """Returns what the columns of `cells_with_costs` are, for cards that were all measured under `conditions`."""
     attacks = [f"{name}: {described(attack)}" for name, attack in conditions["measures"].items()]
     images = conditions["test images"]
-    counted = {f"{count} test images" for count in images.values()}
+    counted = sorted({f"{count} test images" for count in images.values()})
     if len(counted) > 1:
         counted = [f"{name}: {count} test images" for name, count in images.items()]
     lines = [

@@ -26,7 +26,7 @@ class Memory:
         self._identity = identity or {}
         self._outcomes = {}
         if resume and self._path is not None and self._path.exists():
-            self._load()
+            self._load(self._path)
 
     def get(self, key):
         """Returns which images remained correct, bool (N,), of the attack that `key` stands for; None if unknown."""
@@ -40,19 +40,18 @@ class Memory:
             stacked = np.stack([self._outcomes[each] for each in keys])
             files.save_arrays(self._path, identity=json.dumps(self._identity), keys=json.dumps(keys), outcomes=stacked)
 
-    def _load(self):
+    def _load(self, path):
         try:
-            with np.load(self._path) as file:
+            with np.load(path) as file:
                 identity, keys = (json.loads(str(file[name])) for name in ("identity", "keys"))
                 self._outcomes = dict(zip(keys, file["outcomes"]))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
-                f"--resume: {self._path} cannot be read ({type(error).__name__}); "
-                "allowed: without --resume, to begin anew"
+                f"--resume: {path} cannot be read ({type(error).__name__}); allowed: without --resume, to begin anew"
             ) from error
         differing = [name for name, value in self._identity.items() if identity.get(name) != value]
         if differing:
             raise ValueError(
-                f"--resume: {self._path} belongs to other {', '.join(differing)}; allowed: another --out, or without "
+                f"--resume: {path} belongs to other {', '.join(differing)}; allowed: another --out, or without "
                 "--resume, to begin anew"
             )

@@ -26,7 +26,7 @@ def mcnemar(first, second):
     return exceeds(gained, gained + lost, 0.5) if gained + lost else 1.0
 
 
-def paired_difference(first, second, *, confidence=0.95):
+def paired_difference(first, second, *, confidence=0.95) -> tuple[float, float, float]:
     """Returns (difference, low, high) of the rate of `second` minus that of `first`, for outcomes of the same images.
 
     The interval is Wald's after one image was added to both kinds of discordant pairs, which keeps its coverage for

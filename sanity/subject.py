@@ -87,7 +87,7 @@ class Subject:
         self._given = tuple(surrogates)
         self._surrogates = None
         self._evaluations, self._traces = {}, {}
-        self._networks = {None: network}
+        self._networks: dict[str | None, keras.Model] = {None: network}
         identity = {
             "network": files.digest(*network.get_weights()),
             "images": files.digest(self.images, self.labels),

@@ -252,7 +252,7 @@ def test_the_chief_is_the_first_worker():
     assert workers.cluster(text()) == (("a:1", "b:2"), 0)
     with_chief = {"worker": ["a:1", "b:2"], "chief": ["c:3"]}
     assert workers.cluster(text(with_chief, {"type": "worker", "index": 1})) == (("c:3", "a:1", "b:2"), 2)
-    assert workers.cluster(text(with_chief, {"type": "chief", "index": 0})).index == 0
+    assert workers.cluster(text(with_chief, {"type": "chief", "index": 0})).number == 0
     assert workers.cluster(text({"worker": ["[::1]:80", "10.0.0.1:80"]})).addresses == ("[::1]:80", "10.0.0.1:80")
 
 

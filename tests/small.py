@@ -49,7 +49,8 @@ def robust(epsilon, seed=0):
     network = dense(seed)
     trainer = defenses.PGDAT(network, epsilon=epsilon, steps=7, seed=seed)
     trainer.compile(keras.optimizers.Adam(3e-3))
-    trainer.fit(*digits().arrays("train"), epochs=15, batch_size=64, verbose=0)
+    images, labels = digits().arrays("train")
+    trainer.fit(images, labels, epochs=15, batch_size=64, verbose=0)
     return network
 
 

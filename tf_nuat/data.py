@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -260,7 +261,7 @@ def _read_imagenet(data_dir, *, name):
 
 
 # Functions of data_dir that return the examples, the names of the classes and the augmentation.
-DATASETS = {
+DATASETS: dict[str, Callable] = {
     "cifar10": functools.partial(_read_prepared, name="cifar10", validation_per_class=100, augmentation="crop_flip"),
     "cifar100": functools.partial(_read_prepared, name="cifar100", validation_per_class=10, augmentation="crop_flip"),
     "digits": _read_digits,

@@ -54,8 +54,13 @@ def read(argument, name):
 def _arrays(where, dataset, most):
     """Returns the images and labels of a dataset as arrays, where they take at most `most` bytes."""
     spec = getattr(dataset, "element_spec", None)
-    is_pair = isinstance(spec, tuple) and len(spec) == 2 and all(isinstance(each, tf.TensorSpec) for each in spec)
-    if not is_pair or spec[0].shape.rank not in (None, 2, 3) or spec[1].shape.rank not in (None, 0):
+    if (
+        not isinstance(spec, tuple)
+        or len(spec) != 2
+        or not all(isinstance(each, tf.TensorSpec) for each in spec)
+        or spec[0].shape.rank not in (None, 2, 3)
+        or spec[1].shape.rank not in (None, 0)
+    ):
         given = type(dataset).__name__ if spec is None else f"a dataset of {spec}"
         raise ValueError(f"{where} is {given}; allowed: a tf.data.Dataset of pairs (image, label), not batched")
     refusal = (

@@ -124,8 +124,8 @@ def decode(contents, input_shape, *, margin=1.0, draws=None):
         # A JPEG that is far too large is decoded at a half, a quarter or an eighth of its size: that saves memory.
         image.draft(None, (4 * width, 4 * height))
         box = window(*image.size, draws) if draws else centre(*image.size, width / height, margin)
-        image = image.convert("L" if channels == 1 else "RGB")
-        pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
+        converted = image.convert("L" if channels == 1 else "RGB")
+        pixels = np.asarray(converted.resize((width, height), Image.Resampling.BILINEAR, box=box))
     if draws and draws.random() < 0.5:
         pixels = pixels[:, ::-1]
     return pixels.reshape(input_shape)

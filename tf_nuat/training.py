@@ -9,6 +9,7 @@ import pathlib
 import platform
 import shutil
 import sys
+import typing
 
 import keras
 import numpy as np
@@ -126,7 +127,8 @@ def check(recipe, out, *, data_dir=None, strategy="auto", save_every=600.0):
             "of all workers"
         )
     _check_alarm(recipe, splits)
-    model, untrained = None, _sources(recipe, splits, out)
+    untrained = _sources(recipe, splits, out)
+    model: typing.Any = None  # before the first stage
     for stage in range(len(recipe.plan())):  # whatever is wrong with their options shows here
         model = build(recipe, splits, stage=stage, before=model, sources=untrained)
     if recipe.network not in networks.NETWORKS:
@@ -245,7 +247,8 @@ def _train(recipe, splits, out, sources, strategy, save_every, verbose):
     state = backup.restored(out / "state", strategy)
     if state.arrays is not None:
         logging.info("continuing after %d batches of epoch %d", state.batches, len(state.history) + 1)
-    model, epochs, passes = None, [], []
+    epochs, passes = [], []
+    model: typing.Any = None  # before the first stage
     for stage, (_, _, end) in enumerate(recipe.plan()):
         with strategy.scope():
             model = build(recipe, splits, stage=stage, before=model, sources=sources)

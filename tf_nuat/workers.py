@@ -35,11 +35,11 @@ class Cluster(typing.NamedTuple):
 
     Attributes:
         addresses: "host:port" of each, the chief's first.
-        index: which of them this process is.
+        number: which of them this process is.
     """
 
-    addresses: tuple
-    index: int
+    addresses: tuple[str, ...]
+    number: int
 
 
 def cluster(text=None):
@@ -109,9 +109,9 @@ def _meet(cluster):
 
     TensorFlow waits too, for ever, in silence, and deaf to signals.
     """
-    own = cluster.addresses[cluster.index]
+    own = cluster.addresses[cluster.number]
     missing = {address for address in cluster.addresses if address != own}
-    logging.info("worker %d of %d, %s", cluster.index, len(cluster.addresses), own)
+    logging.info("worker %d of %d, %s", cluster.number, len(cluster.addresses), own)
     with listening(own):
         said = time.monotonic()
         while missing:

@@ -92,5 +92,5 @@ def _series(norms, sizes, tails):
     for name, (low, high) in limits.items():
         mean = float(np.mean(norms[name]))
         shown = f"{name}, {sizes[name]} images: {mean:.3g}"
-        bars.append(Bar(shown, *(each / highest for each in (mean, min(low, mean), max(high, mean))), group=name))
+        bars.append(Bar(shown, mean / highest, min(low, mean) / highest, max(high, mean) / highest, group=name))
     return Bars(label="nuclear norm per image, relative to the highest limit", bars=tuple(bars))

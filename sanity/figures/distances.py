@@ -54,8 +54,8 @@ def draw(data):
         history = each["history"]
         for number, (pair, other) in enumerate(PAIRS.items()):
             means, errors = np.array(history[pair]), np.array(history[f"{pair}_error"])
-            limits = means - 1.96 * errors, means + 1.96 * errors
-            curve = Curve(f"FGSM and {other}", history["iteration"], means, *limits)
+            low, high = means - 1.96 * errors, means + 1.96 * errors
+            curve = Curve(f"FGSM and {other}", history["iteration"], tuple(means), tuple(low), tuple(high))
             figures.line(axes, history["iteration"], curve, number)
         axes.set_title(f"{each['defense']}, epsilon {each['epsilon']:.4g}, {each['images']} images", fontsize=9)
         axes.set_ylim(bottom=0.0)

@@ -80,9 +80,9 @@ def measure(models, options):
 
 def draw(data):
     """Returns the figure of what `measure` returns: a row for each model, a column for each plane."""
-    panels = [
+    panels = tuple(
         Panel(f"{each['name']}: {name}", heights) for each in data["models"] for name, heights in each["planes"].items()
-    ]
+    )
     series = Surface(
         x_label=f"along the {'sign of the ' if data['sample']['norm'] == 'linf' else ''}gradient, in epsilon",
         y_label="along what is named above, in epsilon",

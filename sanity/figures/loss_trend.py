@@ -1,5 +1,6 @@
 """Figure: the mean loss under FGSM and PGD against epsilon (Vivek and Babu, 2020, figures 1, 2, 5 and 9)."""
 
+import functools
 import math
 
 import numpy as np
@@ -27,12 +28,10 @@ def measure(models, options):
 
 def _curves(subject, settings):
     sample = subject.network, subject.images, subject.labels
-    options = {"batch_size": subject.batch_size}
-    clean = measure_losses.under(*sample, **options).loss
+    under = functools.partial(measure_losses.under, *sample, batch_size=subject.batch_size)
+    clean = under().loss
     radii = [part * subject.epsilon for part in PARTS if part * subject.epsilon <= subject.largest]
-    single = [
-        measure_losses.under(*sample, "fgsm", epsilon=radius, **subject.threat, **options).loss for radius in radii
-    ]
+    single = [under("fgsm", epsilon=radius, **subject.threat).loss for radius in radii]
     iterative = [subject.trace(**settings.pgd(radius)).losses[-1] for radius in radii]
     curves = {"FGSM": [clean, *single], "PGD": [clean, *iterative]}
     return [{"name": name, "x": [0.0, *radii], **_means(losses)} for name, losses in curves.items()]

@@ -143,10 +143,8 @@ def attack(function=None, **allowed):
         compiled = compiled_for(logits_fn, trace, x.shape[1:])
         return compiled(tf.constant(x, tf.float32), tf.convert_to_tensor(y), index, **settings)
 
-    checked.keywords = keywords
-    checked.check_settings = check_settings  # for those who describe an attack long before they call it
-    checked.as_tensors = as_tensors  # these two are for the engine of evaluations
-    checked.prepared = prepared
+    # For those who describe an attack long before they call it; the last two are for the engine of evaluations.
+    vars(checked).update(keywords=keywords, check_settings=check_settings, as_tensors=as_tensors, prepared=prepared)
     return checked
 
 

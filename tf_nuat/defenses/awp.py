@@ -3,11 +3,12 @@
 import tensorflow as tf
 
 from tf_nuat import distribute, schedules
+from tf_nuat.defenses.base import Defense
 from tf_nuat.defenses.pgd_at import PGDAT
 from tf_nuat.defenses.trades import TRADES
 
 
-class WeightPerturbation:
+class WeightPerturbation(Defense):
     """Mixin in front of a defense: its gradients are taken at weights moved against it, and act on the unmoved ones.
 
     Each weight w with more than one dimension moves by `awp_gamma * |w| * g / |g|`, g being the gradient of the global

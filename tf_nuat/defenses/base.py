@@ -55,7 +55,7 @@ class Defense(keras.Model):
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
 
-    NORMS = ("linf",)
+    NORMS: tuple[str, ...] = ("linf",)
     replays = 1  # how often a batch is trained on in a row
 
     def __init__(self, network, *, epsilon, norm="linf", ema_decay=None, seed=0, name=None):
@@ -269,9 +269,8 @@ def averaged(name, defense, **defaults):
     defaults = {"ema_decay": 0.9998, **defaults}
 
     def initialize(self, network, **options):
-        super(cls, self).__init__(network, **{**defaults, **options})
+        defense.__init__(self, network, **{**defaults, **options})
 
     described = ", ".join(f"`{option}={value}`" for option, value in defaults.items())
     documentation = f"`{defense.__name__}` with weight averaging: {described} unless told otherwise."
-    cls = type(name, (defense,), {"__init__": initialize, "__doc__": documentation, "__module__": defense.__module__})
-    return cls
+    return type(name, (defense,), {"__init__": initialize, "__doc__": documentation, "__module__": defense.__module__})

@@ -106,7 +106,7 @@ def _correct_by_batches(network, images, labels, attack, batch_size, progress):
     return outcomes
 
 
-def wilson(successes, images, *, confidence=0.95):
+def wilson(successes, images, *, confidence=0.95) -> tuple[float, float]:
     """Returns the Wilson score interval (low, high) of the proportion `successes / images`, within [0, 1].
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.

@@ -230,7 +230,7 @@ class _Journal:
         self.steps = np.zeros(len(identity["attacks"]), np.int64)
         self.seconds = np.zeros(len(identity["attacks"]))
         if self._path is not None and self._path.exists():
-            self._load()
+            self._load(self._path)
 
     def attacked(self):
         """Returns the rows that this stage's attack gets, those included that it has fooled already."""
@@ -269,9 +269,9 @@ class _Journal:
         self._saved = time.monotonic()
         self._saving = self._saved - began
 
-    def _load(self):
+    def _load(self, path):
         try:
-            with np.load(self._path) as file:
+            with np.load(path) as file:
                 arrays = dict(file)
             identity = json.loads(str(arrays.pop("identity")))
             pool = {name.removeprefix("pool_"): arrays.pop(name) for name in list(arrays) if name.startswith("pool_")}
@@ -282,12 +282,12 @@ class _Journal:
                     setattr(self, name, arrays[name])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
-                f"out has {self._path}, which cannot be read ({type(error).__name__}); "
+                f"out has {path}, which cannot be read ({type(error).__name__}); "
                 "allowed: another folder, or remove this file to begin anew"
             ) from error
         if differing:
             raise ValueError(
-                f"out is {str(self._path.parent)!r}, which has an evaluation with other {', '.join(differing)}; "
+                f"out is {str(path.parent)!r}, which has an evaluation with other {', '.join(differing)}; "
                 f"allowed: another folder, or the same arguments to go on with that one"
             )
         self._pool = pool or None
@@ -307,8 +307,8 @@ class _Journal:
         attacked, found = int((self.fooled_by != WRONG).sum()), []
         for number, (name, _, settings) in enumerate(chosen):
             fooled = int((self.fooled_by == number).sum())
-            numbers = {"steps": int(self.steps[number]), "seconds": round(float(self.seconds[number]), 3)}
-            found.append(Stage(name, _as_json(settings), attacked, fooled, **numbers))
+            steps, seconds = int(self.steps[number]), round(float(self.seconds[number]), 3)
+            found.append(Stage(name, _as_json(settings), attacked, fooled, steps, seconds))
             attacked -= fooled
         return Record(found, self.fooled_by, self.distance, norm, epsilon)
 

@@ -1,5 +1,7 @@
 """Networks: functional Keras models of stock layers, from images in [0, 1] to logits."""
 
+from collections.abc import Callable
+
 from tf_nuat.networks.applications import application
 from tf_nuat.networks.densenet import densenet_bc_100
 from tf_nuat.networks.ensemble import ensemble_a, ensemble_b, ensemble_c, ensemble_d
@@ -8,7 +10,7 @@ from tf_nuat.networks.resnet import preact_resnet18, resnet18, resnet34, resnet5
 from tf_nuat.networks.vgg import vgg11, vgg13, vgg19
 from tf_nuat.networks.wide_resnet import wide_resnet, wrn_28_10, wrn_34_10
 
-NETWORKS = {
+NETWORKS: dict[str, Callable] = {
     "application": application,
     "densenet_bc_100": densenet_bc_100,
     "ensemble_a": ensemble_a,
