@@ -28,6 +28,7 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
 
 # The pages and the reference, with every warning an error; then its links, places and images.
 docs: $(INSTALLED)
