@@ -101,7 +101,7 @@ def judge(
     seed=0,
     checks=None,
     progress=True,
-):
+) -> Judgement:
     """Judges whether the robustness of `network` is real; for perturbations of at most `epsilon` in a norm.
 
     Args:
@@ -147,7 +147,7 @@ def checked_names(checks, argument="checks"):
     return tuple(name for name in CHECKS if not checks or name in checks)
 
 
-def judge_subject(subject, *, checks=None, settings=None, progress=True, provenance=None):
+def judge_subject(subject, *, checks=None, settings=None, progress=True, provenance=None) -> Judgement:
     """Returns the `Judgement` on a `Subject`, with `provenance`, a dict of facts, kept in it; otherwise see `judge`."""
     settings = settings or Settings()
     names = checked_names(checks)

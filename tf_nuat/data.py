@@ -30,7 +30,7 @@ def load(
     input_shape=None,
     augmentation=None,
     corrupt="raise",
-):
+) -> Splits:
     """Returns the splits of a dataset: of a name, of a path, or of a function.
 
     Names:

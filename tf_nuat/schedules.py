@@ -39,17 +39,17 @@ class Piecewise(keras.optimizers.schedules.LearningRateSchedule):
         return {"points": self.points, "steps_per_epoch": self.steps_per_epoch}
 
 
-def ramp(peak, epochs, *, wait=0, steps_per_epoch=1):
+def ramp(peak, epochs, *, wait=0, steps_per_epoch=1) -> Piecewise:
     """Returns 0 for `wait` epochs, linear growth to `peak` until epoch `epochs`, then `peak` (NuAT's lambda)."""
     return Piecewise([(wait, 0.0), (epochs, peak)], steps_per_epoch=steps_per_epoch)
 
 
-def triangle(peak, up, down, *, steps_per_epoch=1):
+def triangle(peak, up, down, *, steps_per_epoch=1) -> Piecewise:
     """Returns a rise from 0 to `peak` over `up` epochs and a fall to 0 over `down` (cyclic learning rate)."""
     return Piecewise([(0, 0.0), (up, peak), (up + down, 0.0)], steps_per_epoch=steps_per_epoch)
 
 
-def cyclic_step(peak, up, down, freeze, drops, *, steps_per_epoch=1):
+def cyclic_step(peak, up, down, freeze, drops, *, steps_per_epoch=1) -> Piecewise:
     """Returns NuAT's cyclic-step learning rate: a triangle, cut off at epoch `freeze` and divided by 10 at each drop.
 
     Args:
@@ -71,7 +71,7 @@ def cyclic_step(peak, up, down, freeze, drops, *, steps_per_epoch=1):
     return Piecewise(points, steps_per_epoch=steps_per_epoch)
 
 
-def divide(start, factor, epochs, *, steps_per_epoch=1):
+def divide(start, factor, epochs, *, steps_per_epoch=1) -> Piecewise:
     """Returns `start`, divided by `factor` at each of `epochs`, once more each time."""
     points, value = [(0, start)], start
     for epoch in epochs:
@@ -80,7 +80,7 @@ def divide(start, factor, epochs, *, steps_per_epoch=1):
     return Piecewise(points, steps_per_epoch=steps_per_epoch)
 
 
-def constant(value, *, steps_per_epoch=1):
+def constant(value, *, steps_per_epoch=1) -> Piecewise:
     """Returns `value` at every step."""
     return Piecewise([(0, value)], steps_per_epoch=steps_per_epoch)
 

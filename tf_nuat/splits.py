@@ -156,7 +156,7 @@ class Splits:
         """Returns the labels of `split` in its fixed order, int64 (N,)."""
         return validation.one_of("split", split, self.examples).labels
 
-    def take(self, split, indices):
+    def take(self, split, indices) -> tuple[np.ndarray, np.ndarray]:
         """Returns the images and labels at `indices` of `split`, without augmentation, as new NumPy arrays.
 
         Args:
@@ -179,7 +179,7 @@ class Splits:
         images, labels = self._read(split, np.asarray(indices))
         return np.divide(images, np.float32(_white(source)), dtype=np.float32), labels
 
-    def arrays(self, split):
+    def arrays(self, split) -> tuple[np.ndarray, np.ndarray]:
         """Returns what `take` does of all of `split`, in its fixed order."""
         return self.take(split, np.arange(len(self.labels(split))))
 

@@ -39,7 +39,7 @@ def correct(
     precision="auto",
     strategy=None,
     progress=None,
-):
+) -> np.ndarray:
     """Returns which images are classified correctly, bool (N,), in their order.
 
     Args:
@@ -120,7 +120,7 @@ def exceeds(successes, images, proportion):
     return float(scipy.stats.binomtest(int(successes), int(images), proportion, alternative="greater").pvalue)
 
 
-def accuracy(network, images_and_labels, attack=None, **options):
+def accuracy(network, images_and_labels, attack=None, **options) -> float:
     """Returns the fraction of images that are classified correctly, in [0, 1]; the arguments are those of `correct`."""
     return float(np.mean(correct(network, images_and_labels, attack, **options)))
 

@@ -127,7 +127,7 @@ def worst_case(
     save_every=10.0,
     progress=False,
     about=None,
-):
+) -> Record:
     """Runs attacks one after the other, each on the images that withstood those before it, and returns a `Record`.
 
     Args:
