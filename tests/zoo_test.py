@@ -18,12 +18,12 @@ SEEDS = (0, 1, 2)
 QUICK, _ = BUDGETS["quick"]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", [name for name, each in zoo.ZOO.items() if each.kind == zoo.MASKED])
-def test_a_masked_network_is_flagged_by_a_check_that_is_meant_for_it(name, seed):
+def test_a_masked_network_is_flagged_by_a_check_that_is_meant_for_it(name):
+    """One seed; `results/zoo` has three, and robust networks, with all checks: what is recorded is tested below."""
     specimen = zoo.ZOO[name]
     checks = [check for check in specimen.meant if check in CHECKS]
-    outcome = counted.judge(specimen, seed, checks=checks, settings=QUICK)
+    outcome = counted.judge(specimen, 0, checks=checks, settings=QUICK)
     assert not counted.missed(name, outcome), outcome
     assert outcome["verdict"] in ("masked gradients suspected", zoo.REFUSED)
 
