@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 # TensorFlow's own messages about processors and GPUs; Python's errors are not among them.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: install demo test lint format docs benchmark clean
+.PHONY: install demo test coverage lint format docs benchmark clean
 
 install: $(INSTALLED)
 
@@ -24,6 +24,10 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile
+
+# The same, slower: then which lines no test has run.
+coverage: $(INSTALLED)
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --cov
 
 lint: $(INSTALLED)
 	$(PYTHON) -m ruff check .

@@ -36,7 +36,7 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.20"],
-        "test": ["pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.17", "mypy>=1.18"],
+        "test": ["pytest>=8.0", "pytest-cov>=7.0", "pytest-xdist>=3.5", "ruff>=0.17", "mypy>=1.18"],
         "bench": ["py-cpuinfo>=9.0"],
         "docs": ["sphinx>=8.1", "myst-parser>=4.0", "furo>=2024.8.6", "latex2mathml>=3.77"],
     },
