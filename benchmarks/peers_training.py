@@ -153,18 +153,33 @@ def ratios(rates):
 
 
 def measure(ready, rounds, seconds):
-    """Returns each contestant's images per second, a list of rounds; and the seconds of the parts of a step, a dict."""
-    rates = {name: [] for name in ready}
-    for _ in tqdm(range(rounds), desc="rounds"):
-        for name, contestant in ready.items():
-            rates[name].append(contestant.ask(ask="train", seconds=seconds)["images_per_second"])
+    """Returns what the contestants answered, and the reasons of those that ended instead, which are left out.
+
+    Returns:
+        a dict of name to images per second, a list of rounds; one of name to the seconds of the parts of a step; one of
+        reasons.
+    """
+    rates, failed = {name: [] for name in ready}, {}
     parts = {name: [] for name in ready if CONTESTANTS[name].has_parts}
+
+    def ask(found, **request):
+        for name in [name for name in found if name not in failed]:
+            try:
+                found[name].append(ready[name].ask(**request))
+            except turns.FailedError as error:
+                failed[name] = str(error)
+
+    for _ in tqdm(range(rounds), desc="rounds"):
+        ask(rates, ask="train", seconds=seconds)
     for _ in tqdm(range(min(rounds, 5)), desc="parts"):
-        for name in parts:
-            parts[name].append(ready[name].ask(ask="parts", seconds=seconds / 5))
-    return rates, {
-        name: {part: statistics.median(row[part] for row in rows) for part in rows[0]} for name, rows in parts.items()
+        ask(parts, ask="parts", seconds=seconds / 5)
+    rates = {name: [row["images_per_second"] for row in rows] for name, rows in rates.items() if name not in failed}
+    medians = {
+        name: {part: statistics.median(row[part] for row in rows) for part in rows[0]}
+        for name, rows in parts.items()
+        if name not in failed
     }
+    return rates, medians, failed
 
 
 def command(arguments):
@@ -191,7 +206,8 @@ def command(arguments):
         failed.update(unequal(found))
         for name in set(ready) & set(failed):
             ready.pop(name).close()
-        rates, parts = measure(ready, FLAGS.rounds, FLAGS.seconds)
+        rates, parts, ended = measure(ready, FLAGS.rounds, FLAGS.seconds)
+        failed.update(ended)
         for contestant in ready.values():
             contestant.close()
     summary = ratios(rates)
