@@ -166,9 +166,11 @@ def summary(found, own):
 
 
 def check_flags():
-    for name in ("checkpoint", "peers_python"):
-        if not getattr(FLAGS, name):
-            raise ValueError(f"{name} is not given; allowed: a file (--{name} FILE)")
+    command_line.require(
+        FLAGS,
+        checkpoint="a network saved by Keras (--checkpoint FILE.keras)",
+        peers_python="a Python with the peers (--peers_python FILE)",
+    )
     for name in ("samples", "autoattack_samples", "steps", "batch_size", "threads", "rounds"):
         validation.whole_number(name, getattr(FLAGS, name), at_least=1)
     validation.number("epsilon", FLAGS.epsilon, at_least=0.0)
@@ -224,8 +226,8 @@ def command(arguments):
     own = [f"tf_nuat {requested}" for requested in FLAGS.precision]
     content = {}
     for attack in FLAGS.attacks:
-        with tempfile.TemporaryDirectory() as folder:
-            folder = pathlib.Path(folder)
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = pathlib.Path(temporary)
             count = export(folder, network, FLAGS.samples if attack == "pgd" else FLAGS.autoattack_samples)
             found, failed = in_turns(contestants(folder, attack), FLAGS.rounds, FLAGS.patience)
         for name in own:

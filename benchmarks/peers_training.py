@@ -184,8 +184,7 @@ def measure(ready, rounds, seconds):
 
 def command(arguments):
     command_line.parse(FLAGS, arguments, __doc__)
-    if not FLAGS.peers_python:
-        raise ValueError("peers_python is not given; allowed: a Python with the peers (--peers_python FILE)")
+    command_line.require(FLAGS, peers_python="a Python with the peers (--peers_python FILE)")
     for name in ("batch_size", "steps", "threads", "rounds"):
         validation.whole_number(name, getattr(FLAGS, name), at_least=1)
     validation.number("epsilon", FLAGS.epsilon, above=0.0, at_most=1.0)
@@ -195,8 +194,8 @@ def command(arguments):
     shape = tuple(int(side) for side in FLAGS.shape.split(","))
     turns.keep_to_processors(FLAGS.threads)
     shared = settings(FLAGS.epsilon, FLAGS.steps, FLAGS.threads)
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
         prepare(folder, shape, FLAGS.batch_size, shared)
         names = [name for name in CONTESTANTS if not FLAGS.only or name in FLAGS.only]
         ready, failed = start(names, folder, FLAGS.peers_python, turns.variables(FLAGS.threads))

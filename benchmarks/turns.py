@@ -11,6 +11,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import typing
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -36,9 +37,11 @@ class Contestant:
     def __init__(self, command, variables):
         # Not a pipe, which would be full one day. `close` closes it.
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors}
+        words, pipe = list(map(str, command)), subprocess.PIPE
         try:
-            self._process = subprocess.Popen(list(map(str, command)), text=True, env=variables, **pipes)
+            self._process: typing.Any = subprocess.Popen(
+                words, stdin=pipe, stdout=pipe, stderr=self._errors, text=True, env=variables
+            )
         except OSError as error:
             raise FailedError(str(error)) from error
         self.about = self._answer()
