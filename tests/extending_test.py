@@ -38,7 +38,7 @@ def run(example):
 
 @pytest.mark.parametrize("example", [DEFENSE, ATTACK, CHECK])
 def test_an_example_is_short(example):
-    assert len([line for line in example.splitlines() if line]) <= 45
+    assert len([line for line in example.splitlines() if line]) <= 30
     assert max(map(len, example.splitlines())) <= 120
 
 
