@@ -31,8 +31,9 @@ from tqdm import tqdm
 
 from benchmarks import keras_to_torch, peers_attacks, turns
 from benchmarks.figures import of_this_machine, save, spread
-from sanity.statistics import mcnemar
+from sanity.statistics import mcnemar_two_sided
 from tf_nuat import command_line, data, precision, validation
+from tf_nuat.evaluate.worst import ROBUST
 
 ALPHA = 0.01  # below this p-value, strengths differ
 ATTACKS = ("pgd", "autoattack")
@@ -76,7 +77,7 @@ def ours(folder, attack, requested):
             _, command = _output(sys.executable, "tf_nuat.evaluate", {**shared, "out": out})
             clean, *rows = json.loads((pathlib.Path(out) / "results.json").read_text(encoding="utf-8"))["stages"]
             with np.load(pathlib.Path(out) / "record.npz") as record:
-                robust = record["fooled_by"] == -1
+                robust = record["fooled_by"] == ROBUST
         stages = {row["name"]: row["seconds"] for row in rows}
         figures = {"seconds": sum(stages.values()), "command": command, "stages": stages, "clean": clean["accuracy"]}
         return {**figures, "robust": robust.tolist()}
@@ -131,7 +132,7 @@ def in_turns(runs, rounds, patience):
 def strength(ours, theirs):
     """Returns how strong their attack is beside ours, by which images withstand each (bool arrays): a dict."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
-    p_value = min(1.0, 2.0 * min(mcnemar(ours, theirs), mcnemar(theirs, ours)))
+    p_value = mcnemar_two_sided(ours, theirs)
     verdict = "equal"
     if p_value < ALPHA:
         verdict = "weaker" if theirs.sum() > ours.sum() else "stronger"

@@ -73,13 +73,14 @@ def beside(path, card):
 
 
 def card_with(path, *views):
-    """Returns the card at `path`, read as by `table.read`, with the evaluations beside it among its measures."""
+    """Returns (the card at `path`, read as by `table.read`, with the evaluations beside it as measures; those)."""
     card = table.read(path, table.conditions, *views)
-    for each in beside(path, card):
+    found = beside(path, card)
+    for each in found:
         if each.name not in card["measured"]:
             card["measured"][each.name] = each.measured
             card["recipe"]["measures"][each.name] = each.attack
-    return card
+    return card, found
 
 
 def _is_of(content, recipe):

@@ -62,7 +62,7 @@ def pages(folder, out):
     """
     by_threat = {}
     for path in cards_below(folder):
-        card = evaluations.card_with(path, table.record)
+        card, _ = evaluations.card_with(path, table.record)
         by_threat.setdefault(table.threat(table.conditions(card)), []).append((path, card))
     groups = [_group(threat, found, out) for threat, found in sorted(by_threat.items())]
     parts = [f"# {TITLE}", NOTE]

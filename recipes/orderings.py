@@ -153,13 +153,13 @@ def _runs(folder):
     """Returns the runs below `folder`, a dict of defense to (path, card with evaluations, evaluations by name)."""
     runs = {}
     for path in leaderboard.cards_below(folder):
-        card = evaluations.card_with(path)
+        card, found = evaluations.card_with(path)
         defense = card["recipe"]["defense"]
         if defense in runs:
             raise ValueError(
                 f"cards has {str(runs[defense][0])!r} and {str(path)!r}, both {defense}; allowed: each once"
             )
-        runs[defense] = (path, card, {each.name: each for each in evaluations.beside(path, card)})
+        runs[defense] = (path, card, {each.name: each for each in found})
     return runs
 
 
@@ -191,7 +191,7 @@ def _comparison(measure, higher, lower, paper, runs):
     pair = _of_the_same_images(*(known.get(measure) for _, _, known in pair_of_runs))
     if pair is not None:
         ours, difference = (float(pair[1].mean()), float(pair[0].mean())), statistics.paired_difference(*pair)
-        p_value, test = min(1.0, 2 * min(statistics.mcnemar(*pair), statistics.mcnemar(*pair[::-1]))), "paired"
+        p_value, test = statistics.mcnemar_two_sided(*pair), "paired"
     else:
         difference = unpaired_difference(*measured)
         correct = [round(each["accuracy"] * each["images"]) for each in measured]

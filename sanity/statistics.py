@@ -12,7 +12,17 @@ import scipy.stats
 from sanity.result import Bar, Curve, Verdict
 from tf_nuat.evaluate import exceeds, wilson
 
-__all__ = ["Increase", "bar", "clearest_increase", "curve", "exceeds", "mcnemar", "paired_difference", "wilson"]
+__all__ = [
+    "Increase",
+    "bar",
+    "clearest_increase",
+    "curve",
+    "exceeds",
+    "mcnemar",
+    "mcnemar_two_sided",
+    "paired_difference",
+    "wilson",
+]
 
 
 def mcnemar(first, second):
@@ -24,6 +34,14 @@ def mcnemar(first, second):
     """
     gained, lost = _discordant(first, second)
     return exceeds(gained, gained + lost, 0.5) if gained + lost else 1.0
+
+
+def mcnemar_two_sided(first, second):
+    """Returns the p-value of "`first` and `second` are true equally often", for outcomes of the same images.
+
+    Twice the smaller of the two one-sided ones of `mcnemar`, at most 1.
+    """
+    return min(1.0, 2.0 * min(mcnemar(first, second), mcnemar(second, first)))
 
 
 def paired_difference(first, second, *, confidence=0.95) -> tuple[float, float, float]:

@@ -50,6 +50,12 @@ def test_mcnemar_counts_the_coin_flips(gained, lost, p_value):
     assert statistics.mcnemar(*outcomes(gained, lost, both=30, neither=5)) == pytest.approx(p_value)
 
 
+@pytest.mark.parametrize("gained, lost", [(8, 0), (0, 8), (5, 3), (4, 4), (0, 0)])
+def test_two_sided_mcnemar_is_the_binomial_test(gained, lost):
+    expected = scipy.stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    assert statistics.mcnemar_two_sided(*outcomes(gained, lost, both=30, neither=5)) == pytest.approx(expected)
+
+
 def test_exceeds_is_the_binomial_tail():
     # P(at least 2 of 3 with probability 1/10) = 3 * 0.01 * 0.9 + 0.001
     assert statistics.exceeds(2, 3, 0.1) == pytest.approx(0.028)
