@@ -63,6 +63,11 @@ def main(arguments):
             **{path: table.conditions(card) for path, card in cards.items()},
         }
     )
+    if not conditions["measures"]:
+        first = next(iter([*folders.values(), *paths]))
+        raise ValueError(
+            f"cards has {str(first)!r}, which was not attacked; allowed: runs with an accuracy under attack"
+        )
     if values.dataset not in (None, conditions["dataset"]):
         raise ValueError(f"dataset is {values.dataset!r}; allowed: {conditions['dataset']}, that of the cards")
     for folder in (out, *folders.values()):
@@ -120,8 +125,6 @@ def same_conditions(conditions):
                     f"cards are {first!r} and {other!r}, with {name} {value!r} and {found[name]!r}; "
                     f"allowed: runs that agree on {', '.join(expected)}"
                 )
-    if not expected["measures"]:
-        raise ValueError(f"cards has {first!r}, which was not attacked; allowed: runs with an accuracy under attack")
     return expected
 
 

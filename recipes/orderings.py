@@ -4,7 +4,8 @@
 
 Reads the cards below the folder, one of each defense, and the evaluations beside them (see `recipes.evaluations`), and
 writes orderings.md. Every pair of defenses that the paper and the folder both have is compared by clean accuracy, under
-PGD and under AutoAttack, each way that the paper orders them: it holds, it does not hold, or it is within noise.
+PGD and under AutoAttack, each way that the paper orders them: it holds, it does not hold, or it is within noise. Runs
+that were not measured by one of these are named, and compared by the others.
 
 The test is exact and two-sided. Where both evaluations have the record of each of the same images, it is McNemar's, for
 pairs; else Fisher's, which takes the images for independent and so finds less. The p-values are multiplied by Holm's
@@ -99,17 +100,19 @@ def page(folder):
     """Returns the page, Markdown, of the runs below `folder`.
 
     Raises:
-        ValueError: there are not two runs to compare, two of one defense, one that was not measured by all of
-            `COLUMNS`, or runs that were not measured alike.
+        ValueError: there are not two runs to compare, two of one defense, or runs that were not measured alike.
     """
     runs = _runs(folder)
-    conditions = compare.same_conditions({str(path): _conditions(path, card) for path, card, _ in runs.values()})
+    having = {
+        measure: {name: run for name, run in runs.items() if measure in run[1]["measured"]} for measure in COLUMNS
+    }
+    conditions = {measure: _conditions(measure, found) for measure, found in having.items() if found}
     ours = {name: run for name, run in runs.items() if name in PAPER}
     if len(ours) < 2:
         raise ValueError(
             f"cards is {str(folder)!r}, with {len(ours)} of table 1a; allowed: at least 2 of {', '.join(PAPER)}"
         )
-    comparisons = [each for measure in COLUMNS for each in _comparisons(measure, ours)]
+    comparisons = [each for measure in COLUMNS for each in _comparisons(measure, having[measure])]
     adjusted = holm([each.p_value for each in comparisons])
     rows = {measure: [] for measure in COLUMNS}
     counts = {measure: dict.fromkeys(("holds", "within noise", "does not hold"), 0) for measure in COLUMNS}
@@ -125,8 +128,8 @@ def page(folder):
     sources = dict.fromkeys(card["recipe"].get("source") for _, card, _ in runs.values())
     parts = [
         "# Orderings of table 1a of Sriramanan et al. (2021)",
-        f"{table.threat(conditions)}; made by `python -m recipes.orderings`. "
-        + "; ".join(_beside(name, conditions) for name in COLUMNS)
+        f"{table.threat(conditions['clean'])}; made by `python -m recipes.orderings`. "
+        + "; ".join(_beside(measure, found) for measure, found in conditions.items())
         + f". Settings: {'; '.join(filter(None, sources)) or 'see the cards'}.",
         f"An ordering holds, or does not, where the difference is significant at {LEVEL:.0%} for all "
         f"{len(comparisons)} comparisons together (Holm); else it is within noise, that of drawing test images. "
@@ -137,8 +140,12 @@ def page(folder):
     ]
     if missing:
         parts.append(f"Not in table 1a: {', '.join(missing)}.")
+    for measure, found in having.items():
+        if len(found) < len(runs):
+            parts.append(f"Not measured by {measure}: {', '.join(name for name in runs if name not in found)}.")
     for measure, column in COLUMNS.items():
-        parts += [f"## {measure}, and {column} of the paper", table.markdown(rows[measure])]
+        if rows[measure]:
+            parts += [f"## {measure}, and {column} of the paper", table.markdown(rows[measure])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -163,20 +170,18 @@ def _runs(folder):
     return runs
 
 
-def _conditions(path, card):
-    for name in COLUMNS:
-        if name not in card["measured"]:
-            raise ValueError(
-                f"card is {str(path)!r}, without {name}; allowed: runs measured by {', '.join(COLUMNS)} "
-                "(AutoAttack by python -m tf_nuat.evaluate)"
-            )
-    return table.conditions({**card, "measured": {name: card["measured"][name] for name in COLUMNS}})
+def _conditions(measure, runs):
+    """Returns under what `runs` were measured by `measure`, which all of them have."""
+    found = {}
+    for path, card, _ in runs.values():
+        found[str(path)] = table.conditions({**card, "measured": {measure: card["measured"][measure]}})
+    return compare.same_conditions(found)
 
 
 def _comparisons(measure, runs):
     """Returns the `Comparison`s of all pairs that the paper orders by a measure, the largest difference first."""
     place, found = list(COLUMNS).index(measure), []
-    for pair in itertools.combinations(runs, 2):
+    for pair in itertools.combinations([name for name in runs if name in PAPER], 2):
         higher, lower = sorted(pair, key=lambda name: -PAPER[name][place])
         paper = PAPER[higher][place], PAPER[lower][place]
         if paper[0] > paper[1]:
