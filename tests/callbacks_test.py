@@ -270,6 +270,13 @@ def test_what_the_network_does_not_take_is_refused_before_training(images, label
     assert not steps
 
 
+def test_a_monitor_that_is_not_logged_is_named(tmp_path):
+    keep = callbacks.RobustValidation(IMAGES, LABELS, None, path=tmp_path / "network.keras", monitor="val_magic")
+    with pytest.raises(ValueError, match="monitor is 'val_magic'; allowed: None, .*val_robust_accuracy"):
+        build().fit(IMAGES, LABELS, verbose=0, callbacks=[keep])
+    assert not (tmp_path / "network.keras").exists()
+
+
 @pytest.mark.parametrize("ema_decay", [None, 0.5])
 def test_early_stopping_follows_robust_validation(ema_decay, monkeypatch, tmp_path):
     """Prescribed accuracies; with patience 2, training ends two epochs after the best, whose network it restores."""

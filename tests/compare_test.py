@@ -272,6 +272,7 @@ BAD = [
     (["--dataset=digits", "--defenses=standard,nuat", "--epsilon=2"], "epsilon is 2.0; allowed: "),
     (["--dataset=digits", "--defenses=nuat", "--batch_size=100000"], "batch_size is 100000; allowed: "),
     (["--defense=nuat"], "defense"),
+    (["--dataset=digits", "--defenses=nuat", "--strategy=multiworker"], "strategy is 'multiworker'; allowed: with one"),
     (["--cards=missing.json"], "card is 'missing.json', which is not a file; allowed: "),
     ([f"--cards={RESULTS[0]},{RESULTS[0]}"], "twice; allowed: each once"),
     (["--cards=pyproject.toml"], "which is not the card of a run (JSONDecodeError"),
@@ -286,6 +287,13 @@ def test_bad_input_gets_one_line_and_leaves_nothing(arguments, words, monkeypatc
     printed = capsys.readouterr().err
     assert words in printed and printed.count("\n") == 1, printed
     assert not (tmp_path / "out").exists()
+
+
+def test_cards_without_an_attack_have_nothing_to_compare(card, tmp_path, monkeypatch, capsys):
+    card["measured"] = {"clean": card["measured"]["clean"]}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    assert call(monkeypatch, f"--cards={tmp_path / 'card.json'}", f"--out={tmp_path / 'out'}") == 2
+    assert "which was not attacked; allowed: runs with an accuracy under attack" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("key", ["recipe", "measured", "claimed", "history", "training_seconds", "command"])

@@ -213,6 +213,10 @@ def test_single_step_ends_at_the_first_epsilon_that_overfits_in_the_last_epoch(m
     assert {recipe.defense for recipe in recipes} == {"fgsm_at"} and recipes[0].defense_options == {"every": 1}
     none = critical_epsilon.single_step(RECIPE, tmp_path, epsilons=[0.1])
     assert none.unstable is None and none.epsilons == (0.1,)
+    said = [phase_transition._single_step(each) for each in (found, none)]
+    assert said[0].startswith("single-step training overfits catastrophically at 51/255 (accuracy under FGSM and")
+    assert said[0].endswith("25.5/255: 80.0% and 70.0%, 51/255: 80.0% and 0.0%)")
+    assert "at none of the epsilons" in said[1]
     critical_epsilon.single_step(RECIPE, tmp_path, epsilons=[0.1], warm_up=2)
     assert [stage["defense"] for stage in recipes[-1].stages] == ["standard", "fgsm_at"]
     assert recipes[-1].stages[0]["epochs"] == 2 and recipes[-1].stages[1]["defense_options"] == {"every": 1}
@@ -272,6 +276,7 @@ BAD = [
     (["--dataset=digits", "--loss_images=0"], "loss_images is 0; allowed: "),
     (["--dataset=digits", "--clean=none.keras"], "clean is 'none.keras', which is not a file; allowed: "),
     (["--dataset=digits", "--ways=exact", "--warm_up=30"], "warm_up is 30; allowed: a number below 30"),
+    (["--dataset=digits", "--strategy=multiworker"], "strategy is 'multiworker'; allowed: auto, one, mirrored"),
     (["--dataset=digits", "--test_images=5"], "test_images is given; allowed: with recipes.digits"),
     (["--dataset=digits", "--network=vgg"], "network is 'vgg'; allowed: "),
     (["--dataset=digits", "--norm=l2", "--epsilon=1"], "fast is not given; allowed: "),

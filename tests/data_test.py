@@ -343,6 +343,8 @@ def test_bad_argument_is_named_in_one_line(arguments, words):
 def test_bad_epoch_and_split_are_named(digits):
     with pytest.raises(ValueError, match="first_epoch is -1"):
         digits.train_from(-1)
+    with pytest.raises(ValueError, match="of is 7; allowed: a number that divides the batch size"):
+        digits.train_from(0, shares=[0], of=7)
     with pytest.raises(ValueError, match="split is 'valid'; allowed: test, train, validation"):
         digits.arrays("valid")
 

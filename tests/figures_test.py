@@ -1,6 +1,8 @@
 """The figures of several networks: closed forms, what is drawn, and the command from its flags to its page."""
 
+import dataclasses
 import json
+import pathlib
 import re
 
 import keras
@@ -10,8 +12,9 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from sanity import measure_surface, run
-from sanity.figures import FIGURES, Model, Options, loss_surface, targets
+from sanity.figures import FIGURES, Model, Options, connectivity, cost, loss_surface, targets
 from sanity.figures import __main__ as figures_command
+from sanity.figures.models import NotShownError
 from sanity.settings import Settings
 from sanity.subject import Subject
 from tests import linear, small
@@ -212,6 +215,47 @@ def test_bad_input_is_one_line_and_leaves_nothing(folder, tmp_path, monkeypatch,
     assert ended.value.code == 2 and shown.out == "" and shown.err.count("\n") == 1
     assert re.search(said, shown.err), shown.err
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--out=out"], "--checkpoint is not given; allowed: networks saved by Keras"),
+        (["--checkpoint=clean.keras"], "--out is not given; allowed: a folder for the figures"),
+        (["--checkpoint=clean.keras", "--out=out", "--only=all,gradients"], "'all,gradients'; allowed: all alone"),
+    ],
+)
+def test_what_is_needed_is_asked_for(folder, monkeypatch, given, said):
+    monkeypatch.chdir(folder)
+    with pytest.raises(ValueError, match=said):
+        figures_command.command([*given, *GIVEN])
+
+
+def test_a_path_between_networks_has_no_statistics_of_batches():
+    network = keras.Sequential([keras.Input(linear.SHAPE), keras.layers.Flatten(), keras.layers.BatchNormalization()])
+    images, labels = linear.batch(5)
+    normalized = Model("normalized", Subject(network, images, labels % 2, epsilon=0.1))
+    with pytest.raises(NotShownError, match="normalized has weights that are not trained .*; allowed: "):
+        connectivity.check([normalized, normalized], Options())
+    plain = model("clean", small.undefended(0), size=10)
+    with pytest.raises(NotShownError, match="no training images to train the bend of a path on"):
+        connectivity.check([plain, plain], Options())
+
+
+def test_costs_of_runs_that_were_attacked_otherwise_are_not_compared():
+    root = pathlib.Path(__file__).parents[1] / "results"
+    cards = [json.loads((root / name / "card.json").read_text()) for name in ("mnist/nuat", "cifar10_small/nuat")]
+    models = [dataclasses.replace(model("clean", small.undefended(0), size=10), card=card) for card in cards]
+    assert len(cost.measure(models[:1], Options())["records"]) == 1
+    with pytest.raises(NotShownError, match="were measured by other attacks, see card.json"):
+        cost.measure(models, Options())
+
+
+def test_a_class_without_images_has_no_entropy():
+    images, labels = small.sample(60)
+    few = Subject(small.undefended(0), images[labels < 3], labels[labels < 3], epsilon=0.2)
+    for found in targets.measure([Model("few", few)], Options())["models"][0]["norms"].values():
+        assert len(found["confusion"]) == 3
 
 
 def test_cards_that_disagree_are_named(folder, tmp_path):

@@ -73,6 +73,7 @@ def test_zero_gradients_are_flagged():
     rounded, *_ = judged(lambda logits: keras.ops.round(logits * 16.0))
     assert rounded.verdict is Verdict.FAIL and rounded.value == 1.0 and rounded.remedy
     assert rounded.series.counts == () and rounded.series.apart == (("exactly zero", 300),)
+    assert "The squared norm of the gradient is 0 on average" in rounded.explanation
     assert report.figures.png(rounded).startswith(b"\x89PNG")
 
 
@@ -88,6 +89,13 @@ def test_one_gradient_that_is_not_finite_is_proof():
     assert result.verdict is Verdict.FAIL and result.value == 1 / 300
     assert "finite" in result.explanation and "nan" not in result.explanation
     assert result.series.apart[1] == ("not finite", 1) and sum(result.series.counts) == 299
+
+
+def test_where_no_gradient_is_finite_there_is_none_to_measure(monkeypatch):
+    none = measure_gradients.Gradients(np.full(300, np.nan), np.zeros(300, bool), np.zeros(300, bool))
+    monkeypatch.setattr(measure_gradients, "at", lambda *_, **__: none)
+    result, *_ = judged(lambda logits: logits)
+    assert result.verdict is Verdict.FAIL and result.value == 1.0 and "There is no gradient" in result.explanation
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 import tf_nuat
 from recipes import command, imagenet, imagenet100
 from tests.pictures import encoded, flat, save_folder
+from tests.records_test import store
 from tf_nuat import data, streams, training
 from tf_nuat.imagenet import wnids
 
@@ -49,6 +51,26 @@ def test_imagenet_is_all_of_its_classes_at_224(folder):
     x, y = next(iter(splits.train_from(0)))
     assert x.shape == (64, 224, 224, 3)
     np.testing.assert_allclose(x[:, 100, 100, 0], 2 * y.numpy() / 255, atol=1e-6)
+
+
+def test_imagenet_as_tensorflow_datasets_prepares_it(tmp_path):
+    """The labels of its test images are not public: its validation images are for testing."""
+    info = tfds.builder("imagenet2012", data_dir=tmp_path).info
+    names = info.features["label"].names
+    order = [names.index(name) for name in [*wnids(), next(name for name in names if name not in wnids())]]
+    features = {"image": tfds.features.Image(shape=(None, None, 3)), "label": tfds.features.ClassLabel(names=names)}
+    examples = [
+        {"image": flat(2 * rank, (9, 8, 3)), "label": np.int64(label)}
+        for _ in range(2)
+        for rank, label in enumerate(order)
+    ]
+    counts = {"train": 202, "validation": 101, "test": 50}
+    store(tmp_path, features, examples, name="imagenet2012", version=str(info.version), counts=counts)
+    splits = data.load("imagenet100", data_dir=tmp_path, input_shape=(8, 8, None))
+    assert list(splits.class_names) == wnids()
+    assert [len(splits.labels(split)) for split in ("train", "validation", "test")] == [100, 100, 100]
+    images, labels = splits.arrays("test")
+    np.testing.assert_allclose(images[:, 4, 4, 0], 2 * labels / 255, atol=1e-6)
 
 
 def test_missing_classes_and_folders_are_named(folder, tmp_path, monkeypatch):

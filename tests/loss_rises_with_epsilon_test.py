@@ -182,6 +182,12 @@ def test_the_verdict_follows_the_means(monkeypatch, single, iterative, options, 
     assert bool(result.remedy) is (expected is not Verdict.PASS)
 
 
+def test_a_rise_of_which_nothing_is_left_to_overrate_is_said_to_be_one(monkeypatch):
+    weak = (0.3, 0.33, 0.36, 0.39, 0.42)  # 0.3 of the rise by many steps, where no image withstands the one step
+    result = prescribed(monkeypatch, weak, RISING, correct=0.1)
+    assert result.verdict is Verdict.PASS and "no image is left" in result.explanation
+
+
 def test_the_ratio_and_the_figure_are_those_of_numpy(digits, undefended):
     """Against steps and losses written out in NumPy, for a dense network of two layers."""
     result = judged(digits, undefended, 0.1)

@@ -8,7 +8,7 @@ import tensorflow_datasets
 
 import tf_nuat
 from recipes import cifar10, cifar10_small, cifar100, command, digits, mnist, mnist_nuat, orderings, svhn, table
-from tf_nuat import data, training
+from tf_nuat import command_line, data, training
 
 MODULES = {
     "digits": digits,
@@ -71,7 +71,7 @@ def test_mnist_of_the_nuat_paper_is_its_protocol():
             model.optimizer.iterations.assign(epoch * splits.steps_per_epoch)
             lambdas.append(float(model.nuclear_weight(model.optimizer.iterations)))
             rates.append(float(model.optimizer.learning_rate))
-        assert lambdas == pytest.approx([0.0, 0.2, 0.4, 0.5, 1.0])
+        assert lambdas == pytest.approx([0.0, 0.8, 1.6, 2.0, 4.0])
         assert rates == pytest.approx([0.0, 0.025, 0.05, 0.05 * 25 / 30, 0.0])
 
 
@@ -184,6 +184,16 @@ def test_bad_flags_get_one_line_and_leave_nothing(arguments, words, monkeypatch,
     printed = capsys.readouterr().err
     assert words in printed and printed.count("\n") == 1, printed
     assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupt_says_that_the_same_command_goes_on(capsys):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        command_line.main(interrupted)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted; the same command continues where it was\n"
 
 
 def test_out_is_required_and_must_be_writable(monkeypatch, tmp_path, capsys):

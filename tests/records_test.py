@@ -1,5 +1,7 @@
 """Datasets that TensorFlow Datasets prepared."""
 
+import json
+import logging
 import pathlib
 
 import numpy as np
@@ -12,18 +14,18 @@ from tf_nuat import data, records
 COUNTS = {"train": 30, "test": 8}
 
 
-def store(folder, features, examples, name="own"):
-    """Prepares a dataset as a user would; returns the folder of its version."""
+def store(folder, features, examples, name="own", version="1.2.0", counts=COUNTS):
+    """Prepares a dataset as a user would, the first examples for each split; returns the folder of its version."""
     signature = tf.nest.map_structure(
         lambda value: tf.TensorSpec(np.shape(value), np.asarray(value).dtype), examples[0]
     )
     splits = {
         split: tf.data.Dataset.from_generator(lambda count=count: iter(examples[:count]), output_signature=signature)
-        for split, count in COUNTS.items()
+        for split, count in counts.items()
     }
     builder = tfds.dataset_builders.store_as_tfds_dataset(
         name=name,
-        version="1.2.0",
+        version=version,
         features=tfds.features.FeaturesDict(features),
         split_datasets=splits,
         data_dir=str(folder),
@@ -96,6 +98,46 @@ def test_a_dataset_without_one_image_and_one_label_is_refused(tmp_path):
     ) as caught:
         data.load(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def with_info(version, tmp_path, change):
+    """Copies a dataset, with what `change` does to its `dataset_info.json`; returns its folder."""
+    for old in version.iterdir():
+        (tmp_path / old.name).write_bytes(old.read_bytes())
+    info = json.loads((version / "dataset_info.json").read_text())
+    change(info)
+    (tmp_path / "dataset_info.json").write_text(json.dumps(info))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda info: info.update(fileFormat="riegeli"), "in riegeli files; allowed: tfrecord"),
+        (lambda info: [split.update(name=f"{split['name']}_part") for split in info["splits"]], "no split of these"),
+    ],
+)
+def test_another_kind_of_files_and_other_splits_are_named(version, tmp_path, change, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        data.load(with_info(version, tmp_path, change), batch_size=4)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_without_records_are_named(version, tmp_path):
+    folder = with_info(version, tmp_path, lambda info: None)
+    for path in folder.glob("*tfrecord*"):
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match="name is .*, which has no records; allowed: a dataset with images"):
+        data.load(folder, batch_size=4)
+
+
+def test_an_index_that_cannot_be_kept_is_made_again(version, tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(records, "LARGE", 0)
+    with caplog.at_level(logging.WARNING):
+        assert len(data.load(version, batch_size=4).labels("train")) == 27
+    assert "cannot be written" in caplog.text and "the next run will read all files again" in caplog.text
 
 
 def test_missing_and_damaged_files_are_named(version, tmp_path):

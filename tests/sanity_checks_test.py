@@ -158,6 +158,17 @@ def test_white_box(own, transferred, expected):
     assert verdict("white_box_beats_black_box", accuracy, surrogates=["a", "b"]) is expected
 
 
+def test_white_box_needs_a_surrogate_that_learned_something(monkeypatch):
+    """Of 1,000 images in 10 classes 100 are chance: what transfers from such a network says nothing."""
+    for right, expected in ((100, Verdict.INCONCLUSIVE), (200, Verdict.PASS)):
+        monkeypatch.setattr(
+            Prescribed, "surrogates", lambda self, right=right: (Surrogate("a", None, np.arange(1000) < right),)
+        )
+        result = CHECKS["white_box_beats_black_box"](Prescribed(lambda *_: 0.5), Settings())
+        assert result.verdict is expected
+        assert ("better than chance" in result.explanation) is (expected is Verdict.INCONCLUSIVE)
+
+
 def test_white_box_is_skipped_without_surrogate():
     result = CHECKS["white_box_beats_black_box"](Prescribed(lambda *_: 0.5), Settings())
     assert result.verdict is Verdict.SKIPPED

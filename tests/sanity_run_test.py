@@ -9,6 +9,7 @@ import sys
 import zipfile
 
 import keras
+import numpy as np
 import pytest
 
 from sanity import report, run
@@ -132,6 +133,17 @@ def assert_self_contained(page):
     assert all(value.startswith(("data:image/png;base64,", "#")) for value in parser.loaded)
     assert not parser.tags & {"script", "link", "iframe", "object", "form"}
     assert "url(" not in page and "@import" not in page
+
+
+def test_of_test_images_alone_nothing_is_trained_to_transfer_from(folder, tmp_path):
+    images, labels = data.load("digits").arrays("test")
+    np.savez(tmp_path / "images.npz", images=images, labels=labels)
+    flags = ["--dataset", str(tmp_path / "images.npz"), "--epsilon", "0.2", "--samples", "50", "--out", str(tmp_path)]
+    flags += ["--checks", "white_box_beats_black_box,network_is_deterministic"]
+    assert run.main(["--checkpoint", str(folder / "network.keras"), *flags]) == 0
+    found = {each["name"]: each for each in json.loads((tmp_path / "results.json").read_text())["results"]}
+    assert found["white_box_beats_black_box"]["verdict"] == Verdict.SKIPPED.value
+    assert "--surrogate" in found["white_box_beats_black_box"]["remedy"]
 
 
 def test_a_masked_network_exits_with_1(folder, tmp_path, capsys):

@@ -70,11 +70,12 @@ def test_standard_training_is_chosen_by_its_clean_accuracy(tmp_path):
     assert card["epoch_chosen"] == int(np.argmax([logs["val_accuracy"] for logs in card["history"]])) + 1
 
 
+def killed(*_):
+    raise KeyboardInterrupt
+
+
 def test_a_run_that_is_killed_while_it_measures_is_not_trained_again(tmp_path, monkeypatch):
     recipe = dataclasses.replace(RECIPE, defense="nuat", epochs=1)
-
-    def killed(*_):
-        raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "_measure", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -118,6 +119,36 @@ def test_two_devices_train_the_same_recipe(undisturbed, tmp_path):
     card = training.run(recipe, tmp_path, strategy="mirrored", verbose=0)
     assert card["replicas"] == 2
     assert card["history"][0]["loss"] < 2.5
+
+
+def test_synchronized_statistics_are_those_of_the_whole_batch(tmp_path):
+    """On one device they are its own: nothing changes but who computes them, and the network that is kept is stock."""
+    plain = dataclasses.replace(
+        RECIPE, network="resnet18", network_options={"width": 4}, epochs=1, images_per_class=30, measures={}
+    )
+    cards = [
+        run(dataclasses.replace(plain, synchronized_batch_norm=told), tmp_path / str(told)) for told in (False, True)
+    ]
+    assert cards[0]["history"][0]["loss"] == pytest.approx(cards[1]["history"][0]["loss"], rel=1e-4)
+    network = keras.saving.load_model(tmp_path / "True" / "network.keras", compile=False)
+    assert {type(layer).__module__.split(".")[0] for layer in network.layers} == {"keras"}
+
+
+def test_an_alarm_that_stops_training_does_so_once_for_all(tmp_path, monkeypatch):
+    """The alarm of the second epoch is the end of a run, of one that was killed before it was measured too."""
+    rings = iter([0.0, 1.0])
+
+    def on_epoch_end(alarm, epoch, logs):
+        logs["masking_alarm"] = next(rings)
+        alarm.model.stop_training = bool(logs["masking_alarm"])
+
+    monkeypatch.setattr(callbacks.MaskingAlarm, "on_epoch_end", on_epoch_end)
+    recipe = dataclasses.replace(RECIPE, masking_alarm="stop", selection_images=500)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training, "_measure", killed)
+        run(recipe, tmp_path)
+    card = run(recipe, tmp_path)
+    assert [logs["masking_alarm"] for logs in card["history"]] == [0.0, 1.0]
 
 
 def test_times_stretch_with_the_epochs():

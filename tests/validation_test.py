@@ -70,6 +70,12 @@ def test_a_network_of_dicts_is_named(wrapped):
         validation.classifier("network", keras.Model(*ends))
 
 
+def test_a_network_that_does_not_know_its_input_yet_is_named():
+    network = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(10)])
+    with pytest.raises(ValueError, match="network is not built; call it on a batch, or begin it with keras.Input"):
+        validation.classifier("network", network)
+
+
 def test_a_classifier_of_vectors_is_no_classifier_of_images():
     with pytest.raises(ValueError, match="images of"):
         validation.classifier("network", keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]))

@@ -6,6 +6,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tf_nuat
 from tf_nuat import attacks, evaluate, files
@@ -100,6 +101,12 @@ def test_autoattack_adapts_to_few_classes(classes, names, targets):
     x_adv = attacks.autoattack(model, x, y, epsilon=0.9)
     assert np.all(model(x_adv).numpy().argmax(axis=1) != y)
     assert np.max(np.abs(x_adv - x)) <= 0.9 + 1e-6
+
+
+def test_autoattack_is_not_for_compiled_functions(network, data):
+    attacked = tf.function(lambda x, y: attacks.autoattack(network, x, y, epsilon=0.1))
+    with pytest.raises(ValueError, match="autoattack is called inside a compiled function; allowed: eager calls"):
+        attacked(*data)
 
 
 def test_the_versions_are_those_published():
