@@ -5,8 +5,10 @@ import json
 import keras
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import tf_nuat
+from sanity.figures import FIGURES, Options
 from tests import linear
 from tf_nuat.logit_distances import LogitDistances, logit_distances
 
@@ -51,6 +53,21 @@ def test_the_callback_measures_the_network_that_is_trained_at_the_steps_that_it_
     assert callback.history["fgsm_rfgsm"][-1] != callback.history["fgsm_rfgsm"][0]
     kept = json.loads((tmp_path / "distances.json").read_text())
     assert kept == {"defense": "FGSMAT", "epsilon": 0.1, "images": 40, "history": callback.history}
+
+
+def test_the_figure_shows_what_the_callback_wrote(tmp_path):
+    path, figure = tmp_path / "distances.json", FIGURES["logit_distances"]
+    model = linear.compiled(tf_nuat.FGSMAT)
+    callback = LogitDistances(*linear.batch(40), epsilon=0.1, every=3, path=path)
+    model.fit(*linear.batch(40), batch_size=8, callbacks=[callback], verbose=0)
+    data = figure.measure([], Options(distances=[path]))
+    assert data["trainings"] == [json.loads(path.read_text())] and isinstance(figure.draw(data), Figure)
+    callback.history["iteration"].append(6)  # one more than there are distances
+    path.write_text(json.dumps({**data["trainings"][0], "history": callback.history}))
+    with pytest.raises(
+        ValueError, match="--distances is .*, which is not a file of distances; allowed: what the callb"
+    ):
+        figure.measure([], Options(distances=[path]))
 
 
 @pytest.mark.parametrize(

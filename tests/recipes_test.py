@@ -128,6 +128,7 @@ def test_flags_change_the_recipe():
             "",
             "--epochs=7",
             "--width=16",
+            "--network_options=stem=imagenet",
             "--learning_rate=0.02",
             "--options=nuclear_weight=3",
             "--seed=5",
@@ -136,7 +137,7 @@ def test_flags_change_the_recipe():
     )
     changed = command.with_flags(cifar10.RECIPES["nuat"], values)
     assert (changed.epochs, changed.schedule_epochs, changed.seed, changed.epsilon) == (7, 100, 5, 0.5)
-    assert changed.network_options == {"width": 16}
+    assert changed.network_options == {"width": 16, "stem": "imagenet"}
     assert changed.learning_rate[1] == {**cifar10.RECIPES["nuat"].learning_rate[1], "peak": 0.02}
     assert changed.defense_options["nuclear_weight"][1]["peak"] == 3
 
