@@ -100,14 +100,11 @@ def test_a_dataset_without_one_image_and_one_label_is_refused(tmp_path):
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def with_info(version, tmp_path, change):
-    """Copies a dataset, with what `change` does to its `dataset_info.json`; returns its folder."""
+def copied(version, folder):
+    """Copies the files of a dataset to `folder`, and returns that."""
     for old in version.iterdir():
-        (tmp_path / old.name).write_bytes(old.read_bytes())
-    info = json.loads((version / "dataset_info.json").read_text())
-    change(info)
-    (tmp_path / "dataset_info.json").write_text(json.dumps(info))
-    return tmp_path
+        (folder / old.name).write_bytes(old.read_bytes())
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -118,17 +115,20 @@ def with_info(version, tmp_path, change):
     ],
 )
 def test_another_kind_of_files_and_other_splits_are_named(version, tmp_path, change, words):
+    path = copied(version, tmp_path) / "dataset_info.json"
+    info = json.loads(path.read_text())
+    change(info)
+    path.write_text(json.dumps(info))
     with pytest.raises(ValueError, match=words) as caught:
-        data.load(with_info(version, tmp_path, change), batch_size=4)
+        data.load(tmp_path, batch_size=4)
     assert "\n" not in str(caught.value)
 
 
 def test_files_without_records_are_named(version, tmp_path):
-    folder = with_info(version, tmp_path, lambda info: None)
-    for path in folder.glob("*tfrecord*"):
+    for path in copied(version, tmp_path).glob("*tfrecord*"):
         path.write_bytes(b"")
     with pytest.raises(ValueError, match="name is .*, which has no records; allowed: a dataset with images"):
-        data.load(folder, batch_size=4)
+        data.load(tmp_path, batch_size=4)
 
 
 def test_an_index_that_cannot_be_kept_is_made_again(version, tmp_path, monkeypatch, caplog):
@@ -141,9 +141,7 @@ def test_an_index_that_cannot_be_kept_is_made_again(version, tmp_path, monkeypat
 
 
 def test_missing_and_damaged_files_are_named(version, tmp_path):
-    for old in version.iterdir():
-        (tmp_path / old.name).write_bytes(old.read_bytes())
-    (test,) = tmp_path.glob("*test*")
+    (test,) = copied(version, tmp_path).glob("*test*")
     contents = test.read_bytes()
     test.write_bytes(contents[:-7])
     with pytest.raises(ValueError, match="name is .*which cannot be read") as caught:
