@@ -17,7 +17,12 @@ import tf_nuat
 project = "tf_nuat"
 version = release = tf_nuat.__version__
 root_doc = "docs/index"
-include_patterns = ["README.md", "docs/**", "results/*.md", "results/benchmarks/*.md", "results/cifar10_small/*.md"]
+include_patterns = [
+    "README.md",
+    "docs/**",
+    "results/*.md",
+    *(f"results/{name}/*.md" for name in ("benchmarks", "cifar10_small", "sat_tables")),
+]
 exclude_patterns = [".git", ".venv", "build", "runs", "site"]
 nitpicky = False  # of every class of NumPy, TensorFlow and Keras in a signature there is no page
 
