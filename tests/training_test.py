@@ -10,7 +10,8 @@ import pytest
 
 import tf_nuat
 from tests.killed import run
-from tf_nuat import backup, callbacks, training
+from tf_nuat import attacks, backup, callbacks, files, training
+from tf_nuat.evaluate import worst
 
 RECIPE = training.Recipe(
     dataset="digits",
@@ -74,17 +75,30 @@ def killed(*_):
     raise KeyboardInterrupt
 
 
-def test_a_run_that_is_killed_while_it_measures_is_not_trained_again(tmp_path, monkeypatch):
-    recipe = dataclasses.replace(RECIPE, defense="nuat", epochs=1)
+@pytest.mark.parametrize("saved", ["pgd_3-0/state.npz", "pgd_3-0/record.npz", "fgsm-0/state.npz"])
+def test_a_run_that_is_killed_while_it_measures_goes_on_there(saved, tmp_path, monkeypatch):
+    measures = {**RECIPE.measures, "fgsm": {"attack": "fgsm"}}
+    recipe = dataclasses.replace(RECIPE, defense="nuat", epochs=1, measures=measures)
+    expected = run(recipe, tmp_path / "undisturbed")
+    out, save = tmp_path / "killed", files.save_arrays
 
-    monkeypatch.setattr(training, "_measure", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run(recipe, tmp_path)
-    monkeypatch.undo()
-    kept = (tmp_path / "network.keras").read_bytes()
-    card = run(recipe, tmp_path)
-    assert len(card["history"]) == 1 and set(card["measured"]) == {"clean", "pgd_3"}
-    assert (tmp_path / "network.keras").read_bytes() == kept
+    def save_and_die(path, *arrays, **named):
+        save(path, *arrays, **named)
+        if path == out / "state" / "measured" / saved:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "save_arrays", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, out)
+    kept = (out / "network.keras").read_bytes()
+    attacked, pool = [], worst.Pool
+    monkeypatch.setattr(tf_nuat.NuAT, "fit", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(worst, "Pool", lambda *given, **options: attacked.append(given[0]) or pool(*given, **options))
+    assert run(recipe, out)["measured"] == expected["measured"]
+    assert (out / "network.keras").read_bytes() == kept and not (out / "state").exists()
+    # What was done is not done again.
+    assert (attacks.pgd in attacked) == (saved == "pgd_3-0/state.npz") and attacks.fgsm in attacked
 
 
 def test_a_finished_run_is_not_repeated(undisturbed, monkeypatch):

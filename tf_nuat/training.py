@@ -205,7 +205,7 @@ def _run(recipe, out, data_dir, strategy, distributed, save_every, verbose):
         "command": " ".join(["python", "-m", *_module_and_arguments()]),
         "parameters": network.count_params(),
         "epoch_chosen": _best_epoch(history, recipe),
-        "measured": _measure(network, recipe, splits, distributed),
+        "measured": _measure(network, recipe, splits, distributed, out / "state" / "measured"),
         "claimed": recipe.claimed,
         "passes": {**passes._asdict(), "forward_backward": passes.forward_backward},
         "training_seconds": seconds,
@@ -409,25 +409,38 @@ def _best_epoch(history, recipe):
     return int(np.argmax([logs[recipe.chosen_by] for logs in history])) + 1
 
 
-def _measure(network, recipe, splits, strategy):
-    """Returns the accuracies on the test split; several workers share its images, else one device has them all."""
-    batch_size = _evaluation_batch(recipe, splits)
+def _measure(network, recipe, splits, strategy, folder):
+    """Returns the accuracies on the test split; several workers share its images, else one device has them all.
+
+    What is known so far is kept in `folder`; of several workers, of whom one alone has it, nothing is.
+    """
+    several = workers.several(strategy)
+    options = {"batch_size": _evaluation_batch(recipe, splits), "strategy": several}
     measured = {}
     for name, description in {"clean": None, **recipe.measures}.items():
-        attack = None if description is None else recipe.attack(description)
-        correct = functools.partial(
-            evaluate.correct,
-            network,
-            attack=attack,
-            batch_size=batch_size,
-            strategy=workers.several(strategy),
-            progress=f"test split, {name}",
-        )
-        outcomes = np.concatenate([correct(chunk) for chunk in splits.chunks("test", recipe.test_images)])
+        outcomes = []
+        for number, chunk in enumerate(splits.chunks("test", recipe.test_images)):
+            if description is None:
+                outcomes.append(evaluate.correct(network, chunk, **options))
+                continue
+            settings = {"epsilon": recipe.epsilon, "norm": recipe.norm, **description}
+            attack, epsilon, norm = (settings.pop(each) for each in ("attack", "epsilon", "norm"))
+            record = evaluate.worst_case(
+                network,
+                chunk,
+                [(attack, settings)],
+                epsilon=epsilon,
+                norm=norm,
+                folder=None if several else folder / f"{name}-{number}",
+                progress=sys.stderr.isatty() and f"test split, {name}",
+                **options,
+            )
+            outcomes.append(record.robust)
+        correct = np.concatenate(outcomes)
         measured[name] = {
-            "accuracy": float(outcomes.mean()),
-            "interval": list(evaluate.wilson(outcomes.sum(), len(outcomes))),
-            "images": len(outcomes),
+            "accuracy": float(correct.mean()),
+            "interval": list(evaluate.wilson(correct.sum(), len(correct))),
+            "images": len(correct),
         }
     return measured
 

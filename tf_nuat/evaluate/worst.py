@@ -142,7 +142,7 @@ def worst_case(
         folder: where to keep what is known so far, from which the same call goes on after it was killed, and the
             record; None to keep nothing.
         save_every: seconds after which that is saved, seldomer where saving takes a twentieth of it; 0 saves it always.
-        progress: whether to show progress bars.
+        progress: whether to show progress bars; text to call them by it, and not by the attacks' names.
         about: a dict of JSON values that the written results shall say too: which images these are, for instance.
 
     Raises:
@@ -176,7 +176,7 @@ def worst_case(
         settings = {"seed": seed, **settings} if "seed" in attack.keywords else settings
         options = {"batch_size": batch_size, "precision": precision, "strategy": None if count > 1 else strategy}
         pool = Pool(attack, network, images, labels, journal.attacked(), settings, **options)
-        _run(journal, pool, images, norm, name if progress else None)
+        _run(journal, pool, images, norm, progress if isinstance(progress, str) else name if progress else None)
         journal.next_stage()
     journal.join(strategy)
     record = journal.record(chosen, norm, float(epsilon))
