@@ -1,6 +1,6 @@
-"""What `tf_nuat.evaluate` found of finished runs: AutoAttack, for instance, which may take longer than training.
+"""What became of each test image of finished runs, and what `tf_nuat.evaluate` found of them: AutoAttack, for instance.
 
-It lies in the folder of the run's card, as `evaluation/results.json` or `evaluation/NAME/results.json`:
+What it found lies in the folder of the run's card, as `evaluation/results.json` or `evaluation/NAME/results.json`:
 
     python -m tf_nuat.evaluate --checkpoint runs/mnist_nuat/network.keras --out runs/mnist_nuat/evaluation/autoattack
 """
@@ -8,11 +8,13 @@ It lies in the folder of the run's card, as `evaluation/results.json` or `evalua
 import dataclasses
 import json
 import pathlib
+import zipfile
 
 import numpy as np
 
 from recipes import table
 from tf_nuat.evaluate.worst import ROBUST
+from tf_nuat.training import OUTCOMES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,14 +75,44 @@ def beside(path, card):
 
 
 def card_with(path, *views):
-    """Returns (the card at `path`, read as by `table.read`, with the evaluations beside it as measures; those)."""
+    """Returns a card with the evaluations beside it as measures, and what became of each image.
+
+    Returns:
+        the card at `path`, read as by `table.read`; and a dict of measure to (which images these are, equal for equal
+        images; which of them are classified correctly, bool (N,)), of those measures of which it is known.
+
+    Raises:
+        ValueError: there is no such card, or what lies beside it cannot be read or belongs to another network.
+    """
     card = table.read(path, table.conditions, *views)
-    found = beside(path, card)
-    for each in found:
+    outcomes = {name: (("test", None, len(correct)), correct) for name, correct in _outcomes(path, card).items()}
+    for each in beside(path, card):
         if each.name not in card["measured"]:
             card["measured"][each.name] = each.measured
             card["recipe"]["measures"][each.name] = each.attack
-    return card, found
+            robust = each.robust()
+            if each.sample is not None and robust is not None:
+                outcomes[each.name] = (each.sample, robust)
+    return card, outcomes
+
+
+def _outcomes(path, card):
+    """Returns what the run at `path` kept of each image, a dict of measure to bool (N,); {} where it kept nothing."""
+    path = pathlib.Path(path).parent / OUTCOMES
+    if not path.is_file():
+        return {}
+    try:
+        with np.load(path) as file:
+            found = dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"outcomes are {str(path)!r}, which cannot be read ({type(error).__name__}); allowed: what the run wrote"
+        ) from error
+    for name, correct in found.items():
+        measured = card["measured"].get(name, {})
+        if len(correct) != measured.get("images") or abs(np.mean(correct) - measured["accuracy"]) > 1e-9:
+            raise ValueError(f"outcomes are {str(path)!r}, of another {name} than the card; allowed: those of its run")
+    return found
 
 
 def _is_of(content, recipe):

@@ -2,12 +2,12 @@
 
     python -m recipes.orderings --cards results/cifar10_small --out results/cifar10_small
 
-Reads the cards below the folder, one of each defense, and the evaluations beside them (see `recipes.evaluations`), and
-writes orderings.md. Every pair of defenses that the paper and the folder both have is compared by clean accuracy, under
-PGD and under AutoAttack, each way that the paper orders them: it holds, it does not hold, or it is within noise. Runs
-that were not measured by one of these are named, and compared by the others.
+Reads the cards below the folder, one of each defense, and what lies beside them (see `recipes.evaluations`), and writes
+orderings.md. Every pair of defenses that the paper and the folder both have is compared by clean accuracy, under PGD
+and under AutoAttack, each way that the paper orders them: it holds, it does not hold, or it is within noise. Runs that
+were not measured by one of these are named, and compared by the others.
 
-The test is exact and two-sided. Where both evaluations have the record of each of the same images, it is McNemar's, for
+The test is exact and two-sided. Where it is known of both what became of each of the same images, it is McNemar's, for
 pairs; else Fisher's, which takes the images for independent and so finds less. The p-values are multiplied by Holm's
 method over all comparisons of the page, so that with 95 % confidence none is called wrongly. That is the noise of
 drawing test images: one training of each defense says nothing of how trainings differ.
@@ -157,16 +157,16 @@ def _beside(name, conditions):
 
 
 def _runs(folder):
-    """Returns the runs below `folder`, a dict of defense to (path, card with evaluations, evaluations by name)."""
+    """Returns the runs below `folder`, a dict of defense to (path, card, outcomes), as of `evaluations.card_with`."""
     runs = {}
     for path in leaderboard.cards_below(folder):
-        card, found = evaluations.card_with(path)
+        card, outcomes = evaluations.card_with(path)
         defense = card["recipe"]["defense"]
         if defense in runs:
             raise ValueError(
                 f"cards has {str(runs[defense][0])!r} and {str(path)!r}, both {defense}; allowed: each once"
             )
-        runs[defense] = (path, card, {each.name: each for each in found})
+        runs[defense] = (path, card, outcomes)
     return runs
 
 
@@ -193,7 +193,7 @@ def _comparison(measure, higher, lower, paper, runs):
     pair_of_runs = runs[higher], runs[lower]
     measured = [card["measured"][measure] for _, card, _ in pair_of_runs]
     ours = tuple(each["accuracy"] for each in measured)
-    pair = _of_the_same_images(*(known.get(measure) for _, _, known in pair_of_runs))
+    pair = _of_the_same_images(*(outcomes.get(measure) for _, _, outcomes in pair_of_runs))
     if pair is not None:
         ours, difference = (float(pair[1].mean()), float(pair[0].mean())), statistics.paired_difference(*pair)
         p_value, test = statistics.mcnemar_two_sided(*pair), "paired"
@@ -206,11 +206,10 @@ def _comparison(measure, higher, lower, paper, runs):
 
 
 def _of_the_same_images(higher, lower):
-    """Returns the outcomes (lower, higher) of two evaluations of the same images, or None where they are not known."""
-    if higher is None or lower is None or higher.sample is None or higher.sample != lower.sample:
+    """Returns the outcomes (lower, higher) where both are known, and of the same images; else None."""
+    if higher is None or lower is None or higher[0] != lower[0]:
         return None
-    outcomes = lower.robust(), higher.robust()
-    return None if any(each is None for each in outcomes) else outcomes
+    return lower[1], higher[1]
 
 
 def unpaired_difference(first, second) -> tuple[float, float, float]:

@@ -91,6 +91,37 @@ def test_the_same_images_are_compared_in_pairs(tmp_path):
     assert found["autoattack"]["nuat > fbf"]["p (Holm)"] == f"{p_value:.2g}"
 
 
+def test_what_runs_kept_of_each_image_is_compared_in_pairs(tmp_path):
+    """NuAT's network loses 30 images under PGD that FBF's does not, and no other."""
+    clean, nuat = np.arange(IMAGES) < 900, np.arange(IMAGES) < 500
+    for name, pgd in ("nuat", nuat), ("fbf", nuat & (np.arange(IMAGES) >= 30)):
+        path = run(tmp_path, name, 0.9, float(pgd.mean()), 0.4)
+        np.savez(path.parent / "outcomes.npz", clean=clean, pgd_50=pgd)
+    _, found = tables(orderings.page(tmp_path))
+    row = found["pgd_50"]["nuat > fbf"]
+    assert (row["test"], row["verdict"], row["ours"]) == ("paired", "holds", "50.00, 47.00")
+    assert row["p (Holm)"] == f"{3 * 2 * 0.5**30:.2g}"
+    assert (found["clean"]["fbf > nuat"]["test"], found["clean"]["fbf > nuat"]["verdict"]) == ("paired", "within noise")
+    assert found["autoattack"]["nuat > fbf"]["test"] == "unpaired"
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "words"),
+    [
+        ({"pgd_50": np.arange(IMAGES) < 400}, "of another pgd_50 than the card; allowed: those of its run"),
+        ({"clean": np.arange(10) < 9}, "of another clean than the card"),
+        ({"pgd_7": np.arange(IMAGES) < 400}, "of another pgd_7 than the card"),
+        (None, "which cannot be read .*; allowed: what the run wrote"),
+    ],
+)
+def test_outcomes_of_another_run_are_named(outcomes, words, tmp_path):
+    path = run(tmp_path, "nuat", 0.9, 0.5, 0.4).parent / "outcomes.npz"
+    run(tmp_path, "fbf", 0.9, 0.5, 0.4)
+    path.write_bytes(b"no archive") if outcomes is None else np.savez(path, **outcomes)
+    with pytest.raises(ValueError, match=rf"outcomes are '.*outcomes.npz', {words}"):
+        orderings.page(tmp_path)
+
+
 def test_records_of_other_images_are_not_paired(tmp_path):
     record = np.arange(IMAGES) < 425
     run(tmp_path, "nuat", 0.9, 0.5, 0.425, record)

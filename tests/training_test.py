@@ -43,6 +43,7 @@ def test_leaves_networks_a_card_and_logs(undisturbed):
         "last.keras",
         "logs",
         "network.keras",
+        "outcomes.npz",
         "recipe.json",
     ]
     assert json.loads((out / "card.json").read_text()) == card
@@ -62,6 +63,11 @@ def test_the_kept_network_has_the_accuracy_of_the_card(undisturbed):
     assert accuracy == card["measured"]["clean"]["accuracy"]
     low, high = card["measured"]["clean"]["interval"]
     assert low < accuracy < high
+    with np.load(out / "outcomes.npz") as outcomes:
+        correct = network.predict(images[:100], verbose=0).argmax(axis=1) == labels[:100]
+        np.testing.assert_array_equal(outcomes["clean"], correct)
+        assert outcomes["pgd_3"].mean() == card["measured"]["pgd_3"]["accuracy"]
+        assert not np.any(outcomes["pgd_3"] & ~correct)
 
 
 def test_standard_training_is_chosen_by_its_clean_accuracy(tmp_path):

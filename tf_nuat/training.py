@@ -37,6 +37,7 @@ from tf_nuat.splits import EVALUATED
 __all__ = ["Recipe", "build", "check", "run"]
 
 ALARM_IMAGES = 500
+OUTCOMES = "outcomes.npz"
 VERSIONS = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "tf-nuat")
 
 
@@ -151,7 +152,8 @@ def run(recipe, out, *, data_dir=None, strategy="auto", save_every=600.0, verbos
         recipe: a `Recipe`.
         out: folder, made where it is missing. In it: `network.keras`, the network of the epoch that was best on the
             validation split; `last.keras`, that of the last epoch (both averaged, where the defense averages);
-            `card.json`, what was done and measured; `logs/`, for TensorBoard; `state/`, while training is not finished.
+            `card.json`, what was done and measured; `outcomes.npz`, of each measure, which test images were classified
+            correctly, bool (N,); `logs/`, for TensorBoard; `state/`, while the run is not finished.
         data_dir: where the datasets are (default: TensorFlow Datasets' own, or TFDS_DATA_DIR).
         strategy: "auto", "one", "mirrored" or "multiworker", see `tf_nuat.distribute.strategy`. Of several workers the
             chief alone reads and writes `out`.
@@ -200,12 +202,13 @@ def _run(recipe, out, data_dir, strategy, distributed, save_every, verbose):
     if is_chief:
         network = validation.load_network("network", out / "network.keras")
     workers.share_weights(network, distributed)
+    outcomes = _measure(network, recipe, splits, distributed, out / "state" / "measured")
     card = {
         "recipe": described,
         "command": " ".join(["python", "-m", *_module_and_arguments()]),
         "parameters": network.count_params(),
         "epoch_chosen": _best_epoch(history, recipe),
-        "measured": _measure(network, recipe, splits, distributed, out / "state" / "measured"),
+        "measured": {name: _accuracy(correct) for name, correct in outcomes.items()},
         "claimed": recipe.claimed,
         "passes": {**passes._asdict(), "forward_backward": passes.forward_backward},
         "training_seconds": seconds,
@@ -221,6 +224,7 @@ def _run(recipe, out, data_dir, strategy, distributed, save_every, verbose):
     if hasattr(model, "extra_epochs"):
         card["extra_epochs"] = model.extra_epochs
     if is_chief:
+        files.save_arrays(out / OUTCOMES, **outcomes)
         files.save_json(card, out / "card.json")
         shutil.rmtree(out / "state")
     return card
@@ -410,13 +414,14 @@ def _best_epoch(history, recipe):
 
 
 def _measure(network, recipe, splits, strategy, folder):
-    """Returns the accuracies on the test split; several workers share its images, else one device has them all.
+    """Returns which test images are classified correctly, a dict of measure to bool (N,).
 
-    What is known so far is kept in `folder`; of several workers, of whom one alone has it, nothing is.
+    Several workers share the images, else one device has them all. What is known so far is kept in `folder`; of several
+    workers, of whom one alone has it, nothing is.
     """
     several = workers.several(strategy)
     options = {"batch_size": _evaluation_batch(recipe, splits), "strategy": several}
-    measured = {}
+    correct = {}
     for name, description in {"clean": None, **recipe.measures}.items():
         outcomes = []
         for number, chunk in enumerate(splits.chunks("test", recipe.test_images)):
@@ -436,13 +441,16 @@ def _measure(network, recipe, splits, strategy, folder):
                 **options,
             )
             outcomes.append(record.robust)
-        correct = np.concatenate(outcomes)
-        measured[name] = {
-            "accuracy": float(correct.mean()),
-            "interval": list(evaluate.wilson(correct.sum(), len(correct))),
-            "images": len(correct),
-        }
-    return measured
+        correct[name] = np.concatenate(outcomes)
+    return correct
+
+
+def _accuracy(correct):
+    return {
+        "accuracy": float(correct.mean()),
+        "interval": list(evaluate.wilson(correct.sum(), len(correct))),
+        "images": len(correct),
+    }
 
 
 def _module_and_arguments():
