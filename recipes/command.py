@@ -79,6 +79,13 @@ def with_shared_flags(values):
     )
     flag(flags.DEFINE_integer, "seed", None, "weights, data order and random starts follow from it")
     flag(flags.DEFINE_integer, "test_images", None, "number of test images for the final measurement (default: all)")
+    flag(
+        flags.DEFINE_list,
+        "measures",
+        None,
+        "which of the recipe's attacks the final measurement has, by their names in the card with commas between "
+        "(default: all; clean alone for none); tf_nuat.evaluate can run them, and more, another day",
+    )
     flag(flags.DEFINE_string, "data_dir", None, "where the datasets are (default: TFDS_DATA_DIR, else that of TFDS)")
     flag(
         flags.DEFINE_string,
@@ -98,6 +105,9 @@ def with_flags(recipe, values):
             raise ValueError(f"epsilon is not given; allowed: with norm {values.norm}, a radius in that norm")
         recipe = dataclasses.replace(recipe.under_norm(values.norm), epsilon=values.epsilon)
     changes = {name: getattr(values, name) for name in FIELDS if getattr(values, name) is not None}
+    if values.measures is not None:
+        named = [validation.one_of("measures", name, ("clean", *recipe.measures)) for name in values.measures]
+        changes["measures"] = {name: attack for name, attack in recipe.measures.items() if name in named}
     if values.sources is not None:
         changes["sources"] = tuple(values.sources)
     recipe = dataclasses.replace(recipe, **changes)

@@ -5,9 +5,14 @@
 
 On two cores that multiply bfloat16 and do nothing else, training takes about 40 minutes, by the time of single steps,
 and PGD-500 and GAMA-PGD on all test images about 20. The second command is AutoAttack: some hours on all images, less
-with `--samples 1000`; it goes on where it was killed, and `recipes.leaderboard` shows it beside its claim. That claim
-(Sriramanan et al. 2021, table 2) is of AutoAttack's first version (`--options version=v1`); the version of today, the
-default, adds targeted attacks.
+with `--samples 1000`. Both go on where they were killed. To train now and to attack another day:
+
+    python -m recipes.mnist_nuat --measures clean --precision mixed_bfloat16 --out runs/mnist_nuat_0
+    python -m tf_nuat.evaluate --checkpoint runs/mnist_nuat_0/network.keras --attack pgd \\
+        --options steps=500,step_size=0.01 --out runs/mnist_nuat_0/evaluation/pgd_500
+
+`recipes.leaderboard` shows what was found by either beside its claim. That of AutoAttack (Sriramanan et al. 2021, table
+2) is of its first version (`--options version=v1`); the version of today, the default, adds targeted attacks.
 
 The paper publishes neither lambda nor the learning rate for MNIST. Lambda here, 4, was chosen among 1, 2, 4 and 8, and
 the learning rate, 0.05, among 0.05 and 0.1, by the highest `val_robust_accuracy`, which is of 2,000 images of the

@@ -142,6 +142,15 @@ def test_flags_change_the_recipe():
     assert changed.defense_options["nuclear_weight"][1]["peak"] == 3
 
 
+@pytest.mark.parametrize("named, left", [("clean", []), ("pgd_500", ["pgd_500"]), ("clean,pgd_500,gama_pgd_100", None)])
+def test_measures_can_be_left_for_another_day(named, left):
+    values, recipe = command.flag_values(mnist_nuat.RECIPES), mnist_nuat.RECIPES["nuat"]
+    values(["", f"--measures={named}"])
+    changed = command.with_flags(recipe, values)
+    assert changed.measures == {name: recipe.measures[name] for name in (recipe.measures if left is None else left)}
+    assert changed.claimed == recipe.claimed  # of what is found later, too
+
+
 def test_help_teaches(monkeypatch, capsys):
     assert call(monkeypatch, "--help") == 0
     printed = capsys.readouterr().out
@@ -174,6 +183,7 @@ BAD = [
     (["--network=no_such_module:build"], "network is 'no_such_module:build', whose module cannot be imported"),
     (["--strategy=tpu"], "strategy is 'tpu'; allowed: "),
     (["--test_images=0"], "test_images"),
+    (["--measures=pgd"], "measures is 'pgd'; allowed: clean, pgd_"),
     (["--speed=3"], "speed"),
     (["nuat"], "'nuat' is no flag; allowed: "),
 ]
