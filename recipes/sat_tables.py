@@ -178,12 +178,7 @@ def _accuracy(network, images_and_labels, recipe, sources, name):
             settings["surrogate"] = sources[f"source_{settings.pop('source')}"]
         attack = functools.partial(function, epsilon=recipe["epsilon"], **settings)
     outcomes = evaluate.correct(network, images_and_labels, attack, progress=name or "clean")
-    return _share("accuracy", outcomes)
-
-
-def _share(name, outcomes):
-    interval = list(evaluate.wilson(outcomes.sum(), len(outcomes)))
-    return {name: float(outcomes.mean()), "interval": interval, "images": len(outcomes)}
+    return evaluate.share(outcomes)
 
 
 def _nearest(network, images, labels, attack):
@@ -196,7 +191,7 @@ def _nearest(network, images, labels, attack):
     found = length[~np.isnan(length)]
     half = 1.96 * float(np.std(found, ddof=1)) / len(found) ** 0.5 if len(found) > 1 else None
     mean = float(found.mean()) if len(found) else None
-    return {**_share("fooled", ~right | ~np.isnan(length)), "mean_l2": mean, "mean_l2_half_interval": half}
+    return {**evaluate.share(~right | ~np.isnan(length), "fooled"), "mean_l2": mean, "mean_l2_half_interval": half}
 
 
 def render(cards_and_results):

@@ -208,7 +208,7 @@ def _run(recipe, out, data_dir, strategy, distributed, save_every, verbose):
         "command": " ".join(["python", "-m", *_module_and_arguments()]),
         "parameters": network.count_params(),
         "epoch_chosen": _best_epoch(history, recipe),
-        "measured": {name: _accuracy(correct) for name, correct in outcomes.items()},
+        "measured": {name: evaluate.share(correct) for name, correct in outcomes.items()},
         "claimed": recipe.claimed,
         "passes": {**passes._asdict(), "forward_backward": passes.forward_backward},
         "training_seconds": seconds,
@@ -443,14 +443,6 @@ def _measure(network, recipe, splits, strategy, folder):
             outcomes.append(record.robust)
         correct[name] = np.concatenate(outcomes)
     return correct
-
-
-def _accuracy(correct):
-    return {
-        "accuracy": float(correct.mean()),
-        "interval": list(evaluate.wilson(correct.sum(), len(correct))),
-        "images": len(correct),
-    }
 
 
 def _module_and_arguments():

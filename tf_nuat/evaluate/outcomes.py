@@ -115,6 +115,15 @@ def wilson(successes, images, *, confidence=0.95) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def share(outcomes, name="accuracy") -> dict:
+    """Returns, as a card has it, the share of images of which `outcomes`, bool (N,), is true.
+
+    That is a dict of the share, in [0, 1], under `name`, its 95 % Wilson "interval", and the number of "images".
+    """
+    interval = list(wilson(outcomes.sum(), len(outcomes)))
+    return {name: float(outcomes.mean()), "interval": interval, "images": len(outcomes)}
+
+
 def exceeds(successes, images, proportion):
     """Returns the p-value of "the proportion is at most `proportion`", exact binomial, one-sided."""
     return float(scipy.stats.binomtest(int(successes), int(images), proportion, alternative="greater").pvalue)
