@@ -71,7 +71,7 @@ def test_mnist_of_the_nuat_paper_is_its_protocol():
             model.optimizer.iterations.assign(epoch * splits.steps_per_epoch)
             lambdas.append(float(model.nuclear_weight(model.optimizer.iterations)))
             rates.append(float(model.optimizer.learning_rate))
-        assert lambdas == pytest.approx([0.0, 0.8, 1.6, 2.0, 4.0])
+        assert lambdas == pytest.approx([0.0, 0.4, 0.8, 1.0, 2.0])
         assert rates == pytest.approx([0.0, 0.025, 0.05, 0.05 * 25 / 30, 0.0])
 
 
