@@ -7,7 +7,7 @@ with 1 where the promise is not kept: at least 60 points more accuracy under PGD
 is not robust, and no sign of masked gradients in either.
 
 Epsilon is 0.15, below the recipe's 0.2, where PGD-40 left 8 to 13 points more than the worst of all attacks and the
-verdict, "genuinely robust" for 2 of 6 seeds, hung on a seed and on the rounding of a processor.
+verdict, "genuinely robust" for 2 of 6 seeds, hung on the seed and on the rounding of a processor.
 """
 
 import dataclasses
