@@ -16,7 +16,7 @@ import textwrap
 from collections.abc import Callable
 
 import recipes.command
-from recipes import table
+from recipes import leaderboard, table
 from sanity import judgement
 from sanity.checks import CHECKS
 from tf_nuat import ATTACKS, DEFENSES, NETWORKS, command_line
@@ -44,6 +44,11 @@ def rendered(text):
 def cards(*names):
     """Returns the table of runs on MNIST, of the cards in `results/mnist/NAME`."""
     return table.markdown([table.row(ROOT / "results" / "mnist" / name / "card.json") for name in names])
+
+
+def claims(*folders):
+    """Returns the table of what the runs in `folders`, those of one recipe, found beside what is claimed."""
+    return table.markdown(leaderboard.beside_claims([ROOT / folder / "card.json" for folder in folders]))
 
 
 def summary(folder):
@@ -108,6 +113,7 @@ KINDS: dict[str, Callable] = {
     "attacks": lambda: table_of(ATTACKS, "tf_nuat.attacks."),
     "cards": cards,
     "checks": checks,
+    "claims": claims,
     "defenses": lambda: table_of(DEFENSES, "tf_nuat."),
     "evaluated": evaluated,
     "judged": judged,

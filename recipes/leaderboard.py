@@ -151,6 +151,34 @@ def _row(runs, titles, counts, out):
     return row
 
 
+def beside_claims(paths):
+    """Returns rows of a table, one per measure: what the runs of the cards at `paths` found, beside what is claimed.
+
+    The runs are those of one recipe. Several seeds have a column each, and are taken together as in the leaderboard.
+
+    Raises:
+        ValueError: a card cannot be read, or the runs differ in more than their seed.
+    """
+    found = [(path, evaluations.card_with(path, table.record)[0]) for path in paths]
+    recipes = _of_one_recipe(found)
+    if len(recipes) != 1 or len(recipes[0]) != len(found):
+        raise ValueError(f"cards are {', '.join(map(str, paths))}; allowed: those of one recipe, each seed once")
+    measures = {measure: {} for _, card in found for measure in _measured(card)}
+    for _, card in recipes[0]:
+        for measure, outcome in _measured(card).items():
+            measures[measure][card["recipe"]["seed"]] = outcome
+    rows = []
+    for (name, _), outcomes in measures.items():
+        images = sorted({outcome["images"] for outcome in outcomes.values()})
+        row = {"measure": name, "test images": ", ".join(f"{count:,}" for count in images)}
+        if len(found) > 1:
+            for seed, outcome in outcomes.items():
+                row[f"seed {seed}"] = table.percent(outcome["accuracy"], outcome["interval"])
+        remarks = [] if len(outcomes) == len(found) else [f"{len(outcomes)} of {len(found)} seeds"]
+        rows.append({**row, "measured": _cell(list(outcomes.values()), found[0][1]["claimed"].get(name), remarks)})
+    return rows
+
+
 def _mean(values):
     return None if None in values else float(np.mean(values))
 

@@ -58,8 +58,9 @@ def test_every_committed_card_has_a_row_with_what_it_measured():
     page = leaderboard.pages(ROOT / "results", ROOT / "results")["leaderboard.md"]
     for path in leaderboard.cards_below(ROOT / "results"):
         [line] = [line for line in page.splitlines() if f"({path.relative_to(ROOT / 'results').as_posix()})" in line]
-        for measured in json.loads(path.read_text(encoding="utf-8"))["measured"].values():
-            assert table.percent(measured["accuracy"], measured["interval"]) in line
+        if line.count("card.json") == 1:  # of several seeds a row has the mean
+            for measured in json.loads(path.read_text(encoding="utf-8"))["measured"].values():
+                assert table.percent(measured["accuracy"], measured["interval"]) in line
 
 
 def test_seeds_of_one_recipe_share_a_row_with_both_intervals(tmp_path):
@@ -83,6 +84,28 @@ def test_a_seed_that_was_run_twice_is_no_second_seed(tmp_path):
     for name in "one", "two":
         write(tmp_path / name, card_of("nuat", 0.98, 0.9))
     assert [row["seeds"] for row in rows(tmp_path)] == ["0", "0"]
+
+
+def test_beside_the_claims_each_seed_has_a_column_and_all_have_one(tmp_path):
+    cards = [card_of("nuat", 0.98, robust, seed=seed, claimed={"pgd_40": 0.93}) for seed, robust in enumerate((0.9, 1))]
+    paths = [write(tmp_path / str(seed), card) for seed, card in enumerate(cards)]
+    evaluated(paths[1], 0.88)
+    found = {row["measure"]: row for row in leaderboard.beside_claims(reversed(paths))}
+    [row] = rows(tmp_path)
+    assert list(found["pgd_40"]) == ["measure", "test images", "seed 0", "seed 1", "measured"]
+    assert found["pgd_40"]["seed 0"] == table.percent(0.9, cards[0]["measured"]["pgd_40"]["interval"])
+    assert found["pgd_40"]["measured"] == row["pgd_40"]
+    assert "seed 0" not in found["autoattack"] and found["autoattack"]["test images"] == "1,000"
+    assert found["autoattack"]["measured"] == row["autoattack"] and "(1 of 2 seeds)" in row["autoattack"]
+
+
+def test_beside_the_claims_stands_one_recipe_alone(tmp_path):
+    paths = [write(tmp_path / name, card_of(name, 0.98, 0.9)) for name in ("nuat", "nuat_wa")]
+    with pytest.raises(ValueError, match="allowed: those of one recipe"):
+        leaderboard.beside_claims(paths)
+    with pytest.raises(ValueError, match="each seed once"):
+        leaderboard.beside_claims([paths[0], paths[0]])
+    assert "seed 0" not in leaderboard.beside_claims(paths[:1])[0]
 
 
 @pytest.mark.parametrize(
