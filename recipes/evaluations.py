@@ -16,6 +16,8 @@ from recipes import table
 from tf_nuat.evaluate.worst import ROBUST
 from tf_nuat.training import OUTCOMES
 
+ESTIMATE = "two_phase.json"  # of `recipes.two_phase`, beside the results of a sample
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
@@ -27,6 +29,7 @@ class Evaluation:
         measured: as in a card: "accuracy" under the worst of the attacks for each image, "interval" and "images".
         sample: what says which images these are, equal for equal images; None where the results do not say it.
         folder: where the results are.
+        estimate: as `measured`, what they say of all images of the split; None where `recipes.two_phase` was not run.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Evaluation:
     measured: dict
     sample: tuple | None
     folder: pathlib.Path
+    estimate: dict | None = None
 
     def robust(self):
         """Returns which images withstood all attacks, bool (N,), or None where the record of each image is not kept."""
@@ -77,6 +81,8 @@ def beside(path, card):
 def card_with(path, *views):
     """Returns a card with the evaluations beside it as measures, and what became of each image.
 
+    An estimate for all images beside an evaluation of a sample is a measure, too, and takes over what is claimed.
+
     Returns:
         the card at `path`, read as by `table.read`; and a dict of measure to (which images these are, equal for equal
         images; which of them are classified correctly, bool (N,)), of those measures of which it is known.
@@ -93,6 +99,12 @@ def card_with(path, *views):
             robust = each.robust()
             if each.sample is not None and robust is not None:
                 outcomes[each.name] = (each.sample, robust)
+        if each.estimate is not None:
+            name = f"{each.name}, estimated"
+            card["measured"][name] = {**each.estimate, "estimated": True}
+            card["recipe"]["measures"][name] = {"attack": f"for all images, by recipes.two_phase from {each.name}"}
+            if each.name in card["claimed"]:
+                card["claimed"][name] = card["claimed"].pop(each.name)
     return card, outcomes
 
 
@@ -139,7 +151,18 @@ def _evaluation(content, folder):
         measured={"accuracy": last["accuracy"], "interval": last["interval"], "images": content["images"]},
         sample=(content["split"], content["seed"], content["images"]) if "seed" in content else None,
         folder=folder,
+        estimate=_estimate(folder / ESTIMATE),
     )
+
+
+def _estimate(path):
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {name: content[name] for name in ("accuracy", "interval", "images")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path.name} beside it is not what recipes.two_phase writes: delete it") from error
 
 
 def _short(name, settings):

@@ -24,10 +24,11 @@ NOTE = (
     "split, or of the last epoch where the recipe says so. In brackets the 95 % Wilson interval. Of several seeds: the "
     "mean ± half of its 95 % interval over seeds (Student’s t); then all their images together, whose Wilson interval "
     "takes them for independent and knows nothing of how seeds differ. In parentheses what the paper claims: met if it "
-    "is within the interval (over seeds, where there are several), or missed or passed, and by how many points. FBP: "
-    "forward-backward passes per training image and epoch, of the attack alone, and of attack and training. Training "
-    "seconds: all epochs, without validation, the mean of the seeds; machines may have been shared, so compare the "
-    "passes first."
+    "is within the interval (over seeds, where there are several), or missed or passed, and by how many points. "
+    "Estimated: of all test images, from a sample (recipes.two_phase), in the worst case of the attacks on either. "
+    "FBP: forward-backward passes per training image and epoch, of the attack alone, and of attack and training. "
+    "Training seconds: all epochs, without validation, the mean of the seeds; machines may have been shared, so "
+    "compare the passes first."
 )
 
 
@@ -193,10 +194,11 @@ def _cell(outcomes, claimed, remarks):
     else:
         half = float(scipy.stats.t.ppf(0.975, len(outcomes) - 1) * scipy.stats.sem(accuracies))
         low, high = mean - half, mean + half
-        correct = sum(round(outcome["accuracy"] * outcome["images"]) for outcome in outcomes)
-        total = sum(outcome["images"] for outcome in outcomes)
-        pooled = table.percent(correct / total, evaluate.wilson(correct, total))
-        text = f"{100 * mean:.2f} ± {100 * half:.2f}, pooled {pooled}"
+        text = f"{100 * mean:.2f} ± {100 * half:.2f}"
+        if not any(outcome.get("estimated") for outcome in outcomes):  # else there are no images to count
+            correct = sum(round(outcome["accuracy"] * outcome["images"]) for outcome in outcomes)
+            total = sum(outcome["images"] for outcome in outcomes)
+            text += f", pooled {table.percent(correct / total, evaluate.wilson(correct, total))}"
     if claimed is not None:
         gap = round(100 * (mean - claimed), 2) + 0.0  # no "-0.00"
         verdict = f"{'missed' if gap < 0 else 'passed'} by {abs(gap):.2f}"

@@ -1,0 +1,104 @@
+"""What a slow attack on a sample of the test images says of all of them, by what quicker attacks found of all.
+
+    python -m recipes.two_phase --card results/mnist_nuat/nuat_1/card.json
+
+A sample may happen to be easier than the whole: where quicker attacks were run on all images, that is known, and need
+not be left to chance. Estimated is the accuracy in the worst case over all of these attacks, on all images: the share
+that withstands the quicker ones, which is known, times the share of those of them in the sample that withstands the
+slow one, too. The interval is Wilson's of the latter, times the former.
+
+Reads what `tf_nuat.evaluate` wrote beside the card, on all test images and with `--samples`, and writes two_phase.json
+beside each evaluation of a sample; `recipes.leaderboard` then shows it, beside the claim for the slow attack. Rerun it
+when there are evaluations that were not there.
+
+Source: double sampling, Neyman, "Contribution to the theory of sampling human populations", 1938.
+"""
+
+import numpy as np
+from absl import flags
+
+from recipes import evaluations, table
+from tf_nuat import command_line, data, evaluate, files
+
+
+def flag_values():
+    """Returns the flags of this command, not yet parsed."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("card", None, "card.json of a run with evaluations beside it; required", flag_values=values)
+    flags.DEFINE_string(
+        "data_dir", None, "where the datasets are (default: TFDS_DATA_DIR, else that of TFDS)", flag_values=values
+    )
+    return values
+
+
+def main(arguments):
+    """Writes the estimates; returns the exit status."""
+    values = flag_values()
+    command_line.parse(values, arguments, __doc__)
+    command_line.require(values, card="card.json of a run with evaluations beside it (--card FILE)")
+    for path, content in estimates(values.card, values.data_dir).items():
+        files.save_json(content, path)
+        print(f"{path}: {table.percent(content['accuracy'], content['interval'])}")
+    return 0
+
+
+def estimates(path, data_dir=None):
+    """Returns what to write for the run whose card is at `path`, a dict of path to content.
+
+    Raises:
+        ValueError: no attack was evaluated on all test images, or none on a sample, or these are no such images.
+    """
+    card, outcomes = evaluations.card_with(path)
+    dataset = card["recipe"]["dataset"]
+    labels = data.sample(dataset, data_dir=data_dir)[1]
+    of_all = {name: found for name, (_, found) in outcomes.items() if name != "clean" and len(found) == len(labels)}
+    of_samples = [each for each in evaluations.beside(path, card) if each.sample and each.sample[2] < len(labels)]
+    if not of_all or not of_samples:
+        raise ValueError(
+            f"card is {str(path)!r}, beside which {len(of_all)} attacks were evaluated on all {len(labels)} test "
+            f"images and {len(of_samples)} on a sample of them, image by image; allowed: at least one of each"
+        )
+    clean = outcomes["clean"][1] if "clean" in outcomes else np.ones(len(labels), bool)
+    withstood = np.logical_and.reduce(list(of_all.values()))
+    written = {}
+    for each in of_samples:
+        _, seed, count = each.sample
+        chosen, robust = data.stratified(labels, count, seed=seed), each.robust()
+        if robust is None or np.any(robust & ~clean[chosen]):
+            raise ValueError(f"record of {str(each.folder)!r} is not of {count} images of {dataset}; allowed: that")
+        written[each.folder / evaluations.ESTIMATE] = {
+            "attacks_on_sample": each.name,
+            "attacks_on_all": sorted(of_all),
+            **estimate(withstood, chosen, robust),
+        }
+    return written
+
+
+def estimate(withstood, chosen, robust):
+    """Returns the accuracy in the worst case on all N images, from a slow attack on n of them, as it is written.
+
+    Args:
+        withstood: which of all images withstand the quick attacks, bool (N,).
+        chosen: which images the slow attack got, integers (n,) below N, each once.
+        robust: which of these withstand it, bool (n,).
+
+    Raises:
+        ValueError: images withstand the quick attacks, but none of the sample does.
+    """
+    left, first = robust[withstood[chosen]], float(np.mean(withstood))
+    if first and not len(left):
+        raise ValueError("sample has no image that withstands the attacks on all; allowed: at least one")
+    among = max(1, len(left))  # where none of all withstands, all is known
+    low, high = evaluate.wilson(int(left.sum()), among)
+    return {
+        "images": len(withstood),
+        "withstood_those_on_all": int(withstood.sum()),
+        "of_these_in_sample": len(left),
+        "of_these_withstood_both": int(left.sum()),
+        "accuracy": first * float(left.sum() / among),
+        "interval": [first * low, first * high],
+    }
+
+
+if __name__ == "__main__":
+    command_line.main(main)
