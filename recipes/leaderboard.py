@@ -24,8 +24,9 @@ NOTE = (
     "split, or of the last epoch where the recipe says so. In brackets the 95 % Wilson interval. Of several seeds: the "
     "mean ± half of its 95 % interval over seeds (Student’s t); then all their images together, whose Wilson interval "
     "takes them for independent and knows nothing of how seeds differ. In parentheses what the paper claims: met if it "
-    "is within the interval (over seeds, where there are several), or missed or passed, and by how many points. "
-    "Estimated: of all test images, from a sample (recipes.two_phase), in the worst case of the attacks on either. "
+    "is within the interval (of several seeds: that over seeds, or the mean of the seeds’ own), or missed or passed, "
+    "and by how many points. Estimated: of all test images, from a sample (recipes.two_phase), in the worst case of "
+    "the attacks on either; the second interval of several seeds is then the mean of their own. "
     "FBP: forward-backward passes per training image and epoch, of the attack alone, and of attack and training. "
     "Training seconds: all epochs, without validation, the mean of the seeds; machines may have been shared, so "
     "compare the passes first."
@@ -193,9 +194,13 @@ def _cell(outcomes, claimed, remarks):
         text = table.percent(mean, (low, high))
     else:
         half = float(scipy.stats.t.ppf(0.975, len(outcomes) - 1) * scipy.stats.sem(accuracies))
-        low, high = mean - half, mean + half
         text = f"{100 * mean:.2f} ± {100 * half:.2f}"
-        if not any(outcome.get("estimated") for outcome in outcomes):  # else there are no images to count
+        # Few seeds may agree by chance, and all are measured on the same images, which more seeds do not make more.
+        own = np.mean([outcome["interval"] for outcome in outcomes], axis=0)
+        low, high = min(mean - half, own[0]), max(mean + half, own[1])
+        if any(outcome.get("estimated") for outcome in outcomes):  # there are no images to count
+            text += f", of a seed [{100 * own[0]:.2f}, {100 * own[1]:.2f}]"
+        else:
             correct = sum(round(outcome["accuracy"] * outcome["images"]) for outcome in outcomes)
             total = sum(outcome["images"] for outcome in outcomes)
             text += f", pooled {table.percent(correct / total, evaluate.wilson(correct, total))}"

@@ -80,6 +80,13 @@ def test_seeds_of_one_recipe_share_a_row_with_both_intervals(tmp_path):
     assert row["runs"] == "[seed_0](seed_0/card.json) [seed_1](seed_1/card.json) [seed_2](seed_2/card.json)"
 
 
+@pytest.mark.parametrize("claim, words", [(0.905, "met, -0.50"), (0.895, "met, +0.50"), (0.89, "passed by 1.00")])
+def test_seeds_that_agree_by_chance_do_not_make_the_images_certain(claim, words, tmp_path):
+    for seed in range(2):  # over seeds the interval has no width; of each seed it is [89.20, 90.80]
+        write(tmp_path / str(seed), card_of("nuat", 0.98, 0.9, seed=seed, claimed={"pgd_40": claim}))
+    assert rows(tmp_path)[0]["pgd_40"].endswith(f"(claimed {100 * claim:.2f}, {words})")
+
+
 def test_a_seed_that_was_run_twice_is_no_second_seed(tmp_path):
     for name in "one", "two":
         write(tmp_path / name, card_of("nuat", 0.98, 0.9))
