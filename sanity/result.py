@@ -23,7 +23,7 @@ import enum
 SCHEMA = 1
 
 
-class Verdict(str, enum.Enum):
+class Verdict(enum.StrEnum):
     """What a check says."""
 
     PASS = "pass"
