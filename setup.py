@@ -16,7 +16,7 @@ setup(
     package_data={
         "recipes": ["leaderboard.html"],
         "sanity": ["report/*.html", "figures/*.html"],
-        "tf_nuat": ["imagenet100_wnids.txt"],
+        "tf_nuat": ["data/imagenet100_wnids.txt", "py.typed"],
     },
     install_requires=[
         "tensorflow>=2.20",

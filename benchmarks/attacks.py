@@ -31,10 +31,12 @@ from tqdm import tqdm
 
 import tf_nuat
 from benchmarks.figures import save
-from tf_nuat import attacks, command_line, data, precision, validation
+from tf_nuat import attacks, command_line, data
 from tf_nuat.attacks import base
 from tf_nuat.attacks.pool import Pool
+from tf_nuat.core import validation
 from tf_nuat.evaluate import worst_case
+from tf_nuat.models import precision
 
 STEPS = 40
 SMALL_BATCH = 25

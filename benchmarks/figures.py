@@ -9,7 +9,7 @@ import cpuinfo
 import keras
 import tensorflow as tf
 
-from tf_nuat import files
+from tf_nuat.core import files
 
 
 def spread(values):

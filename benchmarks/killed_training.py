@@ -23,7 +23,8 @@ from absl import flags
 from tqdm import tqdm
 
 from benchmarks import figures
-from tf_nuat import command_line, data, validation
+from tf_nuat import command_line, data
+from tf_nuat.core import validation
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_integer("kills", 20, "number of kills", flag_values=FLAGS)

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from benchmarks.attacks import small_network
 from benchmarks.figures import save
-from tf_nuat import command_line, data, validation
+from tf_nuat import command_line, data
+from tf_nuat.core import validation
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_integer("kills", 10, "number of kills", flag_values=FLAGS)

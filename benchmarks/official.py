@@ -13,8 +13,10 @@ import numpy as np
 from absl import flags
 
 from benchmarks.figures import save
-from tf_nuat import command_line, data, precision, validation
+from tf_nuat import command_line, data
+from tf_nuat.core import validation
 from tf_nuat.evaluate import worst_case
+from tf_nuat.models import precision
 
 EPSILON = 0.3
 # What the official implementation left after each stage, in percent, from the README beside the network.

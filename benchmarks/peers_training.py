@@ -30,8 +30,9 @@ from tqdm import tqdm
 
 import tf_nuat
 from benchmarks import figures, keras_to_torch, turns
-from tf_nuat import command_line, validation
+from tf_nuat import command_line
 from tf_nuat.attacks.nuclear import bernoulli_start
+from tf_nuat.core import validation
 
 # Batches whose losses are compared, and all. Later, rounding tells: in the signs of gradients that are nearly 0.
 CHECKED, BATCHES = 4, 40

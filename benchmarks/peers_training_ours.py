@@ -11,7 +11,9 @@ from absl import flags
 
 import tf_nuat
 from benchmarks import training, turns
-from tf_nuat import command_line, losses, precision, validation
+from tf_nuat import command_line, losses
+from tf_nuat.core import validation
+from tf_nuat.models import precision
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("folder", None, "what benchmarks.peers_training wrote", flag_values=FLAGS)

@@ -24,7 +24,8 @@ from tqdm import tqdm
 import tf_nuat
 from benchmarks import figures
 from benchmarks.training import repeated, seconds_per_fit_step
-from tf_nuat import command_line, data, validation
+from tf_nuat import command_line, data
+from tf_nuat.core import validation
 
 SHAPE = (224, 224, 3)
 LIMIT = 1.1  # of the time of a step that is fed by the pipeline, over that of one on a batch in memory

@@ -20,7 +20,9 @@ import tf_nuat
 from benchmarks import figures
 from benchmarks.training import seconds_per_step, step_of
 from recipes import digits
-from tf_nuat import command_line, precision, training, validation
+from tf_nuat import command_line, training
+from tf_nuat.core import validation
+from tf_nuat.models import precision
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_list("precisions", ["float32", "mixed_bfloat16"], "those to compare", flag_values=FLAGS)

@@ -32,7 +32,8 @@ from tqdm import tqdm
 import tf_nuat
 from benchmarks import figures
 from benchmarks.training import build, repeated, seconds_per_fit_step
-from tf_nuat import command_line, distribute, validation
+from tf_nuat import command_line, parallel
+from tf_nuat.core import validation
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_integer("batch_size", 64, "images per step, all devices together", flag_values=FLAGS)
@@ -58,7 +59,7 @@ def seconds_per_step(name, batch_size, steps, network, shape):
         devices = [tf.config.LogicalDeviceConfiguration()] * 2
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
         tf.config.threading.set_inter_op_parallelism_threads(8)  # two devices that wait for each other need threads
-    strategy = distribute.strategy(name)
+    strategy = parallel.strategy(name)
     generator = np.random.default_rng(0)
     x = tf.constant(generator.uniform(size=(batch_size, *shape)), tf.float32)
     y = tf.constant(generator.integers(0, 10, batch_size))

@@ -22,8 +22,9 @@ from tqdm import tqdm
 
 import tf_nuat
 from benchmarks import figures
-from tf_nuat import command_line, losses, validation
+from tf_nuat import command_line, losses
 from tf_nuat.attacks import base
+from tf_nuat.core import validation
 
 STEP_LIMIT, FIT_LIMIT = 1.15, 1.05  # the project's targets
 FLAGS = flags.FlagValues()

@@ -2,9 +2,9 @@
 
     python -m benchmarks.zoo --out results/zoo
 
-Builds each network of `tests/zoo.py` with each seed, judges it with all checks on the test split of scikit-learn's
-digits, and writes `zoo.json` and the table `zoo.md`. What `zoo.json` has already is not judged again. About a minute
-for each network and seed on two processor cores.
+Builds each network of `tests/helpers/zoo.py` with each seed, judges it with all checks on the test split of
+scikit-learn's digits, and writes `zoo.json` and the table `zoo.md`. What `zoo.json` has already is not judged again.
+About a minute for each network and seed on two processor cores.
 """
 
 import json
@@ -17,12 +17,13 @@ from sanity import Verdict
 from sanity.judgement import judge_subject
 from sanity.settings import BUDGETS
 from sanity.subject import Subject
-from tests import zoo
-from tf_nuat import command_line, files, validation
+from tests.helpers import zoo
+from tf_nuat import command_line
+from tf_nuat.core import files, validation
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_list("seeds", ["0", "1", "2"], "of the networks and of their judgements", flag_values=FLAGS)
-flags.DEFINE_list("networks", [], "names in tests/zoo.py; default all", flag_values=FLAGS)
+flags.DEFINE_list("networks", [], "names in tests/helpers/zoo.py; default all", flag_values=FLAGS)
 flags.DEFINE_string("budget", "quick", f"of a judgement: {', '.join(BUDGETS)}", flag_values=FLAGS)
 flags.DEFINE_string("out", "results/zoo", "folder for the results", flag_values=FLAGS)
 

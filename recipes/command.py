@@ -6,8 +6,12 @@ import inspect
 import tensorflow as tf
 from absl import flags, logging
 
-from tf_nuat import building, command_line, distribute, networks, precision, training, validation, workers
+from tf_nuat import command_line, networks, parallel, training
 from tf_nuat.attacks.base import NORMS
+from tf_nuat.core import validation
+from tf_nuat.models import precision
+from tf_nuat.networks import by_name
+from tf_nuat.parallel import workers
 
 # The flags that are fields of a recipe by the same name.
 FIELDS = (
@@ -91,7 +95,7 @@ def with_shared_flags(values):
         flags.DEFINE_string,
         "strategy",
         "auto",
-        f"devices: {', '.join(distribute.STRATEGIES)}; multiworker is for all processes of TF_CONFIG",
+        f"devices: {', '.join(parallel.STRATEGIES)}; multiworker is for all processes of TF_CONFIG",
     )
     flag(flags.DEFINE_float, "save_every", 600.0, "seconds of training that a kill may cost")
     flag(flags.DEFINE_boolean, "deterministic", True, "exact repeats on GPUs too, where they cost some speed")
@@ -134,7 +138,7 @@ def with_flags(recipe, values):
 
 
 def _options_of_network(recipe):
-    return inspect.signature(building.builder("network", recipe.network)).parameters
+    return inspect.signature(by_name.builder("network", recipe.network)).parameters
 
 
 def run_options(values):
@@ -168,7 +172,7 @@ def run(recipe, values):
     command_line.require(values, out="a folder for the results (--out DIR)")
     logging.set_verbosity(logging.INFO)
     card = training.run(recipe, values.out, **run_options(values))
-    if workers.is_chief(distribute.strategy(values.strategy)):
+    if workers.is_chief(parallel.strategy(values.strategy)):
         print(summary(card))
         print(f"\n{values.out}/network.keras  {values.out}/card.json")
         print(f"Next: python -m sanity.run --checkpoint {values.out}/network.keras")

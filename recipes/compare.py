@@ -17,7 +17,8 @@ import pathlib
 from absl import flags
 
 from recipes import cifar10, cifar100, command, digits, imagenet, imagenet100, mnist, plots, svhn, table
-from tf_nuat import command_line, training, validation
+from tf_nuat import command_line, training
+from tf_nuat.core import validation
 
 DATASETS = {
     "digits": digits,

@@ -29,7 +29,9 @@ split; it is tested under 40 steps of PGD.
 from absl import flags
 
 from recipes import command
-from tf_nuat import command_line, data, defenses, splits, validation
+from tf_nuat import command_line, data, defenses
+from tf_nuat.core import validation
+from tf_nuat.data import splits
 from tf_nuat.training import Recipe
 
 EPOCHS = 10

@@ -14,7 +14,7 @@ import numpy as np
 
 from recipes import table
 from tf_nuat.evaluate.worst import ROBUST
-from tf_nuat.training import OUTCOMES
+from tf_nuat.training.experiment import OUTCOMES
 
 ESTIMATE = "two_phase.json"  # of `recipes.two_phase`, beside the results of a sample
 

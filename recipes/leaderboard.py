@@ -16,7 +16,8 @@ from absl import flags
 
 from recipes import evaluations, table
 from sanity.report import html
-from tf_nuat import command_line, evaluate, validation
+from tf_nuat import command_line, evaluate
+from tf_nuat.core import validation
 
 TITLE = "Leaderboard"
 NOTE = (

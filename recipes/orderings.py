@@ -22,7 +22,8 @@ from absl import flags
 
 from recipes import compare, evaluations, leaderboard, table
 from sanity import statistics
-from tf_nuat import command_line, validation
+from tf_nuat import command_line
+from tf_nuat.core import validation
 
 LEVEL = 0.05  # of all comparisons together
 

@@ -30,7 +30,9 @@ import numpy as np
 from absl import flags, logging
 
 from recipes import command, phase_transition_plots, small_images
-from tf_nuat import command_line, critical_epsilon, files, phase_transition_theory, validation
+from tf_nuat import command_line, critical_epsilon
+from tf_nuat.core import files, validation
+from tf_nuat.critical_epsilon import theory
 from tf_nuat.training import Recipe
 
 WAYS = ("fast", "exact", "single_step")
@@ -246,8 +248,8 @@ def simulate(out):
     """Computes the paper's linear regression and writes its figures and numbers; returns the exit status."""
     n, dimensions = 100, (2, 5, 10)  # of the paper's figures 2 and 3
     ratios, logs = (0.1, 1.0, 10.0), np.linspace(-4.0, 2.0, 13)
-    differences = {d: phase_transition_theory.relative_differences(n, d, ratios) for d in dimensions}
-    p_values = {d: phase_transition_theory.mean_p_values(n, d, np.exp(logs)) for d in dimensions}
+    differences = {d: theory.relative_differences(n, d, ratios) for d in dimensions}
+    p_values = {d: theory.mean_p_values(n, d, np.exp(logs)) for d in dimensions}
     phase_transition_plots.paths(n, ratios, differences).savefig(out / "theta_paths.png", metadata={"Software": None})
     phase_transition_plots.p_values(n, logs, p_values).savefig(out / "p_values.png", metadata={"Software": None})
     content = {

@@ -16,7 +16,8 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from sanity.report.figures import COLOURS, DOTS_PER_INCH
-from tf_nuat import DEFENSES, command_line, files, validation
+from tf_nuat import DEFENSES, command_line
+from tf_nuat.core import files, validation
 from tf_nuat.defenses import awp
 
 EPSILON = 0.15

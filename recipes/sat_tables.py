@@ -23,8 +23,9 @@ import numpy as np
 from absl import flags
 
 from recipes import table
-from tf_nuat import attacks, checkpoint, command_line, evaluate, files, validation
+from tf_nuat import attacks, checkpoint, command_line, evaluate
 from tf_nuat.attacks.pool import Pool
+from tf_nuat.core import files, validation
 
 RESULTS = "sat_tables.json"
 

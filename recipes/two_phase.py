@@ -18,7 +18,8 @@ import numpy as np
 from absl import flags
 
 from recipes import evaluations, table
-from tf_nuat import command_line, data, evaluate, files
+from tf_nuat import command_line, data, evaluate
+from tf_nuat.core import files
 
 
 def flag_values():

@@ -8,8 +8,9 @@ from sanity import surrogate
 from sanity.judgement import checked_names
 from sanity.settings import BUDGETS, Settings
 from sanity.subject import Subject
-from tf_nuat import checkpoint, data, validation
+from tf_nuat import checkpoint, data
 from tf_nuat.attacks import base
+from tf_nuat.core import validation
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from sanity.checks import CHECKS
 from sanity.result import SCHEMA, Verdict, to_json
 from sanity.settings import Settings
 from sanity.subject import Subject
-from tf_nuat import validation
+from tf_nuat.core import validation
 
 ROBUST, PARTLY, NOT = "genuinely robust", "partly robust", "not robust"
 MASKED, TOO_WEAK, INCONCLUSIVE = "masked gradients suspected", "attack too weak", "inconclusive"

@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 
-from tf_nuat import files
+from tf_nuat.core import files
 
 
 class Memory:

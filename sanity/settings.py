@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tf_nuat import validation
+from tf_nuat.core import validation
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,9 @@ import numpy as np
 
 from sanity import measure_gradients, surrogate, trace
 from sanity.memory import Memory
-from tf_nuat import checkpoint, evaluate, files, validation
+from tf_nuat import checkpoint, evaluate
 from tf_nuat.attacks import ATTACKS, base
+from tf_nuat.core import files, validation
 
 
 @dataclasses.dataclass(frozen=True)

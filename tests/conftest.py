@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework import ops
 
-from tf_nuat import distribute
+from tf_nuat import parallel
 from tf_nuat.attacks import base, pool
 
 # Two logical devices on one processor stand in for two GPUs.
@@ -64,4 +64,4 @@ def two_devices():
     A second one in the process would not do: TensorFlow numbers the collectives of every strategy from the same start,
     and those of the second meet the numbers of the first.
     """
-    return distribute.strategy("mirrored")
+    return parallel.strategy("mirrored")

@@ -2,15 +2,14 @@
 
 from tf_nuat import (
     attacks,
-    callbacks,
     critical_epsilon,
     data,
     defenses,
-    distribute,
     evaluate,
     losses,
     networks,
     optimizers,
+    parallel,
     schedules,
     training,
 )
@@ -45,6 +44,7 @@ from tf_nuat.defenses import (
     Standard,
 )
 from tf_nuat.networks import NETWORKS
+from tf_nuat.training import callbacks
 
 __version__ = "0.1.0"
 
@@ -83,7 +83,7 @@ __all__ = [
     "critical_epsilon",
     "data",
     "defenses",
-    "distribute",
+    "parallel",
     "evaluate",
     "losses",
     "networks",

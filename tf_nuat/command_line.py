@@ -5,7 +5,8 @@ import sys
 
 from absl import flags
 
-from tf_nuat import files, workers
+from tf_nuat.core import files
+from tf_nuat.parallel import workers
 
 BAD_INPUT = 2  # exit status
 

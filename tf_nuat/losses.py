@@ -5,7 +5,8 @@ Logits are (B, K). Labels are integers (B,) or rows of probabilities (B, K), one
 
 import tensorflow as tf
 
-from tf_nuat import distribute, validation
+from tf_nuat import parallel
+from tf_nuat.core import validation
 
 
 def cross_entropy(logits, labels):
@@ -95,7 +96,7 @@ def nuclear_norm(matrix):
     The gradient is U V^T, finite at repeated and at zero singular values, and at the zero matrix.
     Singular values need float32 or more, whatever the precision of the network.
     """
-    return _sum_of_singular_values(distribute.gather(tf.cast(matrix, tf.float32)))
+    return _sum_of_singular_values(parallel.gather(tf.cast(matrix, tf.float32)))
 
 
 @tf.custom_gradient
@@ -113,11 +114,11 @@ def nuclear_penalty(matrix, weight):
         weight: lambda of equations 1 and 2 of the NuAT paper (Sriramanan et al., 2021), a float or a scalar tensor.
             Where it is 0 nothing is decomposed.
     """
-    matrix = distribute.gather(tf.cast(matrix, tf.float32))
+    matrix = parallel.gather(tf.cast(matrix, tf.float32))
 
     def penalty():
         return weight * _sum_of_singular_values(matrix) / tf.cast(tf.shape(matrix)[0], tf.float32)
 
     # The rows are gathered outside of the branch: replicas cannot exchange tensors inside one.
     whole = tf.cond(tf.equal(weight, 0.0), lambda: tf.constant(0.0), penalty)
-    return distribute.share_of_batch_statistic(whole)
+    return parallel.share_of_batch_statistic(whole)

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from tf_nuat import validation
+from tf_nuat.core import validation
 
 NO_MOMENTUM = 1e-30  # stands for 0: a velocity of 1e-30 times that of before is none
 

@@ -8,7 +8,7 @@ to give times in steps).
 import keras
 import tensorflow as tf
 
-from tf_nuat import validation
+from tf_nuat.core import validation
 
 
 class Piecewise(keras.optimizers.schedules.LearningRateSchedule):

@@ -20,7 +20,8 @@ from tqdm import tqdm
 from sanity.figures import FIGURES, inputs, page
 from sanity.figures.models import NotShownError
 from sanity.settings import BUDGETS
-from tf_nuat import command_line, data, validation
+from tf_nuat import command_line, data
+from tf_nuat.core import validation
 
 
 def flag_values():
@@ -64,7 +65,7 @@ def flag_values():
         flags.DEFINE_multi_string,
         "distances",
         [],
-        "distances between logits during a training: a file that tf_nuat.logit_distances.LogitDistances wrote",
+        "distances between logits during a training: a file that tf_nuat.training.logit_distances.LogitDistances wrote",
     )
     return values
 

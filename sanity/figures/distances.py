@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from sanity.figures import models as compared
 from sanity.report import figures
 from sanity.result import Curve
-from tf_nuat.logit_distances import PAIRS
+from tf_nuat.training.logit_distances import PAIRS
 
 TITLE = "Distance between the logits of adversaries during training"
 
@@ -21,7 +21,7 @@ def check(models, options):
     """Raises `NotShownError` where there is no file of distances, another `ValueError` where one cannot be read."""
     if not options.distances:
         raise compared.NotShownError(
-            "no --distances are given, files that the callback tf_nuat.logit_distances.LogitDistances writes"
+            "no --distances are given, files that the callback tf_nuat.training.logit_distances.LogitDistances writes"
         )
     measure(models, options)
 
@@ -40,7 +40,7 @@ def _read(path):
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"--distances is {str(path)!r}, which is not a file of distances; allowed: what the callback "
-            "tf_nuat.logit_distances.LogitDistances writes"
+            "tf_nuat.training.logit_distances.LogitDistances writes"
         ) from error
     return found
 

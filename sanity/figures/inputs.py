@@ -7,8 +7,9 @@ from sanity.figures import FIGURES
 from sanity.figures.models import Model, Options
 from sanity.settings import BUDGETS
 from sanity.subject import Subject
-from tf_nuat import checkpoint, data, validation
+from tf_nuat import checkpoint, data
 from tf_nuat.attacks import base
+from tf_nuat.core import validation
 
 MOST_TRAINING = 2000  # images that the bend of a path is trained on
 

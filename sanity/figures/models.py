@@ -35,7 +35,7 @@ class Options:
         resolution: points along each axis of a surface, at least 2.
         training_data: (images, labels) to train the bend of a path on; None where there are none.
         epochs: over them.
-        distances: paths of what `tf_nuat.logit_distances.LogitDistances` wrote.
+        distances: paths of what `tf_nuat.training.logit_distances.LogitDistances` wrote.
     """
 
     settings: Settings = dataclasses.field(default_factory=Settings)

@@ -5,7 +5,7 @@ import pathlib
 
 from sanity.figures import FIGURES
 from sanity.report import FIGURES_PAGE, figures, html
-from tf_nuat import files
+from tf_nuat.core import files
 
 
 def write(name, data, command, folder):

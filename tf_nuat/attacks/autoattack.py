@@ -4,12 +4,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat import validation
 from tf_nuat.attacks import base
 from tf_nuat.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
 from tf_nuat.attacks.fab import fab, fab_t
 from tf_nuat.attacks.pool import Pool
 from tf_nuat.attacks.square import square
+from tf_nuat.core import validation
 
 VERSIONS = ("standard", "plus", "rand", "v1")
 
@@ -76,7 +76,7 @@ def autoattack(
         norm: "linf" or "l2".
         index: numbers of the images (B,), from which their draws follow; None for their places.
         batch_size: images that are attacked at a time.
-        precision: of the gradients, see `tf_nuat.precision.attacked`.
+        precision: of the gradients, see `tf_nuat.models.precision.attacked`.
 
     Raises:
         ValueError: an argument is out of its range, or it is called inside a compiled function.

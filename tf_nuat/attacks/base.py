@@ -20,8 +20,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat import distribute, losses, precision, validation
+from tf_nuat import losses, parallel
 from tf_nuat.attacks import draws
+from tf_nuat.core import validation
+from tf_nuat.models import precision
 
 NORMS = ("linf", "l2")
 
@@ -357,7 +359,7 @@ def _seed(seed, x, index):
 
 
 def _numbers(x):
-    return distribute.own_rows(lambda shape: tf.range(shape[0]), x[:, 0, 0, 0])
+    return parallel.own_rows(lambda shape: tf.range(shape[0]), x[:, 0, 0, 0])
 
 
 def image_keys(seed, x):
@@ -386,7 +388,7 @@ def random_signs(x, seed):
     """
     if _is_per_image(seed):
         return draws.signs(seed, x.shape[1:])
-    bits = distribute.own_rows(lambda shape: tf.random.stateless_uniform(shape, seed_pair(seed), 0, 2, tf.int32), x)
+    bits = parallel.own_rows(lambda shape: tf.random.stateless_uniform(shape, seed_pair(seed), 0, 2, tf.int32), x)
     return tf.cast(2 * bits - 1, x.dtype)
 
 
@@ -394,14 +396,14 @@ def random_normal(x, seed):
     """Returns standard normal draws of the shape of x."""
     if _is_per_image(seed):
         return draws.normal(seed, x.shape[1:])
-    return distribute.own_rows(lambda shape: tf.random.stateless_normal(shape, seed_pair(seed), dtype=x.dtype), x)
+    return parallel.own_rows(lambda shape: tf.random.stateless_normal(shape, seed_pair(seed), dtype=x.dtype), x)
 
 
 def random_uniform(x, seed):
     """Returns draws from [0, 1) of the shape of x."""
     if _is_per_image(seed):
         return draws.uniform(seed, x.shape[1:])
-    return distribute.own_rows(lambda shape: tf.random.stateless_uniform(shape, seed_pair(seed), dtype=x.dtype), x)
+    return parallel.own_rows(lambda shape: tf.random.stateless_uniform(shape, seed_pair(seed), dtype=x.dtype), x)
 
 
 def random_point(x, epsilon, seed, norm="linf"):

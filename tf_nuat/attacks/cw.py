@@ -4,9 +4,10 @@ import typing
 
 import tensorflow as tf
 
-from tf_nuat import losses, validation
+from tf_nuat import losses
 from tf_nuat.attacks import base
 from tf_nuat.attacks.deepfool import nearest_boundary
+from tf_nuat.core import validation
 
 # As in the authors' code.
 INSIDE = 0.999999  # how much nearer to gray images are before the inverse of tanh, which is infinite at black and white

@@ -4,8 +4,9 @@ import typing
 
 import tensorflow as tf
 
-from tf_nuat import losses, validation
+from tf_nuat import losses
 from tf_nuat.attacks import base
+from tf_nuat.core import validation
 
 # The shortest step towards a boundary: a point on the boundary itself, or nearer than rounding shows, has to pass it.
 SHORTEST = 1e-4

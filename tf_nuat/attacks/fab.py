@@ -10,8 +10,9 @@ import typing
 
 import tensorflow as tf
 
-from tf_nuat import losses, validation
+from tf_nuat import losses
 from tf_nuat.attacks import base
+from tf_nuat.core import validation
 
 # Twice the distance of a random start where neither `epsilon` nor an adversary says it: the default of the authors.
 FARTHEST = {"linf": 0.3, "l2": 1.0}

@@ -7,10 +7,11 @@ that distance from the clean image, as this does; the published code takes it fr
 
 import tensorflow as tf
 
-from tf_nuat import losses, validation
+from tf_nuat import losses
 from tf_nuat.attacks import base
 from tf_nuat.attacks.nuclear import bernoulli_start
 from tf_nuat.attacks.pgd import ascents
+from tf_nuat.core import validation
 
 DROPS = (60, 85)  # percentages of the steps at which steps become shorter
 

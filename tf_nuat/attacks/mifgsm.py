@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from tf_nuat import validation
 from tf_nuat.attacks import base
+from tf_nuat.core import validation
 
 
 @base.attack(decay=lambda name, value: validation.number(name, value, at_least=0.0))

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tf_nuat import distribute, losses
+from tf_nuat import losses, parallel
 from tf_nuat.attacks import base
 
 
@@ -53,7 +53,7 @@ def nuclear(
             lambda: tf.zeros_like(logits),
             lambda: logits - (clean_logits() if shared is None else shared),
         )
-        loss = distribute.share_of_mean(losses.cross_entropy(logits, y)) + losses.nuclear_penalty(change, weight)
+        loss = parallel.share_of_mean(losses.cross_entropy(logits, y)) + losses.nuclear_penalty(change, weight)
         return loss, logits
 
     return base.ascend(objective, x, start, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)

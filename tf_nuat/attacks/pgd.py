@@ -4,8 +4,9 @@ import typing
 
 import tensorflow as tf
 
-from tf_nuat import losses, validation
+from tf_nuat import losses
 from tf_nuat.attacks import base
+from tf_nuat.core import validation
 
 # What to increase: functions of logits (B, K), labels, and the logits at x.
 LOSSES = {

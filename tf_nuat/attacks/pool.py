@@ -12,8 +12,10 @@ import typing
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat import losses, precision, validation
+from tf_nuat import losses
 from tf_nuat.attacks import base
+from tf_nuat.core import validation
+from tf_nuat.models import precision
 
 CHUNK = 25  # steps after which done images are looked for, where not enough are done before
 ENOUGH = 8  # one in so many images of a batch that are done ends the steps sooner
@@ -41,7 +43,7 @@ class Pool:
         index: numbers of all images, (N,), from which and from the seed the draws for an image follow; None for their
             rows.
         batch_size: images that are attacked at a time, all replicas together.
-        precision: of the gradients, see `tf_nuat.precision.attacked`.
+        precision: of the gradients, see `tf_nuat.models.precision.attacked`.
         strategy: a `tf.distribute.Strategy` under which the network was built, whose replicas share the batch; None for
             one device.
 

@@ -4,8 +4,9 @@ import typing
 
 import tensorflow as tf
 
-from tf_nuat import losses, validation
+from tf_nuat import losses
 from tf_nuat.attacks import base
+from tf_nuat.core import validation
 
 
 @base.attack(queries=lambda name, value: validation.whole_number(name, value, at_least=1))

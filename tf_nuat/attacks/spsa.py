@@ -4,8 +4,9 @@ import typing
 
 import tensorflow as tf
 
-from tf_nuat import losses, validation
+from tf_nuat import losses
 from tf_nuat.attacks import base
+from tf_nuat.core import validation
 
 # Adam's settings (Kingma and Ba, 2015), which the paper leaves as they are.
 DECAY = 0.9

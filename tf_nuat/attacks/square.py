@@ -11,8 +11,9 @@ import typing
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat import losses, validation
+from tf_nuat import losses
 from tf_nuat.attacks import base, draws
+from tf_nuat.core import validation
 
 # What to increase: functions of logits (B, K) and labels.
 LOSSES = {"margin": losses.margin, "ce": losses.cross_entropy}

@@ -5,9 +5,9 @@ import typing
 import keras
 import tensorflow as tf
 
-from tf_nuat import validation
 from tf_nuat.attacks import base
 from tf_nuat.attacks.mifgsm import mifgsm
+from tf_nuat.core import validation
 
 
 def _is_a_network(name, value):

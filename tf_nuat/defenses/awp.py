@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tf_nuat import distribute, schedules
+from tf_nuat import parallel, schedules
 from tf_nuat.defenses.base import Defense
 from tf_nuat.defenses.pgd_at import PGDAT
 from tf_nuat.defenses.trades import TRADES
@@ -34,7 +34,7 @@ class WeightPerturbation(Defense):
         weights = [weight for weight, _ in moving]
         weights_before = _values(weights)
         gamma = schedules.value_at(self.awp_gamma, self.step)
-        totals = distribute.total([gradient for _, gradient in moving])
+        totals = parallel.total([gradient for _, gradient in moving])
         _assign(weights, [w + perturbation(w, g, gamma) for w, g in zip(weights_before, totals)])
         loss_logits_gradients = super().gradients(x, x_adv, y)
         _assign(weights, weights_before)  # adding and subtracting the perturbation would round

@@ -10,8 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat import averaging, distribute, losses, validation, weights, workers
+from tf_nuat import losses, parallel
 from tf_nuat.attacks import base as attack_base
+from tf_nuat.core import validation
+from tf_nuat.models import averaging, weights
+from tf_nuat.parallel import workers
 
 
 class Passes(typing.NamedTuple):
@@ -93,12 +96,12 @@ class Defense(keras.Model):
             y: labels, integers (B,) or one-hot (B, K).
 
         Returns:
-            The loss, a scalar, under `tf.distribute` this replica's share of it (see `tf_nuat.distribute`); and logits
+            The loss, a scalar, under `tf.distribute` this replica's share of it (see `tf_nuat.parallel`); and logits
             (B, K), what the accuracy of the progress bar is taken of, those of the clean images where the objective has
             them, else those of the adversarial ones.
         """
         logits = self.trained_network(x_adv, training=True)
-        return distribute.share_of_mean(losses.cross_entropy(logits, y)), logits
+        return parallel.share_of_mean(losses.cross_entropy(logits, y)), logits
 
     def passes(self, batch_size):
         """Returns the `Passes` of a training step on `batch_size` images."""
@@ -152,7 +155,7 @@ class Defense(keras.Model):
             self._check_data("validation_data[0]", validation_data[0], "validation_data[1]", validation_data[1])
         elif validation_data is not None:
             self._check_data("validation_data", validation_data, "validation_data", None)
-        if self.optimizer is not None and distribute.scalar(self.optimizer.iterations) == 0:
+        if self.optimizer is not None and parallel.scalar(self.optimizer.iterations) == 0:
             weights.copy(self.network, to=self.trained_network)
         if isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
             options.setdefault("shuffle", False)  # a dataset comes in its own order; Keras warns of anything else
@@ -210,7 +213,7 @@ class Defense(keras.Model):
         x_adv = tf.stop_gradient(self.perturb(x, y))
         loss, logits, gradients = self.gradients(x, x_adv, y)
         self.optimizer.apply(gradients, self.trained_network.trainable_variables)
-        distribute.average_statistics(self.trained_network)
+        parallel.average_statistics(self.trained_network)
         self.update_averages()
         return self._measure(loss, y, logits)
 
@@ -225,13 +228,13 @@ class Defense(keras.Model):
         """Returns the objective with the penalties that layers of the network add to it, and its logits."""
         loss, logits = self.objective(x, x_adv, y)
         for penalty in self.trained_network.losses:
-            loss += distribute.share_of_batch_statistic(penalty)
+            loss += parallel.share_of_batch_statistic(penalty)
         return loss, logits
 
     def test_step(self, data):
         x, y = _images_and_labels(data)
         logits = self.network(x, training=False)
-        return self._measure(distribute.share_of_mean(losses.cross_entropy(logits, y)), y, logits)
+        return self._measure(parallel.share_of_mean(losses.cross_entropy(logits, y)), y, logits)
 
     def update_averages(self):
         """Moves the averaged network, where there is one, after each optimizer step."""
@@ -242,7 +245,7 @@ class Defense(keras.Model):
         for metric in self.metrics:
             if metric.name == "loss":
                 # A replica's loss is its share; the mean over the replicas of share * replicas is the whole.
-                metric.update_state(loss * distribute.replicas(), sample_weight=tf.shape(logits)[0])
+                metric.update_state(loss * parallel.replicas(), sample_weight=tf.shape(logits)[0])
             else:
                 metric.update_state(y, logits)
         results = self.get_metrics_result()

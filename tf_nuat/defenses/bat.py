@@ -4,8 +4,9 @@ import threading
 
 import tensorflow as tf
 
-from tf_nuat import distribute, losses, validation
+from tf_nuat import losses, parallel
 from tf_nuat.attacks import base as attack_base
+from tf_nuat.core import validation
 from tf_nuat.defenses.base import Defense, Passes
 
 LABELS = (None, "main", "supplement")
@@ -59,7 +60,7 @@ class BAT(Defense):
             clean_logits = tf.stop_gradient(self.clean_logits(x))
             y = adversarial_label(clean_logits, y, rule=self.label, beta=self.beta, gamma=self.gamma, top=self.top)
         logits = self.trained_network(x_adv, training=True)
-        return distribute.share_of_mean(losses.cross_entropy(logits, y)), logits
+        return parallel.share_of_mean(losses.cross_entropy(logits, y)), logits
 
     def passes(self, batch_size):
         return Passes(input_gradient=1.0, training=1.0, forward=1.0)

@@ -4,8 +4,9 @@ import os
 
 import tensorflow as tf
 
-from tf_nuat import attacks, validation
+from tf_nuat import attacks
 from tf_nuat.attacks import base as attack_base
+from tf_nuat.core import validation
 from tf_nuat.defenses.fgsm_at import FGSMAT
 
 

@@ -1,7 +1,7 @@
 """FBF, "fast is better than free": single-step training from a random start (Wong et al., 2020)."""
 
-from tf_nuat import validation
 from tf_nuat.attacks import base as attack_base
+from tf_nuat.core import validation
 from tf_nuat.defenses.base import Defense, Passes
 
 

@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from tf_nuat import attacks, validation
+from tf_nuat import attacks
+from tf_nuat.core import validation
 from tf_nuat.defenses.base import Defense, Passes
 
 

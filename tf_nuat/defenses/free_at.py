@@ -3,7 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat import distribute, validation
+from tf_nuat import parallel
+from tf_nuat.core import validation
 from tf_nuat.defenses.base import Defense, Passes
 
 
@@ -89,20 +90,20 @@ class FreeAT(Defense):
         self._check_batch_size(_size_of_first(x))
         x = self.replayed(x)
         if self.optimizer is not None and x.cardinality() == tf.data.INFINITE_CARDINALITY:
-            x = x.skip(distribute.scalar(self.optimizer.iterations) % self.replays)
+            x = x.skip(parallel.scalar(self.optimizer.iterations) % self.replays)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
 
     def _own_perturbation(self, x):
         if x.shape[0] is not None:
             self._check_batch_size(x.shape[0])
-        return distribute.own_rows(lambda shape: self.perturbation.value[: shape[0]], x)
+        return parallel.own_rows(lambda shape: self.perturbation.value[: shape[0]], x)
 
     def _move_perturbation(self, x, image_gradient):
         step = 0.0  # where nothing differentiable connects the images to the loss, or the gradient is no finite number
         if image_gradient is not None:
             step = self.epsilon * tf.where(tf.math.is_finite(image_gradient), tf.sign(image_gradient), 0.0)
         moved = tf.clip_by_value(self._own_perturbation(x) + step, -self.epsilon, self.epsilon)
-        moved = distribute.gather(moved)
+        moved = parallel.gather(moved)
         rest = self.perturbation.value[tf.shape(moved)[0] :]
         self.perturbation.assign(tf.ensure_shape(tf.concat([moved, rest], axis=0), self.perturbation.shape))
 

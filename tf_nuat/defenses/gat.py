@@ -2,9 +2,10 @@
 
 import tensorflow as tf
 
-from tf_nuat import distribute, losses, schedules, validation
+from tf_nuat import losses, parallel, schedules
 from tf_nuat.attacks import base as attack_base
 from tf_nuat.attacks.nuclear import bernoulli_start
+from tf_nuat.core import validation
 from tf_nuat.defenses.base import Defense, Passes
 
 
@@ -57,7 +58,7 @@ class GAT(Defense):
         adversarial = _probabilities(self.trained_network(x_adv, training=True))
         logits = self.trained_network(x, training=True)
         distance = _distance(adversarial, _probabilities(logits))
-        return distribute.share_of_mean(losses.cross_entropy(logits, y) + self.weight() * distance), logits
+        return parallel.share_of_mean(losses.cross_entropy(logits, y) + self.weight() * distance), logits
 
     def passes(self, batch_size):
         # The clean images are forwarded in the attack of a guided batch.

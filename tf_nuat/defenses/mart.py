@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tf_nuat import distribute, losses
+from tf_nuat import losses, parallel
 from tf_nuat.defenses.base import Passes
 from tf_nuat.defenses.trades import TRADES
 
@@ -29,7 +29,7 @@ class MART(TRADES):
         missing = 1.0 - tf.reduce_sum(true * tf.nn.softmax(tf.cast(logits, tf.float32)), axis=-1)
         divergence = losses.kl_divergence(logits, adversarial_logits)
         per_example = boosted_cross_entropy(adversarial_logits, y) + self.weight() * divergence * missing
-        return distribute.share_of_mean(per_example), logits
+        return parallel.share_of_mean(per_example), logits
 
     def passes(self, batch_size):
         return Passes(input_gradient=float(self.steps), training=2.0)

@@ -2,10 +2,12 @@
 
 import tensorflow as tf
 
-from tf_nuat import attacks, averaging, distribute, losses, schedules, validation
+from tf_nuat import attacks, losses, parallel, schedules
 from tf_nuat.attacks import base as attack_base
 from tf_nuat.attacks.nuclear import bernoulli_start
+from tf_nuat.core import validation
 from tf_nuat.defenses.base import Defense, Passes, averaged
+from tf_nuat.models import averaging
 
 
 class NuAT(Defense):
@@ -41,7 +43,7 @@ class NuAT(Defense):
         # Two forwards, adversarial first: with BatchNorm they are two batches, and the clean one comes last.
         adversarial_logits = self.trained_network(x_adv, training=True)
         logits = self.trained_network(x, training=True)
-        clean_loss = distribute.share_of_mean(losses.cross_entropy(logits, y))
+        clean_loss = parallel.share_of_mean(losses.cross_entropy(logits, y))
         change = tf.cast(adversarial_logits, tf.float32) - tf.cast(logits, tf.float32)
         self.observe(clean_loss)
         return clean_loss + losses.nuclear_penalty(change, self.weight()), logits
@@ -144,12 +146,12 @@ class NuATH(NuAT):
     @property
     def extra_epochs(self):
         """Epochs' worth of batches that took two steps so far: the subscript of table 1b."""
-        steps = distribute.scalar(self.optimizer.iterations)
-        return distribute.scalar(self.two_step_batches) * (distribute.scalar(self.epoch) + 1) / steps if steps else 0.0
+        steps = parallel.scalar(self.optimizer.iterations)
+        return parallel.scalar(self.two_step_batches) * (parallel.scalar(self.epoch) + 1) / steps if steps else 0.0
 
     def passes(self, batch_size):
         # A batch that takes two steps has the passes of NuAT2.
-        epochs = distribute.scalar(self.epoch) + 1
+        epochs = parallel.scalar(self.epoch) + 1
         extra = self.extra_epochs / epochs if self.optimizer is not None else 0.0
         return Passes(input_gradient=1.0 + extra, training=2.0, forward=0.5 + extra / 2)
 
@@ -164,7 +166,7 @@ class NuATH(NuAT):
         return tf.cond(two_steps, lambda: self.cross_entropy_step(x, x_adv, y), lambda: x_adv)
 
     def observe(self, clean_loss):
-        clean_loss = distribute.total(clean_loss)
+        clean_loss = parallel.total(clean_loss)
         self.two_step_batches.assign_add(tf.cast(self.takes_two_steps(), tf.float32))
         self.epoch_loss_sum.assign_add(clean_loss)
         self.epoch_steps.assign_add(1.0)
@@ -174,7 +176,7 @@ class NuATH(NuAT):
 
     def on_epoch_begin(self, epoch):
         super().on_epoch_begin(epoch)
-        if distribute.scalar(self.epoch_steps) > 0:
+        if parallel.scalar(self.epoch_steps) > 0:
             self.previous_epoch_loss.assign(self.epoch_loss_sum.value / self.epoch_steps.value)
             self.epoch_loss_sum.assign(0.0)
             self.epoch_steps.assign(0.0)

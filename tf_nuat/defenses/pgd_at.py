@@ -1,7 +1,7 @@
 """PGD-AT: adversarial training as robust optimization (Madry et al., 2018)."""
 
-from tf_nuat import validation
 from tf_nuat.attacks import base as attack_base
+from tf_nuat.core import validation
 from tf_nuat.defenses.base import Defense, Passes
 
 

@@ -6,9 +6,10 @@ kinds of adversarial images that each compares go through the network as one bat
 
 import tensorflow as tf
 
-from tf_nuat import attacks, distribute, losses, schedules, validation
+from tf_nuat import attacks, losses, parallel, schedules
 from tf_nuat.attacks import base as attack_base
 from tf_nuat.attacks.rfgsm import random_step
+from tf_nuat.core import validation
 from tf_nuat.defenses.base import Defense, Passes
 
 
@@ -44,7 +45,7 @@ class SATR1(Defense):
         x_fgsm = attacks.fgsm(self.attacked, x, y, epsilon=self.epsilon)
         if self.regularizer_weight == 0:
             return x_fgsm
-        own = distribute.own_of_last(self.pairs, x)
+        own = parallel.own_of_last(self.pairs, x)
         # A replica without a pair attacks one image all the same: TensorFlow's fused convolutions do not take none.
         first = tf.shape(x)[0] - tf.maximum(own, 1)
         x_ifgsm = attacks.ifgsm(self.attacked, x[first:], y[first:], epsilon=self.epsilon, steps=self.steps)
@@ -58,9 +59,9 @@ class SATR1(Defense):
         logits = self.trained_network(x_adv, training=True)
         fgsm_logits, ifgsm_logits = logits[:size], logits[size:]
         distance = _squared_distance(fgsm_logits[size - tf.shape(ifgsm_logits)[0] :], ifgsm_logits)
-        loss = distribute.share_of_mean(losses.cross_entropy(fgsm_logits, y))
+        loss = parallel.share_of_mean(losses.cross_entropy(fgsm_logits, y))
         weight = schedules.value_at(self.regularizer_weight, self.step)
-        return loss + weight * distribute.share_of_mean(distance), fgsm_logits
+        return loss + weight * parallel.share_of_mean(distance), fgsm_logits
 
     def passes(self, batch_size):
         share = 0.0 if self.regularizer_weight == 0 else min(self.pairs, batch_size) / batch_size
@@ -102,9 +103,9 @@ class SATR2(Defense):
 
     def objective(self, x, x_adv, y):
         fgsm_logits, rfgsm_logits = tf.split(self.trained_network(x_adv, training=True), 2)
-        loss = distribute.share_of_mean(losses.cross_entropy(fgsm_logits, y))
+        loss = parallel.share_of_mean(losses.cross_entropy(fgsm_logits, y))
         weight = schedules.value_at(self.regularizer_weight, self.step)
-        return loss + weight * distribute.share_of_mean(_squared_distance(fgsm_logits, rfgsm_logits)), fgsm_logits
+        return loss + weight * parallel.share_of_mean(_squared_distance(fgsm_logits, rfgsm_logits)), fgsm_logits
 
     def passes(self, batch_size):
         return Passes(input_gradient=2.0, training=2.0)
@@ -158,10 +159,10 @@ class SATR3(Defense):
         if self.regularizer_weight == 0:
             return super().objective(x, x_adv, y)
         low_logits, high_logits = tf.split(self.trained_network(x_adv, training=True), 2)
-        low, high = (distribute.share_of_mean(losses.cross_entropy(part, y)) for part in (low_logits, high_logits))
+        low, high = (parallel.share_of_mean(losses.cross_entropy(part, y)) for part in (low_logits, high_logits))
         # The hinge is one of the global batch: a replica whose own share is on the other side follows the rest.
         excess = low - self.tau * high
-        active = tf.cast(distribute.total(tf.stop_gradient(excess)) > 0.0, tf.float32)
+        active = tf.cast(parallel.total(tf.stop_gradient(excess)) > 0.0, tf.float32)
         weight = schedules.value_at(self.regularizer_weight, self.step)
         return high + weight * active * excess, high_logits
 

@@ -2,8 +2,9 @@
 
 import tensorflow as tf
 
-from tf_nuat import distribute, losses, schedules, validation
+from tf_nuat import losses, parallel, schedules
 from tf_nuat.attacks import base as attack_base
+from tf_nuat.core import validation
 from tf_nuat.defenses.base import Defense, Passes
 
 # Standard deviation of the noise that the attack begins with: at x itself the divergence has no gradient.
@@ -63,7 +64,7 @@ class TRADES(Defense):
         adversarial_logits = self.trained_network(x_adv, training=True)
         logits = self.trained_network(x, training=True)
         per_example = losses.cross_entropy(logits, y) + self.weight() * losses.kl_divergence(logits, adversarial_logits)
-        return distribute.share_of_mean(per_example), logits
+        return parallel.share_of_mean(per_example), logits
 
     def passes(self, batch_size):
         return Passes(input_gradient=float(self.steps), training=2.0, forward=1.0)

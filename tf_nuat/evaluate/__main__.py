@@ -14,10 +14,13 @@ import sys
 
 from absl import flags
 
-from tf_nuat import attacks, checkpoint, command_line, data, distribute, precision, validation, workers
+from tf_nuat import attacks, checkpoint, command_line, data, parallel
 from tf_nuat.attacks import base
 from tf_nuat.attacks.autoattack import VERSIONS
+from tf_nuat.core import validation
 from tf_nuat.evaluate.worst import stages, worst_case
+from tf_nuat.models import precision
+from tf_nuat.parallel import workers
 
 
 def flag_values():
@@ -57,7 +60,7 @@ def flag_values():
     flag(flags.DEFINE_string, "surrogate", None, "the network, a .keras file, whose adversaries transfer brings")
     flag(flags.DEFINE_integer, "batch_size", 250, "images that are attacked at a time, all devices together")
     flag(flags.DEFINE_string, "precision", "auto", f"of the attacks' gradients: {', '.join(precision.PRECISIONS)}")
-    flag(flags.DEFINE_string, "strategy", "auto", f"devices: {', '.join(distribute.STRATEGIES)}")
+    flag(flags.DEFINE_string, "strategy", "auto", f"devices: {', '.join(parallel.STRATEGIES)}")
     flag(flags.DEFINE_integer, "seed", 0, "the sample and all random draws follow from it")
     flag(flags.DEFINE_float, "save_every", 10.0, "seconds of work that a kill may cost")
     flag(flags.DEFINE_string, "out", None, "folder for the results. Default: evaluation, beside the checkpoint")
@@ -69,7 +72,7 @@ def command(arguments):
     values = flag_values()
     command_line.parse(values, arguments, __doc__)
     command_line.require(values, checkpoint="a network saved by Keras (--checkpoint FILE.keras)")
-    strategy = distribute.strategy(values.strategy)  # several workers have to begin with it
+    strategy = parallel.strategy(values.strategy)  # several workers have to begin with it
     with workers.together(strategy):
         return _evaluate(values, strategy)
 

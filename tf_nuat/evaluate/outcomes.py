@@ -8,9 +8,11 @@ import scipy.stats
 import tensorflow as tf
 from tqdm import tqdm
 
-from tf_nuat import losses, validation, workers
+from tf_nuat import losses
 from tf_nuat.attacks import base as attack_base
 from tf_nuat.attacks.pool import Pool
+from tf_nuat.core import validation
+from tf_nuat.parallel import workers
 
 
 def arrays(images_and_labels, network):
@@ -51,7 +53,7 @@ def correct(
         among: bool (N,), which images to attack, where the attack is one of this package; None for all. What becomes of
             the others is what they are without it.
         batch_size: whole number, at least 1.
-        precision: of the gradients of an attack of this package, see `tf_nuat.precision.attacked`.
+        precision: of the gradients of an attack of this package, see `tf_nuat.models.precision.attacked`.
         strategy: a `tf.distribute.Strategy` under which the network was built, whose replicas share the batches of
             such an attack; None for one device. Several workers share the images: each attacks its own on one device,
             and learns what became of all.

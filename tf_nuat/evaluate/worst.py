@@ -11,10 +11,12 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from tf_nuat import attacks, checkpoint, files, validation, workers
+from tf_nuat import attacks, checkpoint
 from tf_nuat.attacks.autoattack import stages as stages_of_autoattack
 from tf_nuat.attacks.pool import Pool
+from tf_nuat.core import files, validation
 from tf_nuat.evaluate.outcomes import arrays, correct, wilson
+from tf_nuat.parallel import workers
 
 ROBUST, WRONG = -1, -2  # in `Record.fooled_by`
 STATE = "state.npz"

@@ -6,7 +6,7 @@ import pathlib
 import keras
 import numpy as np
 
-from tf_nuat import validation
+from tf_nuat.core import validation
 from tf_nuat.networks.resnet import image_input, logits
 
 # The module of each network, whose `preprocess_input` it was trained with.

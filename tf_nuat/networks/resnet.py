@@ -9,7 +9,7 @@ PyTorch's U(-1/sqrt(fan_in), 1/sqrt(fan_in)), its bias from zero.
 import keras
 import numpy as np
 
-from tf_nuat import validation
+from tf_nuat.core import validation
 
 
 def resnet18(input_shape=(32, 32, 3), num_classes=10, *, width=64, stem="cifar"):

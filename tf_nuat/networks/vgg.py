@@ -2,7 +2,7 @@
 
 import keras
 
-from tf_nuat import validation
+from tf_nuat.core import validation
 from tf_nuat.networks.resnet import convolution, image_input, logits, normalize_relu
 
 

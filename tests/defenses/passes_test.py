@@ -1,0 +1,25 @@
+"""`passes` of each defense is what its training step does, counted as it runs."""
+
+import numpy as np
+import pytest
+
+import tf_nuat
+from tests.helpers import counting
+from tf_nuat.models import averaging
+
+NEEDS = {"eat": lambda network: {"sources": [averaging.copy_of(network)]}}
+
+
+@pytest.mark.parametrize("name", tf_nuat.DEFENSES)
+@pytest.mark.parametrize("size", [8, 5])
+def test_passes_are_those_of_a_step(name, size):
+    models = []
+
+    def make_model(network):
+        needed = NEEDS.get(name, lambda network: {})(network)
+        models.append(tf_nuat.DEFENSES[name](network, epsilon=0.1, **needed))
+        models[0].compile(optimizer=tf_nuat.optimizers.CoupledSGD(0.01), metrics=["accuracy"])
+        return models[0]
+
+    measured = counting.passes(make_model, *counting.batch(size))
+    np.testing.assert_allclose(measured, models[0].passes(size), atol=1e-6)

@@ -1,0 +1,105 @@
+"""The site builds without a warning, has no dead link, and every public name is in its reference."""
+
+import importlib
+import inspect
+import pathlib
+import subprocess
+import sys
+import types
+import zlib
+
+import pytest
+
+import sanity
+import tf_nuat
+from docs import check_site
+
+ROOT = pathlib.Path(__file__).parents[2]
+MODULES = [sanity, *(each for each in map(tf_nuat.__dict__.get, tf_nuat.__all__) if isinstance(each, types.ModuleType))]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Returns the folder of the site, as `make docs` builds it."""
+    pytest.importorskip("sphinx", reason="Sphinx is not installed: pip install '.[docs]'")
+    folder = tmp_path_factory.mktemp("site")
+    # The interpreter of the tests has what the documentation needs: nothing is installed.
+    variables = [f"SITE={folder}", f"PYTHON={sys.executable}", "INSTALLED="]
+    done = subprocess.run(["make", "docs", *variables], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_no_link_of_the_site_is_dead(site):
+    assert not check_site.dead_links(site)
+    assert check_site.main([str(site)]) == 0
+
+
+def test_the_first_page_leads_to_every_other(site):
+    pages = {path.relative_to(site).as_posix() for path in site.rglob("*.html")}
+    start = (site / "docs" / "index.html").read_text(encoding="utf-8")
+    for page in ("docs/tutorial", "docs/defenses", "docs/reports", "docs/extending", "docs/figures", "results/README"):
+        assert f"{page}.html" in pages and f"{page.removeprefix('docs/')}.html" in start
+    assert 'href="docs/index.html"' in (site / "index.html").read_text(encoding="utf-8")
+
+
+def documented(site):
+    """Returns the objects that the reference documents, from the inventory of the site."""
+    content = (site / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    entries = [line.split() for line in zlib.decompress(content).decode().splitlines()]
+    kinds = ("py:module", "py:class", "py:function", "py:data", "py:exception")
+    names = [
+        name for name, kind, priority, *_ in entries if kind in kinds and priority != "-1"
+    ]  # -1: another name of it
+    return {name: found(name) for name in names}
+
+
+def found(name):
+    """Returns the object of a dotted name; a function goes before the module that bears its name."""
+    value = importlib.import_module(name.split(".")[0])
+    for part in name.split(".")[1:]:
+        value = getattr(value, part) if hasattr(value, part) else importlib.import_module(f"{value.__name__}.{part}")
+    return value
+
+
+def public(module):
+    """Returns the public names of a module: `__all__` or, without it, the functions and classes that it defines."""
+    if hasattr(module, "__all__"):
+        return list(module.__all__)
+    return [
+        name
+        for name, each in vars(module).items()
+        if not name.startswith("_")
+        and (inspect.isclass(each) or inspect.isfunction(each))
+        and each.__module__ == module.__name__
+    ]
+
+
+@pytest.mark.parametrize("module", [tf_nuat, *MODULES], ids=lambda module: module.__name__)
+def test_every_public_name_is_in_the_reference(site, module):
+    there = list(documented(site).values())
+    assert public(module)
+    for name in public(module):
+        assert any(getattr(module, name) is each for each in there), f"{module.__name__}.{name}"
+
+
+def test_every_check_is_in_the_reference(site):
+    there = documented(site)
+    for name in sanity.checks.CHECKS:
+        assert f"sanity.checks.{name}" in there
+
+
+def test_dead_links_are_found(tmp_path):
+    (tmp_path / "to").mkdir()
+    (tmp_path / "index.html").write_text(
+        '<h1 id="here">x</h1><a href="#here"><a href="to/page.html#there"><a href="https://example.org/x"><a href="to">'
+        '<a href="#gone"><a href="to/page.html#gone"><a href="none.html"><img src="none.png"><a href="../out.html">'
+    )
+    (tmp_path / "to" / "index.html").write_text("")
+    (tmp_path / "to" / "page.html").write_text('<p id="there"><a href="../index.html">')
+    (tmp_path.parent / "out.html").write_text("")
+    gone = ["#gone", "to/page.html#gone", "none.html", "none.png", "../out.html"]
+    assert check_site.dead_links(tmp_path) == [("index.html", link) for link in gone]
+    assert check_site.main([str(tmp_path)]) == 1
+    with pytest.raises(ValueError, match="has no pages"):
+        check_site.dead_links(tmp_path / "nothing")

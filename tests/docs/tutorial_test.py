@@ -1,0 +1,101 @@
+"""The commands of the tutorial, run as they stand on the page, in an empty folder, with an installed package."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from tests.docs.pages_test import code
+
+ROOT = pathlib.Path(__file__).parents[2]
+PACKAGES = ("recipes", "sanity", "tf_nuat")
+# What takes long on the page, and what stands for it here.
+SHORTER = {
+    "--epochs 12": "--epochs 4",
+    "steps=50,queries=500": "steps=2,queries=5",
+    "--budget quick": "--samples 60 --checks network_is_deterministic,gradients_are_available",
+}
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory):
+    """Returns a function that runs lines of the page in one empty folder, and what they printed."""
+    place = tmp_path_factory.mktemp("tutorial")
+    for name in PACKAGES:  # a copy: pip builds where the source is
+        shutil.copytree(ROOT / name, place / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, place / "source")
+    (place / "bin").mkdir()
+    (place / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (place / "bin" / "python").chmod(0o755)
+    (place / "empty").mkdir()
+    environment = {**os.environ, "PATH": f"{place / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(place / "site")}
+
+    def run(lines, *, folder="empty", allowed=(0,)):
+        done = subprocess.run(
+            ["bash", "-euc", lines], cwd=place / folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode in allowed, done.stdout + done.stderr
+        return done.stdout
+
+    run.place = place
+    return run
+
+
+def test_the_commands_of_the_tutorial_do_what_it_says(shell):
+    install, images, train, attack, judge = code("docs/tutorial.md", "bash")
+    for long in SHORTER:
+        assert sum(block.count(long) for block in (train, attack, judge)) == 1, long
+    train, attack, judge = (shorter(block) for block in (train, attack, judge))
+
+    # What the package needs is there already, and is not to be fetched again.
+    assert install == "python -m pip install .\n"
+    options = f"--quiet --no-deps --no-build-isolation --disable-pip-version-check --target {shell.place / 'site'}"
+    shell(install.replace("install .", f"install {options} ."), folder="source")
+    for name in PACKAGES:
+        found = shell(f"python -c 'import importlib.util as u; print(u.find_spec(\"{name}\").origin)'")
+        assert found == f"{shell.place / 'site' / name / '__init__.py'}\n"
+
+    shell(images)
+    folder = shell.place / "empty"
+    files = list(folder.glob("images/*/*/*.png"))
+    assert len(files) == 1797 and len(list(folder.glob("images/test/*"))) == 10
+
+    printed = shell(train)
+    assert "nuat on images" in printed and "runs/nuat/network.keras" in printed
+    card = json.loads((folder / "runs/nuat/card.json").read_text())
+    assert card["recipe"]["epsilon"] == 0.1 and card["measured"]["clean"]["images"] == 360
+    assert card["measured"]["clean"]["accuracy"] > 0.5  # five times chance
+    assert keras.saving.load_model(folder / "runs/nuat/network.keras").output_shape == (None, 10)
+
+    printed = shell(attack)
+    assert "Robust accuracy" in printed and "square" in printed
+    attacked = json.loads((folder / "runs/nuat/evaluation/results.json").read_text())
+    assert [stage["name"] for stage in attacked["stages"]] == ["clean", "pgd", "square"]
+    assert attacked["stages"][0]["accuracy"] == card["measured"]["clean"]["accuracy"]
+
+    assert "network_is_deterministic" in shell(judge, allowed=(0, 1))  # four epochs promise no verdict
+    judged = json.loads((folder / "runs/nuat/sanity/results.json").read_text())
+    assert judged["provenance"]["dataset"] == "images" and judged["subject"]["epsilon"] == 0.1
+    assert (folder / "runs/nuat/sanity/report.html").is_file()
+
+
+def shorter(block):
+    for long, short in SHORTER.items():
+        block = block.replace(long, short)
+    return block
+
+
+def test_what_the_page_shows_was_made_by_its_commands():
+    _, _, train, _, judge = code("docs/tutorial.md", "bash")
+    results = ROOT / "results" / "tutorial" / "nuat"
+    card = json.loads((results / "card.json").read_text(encoding="utf-8"))
+    assert card["command"].split() == train.replace("\\\n", "").split()
+    judged = json.loads((results / "sanity" / "results.json").read_text(encoding="utf-8"))
+    assert judged["provenance"]["command"] == judge.strip()
+    assert judged["verdict"] == "genuinely robust"

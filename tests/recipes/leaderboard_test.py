@@ -1,0 +1,283 @@
+"""The leaderboard: the committed pages, rows of several seeds, evaluations beside the cards, sorting."""
+
+import copy
+import json
+import math
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from recipes import evaluations, leaderboard, table
+from tests.recipes.compare_test import card_of, rows_of
+from tf_nuat import command_line
+from tf_nuat.evaluate import wilson
+
+ROOT = pathlib.Path(__file__).parents[2]
+PAGES = ("leaderboard.md", "leaderboard.html")
+
+
+def write(folder, card):
+    """Writes a card into a new folder and returns its path."""
+    folder.mkdir(parents=True)
+    (folder / "card.json").write_text(json.dumps(card))
+    return folder / "card.json"
+
+
+def evaluated(card_path, accuracy, *, name="autoattack", images=1000, **changes):
+    """Writes what `tf_nuat.evaluate` would have found of the card's network, and returns the file."""
+    clean = {"name": "clean", "settings": {}, "accuracy": 0.98, "interval": [0.97, 0.99]}
+    attack = {"name": "apgd_ce", "settings": {"steps": 100, "norm": "linf", "epsilon": 0.3}}
+    last = {**attack, "accuracy": accuracy, "interval": list(wilson(round(accuracy * images), images))}
+    about = {"attacks": [[name, {}]], "dataset": "mnist", "split": "test", "seed": 0}
+    content = {**about, "norm": "linf", "epsilon": 0.3, "images": images, "stages": [clean, last], **changes}
+    path = card_path.parent / "evaluation" / name / "results.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def rows(folder):
+    return rows_of(leaderboard.pages(folder, folder)["leaderboard.md"])
+
+
+def test_the_committed_pages_are_those_of_the_committed_runs():
+    rendered = leaderboard.pages(ROOT / "results", ROOT / "results")
+    assert sorted(rendered) == sorted(PAGES)
+    for name, text in rendered.items():
+        assert (ROOT / "results" / name).read_text(encoding="utf-8") == text, (
+            f"{name} is not that of the runs; python -m recipes.leaderboard --cards results --out results makes it anew"
+        )
+
+
+def test_every_committed_card_has_a_row_with_what_it_measured():
+    page = leaderboard.pages(ROOT / "results", ROOT / "results")["leaderboard.md"]
+    for path in leaderboard.cards_below(ROOT / "results"):
+        [line] = [line for line in page.splitlines() if f"({path.relative_to(ROOT / 'results').as_posix()})" in line]
+        if line.count("card.json") == 1:  # of several seeds a row has the mean
+            for measured in json.loads(path.read_text(encoding="utf-8"))["measured"].values():
+                assert table.percent(measured["accuracy"], measured["interval"]) in line
+
+
+def test_seeds_of_one_recipe_share_a_row_with_both_intervals(tmp_path):
+    for seed, robust in enumerate((0.90, 0.91, 0.95)):
+        card = card_of("nuat", 0.98, robust, seed=seed, seconds=100.0 + seed, claimed={"pgd_40": 0.93, "fgsm": 0.5})
+        write(tmp_path / f"seed_{seed}", card)
+    write(tmp_path / "other", card_of("nuat", 0.97, 0.9, seed=3, epochs=2))
+    other, row = rows(tmp_path)
+    assert (row["seeds"], row["training s"], other["seeds"]) == ("0, 1, 2", "101", "3")
+    # The mean is 92; the standard deviation of 90, 91, 95 is the root of 7; Student's t with two degrees: 4.302653.
+    half = 4.302653 * math.sqrt(7 / 3)
+    low, high = wilson(2760, 3000)
+    assert row["pgd_40"] == (
+        f"92.00 ± {half:.2f}, pooled 92.00 [{100 * low:.2f}, {100 * high:.2f}] (claimed 93.00, met, -1.00)"
+    )
+    assert row["fgsm"].endswith("(claimed 50.00, passed by 45.00)")
+    assert row["runs"] == "[seed_0](seed_0/card.json) [seed_1](seed_1/card.json) [seed_2](seed_2/card.json)"
+
+
+@pytest.mark.parametrize("claim, words", [(0.905, "met, -0.50"), (0.895, "met, +0.50"), (0.89, "passed by 1.00")])
+def test_seeds_that_agree_by_chance_do_not_make_the_images_certain(claim, words, tmp_path):
+    for seed in range(2):  # over seeds the interval has no width; of each seed it is [89.20, 90.80]
+        write(tmp_path / str(seed), card_of("nuat", 0.98, 0.9, seed=seed, claimed={"pgd_40": claim}))
+    assert rows(tmp_path)[0]["pgd_40"].endswith(f"(claimed {100 * claim:.2f}, {words})")
+
+
+def test_a_seed_that_was_run_twice_is_no_second_seed(tmp_path):
+    for name in "one", "two":
+        write(tmp_path / name, card_of("nuat", 0.98, 0.9))
+    assert [row["seeds"] for row in rows(tmp_path)] == ["0", "0"]
+
+
+def test_beside_the_claims_each_seed_has_a_column_and_all_have_one(tmp_path):
+    cards = [card_of("nuat", 0.98, robust, seed=seed, claimed={"pgd_40": 0.93}) for seed, robust in enumerate((0.9, 1))]
+    paths = [write(tmp_path / str(seed), card) for seed, card in enumerate(cards)]
+    evaluated(paths[1], 0.88)
+    found = {row["measure"]: row for row in leaderboard.beside_claims(reversed(paths))}
+    [row] = rows(tmp_path)
+    assert list(found["pgd_40"]) == ["measure", "test images", "seed 0", "seed 1", "measured"]
+    assert found["pgd_40"]["seed 0"] == table.percent(0.9, cards[0]["measured"]["pgd_40"]["interval"])
+    assert found["pgd_40"]["measured"] == row["pgd_40"]
+    assert "seed 0" not in found["autoattack"] and found["autoattack"]["test images"] == "1,000"
+    assert found["autoattack"]["measured"] == row["autoattack"] and "(1 of 2 seeds)" in row["autoattack"]
+
+
+def test_beside_the_claims_stands_one_recipe_alone(tmp_path):
+    paths = [write(tmp_path / name, card_of(name, 0.98, 0.9)) for name in ("nuat", "nuat_wa")]
+    with pytest.raises(ValueError, match="allowed: those of one recipe"):
+        leaderboard.beside_claims(paths)
+    with pytest.raises(ValueError, match="each seed once"):
+        leaderboard.beside_claims([paths[0], paths[0]])
+    assert "seed 0" not in leaderboard.beside_claims(paths[:1])[0]
+
+
+@pytest.mark.parametrize(
+    "claim, words", [(0.9, "met, +0.00"), (0.905, "met, -0.50"), (0.95, "missed by 5.00"), (0.8, "passed by 10.00")]
+)
+def test_a_claim_of_one_seed_is_judged_by_its_wilson_interval(claim, words, tmp_path):
+    write(tmp_path / "run", card_of("nuat", 0.98, 0.9, claimed={"pgd_40": claim}))
+    assert rows(tmp_path)[0]["pgd_40"] == f"90.00 [89.20, 90.80] (claimed {100 * claim:.2f}, {words})"
+
+
+def test_evaluations_stand_beside_what_the_card_measured(tmp_path):
+    path = write(tmp_path / "run", card_of("nuat", 0.98, 0.9, claimed={"autoattack": 0.9311}))
+    evaluated(path, 0.88)
+    older = {"name": "pgd", "settings": {"steps": 500, "step_size": 0.01, "norm": "linf", "epsilon": 0.3}}
+    content = json.loads((path.parent / "evaluation" / "autoattack" / "results.json").read_text())
+    for name in "attacks", "dataset", "split", "seed":
+        del content[name]  # as before they were written
+    content["stages"][1].update(older)
+    (path.parent / "evaluation" / "results.json").write_text(json.dumps(content))
+    [row] = rows(tmp_path)
+    low, high = wilson(880, 1000)
+    assert row["autoattack"] == f"88.00 [{100 * low:.2f}, {100 * high:.2f}] (claimed 93.11, missed by 5.11)"
+    assert row["pgd_500"].startswith("88.00")
+    page = leaderboard.pages(tmp_path, tmp_path)["leaderboard.md"]
+    assert "autoattack: autoattack, 1,000 images; " in page and "pgd_500: pgd, steps 500, step_size 0.01" in page
+
+
+@pytest.mark.parametrize("change", [{"split": "validation"}, {"epsilon": 0.2}, {"norm": "l2"}, {"dataset": "digits"}])
+def test_evaluations_of_another_question_are_left_out(change, tmp_path):
+    path = write(tmp_path / "run", card_of("nuat", 0.98, 0.9))
+    evaluated(path, 0.88, **change)
+    assert "autoattack" not in rows(tmp_path)[0]
+    assert evaluations.beside(path, card_of("nuat", 0.98, 0.9)) == []
+
+
+def test_an_evaluation_of_another_network_is_refused(tmp_path):
+    path = write(tmp_path / "run", card_of("nuat", 0.97, 0.9))  # the evaluation has 98 % of as many images
+    evaluated(path, 0.88)
+    with pytest.raises(ValueError, match="results are .*98.00% of 1000 clean images correct; allowed: 97.00%"):
+        leaderboard.pages(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"norm": "linf"}', '{"norm": "linf", "epsilon": 0.3, "stages": []}'])
+def test_what_is_no_evaluation_is_named(text, tmp_path):
+    path = write(tmp_path / "run", card_of("nuat", 0.98, 0.9))
+    evaluated(path, 0.88).write_text(text)
+    with pytest.raises(ValueError, match="autoattack/results.json', which are not those of an evaluation .*; allowed"):
+        leaderboard.pages(tmp_path, tmp_path)
+
+
+def test_the_record_of_each_image_is_read(tmp_path):
+    path = write(tmp_path / "run", card_of("nuat", 0.98, 0.9))
+    folder = evaluated(path, 0.88).parent
+    [found] = evaluations.beside(path, card_of("nuat", 0.98, 0.9))
+    assert found.robust() is None and found.sample == ("test", 0, 1000)
+    np.savez(folder / "record.npz", fooled_by=np.array([-1, -2, 0, -1]), distance=np.zeros(4))
+    np.testing.assert_array_equal(found.robust(), [True, False, False, True])
+
+
+def test_attacks_of_one_name_with_other_settings_have_columns_of_their_own(tmp_path):
+    write(tmp_path / "one", card_of("nuat", 0.98, 0.9))
+    other = card_of("sat_r2", 0.98, 0.8)
+    other["recipe"]["measures"]["pgd_40"]["step_size"] = 0.1
+    other["measured"]["fgsm"]["images"] = 500
+    write(tmp_path / "two", other)
+    nuat, sat = rows(tmp_path)
+    assert nuat["pgd_40 (pgd, steps 40)"].startswith("90.00") and nuat["pgd_40 (pgd, steps 40, step_size 0.1)"] == "-"
+    assert sat["pgd_40 (pgd, steps 40, step_size 0.1)"].startswith("80.00")
+    assert nuat["fgsm"].endswith("(1000 images)") and sat["fgsm"].endswith("(500 images)")
+
+
+def test_groups_are_datasets_and_threat_models_and_sources_are_no_runs(tmp_path):
+    write(tmp_path / "a", card_of("eat", 0.98, 0.9))
+    write(tmp_path / "a" / "sources" / "lenet_plus", card_of("standard", 0.98, 0.0))
+    other = card_of("nuat", 0.98, 0.9)
+    other["recipe"].update(epsilon=0.2, network="resnet18", network_options={"width": 16})
+    write(tmp_path / "b", other)
+    page = leaderboard.pages(tmp_path, tmp_path)["leaderboard.md"]
+    titles = re.findall(r"^## (.*)$", page, flags=re.MULTILINE)
+    assert titles == ["mnist, L-infinity, epsilon 0.2", "mnist, L-infinity, epsilon 0.3"]
+    assert "| nuat | resnet18, width 16 |" in page and "| standard |" not in page
+
+
+def test_the_page_needs_no_network_and_escapes_what_it_shows(tmp_path):
+    card = card_of("nuat", 0.98, 0.9)
+    card["recipe"]["network"] = "<b>mine</b>"
+    write(tmp_path / "run", card)
+    page = leaderboard.pages(tmp_path, tmp_path)["leaderboard.html"]
+    assert "<b>" not in page and "&lt;b&gt;mine" in page
+    assert not re.search(r"https?:|src=|@import|url\(", page)
+    assert re.findall('href="([^"]*)"', page) == ["run/card.json"]
+
+
+# A table of the two columns of `texts`, as much of a document as the script asks for.
+STUB = """
+const cell = text => ({ textContent: text });
+const rows = texts.map(line => ({ cells: line.map(cell) }));
+const head = () => {
+  const attributes = {}, button = { addEventListener(_, action) { button.click = action; } };
+  return { button, attributes, querySelector: () => button, getAttribute: name => attributes[name],
+    setAttribute(name, value) { attributes[name] = value; }, removeAttribute(name) { delete attributes[name]; } };
+};
+const heads = [head(), head()];
+const body = { rows, append(...sorted) { body.rows = sorted; } };
+const document = { querySelectorAll: () => [{ tHead: { rows: [{ cells: heads }] }, tBodies: [body] }] };
+"""
+CLICKS = """
+const seen = () => body.rows.map(row => row.cells[0].textContent).join(" ");
+for (const place of [1, 1, 0, 1]) {
+  heads[place].button.click();
+  console.log(seen() + " " + JSON.stringify(heads.map(each => each.attributes["aria-sort"] || "")));
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node, which runs the page's script, is not installed")
+def test_a_click_on_a_heading_sorts(tmp_path):
+    write(tmp_path / "run", card_of("nuat", 0.98, 0.9))
+    page = leaderboard.pages(tmp_path, tmp_path)["leaderboard.html"]
+    [script] = re.findall(r"<script>\n(.*)</script>", page, flags=re.DOTALL)
+    assert len(script.splitlines()) < 50
+    texts = [["b", "9.50 [9, 10]"], ["d", "-"], ["a", "100.00 (claimed 3)"], ["c", "20.00 ± 1"]]
+    program = f"const texts = {json.dumps(texts)};{STUB}{script}{CLICKS}"
+    printed = subprocess.run(["node", "-e", program], capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines() == [
+        'a c b d ["","descending"]',
+        'b c a d ["","ascending"]',
+        'd c b a ["descending",""]',
+        'a c b d ["","descending"]',
+    ]
+
+
+BAD = [
+    ([], "cards is not given; allowed: "),
+    (["--cards=results"], "out is not given; allowed: "),
+    (["--cards=recipes", "--out=OUT"], "cards is 'recipes', which has no card.json; allowed: "),
+    (["--cards=results", "--out=OUT", "--speed=3"], "speed"),
+]
+
+
+@pytest.mark.parametrize("arguments, words", BAD)
+def test_bad_input_gets_one_line_and_leaves_nothing(arguments, words, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(ROOT)
+    given = [argument.replace("OUT", str(tmp_path / "out")) for argument in arguments]
+    monkeypatch.setattr(sys, "argv", ["leaderboard", *given])
+    with pytest.raises(SystemExit) as stopped:
+        command_line.main(leaderboard.main)
+    printed = capsys.readouterr().err
+    assert stopped.value.code == 2 and words in printed and printed.count("\n") == 1, printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_card_is_named(tmp_path):
+    card = card_of("nuat", 0.98, 0.9)
+    del card["training_seconds"]
+    write(tmp_path / "run", card)
+    with pytest.raises(ValueError, match="run/card.json', which is not the card of a run .KeyError: 'training_sec"):
+        leaderboard.pages(tmp_path, tmp_path)
+
+
+def test_the_command_writes_both_pages(tmp_path, capsys):
+    write(tmp_path / "runs" / "run", card_of("nuat", 0.98, 0.9))
+    before = copy.deepcopy(sorted(tmp_path.rglob("*")))
+    assert leaderboard.main([f"--cards={tmp_path / 'runs'}", f"--out={tmp_path / 'pages'}"]) == 0
+    written = sorted(set(tmp_path.rglob("*")) - set(before))
+    assert [path.name for path in written] == ["pages", "leaderboard.html", "leaderboard.md"]
+    assert "(../runs/run/card.json)" in (tmp_path / "pages" / "leaderboard.md").read_text()
+    assert "leaderboard.html" in capsys.readouterr().out

@@ -1,0 +1,142 @@
+"""Estimates for all images from a sample: closed forms, bias and coverage, what is read, shown and refused."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from recipes import evaluations, leaderboard, table, two_phase
+from tests.data.data_test import prepared
+from tests.recipes.compare_test import card_of
+from tests.recipes.leaderboard_test import evaluated, rows, write
+from tf_nuat import data
+from tf_nuat.evaluate import wilson
+
+ROOT = pathlib.Path(__file__).parents[2]
+DIGITS = 353  # in the test split
+
+
+def test_an_estimate_is_the_known_share_times_that_of_the_sample():
+    withstood = np.array([True] * 6 + [False] * 4)
+    found = two_phase.estimate(withstood, np.array([0, 1, 2, 3, 9]), np.array([True, True, True, False, True]))
+    assert (found["of_these_in_sample"], found["of_these_withstood_both"]) == (4, 3)
+    assert found["accuracy"] == pytest.approx(0.6 * 0.75)
+    np.testing.assert_allclose(found["interval"], 0.6 * np.array(wilson(3, 4)))
+
+
+def test_nothing_is_left_to_estimate_where_no_image_withstands_the_quick_attacks():
+    found = two_phase.estimate(np.zeros(10, bool), np.arange(5), np.zeros(5, bool))
+    assert (found["accuracy"], found["interval"]) == (0.0, [0.0, 0.0])
+
+
+def test_a_sample_of_all_images_gives_the_accuracy_in_the_worst_case():
+    quick, slow = np.random.default_rng(0).random((2, 500)) < 0.8
+    assert two_phase.estimate(quick, np.arange(500), slow)["accuracy"] == pytest.approx(np.mean(quick & slow))
+
+
+def test_it_is_unbiased_covers_the_truth_and_is_nearer_to_it_than_the_sample_alone():
+    generator = np.random.default_rng(0)
+    quick = generator.random(4000) < 0.7
+    slow = quick & (generator.random(4000) < 0.95)  # what the quick attack fools the slow one does, too
+    estimates, samples, covered = [], [], []
+    for _ in range(1000):
+        chosen = generator.choice(4000, 400, replace=False)
+        found = two_phase.estimate(quick, chosen, slow[chosen])
+        low, high = found["interval"]
+        estimates.append(found["accuracy"])
+        samples.append(slow[chosen].mean())
+        covered.append(low <= slow.mean() <= high)
+    assert abs(np.mean(estimates) - slow.mean()) < 4 * np.std(estimates) / np.sqrt(len(estimates))
+    assert np.mean(covered) > 0.93
+    assert np.std(estimates) < 0.6 * np.std(samples)
+
+
+def record(results, robust):
+    """Writes the record of each image beside results."""
+    np.savez(results.parent / "record.npz", fooled_by=np.where(robust, -1, 0), distance=np.zeros(len(robust)))
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run on the digits with an attack on all test images and another on 100 of them: the card's path."""
+    card = card_of("nuat", 0.98, 0.9, claimed={"clean": 0.97, "autoattack": 0.85})
+    card["recipe"]["dataset"] = "digits"
+    path = write(tmp_path / "run", card)
+    quick, slow = np.random.default_rng(1).random((2, DIGITS)) < 0.9
+    chosen = data.stratified(data.sample("digits")[1], 100, seed=0)
+    record(evaluated(path, quick.mean(), name="gama_pgd", images=DIGITS, dataset="digits"), quick)
+    record(evaluated(path, slow[chosen].mean(), images=100, dataset="digits"), slow[chosen])
+    return path, quick, slow[chosen], chosen
+
+
+def test_the_command_writes_what_the_leaderboard_shows_beside_the_claim(run, capsys):
+    path, quick, robust, chosen = run
+    expected = two_phase.estimate(quick, chosen, robust)
+    before = rows(path.parent.parent)
+    assert two_phase.main([f"--card={path}"]) == 0
+    written = path.parent / "evaluation" / "autoattack" / evaluations.ESTIMATE
+    content = json.loads(written.read_text())
+    assert content == {"attacks_on_sample": "autoattack", "attacks_on_all": ["gama_pgd"], **expected}
+    shown = table.percent(expected["accuracy"], expected["interval"])
+    assert capsys.readouterr().out == f"{written}: {shown}\n"
+    [row] = rows(path.parent.parent)
+    assert row["autoattack, estimated"].startswith(f"{shown} (claimed 85.00, ")
+    assert "claimed" in before[0]["autoattack"] and "claimed" not in row["autoattack"]
+    found = {row["measure"]: row for row in leaderboard.beside_claims([path])}
+    assert found["autoattack, estimated"]["test images"] == "353" and found["autoattack"]["test images"] == "100"
+
+
+def test_estimates_of_several_seeds_are_not_pooled(run, tmp_path):
+    path, *_ = run
+    two_phase.main([f"--card={path}"])
+    other = shutil.copytree(path.parent, tmp_path / "other") / "card.json"
+    card = json.loads(other.read_text())
+    card["recipe"]["seed"] = 1
+    other.write_text(json.dumps(card))
+    [row] = rows(tmp_path)
+    assert row["seeds"] == "0, 1" and "pooled" in row["gama_pgd"]
+    [content] = two_phase.estimates(path).values()  # of both seeds, so their mean, and nothing between them
+    low, high = content["interval"]
+    shown = f"{100 * content['accuracy']:.2f} ± 0.00, of a seed [{100 * low:.2f}, {100 * high:.2f}]"
+    assert row["autoattack, estimated"].startswith(shown)
+
+
+def test_records_of_other_images_are_refused(run):
+    path, _, robust, chosen = run
+    clean = np.ones(DIGITS, bool)
+    clean[chosen[robust][0]] = False  # withstands an attack, but is wrong without one
+    card = json.loads(path.read_text())
+    card["measured"] = {"clean": {"accuracy": float(clean.mean()), "interval": [0.9, 1.0], "images": DIGITS}}
+    path.write_text(json.dumps(card))
+    np.savez(path.parent / "outcomes.npz", clean=clean)
+    results = path.parent / "evaluation" / "gama_pgd" / "results.json"
+    results.write_text(results.read_text().replace('"accuracy": 0.98', f'"accuracy": {clean.mean()}'))
+    with pytest.raises(ValueError, match="autoattack' is not of 100 images of digits; allowed"):
+        two_phase.estimates(path)
+
+
+@pytest.mark.parametrize("missing", ["gama_pgd/results.json", "autoattack/results.json", "gama_pgd/record.npz"])
+def test_what_is_missing_is_named_and_nothing_is_written(missing, run):
+    path, *_ = run
+    (path.parent / "evaluation" / missing).unlink()
+    with pytest.raises(ValueError, match="attacks were evaluated on all 353 test images and .*; allowed: at least one"):
+        two_phase.main([f"--card={path}"])
+    assert not list(path.parent.rglob(evaluations.ESTIMATE))
+
+
+def test_a_broken_estimate_is_named(run):
+    path, *_ = run
+    (path.parent / "evaluation" / "autoattack" / evaluations.ESTIMATE).write_text('{"accuracy": 0.5}')
+    with pytest.raises(ValueError, match="two_phase.json beside it is not what recipes.two_phase writes: delete it"):
+        leaderboard.beside_claims([path])
+
+
+@pytest.mark.parametrize("dataset, folder", [("mnist", "mnist_nuat"), ("cifar10", "cifar10_small")])
+def test_the_committed_estimates_are_those_of_the_committed_records(dataset, folder):
+    prepared(dataset)
+    found = sorted((ROOT / "results" / folder).rglob(evaluations.ESTIMATE))
+    assert found
+    for path in found:
+        assert two_phase.estimates(path.parents[2] / "card.json")[path] == json.loads(path.read_text("utf-8"))

@@ -1,0 +1,399 @@
+"""The command as its user sees it: exit status, one line for bad input, and what is in the folder."""
+
+import html.parser
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+from sanity import report, run
+from sanity.checks import CHECKS
+from sanity.judgement import REPORTED
+from sanity.result import Verdict
+from sanity.settings import BUDGETS
+from tf_nuat import data, evaluate
+
+QUICK = ["--dataset", "digits", "--epsilon", "0.2", "--checks", "large_epsilon_reaches_chance", "--samples", "200"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with `network.keras`, which learned the digits, `masked.keras`, and other files that are no such thing.
+
+    Tests that judge write into folders of their own; whatever else appears here is a leftover of bad input.
+    """
+    folder = tmp_path_factory.mktemp("checkpoints")
+    digits = data.load("digits")
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input(digits.input_shape)
+    x = keras.layers.Dense(64, activation="relu")(keras.layers.Flatten()(inputs))
+    network = keras.Model(inputs, keras.layers.Dense(10)(x), name="dense")
+    network.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    network.fit(*digits.arrays("train"), epochs=20, batch_size=32, verbose=0)
+    others = {
+        "network": network.output,
+        "masked": keras.layers.Rescaling(1e4)(network.output),
+        "softmax": keras.layers.Softmax()(network.output),
+        "hidden_softmax": keras.ops.softmax(network.output),
+        "five_outputs": keras.layers.Dense(5)(network.output),
+        "not_finite": keras.ops.log(network.output * 0.0 - 1.0),
+        "two_outputs": [network.output, network.output],
+    }
+    for name, outputs in others.items():
+        keras.Model(inputs, outputs).save(folder / f"{name}.keras")
+    large = keras.Input((28, 28, 1))
+    keras.Model(large, keras.layers.Dense(10)(keras.layers.Flatten()(large))).save(folder / "large.keras")
+    whole = (folder / "network.keras").read_bytes()
+    (folder / "truncated.keras").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.keras").write_text("not a network")
+    with zipfile.ZipFile(folder / "zip.keras", "w") as archive:
+        archive.writestr("hello", "there")
+    return folder
+
+
+def written(out):
+    return sorted(path.name for path in out.iterdir() if path.name != "evaluations.npz")
+
+
+def test_an_honest_network_exits_with_0_and_leaves_a_whole_report(folder, tmp_path, capsys):
+    out = tmp_path / "judged"
+    arguments = ["--checkpoint", str(folder / "network.keras"), "--dataset", "digits", "--epsilon", "0.2"]
+    assert run.main([*arguments, "--out", str(out)]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    for name in CHECKS:
+        # PGD leaves next to no image, which is too few for what is reported of those that it leaves.
+        verdict = "skipped" if name in REPORTED else "pass"
+        assert re.search(rf"^{name} +{verdict} ", shown.out, re.MULTILINE)
+    figures = [*(name for name in CHECKS if name not in REPORTED), "examples"]
+    assert "Not robust, and honestly so" in shown.out
+    assert written(out) == sorted([*(f"{name}.png" for name in figures), "junit.xml", "report.html", "results.json"])
+
+    results = json.loads((out / "results.json").read_text())
+    assert_schema(results)
+    assert results["subject"]["images"] == sum(results["subject"]["images_per_class"]) == 353
+    assert [result["name"] for result in results["results"]] == list(CHECKS)
+    assert results["provenance"]["dataset"] == "digits"
+    assert results["provenance"]["command"].startswith("python -m sanity.run --checkpoint")
+    page = (out / "report.html").read_text()
+    assert_self_contained(page)
+    assert page.count("data:image/png;base64,") == len(figures)
+
+    # A second, shorter run leaves nothing of the first, and touches nothing that is not its own.
+    (out / "notes.txt").write_text("mine")
+    assert run.main(["--checkpoint", str(folder / "network.keras"), *QUICK, "--out", str(out)]) == 0
+    kept = {"junit.xml", "large_epsilon_reaches_chance.png", "examples.png", "notes.txt", "report.html", "results.json"}
+    assert set(written(out)) == kept
+
+
+def assert_schema(results):
+    """`results` is what the docstring of `sanity.result` says."""
+    assert results["schema"] == 1
+    assert set(results) == {
+        *("schema", "verdict", "headline", "accuracies", "rule", "clean", "robust", "subject", "settings"),
+        *("evaluations", "provenance", "results"),
+    }
+    for accuracy in (results["clean"], results["robust"]):
+        assert accuracy["correct"] / accuracy["images"] == accuracy["accuracy"]
+        assert accuracy["interval"][0] <= accuracy["accuracy"] <= accuracy["interval"][1]
+    for result in results["results"]:
+        assert result["verdict"] in [verdict.value for verdict in Verdict]
+        assert result["explanation"] and result["reference"] and result["sample_size"] > 0
+        if result["verdict"] in ("pass", "fail"):
+            assert isinstance(result["value"], float) and isinstance(result["threshold"], float)
+            assert len(result["interval"]) == 2
+            assert result["series"]["kind"] in ("curves", "bars", "surface", "histogram")
+        if result["verdict"] == "fail":
+            assert result["remedy"]
+    for evaluation in results["evaluations"]:
+        assert 0.0 <= evaluation["accuracy"] <= 1.0
+
+
+class Loads(html.parser.HTMLParser):
+    """Collects what a page would load, and its elements."""
+
+    def __init__(self):
+        super().__init__()
+        self.loaded, self.tags = [], set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.loaded += [value for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
+
+
+def assert_self_contained(page):
+    parser = Loads()
+    parser.feed(page)
+    assert all(value.startswith(("data:image/png;base64,", "#")) for value in parser.loaded)
+    assert not parser.tags & {"script", "link", "iframe", "object", "form"}
+    assert "url(" not in page and "@import" not in page
+
+
+def test_of_test_images_alone_nothing_is_trained_to_transfer_from(folder, tmp_path):
+    images, labels = data.load("digits").arrays("test")
+    np.savez(tmp_path / "images.npz", images=images, labels=labels)
+    flags = ["--dataset", str(tmp_path / "images.npz"), "--epsilon", "0.2", "--samples", "50", "--out", str(tmp_path)]
+    flags += ["--checks", "white_box_beats_black_box,network_is_deterministic"]
+    assert run.main(["--checkpoint", str(folder / "network.keras"), *flags]) == 0
+    found = {each["name"]: each for each in json.loads((tmp_path / "results.json").read_text())["results"]}
+    assert found["white_box_beats_black_box"]["verdict"] == Verdict.SKIPPED.value
+    assert "--surrogate" in found["white_box_beats_black_box"]["remedy"]
+
+
+def test_a_masked_network_exits_with_1(folder, tmp_path, capsys):
+    given = ["--checkpoint", str(folder / "masked.keras"), "--dataset", "digits", "--epsilon", "0.2"]
+    given += ["--surrogate", str(folder / "network.keras"), "--checks", "white_box_beats_black_box"]
+    assert run.main([*given, "--out", str(tmp_path)]) == 1
+    assert 'Masked gradients suspected: "white box beats black box" failed' in capsys.readouterr().out
+    assert "masked gradients suspected" in (tmp_path / "report.html").read_text()
+
+
+def test_the_card_beside_the_checkpoint_is_the_default(folder, tmp_path):
+    checkpoint = tmp_path / "network.keras"
+    checkpoint.write_bytes((folder / "network.keras").read_bytes())
+    (tmp_path / "card.json").write_text(json.dumps({"recipe": {"dataset": "digits", "epsilon": 0.125}}))
+    given = ["--checkpoint", str(checkpoint), *QUICK[4:]]
+    assert run.main(given) == 0
+    judged = json.loads((tmp_path / "sanity" / "results.json").read_text())
+    assert (judged["subject"]["epsilon"], judged["provenance"]["dataset"]) == (0.125, "digits")
+    assert run.main([*given, "--epsilon", "0.25"]) == 0
+    assert json.loads((tmp_path / "sanity" / "results.json").read_text())["subject"]["epsilon"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (["--checkpoint", "missing.keras"], "--checkpoint .*not a file"),
+        (["--checkpoint", "truncated.keras"], "--checkpoint .*cannot read"),
+        (["--checkpoint", "text.keras"], "--checkpoint .*cannot read"),
+        (["--checkpoint", "zip.keras"], "--checkpoint .*cannot read"),
+        (["--checkpoint", "softmax.keras"], "--checkpoint .*softmax"),
+        (["--checkpoint", "hidden_softmax.keras"], "--checkpoint .*probabilities"),
+        (["--checkpoint", "not_finite.keras"], "--checkpoint .*not finite"),
+        (["--checkpoint", "two_outputs.keras"], "--checkpoint .*several"),
+        (["--checkpoint", "five_outputs.keras"], "--checkpoint .* 5 outputs.*10"),
+        (["--checkpoint", "large.keras"], r"--checkpoint .*\(28, 28, 1\).*\(8, 8, 1\)"),
+        (["--checkpoint="], "--checkpoint is not given"),
+        (["--surrogate", "missing.keras"], "--surrogate .*not a file"),
+        (["--surrogate", "large.keras"], "--surrogate .*28"),
+        (["--surrogate", "softmax.keras"], "--surrogate .*softmax"),
+        (["--dataset", "imagenet"], "--dataset is 'imagenet'; allowed: .*digits"),
+        (["--checks", "large_epsilon_reaches_chance,magic"], "--checks is 'magic'; allowed: .*step_count_saturates"),
+        (["--epsilon", "0"], "--epsilon is 0"),
+        (["--epsilon", "1.5"], "--epsilon is 1.5"),
+        (["--epsilon", "nan"], "--epsilon is nan"),
+        (["--epsilon", "much"], "--epsilon"),
+        (["--norm", "l1"], "--norm is 'l1'; allowed: l2, linf"),
+        (["--norm", "l2", "--epsilon", "9"], "epsilon is 9.0; allowed: .*at most 8"),
+        (["--samples", "0"], "--samples is 0"),
+        (["--seed", "-1"], "--seed is -1"),
+        (["--budget", "huge"], "--budget is 'huge'; allowed: quick, standard, thorough"),
+        (["--budget="], "--budget is ''; allowed: quick"),
+        (["--resume=perhaps"], "--resume"),
+        (["--out", "text.keras/inside"], "--out .*cannot be written"),
+        (["--outt", "x"], "outt"),
+        (["extra"], "extra"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_it_and_leaves_nothing(folder, tmp_path, monkeypatch, capsys, changed, said):
+    monkeypatch.chdir(folder)
+    before = written(folder)
+    out = tmp_path / "judged"
+    assert run.main(["--checkpoint", "network.keras", *QUICK, "--out", str(out), *changed]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert re.search(said, shown.err), shown.err
+    assert not out.exists() and written(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "budget", "images"),
+    [
+        (["--budget", "quick"], "quick", 300),
+        ([], "standard", 353),  # all there are
+        (["--budget", "thorough"], "thorough", 353),
+        (["--budget", "thorough", "--samples", "40"], "thorough", 40),
+    ],
+)
+def test_the_budget_says_how_hard_and_how_many(folder, tmp_path, monkeypatch, flags, budget, images):
+    asked = {}
+
+    def judge_nothing(subject, **options):
+        asked.update(options, images=len(subject))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "judge_subject", judge_nothing)
+    given = ["--checkpoint", str(folder / "network.keras"), "--out", str(tmp_path / "out"), *QUICK[:6]]
+    with pytest.raises(KeyboardInterrupt):
+        run.main([*given, *flags])
+    assert asked["settings"] == BUDGETS[budget][0] and asked["images"] == images
+    assert asked["checks"] == ("large_epsilon_reaches_chance",)
+
+
+def test_an_interrupted_judgement_goes_on(folder, tmp_path, monkeypatch, capsys):
+    given = ["--checkpoint", str(folder / "network.keras"), *QUICK, "--out", str(tmp_path)]
+    assert run.main(given) == 0
+    expected = json.loads((tmp_path / "results.json").read_text())
+    (tmp_path / "results.json").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "correct", None)  # nothing is evaluated again
+        assert run.main([*given, "--resume"]) == 0
+        assert run.main(given) == 2  # without --resume it is, which also replaces the file
+    found = json.loads((tmp_path / "results.json").read_text())
+    for name in ("verdict", "robust", "clean", "evaluations"):
+        assert found[name] == expected[name]
+    capsys.readouterr()
+
+
+def test_resume_without_anything_begins_anew(folder, tmp_path):
+    given = ["--checkpoint", str(folder / "network.keras"), *QUICK, "--out", str(tmp_path / "new")]
+    assert run.main([*given, "--resume"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (["--seed", "1"], "--resume: .*evaluations.npz belongs to other images, seed; allowed: another --out"),
+        (["--samples", "100"], "--resume: .* belongs to other images; allowed"),
+        (["--checkpoint", "masked.keras", "--surrogate", "network.keras"], "--resume: .* belongs to other surrogates;"),
+        (b"", "--resume: .*evaluations.npz cannot be read .*; allowed: without --resume, to begin anew"),
+        (b"nothing", "--resume: .* cannot be read"),
+        (None, "--resume: .* cannot be read"),
+    ],
+)
+def test_resume_from_something_else_is_named_and_leaves_it(folder, tmp_path, monkeypatch, capsys, changed, said):
+    monkeypatch.chdir(folder)
+    given = ["--checkpoint", "network.keras", *QUICK, "--out", str(tmp_path)]
+    assert run.main(given) == 0
+    kept = tmp_path / "evaluations.npz"
+    if not isinstance(changed, list):
+        kept.write_bytes(kept.read_bytes()[:-30] if changed is None else changed)
+        changed = []
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    capsys.readouterr()
+    assert run.main([*given, "--resume", *changed]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.count("\n") == 1 and re.search(said, shown.err), shown.err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_every_check_has_a_row_and_a_section_even_without_a_figure(folder, tmp_path):
+    """Of 20 images some checks measure nothing, and all that do draw it."""
+    arguments = ["--checkpoint", str(folder / "network.keras"), "--dataset", "digits", "--epsilon", "0.2"]
+    assert run.main([*arguments, "--samples", "20", "--budget", "quick", "--out", str(tmp_path)]) == 0
+    results = {each["name"]: each for each in json.loads((tmp_path / "results.json").read_text())["results"]}
+    page = (tmp_path / "report.html").read_text()
+    assert list(results) == list(CHECKS) and results["loss_rises_with_epsilon"]["series"] is None
+    for name, result in results.items():
+        assert f'<a href="#{name}">' in page and f'id="{name}"' in page
+        drawn = result["series"] is not None
+        assert (tmp_path / f"{name}.png").exists() == drawn
+        assert (result["value"] is None) == (result["interval"] is None) == (not drawn)
+    assert page.count("data:image/png;base64,") == 1 + sum(each["series"] is not None for each in results.values())
+    assert "None" not in page
+
+
+@pytest.mark.parametrize("card", [None, "{", "[]", '{"recipe": {}}', '{"recipe": 3}'])
+def test_without_a_card_the_flags_have_to_say_it(folder, tmp_path, capsys, card):
+    checkpoint = tmp_path / "network.keras"
+    checkpoint.write_bytes((folder / "network.keras").read_bytes())
+    if card is not None:
+        (tmp_path / "card.json").write_text(card)
+    for flags, missing in [([], "--dataset"), (["--dataset", "digits"], "--epsilon")]:
+        assert run.main(["--checkpoint", str(checkpoint), *flags]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and f"give {missing}" in error
+    assert not (tmp_path / "sanity").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("dataset", ["digits"]), ("dataset", "<b>"), ("epsilon", "0.3")])
+def test_a_card_is_not_trusted(folder, tmp_path, capsys, name, value):
+    checkpoint = tmp_path / "network.keras"
+    checkpoint.write_bytes((folder / "network.keras").read_bytes())
+    (tmp_path / "card.json").write_text(json.dumps({"recipe": {"dataset": "digits", "epsilon": 0.1, name: value}}))
+    assert run.main(["--checkpoint", str(checkpoint)]) == 2
+    assert re.search(rf"{name} in .*card.json", capsys.readouterr().err)
+
+
+def test_a_defect_does_not_exit_with_the_status_of_a_red_flag(folder, tmp_path, monkeypatch, capsys):
+    def broken(subject, settings):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setitem(CHECKS, "large_epsilon_reaches_chance", broken)
+    assert run.main(["--checkpoint", str(folder / "network.keras"), *QUICK, "--out", str(tmp_path)]) == 2
+    assert "a defect" in capsys.readouterr().err
+    assert written(tmp_path) == []
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "evaluations.npz"}
+
+
+def test_an_interrupted_report_leaves_the_earlier_one(folder, tmp_path, monkeypatch):
+    given = ["--checkpoint", str(folder / "network.keras"), *QUICK, "--out", str(tmp_path)]
+    assert run.main(given) == 0
+    earlier = contents(tmp_path)
+
+    def killed(self, content):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run.main([*given, "--seed", "1"])
+    assert contents(tmp_path) == earlier
+
+
+def test_hostile_names_are_escaped(folder, tmp_path, monkeypatch, capsys):
+    hostile = "<script>alert('x')</script>\"><img src=http://example.com/x>"
+    place = tmp_path / "<b onload=1>&amp;"
+    place.mkdir()
+    checkpoint = place / "network.keras"
+    checkpoint.write_bytes((folder / "network.keras").read_bytes())
+    measured = {hostile: {"accuracy": 0.5, "images": 10}, "not ours": 3, "nor this": {"accuracy": "x"}}
+    card = {"recipe": {"defense": hostile, "epochs": [hostile]}, "measured": measured, "command": hostile * 100}
+    (place / "card.json").write_text(json.dumps(card))
+    pages = []
+    original = report.render
+
+    def with_hostile_names(judgement, drawn, figures_page):
+        judgement.provenance["class_names"] = [hostile] * 10
+        judgement.subject["network"] = hostile
+        pages.append(original(judgement, drawn, figures_page))
+        return pages[-1]
+
+    monkeypatch.setattr(report, "render", with_hostile_names)
+    assert run.main(["--checkpoint", str(checkpoint), *QUICK]) == 0
+    assert_self_contained(pages[0])
+    assert "<script" not in pages[0] and "<b onload" not in pages[0]
+    assert "&lt;script&gt;" in pages[0] and "50.00% of 10 images" in pages[0] and "not ours" not in pages[0]
+
+
+def test_help_teaches_every_flag(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run.main(["--help"])
+    shown = capsys.readouterr().out
+    assert exit_.value.code == 0
+    for name in run.flag_values():
+        assert f"--{name}: " in shown
+    assert "Exit status" in shown and "8/255" in shown
+
+
+def test_as_a_process(folder, tmp_path):
+    given = [sys.executable, "-m", "sanity.run", "--checkpoint", str(folder / "network.keras"), "--epsilon", "7"]
+    done = subprocess.run(
+        [*given, "--dataset", "digits", "--out", str(tmp_path / "out")],
+        cwd=pathlib.Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "error: --epsilon is 7.0; allowed: a number above 0 and at most 1"
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,142 @@
+"""CleverHans against our own attacks: one of ours that is weakened is noticed, a masked network misleads both."""
+
+import importlib
+import importlib.util
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sanity import Verdict
+from sanity.checks.second_opinion import second_opinion
+from sanity.settings import Settings
+from sanity.subject import Subject
+from tests.helpers import linear, small
+from tf_nuat import attacks
+
+EPSILON = 0.1
+module = importlib.import_module("sanity.checks.second_opinion")  # the package has the function by that name
+needs_cleverhans = pytest.mark.skipif(
+    importlib.util.find_spec("cleverhans") is None, reason="cleverhans is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return small.sample(300)
+
+
+@pytest.fixture(scope="module")
+def undefended():
+    return small.undefended()
+
+
+def judge(network, sample, epsilon=EPSILON, steps=10):
+    return second_opinion(Subject(network, *sample, epsilon=epsilon), Settings(steps=steps))
+
+
+def no_steps(network, x, y, *, epsilon, steps, step_size):
+    return x
+
+
+def detached_gradient(network, x, y, **settings):
+    """Its steps go along a gradient that is 0."""
+    return attacks.pgd(lambda images: tf.stop_gradient(network(images, training=False)), x, y, **settings)
+
+
+def shrunk_ball(network, x, y, *, epsilon, **settings):
+    return attacks.ATTACKS["fgsm"](network, x, y, epsilon=epsilon / 4)
+
+
+@needs_cleverhans
+@pytest.mark.parametrize("weak", [no_steps, detached_gradient, shrunk_ball])
+@pytest.mark.parametrize(("name", "label"), [("pgd", "PGD"), ("mifgsm", "MIM")])
+def test_an_attack_of_ours_that_fails_is_seen(name, label, weak, undefended, sample, monkeypatch):
+    monkeypatch.setitem(attacks.ATTACKS, name, weak)
+    result = judge(undefended, sample)
+    assert result.verdict is Verdict.FAIL
+    assert f"CleverHans' {label}" in result.quantity and f"{label} of CleverHans" in result.explanation
+    assert result.interval[0] > 0.05 and result.remedy and result.reference
+
+
+@needs_cleverhans
+@pytest.mark.parametrize("epsilon", [0.03, 0.1, 0.3])
+def test_an_undefended_network_passes(epsilon, undefended, sample):
+    assert judge(undefended, sample, epsilon).verdict is Verdict.PASS
+
+
+@needs_cleverhans
+def test_a_robust_and_a_masked_network_pass(undefended, sample):
+    """It judges our attacks, not the network."""
+    for network in small.robust(EPSILON), small.saturated(undefended), small.rounded(undefended):
+        assert judge(network, sample).verdict is Verdict.PASS
+
+
+@needs_cleverhans
+def test_gradients_that_are_no_numbers_fool_nobody(undefended, sample):
+    """The derivative of a root at 0 is infinite, and times 0 no number."""
+    nowhere = keras.ops.sqrt(0.0 * keras.ops.mean(undefended.input, axis=(1, 2, 3)))[:, None]
+    result = judge(keras.Model(undefended.input, undefended.output + nowhere), sample)
+    assert result.verdict is Verdict.PASS
+    assert {bar.name: bar.y for bar in result.series.bars}["MIM, CleverHans"] > 0.9
+
+
+@needs_cleverhans
+def test_all_four_attacks_leave_a_linear_network_what_the_closed_form_does():
+    inputs = keras.Input(linear.SHAPE)
+    network = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(inputs)))
+    generator = np.random.default_rng(0)
+    kernel = generator.normal(size=(16, 2))
+    network.set_weights([kernel, -0.5 * kernel.sum(axis=0)])  # grey images are on the boundary
+    images = linear.batch(150)[0]
+    labels = network(images).numpy().argmax(axis=1)
+    labels[:15] = 1 - labels[:15]  # misclassified, whatever an attack makes of them
+    result = judge(network, (images, labels), 0.05)
+    assert result.verdict is Verdict.PASS and result.sample_size == 150
+
+    sign = np.where(labels == 1, 1.0, -1.0)
+    weights = sign[:, None] * (kernel[:, 1] - kernel[:, 0])
+    worst = np.clip(images.reshape(150, -1) - 0.05 * np.sign(weights), 0.0, 1.0)
+    withstands = np.sum(weights * (worst - 0.5), axis=1) > 0
+    assert 0.2 < withstands.mean() < 0.85 and not withstands[:15].any()
+    for bar in result.series.bars:
+        assert abs(bar.y - withstands.mean()) <= 1 / 150
+
+
+@needs_cleverhans
+def test_a_small_sample_is_inconclusive(undefended, sample):
+    result = judge(undefended, tuple(part[:20] for part in sample))
+    assert result.verdict is Verdict.INCONCLUSIVE and result.remedy == "Judge more images (--samples)."
+
+
+@needs_cleverhans
+def test_few_images_are_asked_and_seeded_starts_leave_tensorflows_generator_alone(undefended, sample):
+    tf.random.set_seed(3)
+    expected = tf.random.uniform((4,)).numpy()
+    tf.random.set_seed(3)
+    first = judge(undefended, sample)
+    np.testing.assert_array_equal(tf.random.uniform((4,)).numpy(), expected)
+    assert first.sample_size == Settings().slow_images == 200
+    assert judge(undefended, sample) == first
+
+
+@needs_cleverhans
+def test_their_adversaries_are_within_the_ball(undefended, sample):
+    subject = Subject(undefended, *sample, epsilon=EPSILON)
+    x, y = tf.constant(sample[0][:50]), tf.constant(sample[1][:50])
+    modules = [importlib.import_module(f"cleverhans.tf2.attacks.{name}") for name in module.MODULES]
+    for steps in 1, 10:
+        for attack in module._attacks(modules, subject, Settings(steps=steps).pgd(EPSILON)):
+            x_adv = attack(undefended, x, y).numpy()
+            assert x_adv.min() >= 0.0 and x_adv.max() <= 1.0
+            assert 0.9 * EPSILON < np.abs(x_adv - x.numpy()).max() <= EPSILON + 1e-6
+
+
+def test_it_is_skipped_without_cleverhans(undefended, sample, monkeypatch):
+    for name in module.MODULES:
+        monkeypatch.setitem(sys.modules, f"cleverhans.tf2.attacks.{name}", None)
+    result = judge(undefended, sample)
+    assert result.verdict is Verdict.SKIPPED and result.value is None
+    assert "CleverHans" in result.explanation and "pip install cleverhans" in result.remedy

@@ -1,0 +1,88 @@
+"""The sanity suite on networks of which the verdict is known: no miss, and no false alarm."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from benchmarks import zoo as counted
+from sanity.checks import CHECKS
+from sanity.judgement import judge_subject
+from sanity.settings import BUDGETS
+from sanity.subject import Subject
+from tests.helpers import zoo
+
+RESULTS = pathlib.Path(__file__).parents[2] / "results"
+SEEDS = (0, 1, 2)
+QUICK, _ = BUDGETS["quick"]
+
+
+@pytest.mark.parametrize("name", [name for name, each in zoo.ZOO.items() if each.kind == zoo.MASKED])
+def test_a_masked_network_is_flagged_by_a_check_that_is_meant_for_it(name):
+    """One seed; `results/zoo` has three, and robust networks, with all checks: what is recorded is tested below."""
+    specimen = zoo.ZOO[name]
+    checks = [check for check in specimen.meant if check in CHECKS]
+    outcome = counted.judge(specimen, 0, checks=checks, settings=QUICK)
+    assert not counted.missed(name, outcome), outcome
+    assert outcome["verdict"] in ("masked gradients suspected", zoo.REFUSED)
+
+
+def test_a_robust_network_is_failed_by_no_check_and_is_called_robust():
+    """The linear one, whose robust accuracy is known: no attack is better than its closed form, and few are missed."""
+    images, labels = zoo.digits().arrays("test")
+    specimen, training_data = zoo.ZOO["linear"], zoo.digits().arrays("train")
+    network = specimen.build(0)
+    subject = Subject(network, images, labels, epsilon=specimen.epsilon, training_data=training_data)
+    judgement = judge_subject(subject, settings=QUICK, progress=False)
+    assert judgement.failed == () and judgement.verdict == "genuinely robust"
+    known = zoo.linear_worst_case(network, images, labels, specimen.epsilon)
+    assert not np.any(known & ~subject.worst_case())
+    assert np.mean(subject.worst_case() & ~known) < 0.01
+
+
+def recorded():
+    return json.loads((RESULTS / "zoo" / "zoo.json").read_text(encoding="utf-8"))["outcomes"]
+
+
+def test_of_three_seeds_of_each_network_none_is_missed_and_none_is_flagged_in_error():
+    """What `python -m benchmarks.zoo` found, with all checks; printed as a table."""
+    outcomes = recorded()
+    print(counted.markdown(outcomes))
+    assert set(outcomes) == {f"{name}, seed {seed}" for name in zoo.ZOO for seed in SEEDS}
+    for key, outcome in outcomes.items():
+        name = key.rsplit(", seed ", 1)[0]
+        assert set(outcome["checks"]) == (set() if outcome["verdict"] == zoo.REFUSED else set(CHECKS)), key
+        assert not counted.missed(name, outcome), key
+        assert not counted.false_alarms(name, outcome), key
+
+
+@pytest.mark.parametrize("page", ["zoo/zoo.md", "README.md"])
+def test_the_table_in_the_documentation_is_what_was_found(page):
+    assert counted.markdown(recorded()) in (RESULTS / page).read_text(encoding="utf-8")
+
+
+def test_misses_and_false_alarms_are_counted():
+    def outcome(verdict, **checks):
+        return {
+            "verdict": verdict,
+            "checks": {check: {"verdict": each, "value": 0.5} for check, each in checks.items()},
+        }
+
+    flagged = outcome("masked gradients suspected", gradients_are_available="fail", step_count_saturates="pass")
+    other = outcome("masked gradients suspected", gradients_are_available="pass", step_count_saturates="fail")
+    clean = outcome("genuinely robust", gradients_are_available="pass")
+    refused = outcome(zoo.REFUSED)
+    table = counted.markdown(
+        {
+            "scaled logits, seed 0": flagged,
+            "scaled logits, seed 1": other,
+            "softmax outputs, seed 0": refused,
+            "softmax outputs, seed 1": clean,
+            "PGD-AT, seed 0": clean,
+            "PGD-AT, seed 1": flagged,
+        }
+    )
+    assert "Misses: 2 of 4 masked networks. False alarms: 1 of 2 networks that are not." in table
+    assert "| gradients_are_available | gradients_are_available (1 of 2), step_count_saturates (1 of 2) |" in table
+    assert "| refused | refused (1 of 2) |" in table

@@ -1,0 +1,160 @@
+"""Stages, early stopping, the last epoch, source networks and cost: what `run` does beyond one defense to the end."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import tf_nuat
+from tests.helpers.killed import run
+from tests.training.training_test import RECIPE as PLAIN
+from tf_nuat import training
+from tf_nuat.training import experiment
+
+R3 = {"tau": 0.6, "epsilon_low": 0.04}
+RECIPE = dataclasses.replace(PLAIN, defense="sat_r3", defense_options=R3, measures={}, claimed={}, masking_alarm=None)
+
+
+def staged(*stages, **changes):
+    stages = tuple({"defense": name, "epochs": epochs, "defense_options": options} for name, epochs, options in stages)
+    defense = "+".join(stage["defense"] for stage in stages)
+    return dataclasses.replace(RECIPE, defense=defense, defense_options={}, stages=stages, **changes)
+
+
+def last_weights(out):
+    return keras.saving.load_model(out / "last.keras", compile=False).get_weights()
+
+
+def assert_same_run(card, other, out, other_out, tolerance=1e-5):
+    for ours, theirs in zip(card["history"], other["history"], strict=True):
+        for key in set(ours) - {"seconds"}:
+            assert ours[key] == pytest.approx(theirs[key], abs=tolerance), key
+    for one, expected in zip(last_weights(out), last_weights(other_out)):
+        np.testing.assert_allclose(one, expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.99])
+def test_two_stages_of_one_defense_are_one_longer_stage(ema_decay, tmp_path):
+    """Weights, average, momentum and the clock of the schedule all go on; a reset of any shows."""
+    options = R3 if ema_decay is None else {**R3, "ema_decay": ema_decay}
+    whole = run(dataclasses.replace(RECIPE, defense_options=options), tmp_path / "whole")
+    parts = run(staged(("sat_r3", 1, options), ("sat_r3", 2, options)), tmp_path / "parts")
+    assert_same_run(parts, whole, tmp_path / "parts", tmp_path / "whole")
+
+
+def test_a_card_has_the_mean_passes_of_its_stages(tmp_path):
+    card = run(staged(("standard", 1, {}), ("sat_r3", 2, R3)), tmp_path)
+    assert card["passes"] == pytest.approx(
+        {"input_gradient": 2 / 3, "training": 5 / 3, "forward": 0.0, "forward_backward": 7 / 3}
+    )
+
+
+def test_stages_stretch_with_the_epochs():
+    recipe = staged(("sat_r1", 1, {}), ("sat_r3", 2, R3), epochs=6)
+    assert [(name, end) for name, _, end in recipe.plan()] == [("sat_r1", 2), ("sat_r3", 6)]
+
+
+@pytest.mark.parametrize(
+    "stages, changes, words",
+    [
+        ([("sat_r1", 1), ("sat_r3", 1)], {}, r"stages take 1 \+ 1 epochs; allowed: 3 in sum"),
+        ([("sat_r1", 3), ("sat_r3", 1)], {}, r"stages take 3 \+ 1 epochs; allowed: 3 in sum"),
+        ([("sat_r1", 0), ("sat_r3", 3)], {}, "stages: epochs is 0; allowed: "),
+        ([("sat_r1", 1), ("sat_r9", 2)], {}, "stages: defense is 'sat_r9'; allowed: "),
+        ([("sat_r1", 1), ("sat_r3", 2)], {"epochs": 4}, "epochs is 4; allowed: a number to which stages of 1"),
+        ([("sat_r1", 1), ("sat_r3", 2)], {"defense": "sat_r1"}, r"defense is 'sat_r1'; allowed: sat_r1\+sat_r3"),
+        ([("sat_r1", 1), ("sat_r3", 2)], {"defense_options": {"tau": 1}}, "defense_options is given; allowed: "),
+        ([("sat_r1", 1, {"tau": 0.5}), ("sat_r3", 2)], {}, "options of SATR1 are"),
+        ([("sat_r1", 1), ("sat_r3", 2, {"tau": 2})], {}, "tau is 2; allowed: "),
+        ([("sat_r1", 1), ("sat_r3", 2, {"ema_decay": 0.9})], {}, "ema_decay is 0.9 after None; allowed: the same one"),
+    ],
+)
+def test_stages_that_do_not_fit_are_refused_before_any_work(stages, changes, words, tmp_path):
+    stages = [(*stage, {})[:3] for stage in stages]
+    with pytest.raises(ValueError, match=words) as raised:
+        recipe = staged(*stages)
+        run(dataclasses.replace(recipe, **changes), tmp_path / "out")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_training_ends_when_patience_does(tmp_path):
+    """With a learning rate of 0 no epoch is better than the first."""
+    recipe = dataclasses.replace(RECIPE, learning_rate=1e-12, epochs=6, patience=2)
+    card = run(recipe, tmp_path)
+    assert len(card["history"]) == 3 and card["epoch_chosen"] == 1
+
+
+def test_a_run_whose_patience_had_ended_is_not_trained_further(tmp_path, monkeypatch):
+    recipe = dataclasses.replace(RECIPE, learning_rate=1e-12, epochs=6, patience=2)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "_measure", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, tmp_path)
+    monkeypatch.undo()
+    assert len(run(recipe, tmp_path)["history"]) == 3
+
+
+def test_the_last_epoch_may_be_chosen(tmp_path):
+    """Its learning rate makes it worse than the ones before."""
+    recipe = dataclasses.replace(RECIPE, chosen_by="last", learning_rate=("divide", _worse_at_the_end()))
+    card = run(recipe, tmp_path)
+    robust = [logs["val_robust_accuracy"] for logs in card["history"]]
+    assert card["epoch_chosen"] == 3 and robust[2] < max(robust)
+    kept = keras.saving.load_model(tmp_path / "network.keras", compile=False).get_weights()
+    for one, expected in zip(kept, last_weights(tmp_path)):
+        np.testing.assert_array_equal(one, expected)
+
+
+def _worse_at_the_end():
+    return {"start": 0.05, "factor": 1 / 60, "epochs": [2]}
+
+
+def test_sources_are_trained_first_and_kept(tmp_path):
+    recipe = dataclasses.replace(
+        RECIPE, defense="eat", defense_options={}, sources=("lenet_plus",), source_epochs=1, epochs=1
+    )
+    trained = run(recipe, tmp_path)
+    source = tmp_path / "sources" / "lenet_plus"
+    card = json.loads((source / "card.json").read_text())
+    described = card["recipe"]
+    assert (described["defense"], described["epochs"], described["seed"]) == ("standard", 1, recipe.seed + 1)
+    assert trained["source_training_seconds"] == card["training_seconds"]
+    given = dataclasses.replace(recipe, sources=(str(source / "network.keras"),))
+    run(given, tmp_path / "given")
+    for one, expected in zip(last_weights(tmp_path / "given"), last_weights(tmp_path)):
+        np.testing.assert_allclose(one, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"defense": "eat"}, r"sources is \(\) for eat; allowed: "),
+        ({"sources": ("lenet_plus",)}, r"sources is \('lenet_plus',\) for sat_r3; allowed: "),
+        ({"defense": "eat", "sources": ("no.keras",)}, "sources has 'no.keras', which is no file; allowed: "),
+        ({"defense": "eat", "sources": (__file__,)}, "sources"),
+        ({"patience": 0}, "patience is 0; allowed: "),
+        ({"images_per_class": 10_000}, "images_per_class is 10000; allowed: "),
+        ({"masking_alarm": "ring"}, "masking_alarm is 'ring'; allowed: "),
+        ({"norm": "l1"}, "norm is 'l1'; allowed: "),
+        ({"norm": "l2", "selection": {"attack": "pgd"}}, "norm"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_any_work(changes, words, tmp_path):
+    with pytest.raises(ValueError, match=words) as raised:
+        run(dataclasses.replace(RECIPE, **{"defense_options": {}, **changes}), tmp_path / "out")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_recipe_under_another_norm_attacks_in_it():
+    recipe = dataclasses.replace(PLAIN.under_norm("l2"), epsilon=1.5, defense="pgd_at", defense_options={})
+    attack = recipe.attack(recipe.measures["pgd_3"])
+    assert attack.keywords == {"epsilon": 1.5, "norm": "l2", "steps": 3} and not recipe.claimed
+    splits = tf_nuat.data.load("digits", batch_size=128)
+    assert training.build(recipe, splits).norm == "l2"

@@ -1,0 +1,291 @@
+"""The critical epsilon: the largest at which adversarial training still fits as if there were no adversary.
+
+It is the largest epsilon at which the loss of adversarial training, on the training images under attack, does not
+exceed the loss of ordinary training on clean test images. Below it adversarial training behaves as ordinary training
+does; far above it, it needs remedies (a wider network, more data). It diagnoses; it is no rule for choosing epsilon.
+
+`exact` trains from the start at each epsilon of a grid; `fast` fine-tunes the ordinarily trained network at a few small
+epsilons and extrapolates a line. Every training has a folder of its own and continues where it was killed.
+
+Whatever is trained with, what is compared is the cross-entropy: the losses of TRADES and MART have other terms, which
+the clean loss has not. It is measured under PGD on the network that is kept, in inference mode.
+
+Source: Xing, Song and Cheng, "Phase transition from clean training to adversarial training", 2022.
+"""
+
+import dataclasses
+import math
+import pathlib
+
+from absl import logging
+
+from tf_nuat import training
+from tf_nuat.core import validation
+from tf_nuat.critical_epsilon import intersection, training_runs
+
+DEFENSES = ("pgd_at", "trades", "mart")
+ATTACKS = ("fgm", "pgd")
+LOSS_IMAGES = 10_000
+AT_CHANCE = 0.99  # of the loss of a uniform guess: between such a network and a trained one nothing is interpolated
+PART_OF_TRAINING = 5  # fine-tuning takes a fifth of the epochs
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """An estimate, and what it was made of.
+
+    Attributes:
+        way: "exact" or "fast".
+        estimate: a `crossing.Estimate`.
+        epsilons: in increasing order (E,).
+        losses: adversarial training losses, a tuple of E for each run.
+        clean: `Clean`, one for each run of `exact`, one for `fast`.
+        loss_images: number of training images that losses are the mean of.
+        seconds: of adversarial training and measuring, all epsilons and runs together, without the ordinary training.
+    """
+
+    way: str
+    estimate: intersection.Estimate
+    epsilons: tuple
+    losses: tuple
+    clean: tuple
+    loss_images: int
+    seconds: float
+
+
+def exact(recipe, out, *, epsilons, runs=1, warm_up=0, clean=None, loss_images=LOSS_IMAGES, **options):
+    """Returns the `Measured` critical epsilon by adversarial training from the start at each of `epsilons`.
+
+    The lowest and the highest are trained first: where they do not bracket the threshold, nothing else is trained.
+
+    Args:
+        recipe: a `Recipe` of "pgd_at", "trades" or "mart"; its epsilon and measures are not used. The same settings
+            train ordinarily.
+        out: folder of the runs.
+        epsilons: at least two, above 0.
+        runs: number of repeats, at least 1, each with a seed and an ordinarily trained network of its own.
+        warm_up: number of the first epochs (of `recipe.schedule_epochs`) that train without an adversary: from random
+            weights, training on strong ones may stay at one answer for all images.
+        clean: path of a network that was trained ordinarily; None trains it.
+        loss_images: number of training images that the loss is measured on, each class in proportion.
+        **options: those of `training.run`.
+
+    Raises:
+        ValueError: an argument is out of range, the epsilons do not bracket the threshold (the error says which way to
+            extend them), training at one of them does not begin, or the clean network is not trained.
+    """
+    ordered = _checked(recipe, epsilons, runs, loss_images, clean)
+    _check_warm_up(recipe, warm_up)
+    adversarial = dataclasses.replace(_after(recipe, warm_up), measures={}, claimed={}, masking_alarm=None)
+    middle = ordered[1:-1]
+    rows, cleans, seconds = [], [], 0.0
+    for run in range(runs):
+        recipe_of_run = dataclasses.replace(recipe, seed=recipe.seed + run)
+        splits = training_runs.load(recipe_of_run, options)
+        found = training_runs.clean_network(recipe_of_run, pathlib.Path(out), clean, splits, loss_images, options)
+        row = {}
+        for epsilon in (ordered[0], ordered[-1], *middle):
+            logging.info(
+                "exact: run %d of %d, epsilon %d of %d, %g", run + 1, runs, len(row) + 1, len(ordered), epsilon
+            )
+            described = dataclasses.replace(adversarial, epsilon=epsilon, seed=recipe_of_run.seed)
+            folder = pathlib.Path(out) / "exact" / _name(described)
+            row[epsilon], spent = training_runs.train_and_measure(described, folder, splits, loss_images, options)
+            seconds += spent
+            _check_begun(epsilon, row[epsilon], math.log(splits.num_classes))
+            if epsilon not in middle:
+                is_lowest = epsilon == ordered[0]
+                intersection.check_brackets(epsilon, row[epsilon], found.test_loss, is_lowest=is_lowest)
+        rows.append(tuple(row[epsilon] for epsilon in ordered))
+        cleans.append(found)
+    images = min(loss_images, len(splits.labels("train")))
+    estimate = intersection.interpolated(ordered, rows, [found.test_loss for found in cleans])
+    return Measured("exact", estimate, tuple(ordered), tuple(rows), tuple(cleans), images, seconds)
+
+
+def fast(
+    recipe,
+    out,
+    *,
+    epsilons,
+    runs=1,
+    attack="fgm",
+    epochs=None,
+    learning_rate=0.01,
+    clean=None,
+    loss_images=LOSS_IMAGES,
+    **options,
+):
+    """Returns the `Measured` critical epsilon by fine-tuning the clean network at small `epsilons` and a line.
+
+    Args:
+        recipe, out, loss_images: as in `exact`.
+        **options: as in `exact`.
+        epsilons: at least two, above 0, below the critical one.
+        runs: number of fine-tunings at each epsilon, at least 1, each with a seed of its own.
+        attack: what fine-tuning trains against: "fgm", one step of length epsilon from the clean images, or "pgd", that
+            of the recipe.
+        epochs: of fine-tuning, at least 1; default a fifth of the recipe's, rounded up.
+        learning_rate: highest of fine-tuning, above 0: it rises for a quarter of the epochs and falls to 0.
+        clean: path of a network that was trained ordinarily; None trains it, as `exact` does.
+
+    Raises:
+        ValueError: an argument is out of range, the clean network is not trained, or the losses do not make a line that
+            rises to the threshold.
+    """
+    ordered = _checked(recipe, epsilons, runs, loss_images, clean)
+    validation.one_of("attack", attack, ATTACKS)
+    validation.number("learning_rate", learning_rate, above=0.0)
+    if epochs is None:
+        epochs = math.ceil(recipe.epochs / PART_OF_TRAINING)
+    validation.whole_number("epochs", epochs, at_least=1)
+    splits = training_runs.load(recipe, options)
+    found = training_runs.clean_network(recipe, pathlib.Path(out), clean, splits, loss_images, options)
+    rows, seconds = [], 0.0
+    for run in range(runs):
+        row = []
+        for epsilon in ordered:
+            logging.info("fast: run %d of %d, epsilon %d of %d, %g", run + 1, runs, len(row) + 1, len(ordered), epsilon)
+            described = dataclasses.replace(
+                training_runs.cheaply_selected(recipe),
+                seed=recipe.seed + run,
+                network=found.network,
+                network_options={},
+                epsilon=epsilon,
+                epochs=epochs,
+                schedule_epochs=None,
+                learning_rate=("triangle", {"peak": learning_rate, "up": epochs / 4, "down": epochs * 3 / 4}),
+                defense_options={**recipe.defense_options, **(_one_step(recipe, epsilon) if attack == "fgm" else {})},
+                chosen_by="last",
+                patience=None,
+                masking_alarm=None,
+            )
+            folder = pathlib.Path(out) / f"fast_{attack}" / _name(described)
+            loss, spent = training_runs.train_and_measure(described, folder, splits, loss_images, options)
+            row.append(loss)
+            seconds += spent
+        rows.append(tuple(row))
+    images = min(loss_images, len(splits.labels("train")))
+    estimate = intersection.extrapolated(ordered, rows, found.test_loss)
+    return Measured("fast", estimate, tuple(ordered), tuple(rows), (found,), images, seconds)
+
+
+@dataclasses.dataclass(frozen=True)
+class SingleStep:
+    """At which epsilons training against one step overfits catastrophically.
+
+    Attributes:
+        unstable: the smallest such epsilon that was tried; None where none did.
+        epsilons: those that were tried, in increasing order; none above `unstable`.
+        fgsm, pgd: accuracies on the test images under FGSM and under 20 steps of PGD.
+        test_images: number of those.
+        seconds: of training.
+    """
+
+    unstable: float | None
+    epsilons: tuple
+    fgsm: tuple
+    pgd: tuple
+    test_images: int
+    seconds: float
+
+
+def single_step(recipe, out, *, epsilons, warm_up=0, **options):
+    """Returns the smallest of `epsilons` at which FGSM training overfits catastrophically, a `SingleStep` (table 2).
+
+    Trains from the start on FGSM images alone at one epsilon after the other, until in its last epoch a network
+    withstands FGSM but not PGD (`callbacks.overfits_catastrophically`, on validation images).
+
+    Args:
+        recipe, out, warm_up: as in `exact`; in the L-infinity norm.
+        **options: as in `exact`.
+        epsilons: at least one, above 0.
+
+    Raises:
+        ValueError: an argument is out of range, the validation images are too few, or training at one of the epsilons
+            does not begin.
+    """
+    validation.one_of("norm", recipe.norm, ("linf",))
+    ordered = _checked(recipe, epsilons, 1, LOSS_IMAGES, None, at_least=1)
+    _check_warm_up(recipe, warm_up)
+    chance = math.log(training_runs.load(recipe, options).num_classes)
+    tried, fgsm, pgd, seconds, unstable = [], [], [], 0.0, None
+    for epsilon in ordered:
+        logging.info("single step: epsilon %d of %d, %g", len(tried) + 1, len(ordered), epsilon)
+        described = dataclasses.replace(
+            recipe,
+            defense="fgsm_at",
+            defense_options={"every": 1},
+            epsilon=epsilon,
+            chosen_by="last",
+            patience=None,
+            masking_alarm="warn",
+            measures={"fgsm": {"attack": "fgsm"}, "pgd_20": {"attack": "pgd", "steps": 20}},
+            claimed={},
+        )
+        folder = pathlib.Path(out) / "single_step" / _name(described)
+        card = training.run(_after(described, warm_up), folder, **options)
+        _check_begun(epsilon, card["history"][-1]["loss"], chance)
+        if "masking_alarm" not in card["history"][-1]:
+            raise ValueError(f"dataset is {recipe.dataset!r}; allowed: one with a few hundred validation images")
+        tried.append(epsilon)
+        fgsm.append(card["measured"]["fgsm"]["accuracy"])
+        pgd.append(card["measured"]["pgd_20"]["accuracy"])
+        seconds += card["training_seconds"]
+        if card["history"][-1]["masking_alarm"]:
+            unstable = epsilon
+            break
+    images = card["measured"]["fgsm"]["images"]
+    return SingleStep(unstable, tuple(tried), tuple(fgsm), tuple(pgd), images, seconds)
+
+
+def _checked(recipe, epsilons, runs, loss_images, clean, *, at_least=2):
+    validation.one_of("defense", recipe.defense, DEFENSES)
+    if recipe.defense != "pgd_at":
+        validation.one_of(f"norm (of {recipe.defense})", recipe.norm, ("linf",))
+    ordered = intersection.check_epsilons("epsilons", epsilons, at_least=at_least).tolist()
+    if recipe.norm == "linf":
+        validation.number("epsilons", ordered[-1], at_most=1.0)
+    validation.whole_number("runs", runs, at_least=1)
+    validation.whole_number("loss_images", loss_images, at_least=1)
+    if clean is not None:
+        validation.load_network("clean", clean)
+    return ordered
+
+
+def _check_warm_up(recipe, warm_up):
+    validation.whole_number("warm_up", warm_up, at_least=0)
+    validation.number("warm_up", warm_up, below=recipe.schedule_epochs)
+
+
+def _check_begun(epsilon, loss, chance):
+    if loss >= AT_CHANCE * chance:
+        raise ValueError(
+            f"epsilons have {epsilon:.4g}, where training stays at one answer for all images (loss {loss:.4g}); "
+            "allowed: smaller ones, or a longer warm_up, or a lower learning rate"
+        )
+
+
+def _after(recipe, warm_up):
+    """Returns the recipe with so many epochs of ordinary training before its own."""
+    if warm_up == 0:
+        return recipe
+    ordinary = {"defense": "standard", "epochs": warm_up}
+    rest = {
+        "defense": recipe.defense,
+        "epochs": recipe.schedule_epochs - warm_up,
+        "defense_options": recipe.defense_options,
+    }
+    return dataclasses.replace(
+        recipe, defense=f"standard+{recipe.defense}", defense_options={}, stages=(ordinary, rest)
+    )
+
+
+def _one_step(recipe, epsilon):
+    """Returns the options that make a defense's attack the fast gradient method."""
+    options = {"steps": 1, "step_size": epsilon}
+    return {**options, "random_start": False} if recipe.defense == "pgd_at" else options
+
+
+def _name(recipe):
+    return f"epsilon_{recipe.epsilon:.6g}_seed_{recipe.seed}"

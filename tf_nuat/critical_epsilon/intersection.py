@@ -1,0 +1,143 @@
+"""Where losses, measured at several epsilons, reach a threshold: by interpolation or by extrapolation of a line.
+
+Losses are (R, E): R runs at the same E epsilons. The uncertainty is that of the mean of the runs.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import scipy.stats
+
+from tf_nuat.core import validation
+
+CONFIDENCE = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """An estimate of the epsilon at which a loss reaches a threshold.
+
+    Attributes:
+        epsilon: the mean of the estimates of the runs.
+        low, high: its 95 % interval, Student's, cut off at 0; None where there is one run.
+        each: the estimates of the runs, a tuple.
+        lines: (intercept, slope) of the line of each run, a tuple; None for an interpolation.
+    """
+
+    epsilon: float
+    low: float | None
+    high: float | None
+    each: tuple
+    lines: tuple | None = None
+
+
+def interpolated(epsilons, losses, thresholds):
+    """Returns the `Estimate` of the largest epsilon at which the loss is not above the threshold, linear in between.
+
+    Args:
+        epsilons: at least two different ones (E,), above 0, in any order.
+        losses: (R, E).
+        thresholds: (R,), one per run.
+
+    Raises:
+        ValueError: the epsilons do not bracket the threshold (the error says which way to extend them), or an argument
+            is out of range.
+
+    Source: Xing et al., "Phase transition from clean training to adversarial training", 2022, section 5.2.
+    """
+    epsilons, losses = _checked(epsilons, losses)
+    thresholds = np.broadcast_to(np.asarray(thresholds, float), len(losses))
+    return _estimate([_last_crossing(epsilons, *each) for each in zip(losses, thresholds)])
+
+
+def extrapolated(epsilons, losses, threshold):
+    """Returns the `Estimate` of the epsilon at which lines through small epsilons reach the threshold.
+
+    Args:
+        epsilons: at least two different ones (E,), above 0, in any order.
+        losses: (R, E); a line is fitted to those of each run, by least squares.
+        threshold: a number.
+
+    Raises:
+        ValueError: a line does not rise, or it is above the threshold at 0; or an argument is out of range.
+
+    Source: Xing et al., 2022, section 6.
+    """
+    epsilons, losses = _checked(epsilons, losses)
+    lines = tuple(map(tuple, np.polynomial.polynomial.polyfit(epsilons, losses.T, 1).T.tolist()))
+    for number, (intercept, slope) in enumerate(lines, start=1):
+        if slope <= 0:
+            raise ValueError(
+                f"epsilons are {_written(epsilons)}, where the losses of run {number} do not rise "
+                f"({_written(losses[number - 1])}); allowed: larger ones, or longer fine-tuning"
+            )
+        if intercept >= threshold:
+            raise ValueError(
+                f"epsilons are {_written(epsilons)}, where the line of run {number} is {intercept:.4g} at epsilon 0, "
+                f"not below the clean test loss {threshold:.4g}; allowed: longer fine-tuning, or smaller ones"
+            )
+    return dataclasses.replace(_estimate([(threshold - a) / b for a, b in lines]), lines=lines)
+
+
+def check_epsilons(argument, epsilons, *, at_least=2):
+    """Returns `epsilons` in increasing order, floats (E,): at least so many, different, above 0.
+
+    Raises:
+        ValueError: they are not; the error names `argument`.
+    """
+    for epsilon in epsilons:
+        validation.number(argument, epsilon, above=0.0)
+    if len(set(epsilons)) != len(epsilons) or len(epsilons) < at_least:
+        raise ValueError(f"{argument} are {_written(epsilons) or 'none'}; allowed: at least {at_least} different ones")
+    return np.sort(np.asarray(epsilons, float))
+
+
+def check_brackets(epsilon, loss, threshold, *, is_lowest):
+    """Checks that the loss at the lowest, or highest, of the epsilons is on its side of the threshold.
+
+    Raises:
+        ValueError: it is not; the error says which way to extend the epsilons.
+    """
+    if is_lowest and loss > threshold:
+        end, where, further = "lowest", "above", "smaller"
+    elif not is_lowest and loss <= threshold:
+        end, where, further = "highest", "not above", "larger"
+    else:
+        return
+    raise ValueError(
+        f"epsilons have {epsilon:.4g} as the {end}, where the training loss {loss:.4g} is {where} the clean test loss "
+        f"{threshold:.4g}; allowed: epsilons that bracket it, extend them by {further} ones"
+    )
+
+
+def _checked(epsilons, losses):
+    losses = np.atleast_2d(np.asarray(losses, float))
+    ordered = check_epsilons("epsilons", list(epsilons))
+    if losses.ndim != 2 or losses.shape[1] != len(ordered) or not len(losses):
+        raise ValueError(f"losses have shape {losses.shape}; allowed: (runs, {len(ordered)}), one per epsilon")
+    if not np.isfinite(losses).all():
+        raise ValueError(f"losses are {_written(losses.ravel())}; allowed: finite numbers")
+    return ordered, losses[:, np.argsort(np.asarray(epsilons, float))]
+
+
+def _last_crossing(epsilons, losses, threshold):
+    """Returns the largest epsilon with a loss not above the threshold: noise may make the losses cross it thrice."""
+    check_brackets(epsilons[0], losses[0], threshold, is_lowest=True)
+    check_brackets(epsilons[-1], losses[-1], threshold, is_lowest=False)
+    below = np.flatnonzero(losses <= threshold)[-1]
+    share = (threshold - losses[below]) / (losses[below + 1] - losses[below])
+    return epsilons[below] + share * (epsilons[below + 1] - epsilons[below])
+
+
+def _estimate(each):
+    each, count = tuple(map(float, each)), len(each)
+    mean = float(np.mean(each))
+    if count == 1:
+        return Estimate(mean, None, None, each)
+    half = scipy.stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1) * np.std(each, ddof=1) / math.sqrt(count)
+    return Estimate(mean, max(0.0, mean - float(half)), mean + float(half), each)
+
+
+def _written(numbers):
+    return ", ".join(f"{number:.4g}" for number in numbers)

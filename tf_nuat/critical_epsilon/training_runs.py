@@ -1,0 +1,150 @@
+"""The runs of which `critical_epsilon` is estimated: they train, or read what is trained, and measure losses."""
+
+import dataclasses
+import functools
+import json
+import math
+import time
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from tf_nuat import data, evaluate, losses, training
+from tf_nuat.attacks import base as attack_base
+from tf_nuat.core import files, validation
+from tf_nuat.data.splits import EVALUATED
+
+LOSS_STEPS = 10  # of the PGD under which losses are measured
+
+
+@dataclasses.dataclass(frozen=True)
+class Clean:
+    """What ordinary training came to.
+
+    Attributes:
+        network: path of the network.
+        train_loss, test_loss: mean cross-entropy on training and on test images.
+        test_accuracy: in [0, 1].
+        test_images: number of those.
+        seconds: that training took, 0 where the network was given.
+    """
+
+    network: str
+    train_loss: float
+    test_loss: float
+    test_accuracy: float
+    test_images: int
+    seconds: float
+
+
+def mean_loss(network, images, labels, *, epsilon=0.0, norm="linf", steps=LOSS_STEPS):
+    """Returns the mean cross-entropy of images at which PGD ends, from a random start; with epsilon 0, of the images.
+
+    Args:
+        network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
+        images, labels: (N, H, W, C), integers (N,).
+        epsilon: radius of the ball, at least 0.
+        norm: "linf" or "l2".
+        steps: of PGD, of length 2.5 epsilon / steps.
+    """
+    logits_fn = attack_base.inference(network)
+
+    @functools.partial(tf.function, autograph=False, reduce_retracing=True)
+    def of_batch(x, y, number):
+        if epsilon > 0.0:
+            start = attack_base.random_point(x, epsilon, tf.stack([0, number]), norm=norm)
+            objective = attack_base.cross_entropy_of(logits_fn, y)
+            step_size = 2.5 * epsilon / steps
+            x = attack_base.ascend(objective, x, start, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
+        return losses.cross_entropy(logits_fn(x), y)
+
+    parts = [
+        of_batch(images[first : first + EVALUATED], labels[first : first + EVALUATED], tf.constant(first)).numpy()
+        for first in range(0, len(images), EVALUATED)
+    ]
+    return float(np.concatenate(parts).mean(dtype=np.float64))
+
+
+def load(recipe, options):
+    """Returns the splits of the data of a recipe; `options` are those of `training.run`."""
+    return data.load(
+        recipe.dataset,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        images_per_class=recipe.images_per_class,
+        data_dir=options.get("data_dir"),
+        **recipe.data_options,
+    )
+
+
+def cheaply_selected(recipe):
+    """Returns the recipe where nothing depends on the robustness on validation images, or on test images."""
+    cheap = {"attack": "pgd", "steps": 1}
+    return dataclasses.replace(recipe, selection=cheap, selection_images=100, measures={}, claimed={})
+
+
+def clean_network(recipe, out, clean, splits, loss_images, options):
+    """Returns the `Clean` of the network at `clean`, or of one that it trains first.
+
+    Raises:
+        ValueError: it is not trained.
+    """
+    seconds, path = 0.0, clean
+    if clean is None:
+        ordinary = dataclasses.replace(
+            cheaply_selected(recipe),
+            defense="standard",
+            defense_options={},
+            epsilon=1.0,  # not that of anything: a run is refused another one
+            chosen_by="last" if recipe.chosen_by == "last" else None,
+        )
+        folder = out / f"clean_seed_{recipe.seed}"
+        logging.info("ordinary training, seed %d", recipe.seed)
+        seconds = training.run(ordinary, folder, **options)["training_seconds"]
+        path = folder / "network.keras"
+    network = validation.load_network("clean", path)
+    x, y = splits.arrays("test")
+    correct = evaluate.correct(network, (x, y))
+    found = Clean(
+        network=str(path),
+        train_loss=mean_loss(network, *training_sample(splits, loss_images)),
+        test_loss=mean_loss(network, x, y),
+        test_accuracy=float(correct.mean()),
+        test_images=len(y),
+        seconds=seconds,
+    )
+    guess = max(np.bincount(y)) / len(y)
+    if evaluate.exceeds(correct.sum(), len(y), guess) > 0.01 or found.test_loss >= math.log(splits.num_classes):
+        raise ValueError(
+            f"clean is {found.network!r}, with an accuracy of {found.test_accuracy:.1%} and a loss of "
+            f"{found.test_loss:.4g} on test images; allowed: a network that is trained (guessing: {guess:.1%} and "
+            f"{math.log(splits.num_classes):.4g})"
+        )
+    if found.train_loss >= found.test_loss:
+        raise ValueError(
+            f"clean is {found.network!r}, whose training loss {found.train_loss:.4g} is not below its test loss "
+            f"{found.test_loss:.4g}; allowed: a network that is trained for longer"
+        )
+    return found
+
+
+def training_sample(splits, count):
+    """Returns `count` training images (all, where there are fewer) and their labels, each class in proportion."""
+    labels = splits.labels("train")
+    return splits.take("train", data.stratified(labels, min(count, len(labels)), seed=0))
+
+
+def train_and_measure(recipe, folder, splits, loss_images, options):
+    """Returns the adversarial training loss and the seconds of a run; what was measured already is read."""
+    card = training.run(recipe, folder, **options)
+    path, conditions = folder / "loss.json", {"images": loss_images, "steps": LOSS_STEPS}
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if {name: found.get(name) for name in conditions} != conditions:
+        network = validation.load_network("network", folder / "network.keras")
+        begun = time.perf_counter()
+        sample = training_sample(splits, loss_images)
+        loss = mean_loss(network, *sample, epsilon=recipe.epsilon, norm=recipe.norm)
+        found = {**conditions, "loss": loss, "seconds": time.perf_counter() - begun}
+        files.save_json(found, path)
+    return found["loss"], card["training_seconds"] + found["seconds"]

@@ -1,0 +1,274 @@
+"""Datasets: `load(name)` returns the training, validation and test splits as deterministic `tf.data` pipelines.
+
+A dataset is a name, or the user's own: the path of a folder of class folders, of a directory that TensorFlow Datasets
+prepared, or of a file of arrays, or a function that returns `tf.data` pipelines. The order of an epoch and its
+augmentation are functions of (seed, epoch) alone, so that a resumed run sees the batches of an undisturbed one.
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from tf_nuat.core import functions, validation
+from tf_nuat.data import folders, imagenet, npz, pipelines, records, splits, streams
+from tf_nuat.data.splits import Arrays, Splits
+from tf_nuat.data.subsets import divide, first_of_each_class, rank_in_class, stratified
+
+__all__ = ["DATASETS", "Splits", "check_name", "load", "sample", "stratified"]
+
+
+def load(
+    name,
+    *,
+    batch_size=64,
+    seed=0,
+    images_per_class=None,
+    data_dir=None,
+    input_shape=None,
+    augmentation=None,
+    corrupt="raise",
+) -> Splits:
+    """Returns the splits of a dataset: of a name, of a path, or of a function.
+
+    Names:
+
+    - "digits": the 8x8 grey images that come with scikit-learn, 16 levels above black. Of every ten images of a class
+      the first seven are for training, the eighth for validation, the last two for testing.
+    - "mnist": 50,000 / 10,000 / 10,000 images of 28x28x1; the first 1,000 training images of each class validate.
+    - "cifar10": 49,000 / 1,000 / 10,000 images of 32x32x3; the first 100 training images of each class validate.
+      Training images are padded by 4, cropped to 32x32 at random and flipped left to right half of the time.
+    - "cifar100": the same with 100 classes; the first 10 training images of each validate.
+    - "svhn": house numbers, 72,257 / 1,000 / 26,032 images of 32x32x3, of TensorFlow Datasets' `svhn_cropped` without
+      its extra images; the first 100 training images of each class validate. Training images stay as they are.
+    - "imagenet2012": ImageNet at 224x224, from a folder of class folders named by WordNet ids, or prepared by
+      TensorFlow Datasets, for which the user downloads it by hand; "imagenet100": 100 of its classes (see
+      `tf_nuat.data.imagenet`), 5,000 images to test on. ImageNet's validation images are the test split; 50 training
+      images of each class (a tenth, where they are few) validate.
+
+    "First" is in the order of TensorFlow Datasets, from which these four are read.
+
+    Paths:
+
+    - a folder of class folders, in it or in its `train`, `validation` (or `val`) and `test` folders:
+      `tf_nuat.data.folders`;
+    - a directory of a dataset that TensorFlow Datasets prepared, with images and class labels: `tf_nuat.data.records`;
+    - an `.npz` file of `train_images`, `train_labels` and so on: `tf_nuat.data.npz`.
+
+    Functions: `module:function`, without arguments, returns a dict of the splits to `tf.data.Dataset`s of single images
+    and labels: `tf_nuat.data.pipelines`.
+
+    Where these have a validation but no test split, they are tested on it. A split that then is missing is made of
+    training images: a tenth of each class, drawn at random, the same tenth for every seed (`dividing.divide`).
+
+    ImageNet, folders and directories are read and decoded as they are needed; everything else is held in memory.
+
+    Args:
+        name: "cifar10", "cifar100", "digits", "imagenet100", "imagenet2012", "mnist", "svhn", a path, or
+            `module:function`.
+        batch_size: images per batch, all replicas together; at most the number of training images.
+        seed: whole number, at least 0, from which order and augmentation follow.
+        images_per_class: number of training images of each class to keep, the first ones; None keeps all.
+        data_dir: folder of TensorFlow Datasets; None is its own default, the environment variable TFDS_DATA_DIR or
+            ~/tensorflow_datasets. MNIST, CIFAR and SVHN, where they are not prepared there, are downloaded there. For
+            ImageNet, it may also be the folder of class folders. Digits, paths and functions ignore it.
+        input_shape: (height, width, channels) of the images: whatever is read from files is resized to cover it and
+            cropped at its centre; of what is held in memory it must be the shape. None: (224, 224, 3) for ImageNet,
+            the shape of the first image for other files.
+        augmentation: of training images, "none", "crop_flip" or "resized_crop", described at `Splits`; the last is
+            not for what is held in memory. None: that of the name; "none" for a path or a function.
+        corrupt: what an image that cannot be decoded does, "raise" or "skip", described at `Splits`.
+
+    Raises:
+        ValueError: an argument is out of range, or the dataset cannot be found, read or downloaded.
+
+    Source: the splits and the augmentation of Sriramanan et al., "Towards efficient and effective adversarial
+    training", 2021.
+    """
+    validation.whole_number("batch_size", batch_size, at_least=1)
+    validation.whole_number("seed", seed, at_least=0)
+    if images_per_class is not None:
+        validation.whole_number("images_per_class", images_per_class, at_least=1)
+    name = check_name("name", name)
+    opened = _open(name, data_dir, input_shape, augmentation, corrupt)
+    train = opened["examples"].get("train")
+    if train is None:
+        raise ValueError(f"name is {name!r}, which has no images to train on; allowed: a dataset with a training split")
+    if images_per_class is not None:
+        validation.number("images_per_class", images_per_class, at_most=int(np.bincount(train.labels).min()))
+        train = train.select(np.flatnonzero(first_of_each_class(train.labels, images_per_class)))
+        opened["examples"]["train"] = train
+    validation.number("batch_size", batch_size, at_most=len(train.labels))
+    return Splits(name, batch_size=int(batch_size), seed=int(seed), **opened)
+
+
+def sample(
+    name,
+    *,
+    split="test",
+    samples=None,
+    seed=0,
+    input_shape=None,
+    data_dir=None,
+    augmentation=None,
+    corrupt="raise",
+):
+    """Returns images of one split of a dataset to judge a network on: (images, labels, class_names).
+
+    Args:
+        name: as for `load`; an `.npz` file may also have nothing but `images` and `labels`, which are its test split.
+        split: "train", "validation" or "test".
+        samples: number of images, each class in proportion, that `seed` chooses; None, or more than there are: all.
+        seed: whole number, at least 0.
+        input_shape: (height, width, channels) that the network takes; a size that is None is that of the images.
+        data_dir, augmentation, corrupt: as for `load`. Of augmentation it takes what it does to evaluation images.
+
+    Returns:
+        images float32 (N, H, W, C) in [0, 1], labels int64 (N,), tuple of the names of the classes.
+
+    Raises:
+        ValueError: as for `load`; or the images do not fit in memory.
+    """
+    if samples is not None:
+        validation.whole_number("samples", samples, at_least=1)
+    validation.whole_number("seed", seed, at_least=0)
+    validation.one_of("split", split, splits.NAMES)
+    name = check_name("name", name)
+    opened = _open(name, data_dir, input_shape, augmentation, corrupt)
+    labels = validation.one_of(f"split of {name}", split, opened["examples"]).labels
+    chosen = stratified(labels, len(labels) if samples is None else samples, seed=seed)
+    images, labels = Splits(name, batch_size=1, seed=int(seed), **opened).take(split, chosen)
+    return images, labels, opened["class_names"]
+
+
+def check_name(argument, name):
+    """Returns `name`, as text, where it is the name of a dataset, a folder, an `.npz` file or `module:function`.
+
+    Raises:
+        ValueError: it is none of these, or there is no such function.
+    """
+    name = os.fspath(name) if isinstance(name, os.PathLike) else name
+    if isinstance(name, str) and name:
+        path = pathlib.Path(name)
+        if name in DATASETS or path.is_dir() or (path.suffix == ".npz" and path.is_file()):
+            return name
+        if functions.is_name(name):
+            functions.named(argument, name)
+            return name
+    names = ", ".join(sorted(DATASETS))
+    raise ValueError(
+        f"{argument} is {name!r}; allowed: {names}, or the path of a folder or of an .npz file, or module:function"
+    )
+
+
+def _open(name, data_dir, input_shape, augmentation, corrupt):
+    """Returns what `Splits` takes of a dataset, a dict of "examples", "class_names", "augmentation", "corrupt"."""
+    if augmentation is not None:
+        validation.one_of("augmentation", augmentation, splits.AUGMENTATIONS)
+    validation.one_of("corrupt", corrupt, splits.CORRUPT)
+    wanted = (None, None, None) if input_shape is None else _checked_shape(input_shape)
+    default = "none"
+    if name in DATASETS:
+        given, class_names, default = DATASETS[name](data_dir)
+    elif functions.is_name(name) and not pathlib.Path(name).is_dir():
+        given, class_names = pipelines.read("name", name)
+    elif pathlib.Path(name).is_file():
+        given, class_names = npz.read("name", name)
+    elif (folder := records.builder_folder(name)) is not None:
+        given, class_names = records.read_folder("name", folder)
+    else:
+        given, class_names = folders.read("name", name)
+    augmentation = augmentation or default
+    first = next(iter(given.values()))
+    if isinstance(first, Arrays):
+        if augmentation == "resized_crop":
+            raise ValueError(f"augmentation is 'resized_crop'; allowed: none, crop_flip for {name}, which is in memory")
+        if any(size not in (None, actual) for size, actual in zip(wanted, first.input_shape)):
+            raise ValueError(
+                f"input_shape is {tuple(wanted)}; allowed: {first.input_shape}, that of the images of {name}"
+            )
+    else:
+        if None in wanted:
+            known = first.input_shape or first.first_shape(skip=corrupt == "skip")
+            wanted = tuple(size or actual for size, actual in zip(wanted, known))
+        margin = streams.MARGIN if augmentation == "resized_crop" else 1.0
+        given = {
+            split: dataclasses.replace(images, input_shape=wanted, margin=margin) for split, images in given.items()
+        }
+    return {
+        "examples": divide(given, class_names),
+        "class_names": tuple(class_names),
+        "augmentation": augmentation,
+        "corrupt": corrupt,
+    }
+
+
+def _checked_shape(value):
+    is_shape = isinstance(value, (tuple, list)) and len(value) == 3
+    if not is_shape or not all(size is None or (isinstance(size, int) and size >= 1) for size in value):
+        raise ValueError(f"input_shape is {value!r}; allowed: (height, width, channels), whole numbers above 0")
+    if value[2] not in (None, 1, 3):
+        raise ValueError(f"input_shape is {tuple(value)}; allowed: 1 or 3 channels")
+    return tuple(value)
+
+
+def _read_digits(data_dir):
+    from sklearn.datasets import load_digits  # slow to import, and no other dataset needs it
+
+    del data_dir  # the images come with scikit-learn
+    digits = load_digits()
+    whole = Arrays((digits.images[..., None] / 16).astype(np.float32), digits.target.astype(np.int64))
+    place = rank_in_class(whole.labels) % 10
+    masks = {"train": place < 7, "validation": place == 7, "test": place > 7}
+    return {split: whole.select(mask) for split, mask in masks.items()}, map(str, digits.target_names), "none"
+
+
+def _read_prepared(data_dir, *, name, validation_per_class, augmentation):
+    import tensorflow_datasets as tfds  # slow to import, and the embedded dataset does not need it
+
+    try:
+        (train, test), info = tfds.load(
+            name,
+            split=["train", "test"],
+            batch_size=-1,
+            as_supervised=True,
+            with_info=True,
+            shuffle_files=False,
+            data_dir=data_dir,
+        )
+    except Exception as error:  # anything from the network, the file system or the packages that prepare datasets
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ValueError(
+            f"data_dir is {data_dir!r} (TFDS_DATA_DIR is {os.environ.get('TFDS_DATA_DIR')!r}), where {name} is not "
+            f"prepared and could not be downloaded ({reason})"
+        ) from error
+    train, test = (Arrays(*(tensor.numpy() for tensor in tensors)) for tensors in (train, test))
+    names = info.features["label"].names
+    counts = np.bincount(train.labels, minlength=len(names))
+    if counts.min() <= validation_per_class:
+        raise ValueError(
+            f"data_dir is {data_dir!r}, where {name} has {counts.min()} training images of class "
+            f"{names[int(counts.argmin())]!r}; allowed: more than {validation_per_class}, the first of which validate"
+        )
+    mask = first_of_each_class(train.labels, validation_per_class)
+    examples = {"train": train.select(~mask), "validation": train.select(mask), "test": test}
+    return examples, names, augmentation
+
+
+def _read_imagenet(data_dir, *, name):
+    return *imagenet.read(name, data_dir), "resized_crop"
+
+
+# Functions of data_dir that return the examples, the names of the classes and the augmentation.
+DATASETS: dict[str, Callable] = {
+    "cifar10": functools.partial(_read_prepared, name="cifar10", validation_per_class=100, augmentation="crop_flip"),
+    "cifar100": functools.partial(_read_prepared, name="cifar100", validation_per_class=10, augmentation="crop_flip"),
+    "digits": _read_digits,
+    "imagenet100": functools.partial(_read_imagenet, name="imagenet100"),
+    "imagenet2012": functools.partial(_read_imagenet, name="imagenet2012"),
+    "mnist": functools.partial(_read_prepared, name="mnist", validation_per_class=1000, augmentation="none"),
+    "svhn": functools.partial(_read_prepared, name="svhn_cropped", validation_per_class=100, augmentation="none"),
+}

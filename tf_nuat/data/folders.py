@@ -1,0 +1,78 @@
+"""A folder of class folders: the images of a class are the files of the folder that bears its name."""
+
+import os
+import pathlib
+
+import numpy as np
+
+from tf_nuat.data.streams import Files
+
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+
+
+def read(argument, path):
+    """Returns the images of a folder and the names of their classes.
+
+    The folder holds class folders, or `train`, `validation` (or `val`) and `test` folders that hold them. Classes are
+    numbered in the order of their names. What is hidden (its name begins with a dot), and files that are no images by
+    their names, are passed over.
+
+    Args:
+        argument: what to call the folder in an error.
+        path: the folder.
+
+    Returns:
+        (dict of the splits that are there to `Files`, names of the classes); without split folders the only split is
+        "train".
+
+    Raises:
+        ValueError: the folder is not built so, a class has no images, or the splits have not the same classes.
+    """
+    path = pathlib.Path(path)
+    places = {folder: path / folder for folder in SPLITS if (path / folder).is_dir()}
+    if not any(map(folders_in, places.values())):  # these names, where there are such folders, are those of classes
+        places = {"train": path}
+    if "val" in places and "validation" in places:
+        raise ValueError(f"{argument} is {str(path)!r}, which has both val and validation; allowed: one of them")
+    names, given = None, {}
+    for folder, place in places.items():
+        there = folders_in(place)
+        if len(there) < 2:
+            raise ValueError(
+                f"{argument} is {str(place)!r}, which has {len(there)} class folders; allowed: at least 2, "
+                "each with images, in the folder or in its train, validation (or val) and test folders"
+            )
+        names = names or there
+        if different := sorted(set(there) ^ set(names)):
+            raise ValueError(
+                f"{argument} is {str(path)!r}, where the splits differ in the class folder {different[0]!r}; "
+                "allowed: the same classes in every split"
+            )
+        given[SPLITS[folder]] = _files(argument, place, names)
+    return given, names
+
+
+def folders_in(path):
+    """Returns the sorted names of the folders in `path`, without the hidden ones; none where it is no folder."""
+    return _names(path, lambda entry: entry.is_dir()) if os.path.isdir(path) else []
+
+
+def _files(argument, place, names):
+    paths, counts = [], []
+    for name in names:
+        folder = place / name
+        images = _names(folder, lambda entry: entry.name.lower().endswith(EXTENSIONS) and entry.is_file())
+        if not images:
+            raise ValueError(
+                f"{argument} has the class folder {str(folder)!r} without images; "
+                f"allowed: at least one of {', '.join(EXTENSIONS)}"
+            )
+        paths.extend(os.fsencode(folder / image) for image in images)
+        counts.append(len(images))
+    return Files(np.repeat(np.arange(len(names)), counts), np.array(paths))
+
+
+def _names(path, is_wanted):
+    with os.scandir(path) as entries:
+        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and is_wanted(entry))

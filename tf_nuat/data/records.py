@@ -1,0 +1,167 @@
+"""Datasets that TensorFlow Datasets prepared: their images are read one by one, from anywhere in the files."""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+import zipfile
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from tf_nuat.data.splits import NAMES
+from tf_nuat.data.streams import THREADS, Encoded
+
+LARGE = 2**30  # bytes of files whose index is worth keeping
+HEADER = 12  # bytes before the data of a record: its length, and a checksum of that
+FOOTER = 4  # bytes after it: its checksum
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Records(Encoded):
+    """Encoded images in TFRecord files; `places` are int64 (N, 3): file, offset and length of a record.
+
+    Attributes:
+        files: tuple of paths.
+        key: name of the image in a record.
+    """
+
+    files: tuple = ()
+    key: str = "image"
+
+    def name(self, index):
+        file, offset, _ = self.places[index]
+        return f"{self.files[file]}, byte {offset}"
+
+    def contents(self, index):
+        file, offset, length = self.places[index].tolist()
+        with open(self.files[file], "rb", buffering=0) as records:
+            records.seek(offset)
+            record = records.read(length)
+        return tf.train.Example.FromString(record).features.feature[self.key].bytes_list.value[0]
+
+
+def builder_folder(path):
+    """Returns the folder of a prepared dataset at `path`: itself, or its newest version; None where there is none."""
+    path = pathlib.Path(path)
+    if (path / "dataset_info.json").is_file():
+        return path
+    versions = [info.parent for info in path.glob("*.*.*/dataset_info.json")]
+    return max(
+        versions, key=lambda folder: [int(n) if n.isdigit() else -1 for n in folder.name.split(".")], default=None
+    )
+
+
+def read_folder(argument, path):
+    """Returns what `read` does for the prepared dataset in the folder `path`."""
+    import tensorflow_datasets as tfds  # slow to import, and other datasets do not need it
+
+    try:
+        builder = tfds.builder_from_directory(path)
+    except Exception as error:  # whatever its parsers raise
+        raise ValueError(f"{argument} is {str(path)!r}, which {_cannot_be_read(error)}") from error
+    return read(argument, builder)
+
+
+def prepared(name, data_dir):
+    """Returns the builder of the dataset `name`, which TensorFlow Datasets has prepared, or None where it has not."""
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(name, data_dir=data_dir)
+    return builder if builder.info.splits else None
+
+
+def read(argument, builder):
+    """Returns the images of a prepared dataset.
+
+    Returns:
+        (dict of those of "train", "validation" and "test" that it has to `Records`, names of the classes). Where all
+        images have one shape, the `Records` know it.
+
+    Raises:
+        ValueError: it has no images with labels of classes, or not in TFRecord files.
+    """
+    import tensorflow_datasets as tfds
+
+    where = f"{argument} is {str(builder.data_dir)!r}"
+    features = builder.info.features
+    images = [key for key, feature in features.items() if type(feature) is tfds.features.Image]
+    labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
+    if len(images) != 1 or len(labels) != 1 or features[images[0]].np_dtype != np.uint8:
+        raise ValueError(
+            f"{where}, with {len(images)} images and {len(labels)} class labels in an example; "
+            "allowed: one image of bytes, one label"
+        )
+    if builder.info.file_format is not tfds.core.file_adapters.FileFormat.TFRECORD:
+        raise ValueError(f"{where}, in {builder.info.file_format.value} files; allowed: tfrecord")
+    shape = features[images[0]].shape
+    shape = () if None in shape else tuple(shape)
+    given = {}
+    for split in [split for split in NAMES if split in builder.info.splits]:
+        files = tuple(map(str, builder.info.splits[split].filepaths))
+        if missing := [file for file in files if not os.path.isfile(file)]:
+            raise ValueError(f"{where}, where {missing[0]!r} is missing; allowed: all files of the dataset")
+        places, numbers = _indexed(where, files, labels[0])
+        given[split] = Records(numbers, places, shape, files=files, key=images[0])
+    if not given:
+        raise ValueError(f"{where}, which has no split of these names; allowed: {', '.join(NAMES)}")
+    return given, list(features[labels[0]].names)
+
+
+def _indexed(where, files, label):
+    """Returns the places (N, 3) and labels (N,) of the records of `files`, in order.
+
+    That takes reading all files once. The index of large ones is kept in the user's cache folder, `XDG_CACHE_HOME` or
+    ~/.cache, until they change.
+    """
+    stats = [os.stat(file) for file in files]
+    if sum(stat.st_size for stat in stats) < LARGE:
+        return _scan(where, files, label)
+    known = [(os.path.abspath(file), stat.st_size, stat.st_mtime_ns) for file, stat in zip(files, stats)]
+    folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tf_nuat"
+    kept = folder / f"index-{hashlib.sha256(repr((label, known)).encode()).hexdigest()[:32]}.npz"
+    try:
+        with np.load(kept) as index:
+            return index["places"], index["labels"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        logging.info("reading all of %d files once, to know where their images are", len(files))
+    places, labels = _scan(where, files, label)
+    unfinished = folder / f".unfinished-{os.getpid()}-{kept.name}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(unfinished, places=places, labels=labels)
+        os.replace(unfinished, kept)
+    except OSError as error:
+        logging.warning("%s cannot be written (%s): the next run will read all files again", kept, error)
+    return places, labels
+
+
+def _scan(where, files, label):
+    def of_file(number, path):
+        def columns(records):
+            parsed = tf.io.parse_example(records, {label: tf.io.FixedLenFeature((), tf.int64)})
+            lengths = tf.strings.length(records)
+            return tf.fill(tf.shape(lengths), number), tf.cast(lengths, tf.int64), parsed[label]
+
+        return tf.data.TFRecordDataset(path).batch(64).map(columns)
+
+    dataset = tf.data.Dataset.from_tensor_slices((np.arange(len(files)), list(files)))
+    dataset = dataset.interleave(of_file, cycle_length=THREADS, num_parallel_calls=THREADS, deterministic=True)
+    try:
+        batches = list(dataset.as_numpy_iterator())
+    except tf.errors.OpError as error:
+        raise ValueError(f"{where}, which {_cannot_be_read(error)}") from error
+    if not batches:
+        raise ValueError(f"{where}, which has no records; allowed: a dataset with images")
+    number, lengths, labels = (np.concatenate(column) for column in zip(*batches))
+    order = np.argsort(number, kind="stable")
+    number, lengths, labels = number[order], lengths[order], labels[order]
+    begins = np.cumsum(lengths + HEADER + FOOTER) - (lengths + HEADER + FOOTER)
+    begins -= begins[np.searchsorted(number, number)]  # counted from the first record of the same file
+    return np.stack([number, begins + HEADER, lengths], axis=1), labels
+
+
+def _cannot_be_read(error):
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return f"cannot be read ({reason})"

@@ -1,0 +1,346 @@
+"""The splits of a dataset as deterministic `tf.data` pipelines.
+
+The order of an epoch and its augmentation are functions of (seed, epoch) alone, so that a resumed run sees the batches
+of an undisturbed one.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import re
+import typing
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from tf_nuat.core import validation
+
+NAMES = ("train", "validation", "test")
+AUGMENTATIONS = ("none", "crop_flip", "resized_crop")
+CORRUPT = ("raise", "skip")
+PADDING = 4  # pixels on each side, from which crops of the original size are taken
+BATCHES_AHEAD = 2  # that are read while the network computes
+CHUNK_BYTES = 2**28  # of images, as float32, that are evaluated at a time
+EVALUATED = 250  # images that are evaluated in a batch: a chunk holds whole ones
+MOST_BYTES = 2**30  # of images, as float32, that are taken out of files at once
+
+
+class UnreadableError(ValueError):
+    """An image cannot be read; the message is one line that names it."""
+
+
+class Arrays(typing.NamedTuple):
+    """Images that are held in memory.
+
+    Attributes:
+        images: (N, H, W, C), uint8, or float32 in [0, 1].
+        labels: int64 (N,).
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def input_shape(self):
+        """(height, width, channels) of an image."""
+        return self.images.shape[1:]
+
+    @property
+    def dtype(self):
+        """Type of the pixels."""
+        return self.images.dtype
+
+    def select(self, indices):
+        """Returns the images at `indices`, in that order."""
+        return Arrays(self.images[indices], self.labels[indices])
+
+    def read(self, indices, key=None, first=0):
+        """Returns the pixels of the images at `indices`, a new array, and no troubles; see `streams.Encoded.read`."""
+        del key, first  # windows are not cut out of these
+        return self.images[indices], {}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Splits:
+    """The three splits of a dataset; made by `data.load`.
+
+    Batches are (images float32 (B, H, W, C) in [0, 1], labels int64 (B,)). They are read when they are needed, out of
+    memory or out of files.
+
+    Attributes:
+        name: name of the dataset, or its path.
+        class_names: tuple of names, one per label.
+        batch_size: images per batch, all replicas together.
+        seed: whole number from which order and augmentation follow.
+        examples: dict of "train", "validation" and "test" to `Arrays`, or to `streams.Encoded` images.
+        augmentation: what happens to training images. "none": nothing. "crop_flip": they are padded by 4, cropped to
+            their size at random and flipped left to right half of the time. "resized_crop", of files only: see
+            `streams.Encoded`, whose windows are drawn; half of them are flipped.
+        corrupt: what an image that cannot be decoded does: "raise" an error that names it, or "skip": it is named in
+            a warning, another image of its batch stands in for it in training, and evaluation leaves it out.
+    """
+
+    name: str
+    class_names: tuple
+    batch_size: int
+    seed: int
+    examples: dict = dataclasses.field(repr=False)
+    augmentation: str = "none"
+    corrupt: str = "raise"
+
+    @property
+    def num_classes(self):
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def input_shape(self):
+        """(height, width, channels) of an image."""
+        return tuple(next(iter(self.examples.values())).input_shape)
+
+    @property
+    def steps_per_epoch(self):
+        """Number of training batches in an epoch; the images that do not fill a batch are left out of that epoch."""
+        return len(self.labels("train")) // self.batch_size
+
+    @functools.cached_property
+    def train(self):
+        """The training batches of one epoch, `steps_per_epoch` of them, all full.
+
+        Each iteration is the next epoch: the first begun is epoch 0 of `train_from(0)`, the second epoch 1, and so on.
+        Anything that begins an iteration counts, a look at the first batch included, and the count is not saved: a run
+        that has to resume exactly uses `train_from`.
+        """
+        begun = itertools.count()
+
+        def next_epoch():
+            yield next(begun)
+
+        epochs = tf.data.Dataset.from_generator(next_epoch, output_signature=tf.TensorSpec((), tf.int64))
+        return self._training(epochs, self.steps_per_epoch)
+
+    @functools.cached_property
+    def validation(self):
+        """The validation images in their fixed order, every one of them, without augmentation."""
+        return self._evaluation("validation")
+
+    @functools.cached_property
+    def test(self):
+        """The test images in their fixed order, every one of them, without augmentation."""
+        return self._evaluation("test")
+
+    def train_from(self, first_epoch, first_step=0, *, shares=(0,), of=1):
+        """Returns the endless training batches from a step of an epoch on, both counted from 0.
+
+        Every iteration of it begins there again; `steps_per_epoch` batches make an epoch.
+
+        Args:
+            first_epoch, first_step: where to begin.
+            shares, of: numbers of the shares to read of each batch, of so many equal ones: one after the other, each
+                as a batch of its own. Their images are those of the whole batch.
+
+        Raises:
+            ValueError: `first_epoch` is not a whole number, at least 0, there is no such step, or `of` does not divide
+                the batch size.
+        """
+        validation.whole_number("first_epoch", first_epoch, at_least=0)
+        validation.number("first_step", first_step, at_least=0, below=self.steps_per_epoch)
+        if self.batch_size % of:
+            raise ValueError(f"of is {of}; allowed: a number that divides the batch size, {self.batch_size}")
+        epochs = tf.data.Dataset.counter(first_epoch)
+        return self._training(epochs, tf.data.INFINITE_CARDINALITY, (first_epoch, first_step), list(shares), of)
+
+    def labels(self, split):
+        """Returns the labels of `split` in its fixed order, int64 (N,)."""
+        return validation.one_of("split", split, self.examples).labels
+
+    def take(self, split, indices) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the images and labels at `indices` of `split`, without augmentation, as new NumPy arrays.
+
+        Args:
+            split: "train", "validation" or "test".
+            indices: whole numbers (M,).
+
+        Returns:
+            (images float32 (M, H, W, C) in [0, 1], labels int64 (M,)).
+
+        Raises:
+            ValueError: `split` is none of the three, an image cannot be read, or so many do not fit in memory.
+        """
+        source = validation.one_of("split", split, self.examples)
+        most = MOST_BYTES // self._bytes_each()
+        if len(indices) > most and not isinstance(source, Arrays):
+            raise ValueError(
+                f"split {split} of {self.name} gives {len(indices)} images of {self.input_shape}, which do not fit in "
+                f"memory; allowed: at most {most}, a sample of them"
+            )
+        images, labels = self._read(split, np.asarray(indices))
+        return np.divide(images, np.float32(_white(source)), dtype=np.float32), labels
+
+    def arrays(self, split) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what `take` does of all of `split`, in its fixed order."""
+        return self.take(split, np.arange(len(self.labels(split))))
+
+    def chunks(self, split, limit=None):
+        """Yields the first `limit` images of `split` (None: all) in its fixed order, as pairs like those of `take`.
+
+        Each chunk is small enough to be held in memory. Whatever is small altogether comes as one.
+        """
+        indices = np.arange(len(self.labels(split)))[:limit]
+        size = EVALUATED * max(1, CHUNK_BYTES // self._bytes_each() // EVALUATED)
+        for first in range(0, len(indices), size):
+            yield self.take(split, indices[first : first + size])
+
+    @contextlib.contextmanager
+    def readable(self):
+        """A context in which an image that a pipeline cannot read is an `UnreadableError` that names it."""
+        try:
+            yield
+        except tf.errors.OpError as error:  # all that is left of an exception in the threads of tf.data
+            if found := re.search(r"UnreadableError: (.*)", str(error)):
+                raise UnreadableError(found.group(1)) from error
+            raise
+
+    def _bytes_each(self):
+        return 4 * int(np.prod(self.input_shape))
+
+    def _read(self, split, indices, key=None, first=0):
+        """Returns the pixels and labels of a batch; with a `key` for its draws, of one to train on, which is full.
+
+        A share of such a batch begins with its image `first`.
+        """
+        source = self.examples[split]
+        images, troubles = source.read(indices, key if self.augmentation == "resized_crop" else None, int(first))
+        labels = source.labels[indices]
+        if not troubles:
+            return images, labels
+        for trouble in troubles.values():
+            if self.corrupt == "raise":
+                raise UnreadableError(trouble)
+            logging.warning("%s; it is skipped", trouble)
+        rows = np.setdiff1d(np.arange(len(indices)), list(troubles))
+        if key is not None:
+            if rows.size == 0:
+                raise UnreadableError(f"{trouble}; nor can any other image of its batch")
+            bad, good, rows = list(troubles), rows, np.arange(len(indices))
+            rows[bad] = np.resize(good, len(bad))
+        return images[rows], labels[rows]
+
+    def _read_in_graph(self, split, indices, key=None, first=None):
+        source = self.examples[split]
+
+        def read(*arguments):
+            return self._read(split, *arguments)
+
+        arguments = [indices] if key is None else [indices, key, first]
+        images, labels = tf.numpy_function(read, arguments, (tf.as_dtype(source.dtype), tf.int64), stateful=False)
+        count = indices.shape[0]
+        return tf.ensure_shape(images, (count, *self.input_shape)), tf.ensure_shape(labels, (count,))
+
+    def _evaluation(self, split):
+        source = self.examples[split]
+
+        def batch(indices):
+            images, labels = self._read_in_graph(split, indices)
+            return _to_unit_interval(images, source), labels
+
+        dataset = tf.data.Dataset.range(len(source.labels)).batch(self.batch_size)
+        dataset = dataset.map(batch, num_parallel_calls=BATCHES_AHEAD, deterministic=True)
+        if self.corrupt == "skip":
+            dataset = dataset.filter(lambda images, labels: tf.size(labels) > 0)
+        return _with_options(dataset.prefetch(1))
+
+    def _training(self, epochs, cardinality, begin=(-1, 0), shares=(0,), of=1):
+        source, size = self.examples["train"], self.batch_size // of
+
+        def batch_indices(epoch):
+            order = epoch_order(self.seed, epoch, len(source.labels))[: self.steps_per_epoch * self.batch_size]
+            parts = tf.gather(tf.reshape(order, (self.steps_per_epoch, of, size)), shares, axis=1)
+            steps = tf.range(self.steps_per_epoch, dtype=tf.int64)
+            columns = [
+                tf.fill((self.steps_per_epoch * len(shares),), epoch),
+                tf.repeat(steps, len(shares)),
+                tf.tile(tf.constant(shares, tf.int64) * size, [self.steps_per_epoch]),
+                tf.reshape(parts, (-1, size)),
+            ]
+            done = tf.where(tf.equal(epoch, begin[0]), begin[1] * len(shares), 0)
+            return tf.data.Dataset.from_tensor_slices(tuple(column[done:] for column in columns))
+
+        def batch(epoch, step, first, indices):
+            key = tf.random.experimental.stateless_fold_in(_key(self.seed, epoch), step, alg="philox")
+            images, labels = self._read_in_graph("train", tf.ensure_shape(indices, (size,)), key, first)
+            if self.augmentation == "crop_flip":
+                images = random_crop_and_flip(images, key, first=first, of=self.batch_size)
+            return _to_unit_interval(images, source), labels
+
+        return _with_options(
+            epochs.flat_map(batch_indices)
+            .map(batch, num_parallel_calls=BATCHES_AHEAD, deterministic=True)
+            .apply(tf.data.experimental.assert_cardinality(cardinality))
+            .prefetch(1)
+        )
+
+
+def epoch_order(seed, epoch, count):
+    """Returns the order of an epoch, a permutation of range(`count`), int64 (count,), that (seed, epoch) determine."""
+    return tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), _key(seed, epoch), alg="philox")
+
+
+def random_crop_and_flip(images, key, *, first=0, of=None):
+    """Returns `images` (B, H, W, C) moved by up to `PADDING` pixels each way and mirrored with probability 1/2.
+
+    The draws are functions of `key`, int64 (2,), alone, and of the places of the images in their batch: the first one's
+    is `first`, of `of` (None: B).
+    """
+    count = tf.shape(images)[0]
+    places = tf.range(count) + tf.cast(first, tf.int32)
+    of = count if of is None else of
+    crop_key, flip_key = tf.unstack(tf.random.experimental.stateless_split(key, 2, alg="philox"))
+    corner = tf.gather(_draw((2, of), crop_key, below=2 * PADDING + 1), places, axis=1)
+    flip = tf.gather(_draw((of,), flip_key, below=2), places)
+    return crop_and_flip(images, corner[0], corner[1], flip == 1)
+
+
+def crop_and_flip(images, top, left, flip):
+    """Returns windows of `images`, of their own size, out of the images padded by `PADDING` black pixels.
+
+    Args:
+        images: (B, H, W, C) of any type.
+        top: int32 (B,), row of the padded image at which a window begins, from 0 to 2 `PADDING`.
+        left: int32 (B,), column at which it begins, likewise.
+        flip: bool (B,), whether the window is mirrored left to right.
+    """
+    height, width, channels = images.shape[1:]
+    pads = [(0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0)]
+    pixels = tf.reshape(tf.pad(images, pads), (-1, channels))
+    column = tf.range(width)
+    columns = left[:, None] + tf.where(flip[:, None], width - 1 - column, column)
+    rows = top[:, None] + tf.range(height)
+    rows += tf.range(tf.shape(images)[0])[:, None] * (height + 2 * PADDING)
+    return tf.gather(pixels, rows[:, :, None] * (width + 2 * PADDING) + columns[:, None, :])
+
+
+def _with_options(dataset):
+    options = tf.data.Options()
+    options.deterministic = True
+    # Without it several workers look for files to share out, and there are none.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return dataset.with_options(options)
+
+
+def _to_unit_interval(images, source):
+    return tf.cast(images, tf.float32) / _white(source)
+
+
+def _white(source):
+    return 255 if source.dtype == np.uint8 else 1
+
+
+def _key(seed, epoch):
+    return tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])
+
+
+def _draw(shape, key, *, below):
+    return tf.random.stateless_uniform(shape, key, 0, below, tf.int32, alg="philox")

@@ -1,0 +1,171 @@
+"""Encoded images that stay where they are, and are read and decoded as they are needed.
+
+Only names, places and labels are held in memory, and a few batches. A dataset of any size takes the memory of a small
+one.
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+import io
+import math
+import os
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from tf_nuat.data.splits import UnreadableError
+
+THREADS = max(2, min(16, os.cpu_count() or 2))  # images that are decoded at a time
+
+# Inception's crops: 8 % to 100 % of the image's area, width to height 3:4 to 4:3, ten attempts to fit one in.
+AREA = (0.08, 1.0)
+RATIO = (3 / 4, 4 / 3)
+ATTEMPTS = 10
+MARGIN = 8 / 7  # their evaluation images are resized to 256 for a centre crop of 224
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Encoded:
+    """Encoded images, with what they are to become. A subclass has `name` and `contents`.
+
+    Attributes:
+        labels: int64 (N,).
+        places: where each image is (N, ...).
+        input_shape: (height, width, channels) that every image gets: it is resized until it covers these, and its
+            centre is cropped. One channel is the luminance of a coloured image, three are those of a grey one.
+        margin: how many times as large as `input_shape` it is resized before that.
+    """
+
+    labels: np.ndarray
+    places: np.ndarray
+    input_shape: tuple = ()
+    margin: float = 1.0
+
+    dtype = np.uint8
+
+    def select(self, indices):
+        """Returns the images at `indices`, in that order."""
+        return dataclasses.replace(self, labels=self.labels[indices], places=self.places[indices])
+
+    def name(self, index):
+        """Returns what to call an image in an error."""
+        raise NotImplementedError
+
+    def contents(self, index):
+        """Returns the bytes of an image."""
+        raise NotImplementedError
+
+    def read(self, indices, key=None, first=0):
+        """Returns the pixels of the images at `indices`, and the troubles.
+
+        Args:
+            indices: whole numbers (M,).
+            key: int64 (2,), of which random windows (`window`), half of them flipped, are a function; None: centres.
+            first: place of the first of them in its batch, which the windows depend on, too.
+
+        Returns:
+            (uint8 (M, H, W, C), dict of the rows of images that cannot be read, which are black, to one line of text).
+        """
+        images = np.zeros((len(indices), *self.input_shape), np.uint8)
+
+        def trouble_with(row):
+            # Every draw follows from the key and the row: the threads may run in any order.
+            draws = None if key is None else np.random.default_rng([*key.astype(np.uint64).tolist(), first + row])
+            try:
+                images[row] = decode(self.contents(indices[row]), self.input_shape, margin=self.margin, draws=draws)
+            except Exception as error:  # whatever the readers of many formats raise
+                return _message(self.name(indices[row]), error)
+            return None
+
+        troubles = enumerate(_threads().map(trouble_with, range(len(indices))))
+        return images, {row: trouble for row, trouble in troubles if trouble}
+
+    def first_shape(self, *, skip=False):
+        """Returns the (height, width, channels) of the first image, or with `skip` of the first that can be read.
+
+        Raises:
+            UnreadableError: that image cannot be read, or none can.
+        """
+        for index in range(len(self.labels)):
+            try:
+                with Image.open(io.BytesIO(self.contents(index))) as image:
+                    return image.height, image.width, 1 if image.mode in ("1", "L", "LA") else 3
+            except Exception as error:
+                message = _message(self.name(index), error)
+                if not skip:
+                    raise UnreadableError(message) from error
+        raise UnreadableError(f"{message}; nor can any other")
+
+
+class Files(Encoded):
+    """Encoded images, each a file of its own; `places` are their paths as bytes."""
+
+    def name(self, index):
+        return os.fsdecode(self.places[index])
+
+    def contents(self, index):
+        with open(self.places[index], "rb") as file:
+            return file.read()
+
+
+def decode(contents, input_shape, *, margin=1.0, draws=None):
+    """Returns the pixels of an encoded image, uint8 `input_shape`; the arguments are those of `Encoded`.
+
+    With `draws`, a `numpy.random.Generator`, it is a random window of the image, flipped half of the time.
+
+    Raises:
+        ValueError, OSError or another error of Pillow: the bytes are no image, or one of more than 8 bits a channel.
+    """
+    height, width, channels = input_shape
+    with Image.open(io.BytesIO(contents)) as image:
+        if image.mode[0] in "IF":
+            raise ValueError("it has more than 8 bits a channel")
+        # A JPEG that is far too large is decoded at a half, a quarter or an eighth of its size: that saves memory.
+        image.draft(None, (4 * width, 4 * height))
+        box = window(*image.size, draws) if draws else centre(*image.size, width / height, margin)
+        converted = image.convert("L" if channels == 1 else "RGB")
+        pixels = np.asarray(converted.resize((width, height), Image.Resampling.BILINEAR, box=box))
+    if draws and draws.random() < 0.5:
+        pixels = pixels[:, ::-1]
+    return pixels.reshape(input_shape)
+
+
+def centre(width, height, ratio, margin=1.0):
+    """Returns the box (left, top, right, bottom) of the centre of an image, as large as `ratio` and `margin` allow.
+
+    Args:
+        width, height: of the image.
+        ratio: width to height of the box.
+        margin: how many times as large as the box the largest box of this ratio is, at least 1.
+    """
+    w, h = (min(width, height * ratio) / margin, min(height, width / ratio) / margin)
+    return (width - w) / 2, (height - h) / 2, (width + w) / 2, (height + h) / 2
+
+
+def window(width, height, draws):
+    """Returns the box (left, top, right, bottom) of a random window of an image, for a random resized crop.
+
+    The first attempt that fits within the image counts; where none does, the centre does, at the nearest ratio.
+
+    Source: Szegedy et al., "Going deeper with convolutions", 2015, section 6.
+    """
+    for _ in range(ATTEMPTS):
+        area, ratio = width * height * draws.uniform(*AREA), math.exp(draws.uniform(*np.log(RATIO)))
+        w, h = max(1, round(math.sqrt(area * ratio))), max(1, round(math.sqrt(area / ratio)))
+        if w <= width and h <= height:
+            left, top = int(draws.integers(width - w + 1)), int(draws.integers(height - h + 1))
+            return left, top, left + w, top + h
+    return centre(width, height, min(max(width / height, RATIO[0]), RATIO[1]))
+
+
+@functools.cache
+def _threads():
+    return concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
+
+
+def _message(name, error):
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
+    if isinstance(error, UnidentifiedImageError):
+        reason = "its bytes are not those of an image"
+    return f"image {name!r} cannot be read ({reason}); allowed: JPEG, PNG or another kind that Pillow reads"

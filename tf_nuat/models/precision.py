@@ -1,0 +1,101 @@
+"""Networks that compute in 16 bits: for training, and for the gradients of an attack.
+
+Weights stay in float32, and so does the last layer, whose logits are compared with one another. An attack's gradients
+may be coarse: what counts is whether the adversary fools the network itself, in float32.
+"""
+
+import functools
+import os
+import pathlib
+
+import keras
+import tensorflow as tf
+
+from tf_nuat.core import validation
+from tf_nuat.models import weights
+
+PRECISIONS = ("auto", "float32", "bfloat16")  # of an attack's gradients
+POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")  # of training: names of Keras's dtype policies
+
+
+def attacked(network, precision):
+    """Returns what to take the gradients of an attack on: `network`, or its twin in bfloat16, whose weights are equal.
+
+    Args:
+        network: a `keras.Model`, or any function, which has no twin.
+        precision: "float32", "bfloat16", or "auto": bfloat16 where it is likely to pay, see `pays`.
+
+    Raises:
+        ValueError: `precision` is none of these, or it is "bfloat16" and the network cannot be cloned.
+    """
+    validation.one_of("precision", precision, PRECISIONS)
+    if precision == "float32" or (precision == "auto" and not (isinstance(network, keras.Model) and pays(network))):
+        return network
+    try:
+        return computing_in(network, "mixed_bfloat16")
+    except ValueError as error:
+        if precision == "auto":
+            return network
+        raise ValueError(f"precision is 'bfloat16', and {error}; or float32") from error
+
+
+def computing_in(network, policy):
+    """Returns the twin of `network` that computes in `policy`, one of `POLICIES`, with the weights of this moment.
+
+    Asked again, it is the same twin, with the weights of that moment. A network that has that policy already is
+    returned as it is.
+
+    Raises:
+        ValueError: the network cannot be cloned.
+    """
+    if isinstance(network, keras.Model) and _has_policy(network, policy):
+        return network
+    twin = _twin(network, policy)
+    weights.copy(network, to=twin)
+    return twin
+
+
+def computes_in_float16(network):
+    """Returns whether a layer of the network computes in float16, where small gradients are 0."""
+    return any(layer.compute_dtype == "float16" for layer in weights.layers_of(network))
+
+
+def _last_layers(network):
+    last = {tensor._keras_history.operation for tensor in keras.tree.flatten(getattr(network, "outputs", ()))}
+    return set().union(*(_last_layers(layer) if isinstance(layer, keras.Model) else {layer} for layer in last))
+
+
+def _has_policy(network, policy):
+    last = _last_layers(network)
+    return all(_policy_of(layer, last, policy) == layer.dtype_policy.name for layer in weights.layers_of(network))
+
+
+def _policy_of(layer, last, policy):
+    return "float32" if layer in last else policy
+
+
+@functools.lru_cache(maxsize=8)
+def _twin(network, policy):
+    last = _last_layers(network)
+    return weights.clone(network, lambda layer, config: {**config, "dtype": _policy_of(layer, last, policy)})
+
+
+LEAST_WORK = 100_000  # weights, below which the time goes elsewhere
+
+
+def pays(network):
+    """Returns whether bfloat16 is faster: the hardware multiplies it, and most of the time goes into products."""
+    return _hardware_multiplies() and network.count_params() >= LEAST_WORK
+
+
+@functools.cache
+def _hardware_multiplies():
+    devices = tf.config.list_physical_devices("GPU")
+    if devices:
+        details = tf.config.experimental.get_device_details(devices[0])
+        return details.get("compute_capability", (0, 0)) >= (8, 0)
+    try:
+        flags = pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0" and ("avx512_bf16" in flags or "amx_bf16" in flags)

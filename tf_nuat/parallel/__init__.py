@@ -1,0 +1,32 @@
+"""Several devices and machines: statistics of the global batch, the strategies by name, and `workers`."""
+
+from tf_nuat.parallel.batch_statistics import (
+    average_statistics,
+    gather,
+    moving_statistics,
+    own_of_last,
+    own_rows,
+    replicas,
+    scalar,
+    share_of_batch_statistic,
+    share_of_mean,
+    synchronized,
+    total,
+)
+from tf_nuat.parallel.strategies import STRATEGIES, strategy
+
+__all__ = [
+    "STRATEGIES",
+    "average_statistics",
+    "gather",
+    "moving_statistics",
+    "own_of_last",
+    "own_rows",
+    "replicas",
+    "scalar",
+    "share_of_batch_statistic",
+    "share_of_mean",
+    "strategy",
+    "synchronized",
+    "total",
+]

@@ -1,0 +1,119 @@
+"""Statistics of the global batch under `tf.distribute`.
+
+Inside a replica, a batch is a share of the global batch. Whatever is a statistic of the whole batch (a mean, the
+nuclear norm, the draw of the starting noise) goes through this module, so that two devices with 32 images each do what
+one device with 64 does. On one replica nothing is communicated.
+
+Convention for losses: each replica computes its share, and the shares of all replicas add up to the loss of the
+global batch. Keras's optimizers add up the gradients of the replicas, which then equal those of one device.
+"""
+
+import keras
+import tensorflow as tf
+
+from tf_nuat.models import weights
+
+
+def replicas():
+    """Returns the number of replicas that work on the current global batch (1 outside of `strategy.run`)."""
+    context = tf.distribute.get_replica_context()
+    return context.num_replicas_in_sync if context is not None else 1
+
+
+def gather(rows):
+    """Returns the rows (B, ...) of every replica, in the order of the replicas: (global B, ...). Differentiable."""
+    if replicas() == 1:
+        return rows
+    return tf.distribute.get_replica_context().all_gather(rows, axis=0)
+
+
+def total(value):
+    """Returns the sum of `value` over the replicas."""
+    if replicas() == 1:
+        return value
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def share_of_mean(per_example):
+    """Returns this replica's share of the mean of `per_example` (B,) over the global batch."""
+    global_size = total(tf.shape(per_example)[0])
+    return tf.reduce_sum(per_example) / tf.cast(global_size, per_example.dtype)
+
+
+def share_of_batch_statistic(value):
+    """Returns this replica's share of `value`, a statistic of the global batch that every replica has computed."""
+    return value / replicas()
+
+
+def own_rows(draw, rows):
+    """Returns this replica's rows of `draw(shape)`, a random draw for the whole global batch.
+
+    Args:
+        draw: function of a shape (global B, ...), the same on every replica.
+        rows: tensor (B, ...), this replica's share of the batch, of which only the shape matters.
+    """
+    shape = tf.shape(rows)
+    if replicas() == 1:
+        return tf.reshape(draw(shape), shape)
+    context = tf.distribute.get_replica_context()
+    sizes = context.all_gather(shape[:1], axis=0)
+    first = tf.reduce_sum(sizes[: context.replica_id_in_sync_group])
+    whole = draw(tf.concat([tf.reduce_sum(sizes)[None], shape[1:]], axis=0))
+    return tf.reshape(whole[first : first + shape[0]], shape)
+
+
+def own_of_last(count, rows):
+    """Returns how many of the last `count` rows of the global batch are among `rows` (B, ...), this replica's share."""
+    if replicas() == 1 and rows.shape[0] is not None:
+        return min(count, rows.shape[0])
+    size, after = tf.shape(rows)[0], 0
+    if replicas() > 1:
+        context = tf.distribute.get_replica_context()
+        sizes = context.all_gather(size[None], axis=0)
+        after = tf.reduce_sum(sizes[context.replica_id_in_sync_group + 1 :])
+    return tf.clip_by_value(count - after, 0, size)
+
+
+def average_statistics(network):
+    """Averages over the replicas what the network keeps beside its trainable weights: BatchNorm's moving statistics.
+
+    Each replica has updated those with its own share of the batch. Called in a training step, in every replica; after
+    it all have the same, so that attacks, evaluation and checkpoints do not depend on which replica is asked.
+    """
+    if replicas() == 1:
+        return
+    statistics = moving_statistics(network)
+    if statistics:
+        context = tf.distribute.get_replica_context()
+        # A variable's own value has no device, without which several workers cannot reduce it.
+        means = context.all_reduce(tf.distribute.ReduceOp.MEAN, [tf.identity(each) for each in statistics])
+        for weight, mean in zip(statistics, means):
+            weight.assign(mean)
+
+
+def moving_statistics(network):
+    """Returns the weights that training moves without the optimizer; those of frozen layers stay as they are."""
+    beside = (layer.non_trainable_weights for layer in weights.layers_of(network) if layer.trainable)
+    return [weight for each in beside for weight in each if weight.value.dtype.is_floating]
+
+
+def synchronized(network):
+    """Returns a copy of the network whose BatchNorm layers normalize with the statistics of the global batch.
+
+    Without it each replica normalizes its own images. Where these are few, that is another, noisier training.
+
+    Raises:
+        ValueError: the network cannot be cloned.
+    """
+
+    def changed(layer, config):
+        return {**config, "synchronized": True} if isinstance(layer, keras.layers.BatchNormalization) else config
+
+    copy = weights.clone(network, changed)
+    weights.copy(network, to=copy)
+    return copy
+
+
+def scalar(variable):
+    """Returns the value of a scalar Keras variable, mirrored or not, as a Python number; outside of `strategy.run`."""
+    return tf.convert_to_tensor(variable.value).numpy().item()

@@ -1,0 +1,42 @@
+"""Which devices a computation is spread over: the strategies by name."""
+
+import functools
+import os
+
+import tensorflow as tf
+
+from tf_nuat.core import validation
+from tf_nuat.parallel import workers
+
+STRATEGIES = ("auto", "one", "mirrored", "multiworker")
+
+
+@functools.cache  # a second strategy over the same devices would clash with the collectives of the first
+def _mirrored():
+    return tf.distribute.MirroredStrategy()
+
+
+@functools.cache  # TensorFlow starts the server of this process once
+def _multiworker():
+    return workers.start(workers.cluster())
+
+
+def strategy(name):
+    """Returns a `tf.distribute` strategy: "one" device, "mirrored" over all of this machine, "multiworker", or "auto".
+
+    "multiworker" is for all processes that `TF_CONFIG` names, one of which this is: see `tf_nuat.parallel.workers`. It
+    has to be called before anything else that TensorFlow does. "auto" is that where `TF_CONFIG` names several, and
+    "mirrored" where there are several GPUs. Build networks, defense and optimizer under its `scope()`.
+
+    Raises:
+        ValueError: `name` is none of these, or `TF_CONFIG` is wrong.
+    """
+    validation.one_of("strategy", name, STRATEGIES)
+    if name == "auto" and os.environ.get("TF_CONFIG") and len(workers.cluster().addresses) > 1:
+        name = "multiworker"
+    if name == "multiworker":
+        return _multiworker()
+    several = len(tf.config.list_logical_devices("GPU")) > 1
+    if name == "mirrored" or (name == "auto" and several):
+        return _mirrored()
+    return tf.distribute.get_strategy()

@@ -1,0 +1,293 @@
+"""Several processes, on one machine or many, that train one network: who they are, that they agree, that all are there.
+
+Each runs the same command with `--strategy multiworker` and a `TF_CONFIG` of its own. The first worker is the chief:
+it alone reads and writes checkpoints and results. What it knows and the others need goes over the network, so that no
+folder has to be shared.
+"""
+
+import contextlib
+import io
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import time
+import typing
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from tf_nuat.models import weights
+
+EXAMPLE = '{"cluster": {"worker": ["host-a:2222", "host-b:2222"]}, "task": {"type": "worker", "index": 0}}'
+PATIENCE = 30  # seconds after which a worker that waits says for whom
+
+
+class LostError(RuntimeError):
+    """A worker does not answer any longer."""
+
+
+class Cluster(typing.NamedTuple):
+    """The workers of `TF_CONFIG`.
+
+    Attributes:
+        addresses: "host:port" of each, the chief's first.
+        number: which of them this process is.
+    """
+
+    addresses: tuple[str, ...]
+    number: int
+
+
+def cluster(text=None):
+    """Returns the `Cluster` that `text`, JSON as TensorFlow documents it for `TF_CONFIG`, describes.
+
+    Args:
+        text: None for that of the environment.
+
+    Raises:
+        ValueError: it is not given, or describes no cluster of workers.
+    """
+    text = os.environ.get("TF_CONFIG") if text is None else text
+    if not text:
+        raise ValueError(f"TF_CONFIG is not set; allowed: {EXAMPLE}")
+
+    def wrong(what):
+        return ValueError(f"TF_CONFIG {what}; allowed: {EXAMPLE}")
+
+    try:
+        given = json.loads(text)
+        jobs, task = given["cluster"], given["task"]
+        kind, index = task["type"], task["index"]
+        lists = {job: list(addresses) for job, addresses in jobs.items()}
+    except ValueError as error:
+        raise wrong(f"is no JSON ({error})") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise wrong("has not the entries cluster and task, with type and index") from error
+    if others := sorted(set(lists) - {"chief", "worker"}):
+        raise wrong(f"has the job {others[0]!r}, and jobs other than chief and worker have no part in this training")
+    chief, others = lists.get("chief", []), lists.get("worker", [])
+    addresses = (*chief, *others)
+    if len(chief) > 1:
+        raise wrong(f"has {len(chief)} chiefs")
+    for address in addresses:
+        if not isinstance(address, str) or not re.fullmatch(r"[^\s:/]+:\d{1,5}|\[[0-9a-fA-F:.]+\]:\d{1,5}", address):
+            raise wrong(f"has the address {address!r}, which is not host:port")
+    if len(set(addresses)) < len(addresses):
+        raise wrong("has the same address twice")
+    if kind not in lists or not isinstance(index, int) or not 0 <= index < len(lists[kind]):
+        raise wrong(f"says that this is {kind} {index}, which the cluster has not")
+    return Cluster(addresses, index + (len(chief) if kind == "worker" else 0))
+
+
+def start(cluster):
+    """Returns the strategy over all workers; waits for all of them first.
+
+    Raises:
+        ValueError: the port of this worker is in use, or TensorFlow was used before.
+    """
+    _meet(cluster)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:
+        if "program startup" not in str(error):
+            raise
+        raise ValueError(
+            "strategy is 'multiworker' after TensorFlow was used; allowed: in a process that begins with it"
+        ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # TensorFlow has it noted, and nothing more
+    return strategy
+
+
+def _meet(cluster):
+    """Waits until every worker has been seen at its address, and says for whom.
+
+    TensorFlow waits too, for ever, in silence, and deaf to signals.
+    """
+    own = cluster.addresses[cluster.number]
+    missing = {address for address in cluster.addresses if address != own}
+    logging.info("worker %d of %d, %s", cluster.number, len(cluster.addresses), own)
+    with listening(own):
+        said = time.monotonic()
+        while missing:
+            missing -= set(filter(_answers, missing))
+            if missing and time.monotonic() - said > PATIENCE:
+                said = time.monotonic()
+                logging.warning("waiting for %s, which no worker answers at", ", ".join(sorted(missing)))
+            time.sleep(0.1 if missing else 0.5)  # at last, for the others to see this one
+
+
+@contextlib.contextmanager
+def listening(address):
+    """A context in which the port of an address of this machine answers.
+
+    Raises:
+        ValueError: it is in use.
+    """
+    port = int(address.rpartition(":")[2])
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of an ended run do not count
+        try:
+            listener.bind(("", port))
+            listener.listen(128)
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "ports end at 65535"
+            raise ValueError(
+                f"TF_CONFIG gives this worker {address}, whose port cannot be opened ({reason}); allowed: a free port"
+            ) from error
+        yield
+
+
+def _answers(address):
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=2) as found:
+            # Where nobody listens, a connection on one machine may get that port for its own end, and meet itself.
+            return found.getsockname() != found.getpeername()
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def together(strategy):
+    """A context in which the loss of another worker is a `LostError` of one line."""
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        if count(strategy) == 1:
+            raise
+        found = re.search(r"/job:(\w+)/replica:\d+/task:(\d+)", str(error))
+        who = f"{found.group(1)} {found.group(2)}" if found else "a worker"
+        raise LostError(
+            f"{who} of TF_CONFIG does not answer any longer: it has ended (its own last lines say why) or its network "
+            "has; end all workers and start each again with its command, which goes on from where it was last saved"
+        ) from error
+
+
+def count(strategy):
+    """Returns the number of workers of a strategy, 1 for one that is not over several."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return 1
+    return sum(map(len, strategy.cluster_resolver.cluster_spec().as_dict().values()))
+
+
+def index(strategy):
+    """Returns which of the workers this process is, 0 for the chief."""
+    if count(strategy) == 1:
+        return 0
+    resolver = strategy.cluster_resolver
+    has_chief = "chief" in resolver.cluster_spec().as_dict() and resolver.task_type == "worker"
+    return resolver.task_id + has_chief
+
+
+def is_chief(strategy):
+    """Returns whether this process reads and writes checkpoints and results; always, where there is one worker."""
+    return index(strategy) == 0
+
+
+def several(strategy):
+    """Returns a strategy over several workers, who share the images of an attack; None for any other."""
+    return strategy if count(strategy) > 1 else None
+
+
+def gathered(array, strategy):
+    """Returns `array`, int32 and of the same shape on every worker, of all workers: (workers, ...)."""
+    if count(strategy) == 1:
+        return np.asarray(array)[None]
+    every = strategy.run(_gather, args=(tf.constant(array, tf.int32),))
+    replicas_each = strategy.num_replicas_in_sync // count(strategy)
+    return strategy.experimental_local_results(every)[0].numpy()[::replicas_each]
+
+
+@tf.function(reduce_retracing=True)
+def _gather(array):
+    return tf.distribute.get_replica_context().all_gather(array[None], axis=0)
+
+
+def true_on_all(outcomes, strategy):
+    """Returns where `outcomes`, bool (N,), is true on every worker."""
+    return gathered(outcomes, strategy).all(axis=0)
+
+
+def of_all(contents, strategy):
+    """Returns the bytes `contents` of every worker, a list."""
+    if count(strategy) == 1:
+        return [contents]
+    sizes = gathered([len(contents)], strategy)[:, 0]
+    rows = gathered(_as_numbers(contents, size=int(sizes.max())), strategy)
+    return [row.tobytes()[:size] for row, size in zip(rows, sizes)]
+
+
+def from_chief(contents, strategy):
+    """Returns the bytes `contents` of the chief; those of the other workers do not count, and may be None."""
+    if count(strategy) == 1:
+        return contents
+    contents = contents if is_chief(strategy) else b""
+    size = int(gathered([len(contents)], strategy)[0, 0])
+    numbers = strategy.run(_of_first, args=(tf.constant(_as_numbers(contents, size=size)),))
+    return strategy.experimental_local_results(numbers)[0].numpy().tobytes()[:size]
+
+
+def _as_numbers(contents, *, size):
+    """Returns bytes as int32, four at a time, with zeros behind them for `size` in all."""
+    return np.frombuffer(contents.ljust(-(-size // 4) * 4, b"\0"), np.int32)
+
+
+@tf.function(reduce_retracing=True)
+def _of_first(numbers):
+    context = tf.distribute.get_replica_context()
+    # A sum with zeros changes no bit.
+    own = tf.where(tf.equal(context.replica_id_in_sync_group, 0), numbers, 0)
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
+
+
+def arrays_from_chief(arrays, strategy):
+    """Returns the chief's list of arrays; that of the other workers does not count, and may be None."""
+    if count(strategy) == 1:
+        return arrays
+    return _unpacked(from_chief(_packed(arrays or ()), strategy))
+
+
+def arrays_of_all(arrays, strategy):
+    """Returns the list of arrays of every worker, a list of lists."""
+    return [_unpacked(contents) for contents in of_all(_packed(arrays), strategy)]
+
+
+def _packed(arrays):
+    file = io.BytesIO()
+    np.savez(file, *arrays)
+    return file.getvalue()
+
+
+def _unpacked(contents):
+    with np.load(io.BytesIO(contents)) as loaded:
+        return [loaded[f"arr_{number}"] for number in range(len(loaded.files))]
+
+
+def share_weights(network, strategy):
+    """Gives the network of every worker the weights that it has on the chief."""
+    if count(strategy) > 1:
+        weights.assign(network, arrays_from_chief(network.get_weights(), strategy))
+
+
+def agree(facts, strategy):
+    """Checks that `facts`, a dict of names to JSON values, are the same on every worker.
+
+    Raises:
+        ValueError: they differ; the line names the first that does, and the worker. It is raised on every worker.
+    """
+    if count(strategy) == 1:
+        return
+    first, *others = map(json.loads, of_all(json.dumps(facts).encode(), strategy))
+    for number, other in enumerate(others, start=1):
+        for name in sorted(set(first) | set(other)):
+            if first.get(name) != other.get(name):
+                raise ValueError(
+                    f"{name} is {other.get(name)!r} on worker {number}, and {first.get(name)!r} on the chief; "
+                    "allowed: the same on every worker"
+                )

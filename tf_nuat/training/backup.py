@@ -1,0 +1,132 @@
+"""A Keras callback that saves the whole state of training, and the way back from it."""
+
+import json
+import pathlib
+import time
+import typing
+
+import keras
+import numpy as np
+
+from tf_nuat.core import validation
+from tf_nuat.parallel import workers
+from tf_nuat.training import checkpoints
+
+
+class State(typing.NamedTuple):
+    """How far training is.
+
+    Attributes:
+        history: list of dicts, the logs of the whole epochs.
+        batches: trained in the epoch after those.
+        seconds: that these took.
+        arrays: what the variables are; None before training.
+    """
+
+    history: list
+    batches: int = 0
+    seconds: float = 0.0
+    arrays: list | None = None
+
+
+class Backup(keras.callbacks.Callback):
+    """Saves the whole state of training, for `restored` to go on from, bit for bit.
+
+    That is the weights, averages, optimizer and the defense's own state, the metrics of the epoch so far, and how many
+    batches were trained. It is saved after each epoch, and within one every `save_every` seconds, into a ring of
+    checkpoints (`tf_nuat.training.checkpoints`). Of several workers the chief alone writes. Put it last, so that it
+    sees what other callbacks added to the logs.
+
+    Args:
+        folder: where the checkpoints are kept.
+        steps_per_epoch: batches in an epoch.
+        state: the `State` that training goes on from.
+        save_every: seconds of training that a kill may cost, at least 0.
+
+    Attributes:
+        state: the `State` now.
+    """
+
+    LOOK_EVERY = 20  # batches after which several workers look at the chief's clock
+
+    def __init__(self, folder, *, steps_per_epoch, state=None, save_every=600.0):
+        super().__init__()
+        self.folder = pathlib.Path(folder)
+        self.steps_per_epoch = validation.whole_number("steps_per_epoch", steps_per_epoch, at_least=1)
+        self.save_every = validation.number("save_every", save_every, at_least=0.0)
+        self.state = state or State([])
+
+    def on_train_begin(self, logs=None):
+        self.saved = time.perf_counter()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # `fit` has just reset the metrics, and the defense has counted a new epoch.
+        if self.state.batches:
+            put_back(self.model, self.state.arrays)
+        self.first, self.begin = self.state.batches, time.perf_counter() - self.state.seconds
+        self.state = self.state._replace(arrays=None)
+
+    def on_train_batch_end(self, batch, logs=None):
+        batches, now = self.first + batch + 1, time.perf_counter()
+        self.state = self.state._replace(batches=batches, seconds=now - self.begin)
+        # The last batch of an epoch is not the place: the epoch is not over before it is validated.
+        if batches < self.steps_per_epoch and self._is_time(batches, now):
+            self._save()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["seconds"] = self.state.seconds
+        done = {name: float(value) for name, value in logs.items()}
+        self.state = State([*self.state.history, done])
+        self._save()
+
+    def _is_time(self, batches, now):
+        strategy = self.model.distribute_strategy
+        is_time = now - self.saved >= self.save_every
+        if workers.count(strategy) == 1:
+            return is_time
+        return batches % self.LOOK_EVERY == 0 and bool(workers.gathered(is_time, strategy)[0])
+
+    def _save(self):
+        arrays = [np.asarray(variable) for variable in state_of(self.model)]  # on several workers, of all of them
+        if workers.is_chief(self.model.distribute_strategy):
+            number = len(self.state.history) * self.steps_per_epoch + self.state.batches
+            checkpoints.save(self.folder, number, arrays, self.state._replace(arrays=None)._asdict())
+        self.saved = time.perf_counter()
+
+
+def restored(folder, strategy):
+    """Returns the `State` of the newest checkpoint in `folder`; that of the chief, where there are several workers.
+
+    Without a checkpoint it is that of the beginning.
+    """
+    found = checkpoints.newest(folder) if workers.is_chief(strategy) else None
+    arrays, facts = found or ([], {})
+    facts = json.loads(workers.from_chief(json.dumps(facts).encode(), strategy))
+    if not facts:
+        return State([])
+    return State(**{**facts, "arrays": workers.arrays_from_chief(arrays, strategy)})
+
+
+def state_of(model):
+    """Returns the variables that training changes: those of the compiled and built defense, optimizer and metrics."""
+    found = [*model.variables, *model.optimizer.variables]
+    for metric in model.metrics:
+        found.extend(metric.variables)
+    return list({id(variable): variable for variable in found}.values())
+
+
+def put_back(model, arrays):
+    """Assigns `arrays` to the variables of `state_of`.
+
+    Raises:
+        ValueError: they are those of another network, defense or optimizer.
+    """
+    variables = state_of(model)
+    shapes, given = [tuple(variable.shape) for variable in variables], [array.shape for array in arrays]
+    if shapes != given:
+        raise ValueError(
+            f"the checkpoint has {len(given)} arrays, not those of the {len(shapes)} variables of this training; "
+            "allowed: a checkpoint of the same recipe"
+        )
+    for variable, array in zip(variables, arrays):
+        variable.assign(array)

@@ -1,0 +1,198 @@
+"""Keras callbacks: robust validation that keeps the best network, and an alarm for masked gradients."""
+
+import functools
+
+import keras
+import numpy as np
+from absl import logging
+
+from tf_nuat import attacks, evaluate
+from tf_nuat.core import files, validation
+from tf_nuat.models import precision
+from tf_nuat.parallel import workers
+
+
+class RobustValidation(keras.callbacks.Callback):
+    """Measures robust accuracy after each epoch, shows it as `val_robust_accuracy`, and keeps the best network.
+
+    It judges `model.network`: the averaged network, where the defense averages weights. Whatever that computes in while
+    it trains, it is judged, and saved, in float32.
+
+    Args:
+        images, labels: validation images (N, H, W, C) in [0, 1] and their labels.
+        attack: function `(network, x, y) -> x_adv`, see `tf_nuat.evaluate.accuracy`.
+        path: where to save the best network (.keras); None to save nothing.
+        monitor: the entry of the logs that makes it the best, the higher the better; None keeps the latest network.
+        best: value of that to exceed, when a run continues.
+        batch_size: images in a batch.
+    """
+
+    def __init__(self, images, labels, attack, *, path=None, monitor="val_robust_accuracy", best=-1.0, batch_size=250):
+        super().__init__()
+        self.data = (images, labels)
+        self.attack = attack
+        self.path = path
+        self.monitor = monitor
+        self.best = best
+        self.batch_size = batch_size
+
+    def on_epoch_end(self, epoch, logs=None):
+        network = precision.computing_in(self.model.network, "float32")
+        robust = evaluate.accuracy(
+            network,
+            self.data,
+            self.attack,
+            batch_size=self.batch_size,
+            strategy=workers.several(self.model.distribute_strategy),
+        )
+        logs = {} if logs is None else logs
+        logs["val_robust_accuracy"] = robust  # seen by the callbacks after this one: progress bar, history, TensorBoard
+        if self.monitor is not None:
+            if self.monitor not in logs:
+                raise ValueError(f"monitor is {self.monitor!r}; allowed: None, {', '.join(sorted(logs))}")
+            if logs[self.monitor] <= self.best:
+                return
+            self.best = logs[self.monitor]
+        if self.path is not None:
+            files.save_network(network, self.path)
+
+
+def overfits_catastrophically(
+    fgsm_correct, pgd_correct, clean_correct, *, fgsm_share=0.4, pgd_share=1 / 3, significance=0.01
+):
+    """Returns whether a network withstands FGSM but not PGD, as one does after catastrophic overfitting.
+
+    True where, of the images that are classified correctly, significantly more than `fgsm_share` still are under FGSM,
+    and, of those that are under FGSM, significantly fewer than `pgd_share` are under PGD. The first condition leaves
+    out undefended networks, which FGSM fools too; the second leaves out robust ones. The limits lie between the
+    published networks (tables 3, 4, 5, 7 and 9 of Vivek and Babu):
+
+    - pseudo-robust (FGSM-AT, EAT): at least 0.51 under FGSM, and at most 0.12 of those under PGD;
+    - undefended: at most 0.30 under FGSM;
+    - weak (R-FGSM adversarial training on MNIST): at least 0.50 of those under FGSM are correct under PGD, too;
+    - robust (PGD-AT, TRADES, SAT): at least 0.71 of them.
+
+    At an epsilon so small that FGSM fools but half of the images, an undefended network may pass for an overfitted one.
+
+    Args:
+        fgsm_correct, pgd_correct, clean_correct: bool (N,), which of the same images are classified correctly under
+            FGSM, under PGD, and as they are.
+        fgsm_share, pgd_share: limits of the two shares, in (0, 1).
+        significance: level of the binomial tests, exact and one-sided, in (0, 1): both must reject their limit.
+
+    Raises:
+        ValueError: an argument is out of its range, or the outcomes are not of the same images.
+
+    Source: Wong et al., "Fast is better than free: revisiting adversarial training", 2020; Vivek and Babu,
+    "Regularizers for single-step adversarial training", 2020, section 4.2.
+    """
+    for name, value in {"fgsm_share": fgsm_share, "pgd_share": pgd_share, "significance": significance}.items():
+        validation.number(name, value, above=0.0, below=1.0)
+    fgsm, pgd, clean = (np.asarray(outcomes) for outcomes in (fgsm_correct, pgd_correct, clean_correct))
+    for name, outcomes in {"fgsm_correct": fgsm, "pgd_correct": pgd, "clean_correct": clean}.items():
+        if outcomes.dtype != bool or outcomes.ndim != 1 or outcomes.shape != clean.shape:
+            raise ValueError(
+                f"{name} has dtype {outcomes.dtype} and shape {outcomes.shape}; "
+                f"allowed: bool, one per image of clean_correct, {clean.shape[:1]}"
+            )
+    if not (clean.any() and fgsm.any()):
+        return False
+    kept = evaluate.exceeds((fgsm & clean).sum(), clean.sum(), fgsm_share)
+    lost = evaluate.exceeds((fgsm & ~pgd).sum(), fgsm.sum(), 1.0 - pgd_share)
+    return max(kept, lost) < significance
+
+
+class MaskingAlarm(keras.callbacks.Callback):
+    """Warns after an epoch in which the network masks its gradients: FGSM cannot fool it any longer, PGD can.
+
+    It judges `model.trained_network`, where that begins: an average follows epochs later. It adds to the logs, for the
+    callbacks after it, the accuracies `val_fgsm_accuracy` and `val_pgd_accuracy` of that network, and `masking_alarm`,
+    1.0 where it rang and 0.0 elsewhere. What it rings at: `overfits_catastrophically`.
+
+    Args:
+        images, labels: validation images (N, H, W, C) in [0, 1] and their labels, a few hundred.
+        epsilon: radius of the ball of both attacks, in (0, 1].
+        steps, step_size: of PGD, see `tf_nuat.attacks.pgd`; the step size is 2.5 epsilon / steps unless given.
+        action: "warn", or "stop" to end training, too.
+        fgsm_share, pgd_share, significance: those of `overfits_catastrophically`.
+        batch_size: images in a batch.
+
+    Raises:
+        ValueError: an argument is out of its range, or the images are too few for the alarm to ever ring; as training
+            begins, also where the network does not take the images or the labels.
+    """
+
+    ACTIONS = ("warn", "stop")
+
+    def __init__(
+        self,
+        images,
+        labels,
+        *,
+        epsilon,
+        steps=10,
+        step_size=None,
+        action="warn",
+        fgsm_share=0.4,
+        pgd_share=1 / 3,
+        significance=0.01,
+        batch_size=250,
+    ):
+        super().__init__()
+        validation.number("epsilon", epsilon, above=0.0, at_most=1.0)
+        pgd = {"epsilon": epsilon, "steps": steps, "step_size": step_size}
+        attacks.pgd.check_settings(pgd)
+        self.data = (validation.images("images", images), labels)
+        self.attacks = {
+            "clean": None,
+            "fgsm": functools.partial(attacks.fgsm, epsilon=epsilon),
+            "pgd": functools.partial(attacks.pgd, **pgd),
+        }
+        self.steps = steps
+        self.action = validation.one_of("action", action, self.ACTIONS)
+        self.batch_size = validation.whole_number("batch_size", batch_size, at_least=1)
+        self.criterion = functools.partial(
+            overfits_catastrophically, fgsm_share=fgsm_share, pgd_share=pgd_share, significance=significance
+        )
+        if not self.can_ring(len(images), fgsm_share=fgsm_share, pgd_share=pgd_share, significance=significance):
+            raise ValueError(
+                f"images has {len(images)} entries; allowed: so many that the alarm can ring, a few hundred at best"
+            )
+
+    @staticmethod
+    def can_ring(count, **limits):
+        """Returns whether `count` images can show overfitting, by the `limits` of `overfits_catastrophically`."""
+        all_images = np.ones(count, bool)
+        return overfits_catastrophically(all_images, ~all_images, all_images, **limits)
+
+    def on_train_begin(self, logs=None):
+        evaluate.arrays(self.data, self.model.trained_network)
+
+    def on_epoch_end(self, epoch, logs=None):
+        correct = {
+            name: evaluate.correct(
+                self.model.trained_network,
+                self.data,
+                attack,
+                batch_size=self.batch_size,
+                strategy=workers.several(self.model.distribute_strategy),
+            )
+            for name, attack in self.attacks.items()
+        }
+        fgsm, pgd = float(correct["fgsm"].mean()), float(correct["pgd"].mean())
+        rings = self.criterion(correct["fgsm"], correct["pgd"], correct["clean"])
+        if logs is not None:
+            logs.update(val_fgsm_accuracy=fgsm, val_pgd_accuracy=pgd, masking_alarm=float(rings))
+        if rings:
+            logging.warning(
+                "epoch %d: catastrophic overfitting: accuracy of the trained network is %.1f%% under FGSM but %.1f%% "
+                "under PGD-%d; train with a regularizer (NuAT, SAT-R1, SAT-R2, SAT-R3), or keep the network of the "
+                "epoch with the best robust accuracy and end training there%s",
+                epoch + 1,
+                100 * fgsm,
+                100 * pgd,
+                self.steps,
+                "; training stops" if self.action == "stop" else "",
+            )
+            if self.action == "stop":
+                self.model.stop_training = True

@@ -1,0 +1,69 @@
+"""A ring of checkpoints: the newest few are kept, so that there is one to go back to where the newest is damaged."""
+
+import json
+import os
+import pathlib
+import re
+import zipfile
+
+import numpy as np
+from absl import logging
+
+from tf_nuat.core import files
+
+KEPT = 3
+
+
+def save(folder, number, arrays, facts):
+    """Writes a checkpoint at once, and removes those beyond the newest `KEPT`.
+
+    Args:
+        folder: where they are, made where it is missing.
+        number: whole number, higher than those of the checkpoints before: how many batches were trained.
+        arrays: list of NumPy arrays.
+        facts: dict of JSON values.
+
+    Raises:
+        files.NotSavedError: it cannot be written; the checkpoints before are as they were.
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = np.array(files.digest(*arrays))
+    files.save_arrays(_path(folder, number), *arrays, facts=np.array(json.dumps(facts)), digest=digest)
+    for older in _numbers(folder)[KEPT:]:
+        _path(folder, older).unlink()
+
+
+def newest(folder):
+    """Returns the arrays and the facts of the newest checkpoint that is whole, or None where there is none.
+
+    Every one that is damaged is named in a warning.
+    """
+    folder = pathlib.Path(folder)
+    for number in _numbers(folder):
+        path = _path(folder, number)
+        try:
+            return _read(path)
+        except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
+            logging.warning("checkpoint %s is damaged (%s): the one before it is taken", path, type(error).__name__)
+    return None
+
+
+def _read(path):
+    with np.load(path, allow_pickle=False) as file:  # which compares the checksum of each array
+        arrays = [file[f"arr_{index}"] for index in range(len(file.files) - 2)]
+        facts = json.loads(str(file["facts"]))
+        if files.digest(*arrays) != str(file["digest"]):
+            raise ValueError("the digest is another one")
+    return arrays, facts
+
+
+def _path(folder, number):
+    return folder / f"batches-{number}.npz"
+
+
+def _numbers(folder):
+    """Returns the numbers of the checkpoints in a folder, the newest first."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    found = [re.fullmatch(r"batches-(\d+)\.npz", name) for name in names]
+    return sorted((int(match.group(1)) for match in found if match), reverse=True)
