@@ -16,7 +16,8 @@ import pathlib
 
 from absl import flags
 
-from recipes import cifar10, cifar100, command, digits, imagenet, imagenet100, mnist, plots, svhn, table
+from recipes import cifar10, cifar100, command, digits, imagenet, imagenet100, mnist, svhn, table
+from recipes.pages import plots
 from tf_nuat import command_line, training
 from tf_nuat.core import validation
 

@@ -2,8 +2,8 @@
 
     python -m recipes.leaderboard --cards results --out results
 
-Reads every card.json below the folder, with what `tf_nuat.evaluate` wrote beside it (see `recipes.evaluations`), and
-writes leaderboard.md and leaderboard.html, one file that needs no network; its columns sort at a click. Runs of one
+Reads every card.json below the folder, with what `tf_nuat.evaluate` wrote beside it (see
+`recipes.pages.evaluations`), and writes leaderboard.md and leaderboard.html, one file that needs no network; its columns sort at a click. Runs of one
 recipe that differ in their seed alone share a row. Nothing is trained or measured.
 """
 
@@ -14,7 +14,8 @@ import numpy as np
 import scipy.stats
 from absl import flags
 
-from recipes import evaluations, table
+from recipes import table
+from recipes.pages import evaluations
 from sanity.report import html
 from tf_nuat import command_line, evaluate
 from tf_nuat.core import validation

@@ -2,8 +2,8 @@
 
     python -m recipes.orderings --cards results/cifar10_small --out results/cifar10_small
 
-Reads the cards below the folder, one of each defense, and what lies beside them (see `recipes.evaluations`), and writes
-orderings.md. Every pair of defenses that the paper and the folder both have is compared by clean accuracy, under PGD
+Reads the cards below the folder, one of each defense, and what lies beside them (see `recipes.pages.evaluations`), and
+writes orderings.md. Every pair of defenses that the paper and the folder both have is compared by clean accuracy, under PGD
 and under AutoAttack, each way that the paper orders them: it holds, it does not hold, or it is within noise. Runs that
 were not measured by one of these are named, and compared by the others.
 
@@ -20,7 +20,8 @@ import math
 import scipy.stats
 from absl import flags
 
-from recipes import compare, evaluations, leaderboard, table
+from recipes import compare, leaderboard, table
+from recipes.pages import evaluations
 from sanity import statistics
 from tf_nuat import command_line
 from tf_nuat.core import validation

@@ -29,7 +29,8 @@ import shlex
 import numpy as np
 from absl import flags, logging
 
-from recipes import command, phase_transition_plots, small_images
+from recipes import command, small_images
+from recipes.pages import phase_transition_plots
 from tf_nuat import command_line, critical_epsilon
 from tf_nuat.core import files, validation
 from tf_nuat.critical_epsilon import theory

@@ -17,7 +17,8 @@ Source: double sampling, Neyman, "Contribution to the theory of sampling human p
 import numpy as np
 from absl import flags
 
-from recipes import evaluations, table
+from recipes import table
+from recipes.pages import evaluations
 from tf_nuat import command_line, data, evaluate
 from tf_nuat.core import files
 

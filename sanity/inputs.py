@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import pathlib
 
-from sanity import surrogate
+from sanity import measure
 from sanity.judgement import checked_names
 from sanity.settings import BUDGETS, Settings
 from sanity.subject import Subject
@@ -59,7 +59,7 @@ def collect(flags, command, *, progress=False):
         checkpoint.fits(argument, each, images, len(class_names), f"--dataset {dataset}")
     training_data = None
     if not surrogates:
-        options.update(split="train", samples=surrogate.MOST_IMAGES)
+        options.update(split="train", samples=measure.surrogate.MOST_IMAGES)
         try:
             training_data = checkpoint.sample(network, card, dataset, **options)[:2]
         except ValueError:  # a file of test images alone: checks that need a surrogate say that they were skipped

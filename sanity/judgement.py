@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 import tf_nuat
-from sanity import examples, statistics
+from sanity import measure, statistics
 from sanity.checks import CHECKS
 from sanity.result import SCHEMA, Verdict, to_json
 from sanity.settings import Settings
@@ -57,7 +57,7 @@ class Judgement:
         evaluations: list of what was run, with the accuracy that each attack left.
         provenance: dict of facts that the caller knows: checkpoint, dataset, command.
         schema: version of this structure.
-        examples: tuple of `sanity.examples.Example`, adversaries of PGD; not part of the JSON form.
+        examples: tuple of `sanity.measure.examples.Example`, adversaries of PGD; not part of the JSON form.
     """
 
     verdict: str
@@ -159,7 +159,7 @@ def judge_subject(subject, *, checks=None, settings=None, progress=True, provena
             started = time.perf_counter()
             result = CHECKS[name](subject, settings)
             results.append(dataclasses.replace(result, seconds=round(time.perf_counter() - started, 2)))
-    shown = examples.found_by_pgd(subject, settings)
+    shown = measure.examples.found_by_pgd(subject, settings)
     clean, robust = _accuracy(subject.correct(), settings), _accuracy(subject.worst_case(), settings)
     verdict = overall(results, clean, robust, subject.num_classes)
     return Judgement(

@@ -7,8 +7,8 @@ import inspect
 import keras
 import numpy as np
 
-from sanity import measure_gradients, surrogate, trace
-from sanity.memory import Memory
+from sanity import measure
+from sanity.outcome_cache import OutcomeCache
 from tf_nuat import checkpoint, evaluate
 from tf_nuat.attacks import ATTACKS, base
 from tf_nuat.core import files, validation
@@ -96,7 +96,7 @@ class Subject:
             "seed": self.seed,  # of the surrogate that is trained, too
             "surrogates": [files.digest(*each.get_weights()) for each in surrogates],
         }
-        self._memory = Memory(kept_in, identity, resume=resume)
+        self._memory = OutcomeCache(kept_in, identity, resume=resume)
 
     def __len__(self):
         return len(self.labels)
@@ -160,7 +160,7 @@ class Subject:
             networks = {f"surrogate {number}": network for number, network in enumerate(self._given, start=1)}
             if not networks and self._training_data is not None:
                 images, labels = self._training_data
-                trained = surrogate.train(images, labels, num_classes=self.num_classes, seed=self.seed)
+                trained = measure.surrogate.train(images, labels, num_classes=self.num_classes, seed=self.seed)
                 networks = {"trained surrogate": trained}
             sample = (self.images, self.labels)
             self._surrogates = tuple(
@@ -177,15 +177,15 @@ class Subject:
 
     @functools.cached_property
     def gradients(self):
-        """The `sanity.measure_gradients.Gradients` at the images."""
-        return measure_gradients.at(self.network, self.images, self.labels, batch_size=self.batch_size)
+        """The `sanity.measure.gradients.Gradients` at the images."""
+        return measure.gradients.at(self.network, self.images, self.labels, batch_size=self.batch_size)
 
     def trace(self, **attack):
-        """Returns the `sanity.trace.Trace` of PGD with these keywords, in the subject's norm; it is run once."""
+        """Returns the `sanity.measure.trace.Trace` of PGD with these keywords, in the subject's norm, run once."""
         key = tuple(sorted(attack.items()))
         if key not in self._traces:
             options = {"norm": self.norm, "seed": self.seed, "batch_size": self.batch_size}
-            self._traces[key] = trace.pgd(self.network, self.images, self.labels, **attack, **options)
+            self._traces[key] = measure.trace.pgd(self.network, self.images, self.labels, **attack, **options)
         return self._traces[key]
 
     def evaluations(self):

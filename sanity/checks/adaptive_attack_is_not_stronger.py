@@ -1,6 +1,6 @@
 """Do attacks that know the defense find more than PGD with restarts?"""
 
-from sanity import measure_survivors
+from sanity import measure
 from sanity.result import Result, Verdict
 
 WEIGHTS = (1.0, 4.0, 16.0)  # NuAT trains with 1 on MNIST and 4 to 4.5 on CIFAR-10
@@ -27,7 +27,7 @@ def adaptive_attack_is_not_stronger(subject, settings):
     chosen = _attacks(subject, settings)
     outcomes = {name: subject.correct(attack, among=pgd, **keywords) for name, (attack, keywords) in chosen.items()}
     losses = {
-        name: measure_survivors.loss(pgd, outcome, settings, tolerance=TOLERANCE, tests=len(outcomes))
+        name: measure.survivors.loss(pgd, outcome, settings, tolerance=TOLERANCE, tests=len(outcomes))
         for name, outcome in outcomes.items()
     }
     strongest = max(losses, key=lambda name: losses[name].fooled)
@@ -65,7 +65,7 @@ def adaptive_attack_is_not_stronger(subject, settings):
         threshold=TOLERANCE,
         sample_size=loss.images,
         interval=(loss.low, loss.high),
-        series=measure_survivors.bars(shown, settings),
+        series=measure.survivors.bars(shown, settings),
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,

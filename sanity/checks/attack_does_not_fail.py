@@ -5,9 +5,9 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from sanity import statistics, trace
+from sanity import measure, statistics
 from sanity.result import Bars, Result, Verdict, skipped
-from sanity.tolerance import Share
+from sanity.statistics.tolerance import Share
 from tf_nuat import losses
 from tf_nuat.attacks import base, draws
 
@@ -198,6 +198,6 @@ def instability(subject):
         tf.TensorSpec((None, *subject.images.shape[1:])),
         *(tf.TensorSpec((None,), t) for t in (tf.int64, tf.int32)),
     )
-    change = trace.compiled(change, *specs)
-    batches = trace.batches(subject.images, subject.labels, subject.batch_size)
+    change = measure.trace.compiled(change, *specs)
+    batches = measure.trace.batches(subject.images, subject.labels, subject.batch_size)
     return np.concatenate([change(*batch).numpy() for batch in batches])

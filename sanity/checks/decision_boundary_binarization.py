@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-from sanity import readout, statistics, trace
+from sanity import measure, statistics
 from sanity.result import Bars, Result, Verdict, skipped
-from sanity.tolerance import Share
+from sanity.statistics.tolerance import Share
 from tf_nuat import data, losses
 from tf_nuat.attacks import pgd, random_search
 
@@ -105,10 +105,10 @@ def attacked(subject, settings, rows):
     Raises:
         NotDenseError: there is no last layer to replace.
     """
-    layer = readout.last_dense(subject.network)
+    layer = measure.readout.last_dense(subject.network)
     if layer is None:
         raise NotDenseError("The network does not end in a dense layer, which would be replaced.")
-    features_of = readout.features_of(subject.network, layer)
+    features_of = measure.readout.features_of(subject.network, layer)
     drawn = {"epsilon": subject.epsilon, "norm": subject.norm, "seed": subject.seed}
     white_box = {**settings.pgd(subject.epsilon), "norm": subject.norm, "seed": subject.seed}
 
@@ -130,22 +130,26 @@ def attacked(subject, settings, rows):
     images, numbers = tf.TensorSpec((None, *shape)), tf.TensorSpec((None,), tf.int32)
     unfit = NotDenseError("The network without its last dense layer does not return the features of an image.")
     try:
-        features = trace.compiled(features_of, images)
+        features = measure.trace.compiled(features_of, images)
     except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:  # what follows does not take them
         raise unfit from error
     if features.outputs[0].shape.as_list() != [None, width]:
         raise unfit
-    points = trace.compiled(
-        lambda x, row: readout.points(x, row, inner=INNER, **drawn), tf.TensorSpec(shape), tf.TensorSpec((), tf.int32)
+    points = measure.trace.compiled(
+        lambda x, row: measure.readout.points(x, row, inner=INNER, **drawn),
+        tf.TensorSpec(shape),
+        tf.TensorSpec((), tf.int32),
     )
-    outcomes = trace.compiled(outcomes, images, images, tf.TensorSpec((None, width)), tf.TensorSpec((None,)), numbers)
+    outcomes = measure.trace.compiled(
+        outcomes, images, images, tf.TensorSpec((None, width)), tf.TensorSpec((None,)), numbers
+    )
 
     def planted(row):
         """Returns the adversary, weights, bias, and whether the points are separable."""
         near = points(tf.constant(subject.images[row]), tf.constant(row, tf.int32))
         size = subject.batch_size
         seen = tf.concat([features(near[first : first + size]) for first in range(0, INNER + 1, size)], axis=0)
-        return near[-1], *readout.planted(seen.numpy(), layer(seen).numpy())
+        return near[-1], *measure.readout.planted(seen.numpy(), layer(seen).numpy())
 
     found = []
     for first in range(0, len(rows), subject.batch_size):

@@ -1,6 +1,6 @@
 """Does an attack that sees no gradients find what the attack along the gradients does not?"""
 
-from sanity import measure_survivors
+from sanity import measure
 from sanity.checks.adaptive_attack_is_not_stronger import FEWEST_CLASSES, targeted
 from sanity.result import Result, Verdict
 
@@ -37,8 +37,8 @@ def gradient_free_is_not_stronger(subject, settings):
     hidden = subject.correct("pgd", among=hidden, **margin)
     if subject.num_classes >= FEWEST_CLASSES:
         hidden = subject.correct("apgd_t", among=hidden, **targeted(subject, settings))
-    misled = measure_survivors.loss(pgd, pgd & ~hidden, settings, tolerance=TOLERANCE, tests=2)
-    missed = measure_survivors.loss(pgd, square, settings, tolerance=settings.detectable, tests=2)
+    misled = measure.survivors.loss(pgd, pgd & ~hidden, settings, tolerance=TOLERANCE, tests=2)
+    missed = measure.survivors.loss(pgd, square, settings, tolerance=settings.detectable, tests=2)
     verdicts = {missed.verdict: missed, misled.verdict: misled}  # where both agree it is `misled`
     verdict = next(each for each in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS) if each in verdicts)
     loss = verdicts[verdict]
@@ -81,7 +81,7 @@ def gradient_free_is_not_stronger(subject, settings):
         threshold=loss.tolerance,
         sample_size=loss.images,
         interval=(loss.low, loss.high),
-        series=measure_survivors.bars(outcomes, settings),
+        series=measure.survivors.bars(outcomes, settings),
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,

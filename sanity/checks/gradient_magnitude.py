@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from sanity import sample_size, statistics
-from sanity.measure_gradients import MOST_WITHOUT
+from sanity import statistics
+from sanity.measure.gradients import MOST_WITHOUT
 from sanity.result import Histogram, Result, Verdict
+from sanity.statistics import sample_size
 
 NAME = "gradient_magnitude"
 LEVELS = 255  # the papers measure pixels in [0, 255]

@@ -3,9 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
-from sanity import measure_gradients, sample_size, statistics
-from sanity.measure_gradients import MOST_WITHOUT
+from sanity import measure, statistics
+from sanity.measure.gradients import MOST_WITHOUT
 from sanity.result import Bars, Result, Verdict
+from sanity.statistics import sample_size
 from tf_nuat.attacks import base, draws
 
 NAME = "gradients_are_available"
@@ -85,7 +86,7 @@ def _at_random_points(subject):
     """Returns the gradients where PGD begins, at a random point of each ball; FGSM and I-FGSM begin at the images."""
     keys = draws.keys(base.seed_pair(subject.seed), np.arange(len(subject)))
     drawn = base.random_point(tf.constant(subject.images), subject.epsilon, keys, subject.norm)
-    return measure_gradients.at(subject.network, drawn.numpy(), subject.labels, batch_size=subject.batch_size)
+    return measure.gradients.at(subject.network, drawn.numpy(), subject.labels, batch_size=subject.batch_size)
 
 
 def _series(missing, settings):

@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 
-from sanity import measure_losses, statistics
+from sanity import measure, statistics
 from sanity.result import Curve, Curves, Result, Verdict, skipped
 
 NAME = "loss_rises_with_epsilon"
@@ -115,7 +115,7 @@ def _under(subject, attack=None, **settings):
     sample = subject.images, subject.labels
     if attack:
         settings.update(subject.threat)
-    return measure_losses.under(subject.network, *sample, attack, batch_size=subject.batch_size, **settings)
+    return measure.losses.under(subject.network, *sample, attack, batch_size=subject.batch_size, **settings)
 
 
 def _above(correct, chance, settings):
@@ -128,14 +128,14 @@ def _behind(shares, overrated, tests, settings):
     mean = float(np.mean(iterative))
     counts = overrated[SINGLE][epsilon] and mean > 0.0  # else there is nothing to be behind: the other signs show
     ratio = float(np.mean(single)) / mean if mean > 0.0 else None
-    limits = measure_losses.ratio_interval(single, iterative, confidence=settings.confidence) if ratio else None
+    limits = measure.losses.ratio_interval(single, iterative, confidence=settings.confidence) if ratio else None
     lag = LEAST_RATIO * iterative - single
     return Sign(
         quantity=f"rise of the loss at epsilon under {SINGLE}, as a share of that under {ITERATIVE}",
         value=ratio if limits else None,
         threshold=LEAST_RATIO,
         interval=limits,
-        p_value=min(1.0, tests * measure_losses.exceeds(lag, 0.0)) if counts else 1.0,
+        p_value=min(1.0, tests * measure.losses.exceeds(lag, 0.0)) if counts else 1.0,
         suspected=counts and float(np.mean(lag)) > 0.0,
         ruled_out=not overrated[SINGLE][epsilon] or (limits is not None and limits[0] >= LEAST_RATIO),
         explanation=(
@@ -150,15 +150,15 @@ def _fall(shares, pairs, overrated, tests, settings):
     for label, (small, large) in itertools.product(shares, pairs):
         falls = shares[label][small] - shares[label][large]
         if overrated[label][large]:
-            found.append((measure_losses.exceeds(falls, LARGEST_FALL), -float(np.mean(falls)), label, small, large))
+            found.append((measure.losses.exceeds(falls, LARGEST_FALL), -float(np.mean(falls)), label, small, large))
     if not found:
         return Sign("fall of the loss", 0.0, LARGEST_FALL, (0.0, 0.0), 1.0, False, True, "")
     p_value, _, label, small, large = min(found)
     falls = shares[label][small] - shares[label][large]
-    limits = measure_losses.interval(falls, confidence=settings.confidence)
+    limits = measure.losses.interval(falls, confidence=settings.confidence)
     where = f"under {label} from epsilon {small:.3g} to {large:.3g}"
     highest = max(
-        measure_losses.interval(shares[each][low] - shares[each][high], confidence=settings.confidence)[1]
+        measure.losses.interval(shares[each][low] - shares[each][high], confidence=settings.confidence)[1]
         for _, _, each, low, high in found
     )
     fall = float(np.mean(falls))
@@ -240,7 +240,7 @@ def _result(signs, size, series, settings):
 def _series(shares, subject, settings):
     curves = []
     for label, losses in shares.items():
-        limits = [measure_losses.interval(each, confidence=settings.confidence) for each in losses.values()]
+        limits = [measure.losses.interval(each, confidence=settings.confidence) for each in losses.values()]
         curves.append(
             Curve(
                 name=label if label == SINGLE else f"{label}, {settings.steps} steps",

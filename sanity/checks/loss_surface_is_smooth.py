@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from sanity import measure_surface
+from sanity import measure
 from sanity.result import Panel, Result, Surface, Verdict, skipped
-from sanity.tolerance import Share
+from sanity.statistics.tolerance import Share
 
 NAME = "loss_surface_is_smooth"
 POINTS = 10
@@ -59,7 +59,7 @@ def loss_surface_is_smooth(subject, settings):
         )
     threat = {"epsilon": subject.epsilon, "norm": subject.norm}
     sample = subject.network, subject.images, subject.labels
-    found = measure_surface.linearity(
+    found = measure.surface.linearity(
         *sample, **threat, points=POINTS, seed=subject.seed, batch_size=subject.batch_size
     )
     misleading = misleads(found) & clean & subject.correct("fgsm", epsilon=subject.epsilon)
@@ -116,7 +116,7 @@ def _series(subject, found, clean, misleading, threat):
     worst = int(among[np.argmax((found.error / np.maximum(np.abs(found.margin), 1e-12))[among])])
     chosen = np.unique(np.linspace(0, len(subject) - 1, min(len(subject), MOST_IMAGES)).astype(int))
     rows = np.append(chosen, worst)
-    heights = measure_surface.plane(
+    heights = measure.surface.plane(
         subject.network,
         subject.images[rows],
         subject.labels[rows],

@@ -3,8 +3,9 @@
 import keras
 import numpy as np
 
-from sanity import sample_size, statistics
+from sanity import statistics
 from sanity.result import Bars, Result, Verdict
+from sanity.statistics import sample_size
 
 PASSES = 5
 TOLERANCE = 1e-4  # of the length of the logits, above what parallel sums in float32 differ by

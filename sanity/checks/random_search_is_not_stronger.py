@@ -1,6 +1,6 @@
 """Do random changes of the images fool the network where the attack along the gradients does not?"""
 
-from sanity import measure_survivors
+from sanity import measure
 from sanity.result import Result, Verdict
 
 TOLERANCE = 0.005  # of the images
@@ -20,7 +20,7 @@ def random_search_is_not_stronger(subject, settings):
     """
     pgd = subject.correct("pgd", **settings.pgd(subject.epsilon))
     drawn = subject.correct("random_search", among=pgd, epsilon=subject.epsilon, queries=settings.points)
-    loss = measure_survivors.loss(pgd, drawn, settings, tolerance=TOLERANCE)
+    loss = measure.survivors.loss(pgd, drawn, settings, tolerance=TOLERANCE)
     found = (
         f"PGD leaves {loss.left} of {loss.images} images; one of {settings.points} random points of the ball fools "
         f"{loss.fooled} of them, {loss.value:.1%} of all"
@@ -50,7 +50,7 @@ def random_search_is_not_stronger(subject, settings):
         threshold=TOLERANCE,
         sample_size=loss.images,
         interval=(loss.low, loss.high),
-        series=measure_survivors.bars(outcomes, settings),
+        series=measure.survivors.bars(outcomes, settings),
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,

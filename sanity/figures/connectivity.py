@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from sanity import measure_path
 from sanity.figures import models as compared
+from sanity.measure import path
 from sanity.report.figures import COLOURS, LINES, MARKERS
 
 TITLE = "Mode connectivity"
@@ -23,13 +23,13 @@ def check(models, options):
         raise compared.NotShownError("there is one checkpoint; allowed: a clean network and at least one other")
     first, *others = models
     for model in models:
-        if measure_path.has_statistics(model.subject.network):
+        if path.has_statistics(model.subject.network):
             raise compared.NotShownError(
                 f"{model.name} has weights that are not trained (the statistics of BatchNormalization, for instance), "
                 "which a path between networks does not have; allowed: networks without"
             )
     for model in others:
-        if measure_path.architecture(first.subject.network) != measure_path.architecture(model.subject.network):
+        if path.architecture(first.subject.network) != path.architecture(model.subject.network):
             raise compared.NotShownError(
                 f"{first.name} and {model.name} have different architectures; allowed: checkpoints of one architecture"
             )
@@ -45,15 +45,15 @@ def measure(models, options):
     found = []
     for model in others:
         network, subject = first.subject.network, first.subject
-        start, end = measure_path.weights_of(network), measure_path.weights_of(model.subject.network)
-        bend = measure_path.trained_bend(network, start, end, images, labels, epochs=options.epochs, seed=subject.seed)
-        losses = measure_path.Losses(network, subject.images, subject.labels, batch_size=subject.batch_size)
+        start, end = path.weights_of(network), path.weights_of(model.subject.network)
+        bend = path.trained_bend(network, start, end, images, labels, epochs=options.epochs, seed=subject.seed)
+        losses = path.Losses(network, subject.images, subject.labels, batch_size=subject.batch_size)
         parts = np.linspace(0.0, 1.0, POINTS)
         paths = {
-            CURVE: [losses.at(measure_path.point(start, bend, end, part)) for part in parts],
-            STRAIGHT: [losses.at(measure_path.straight(start, end, part)) for part in parts],
+            CURVE: [losses.at(path.point(start, bend, end, part)) for part in parts],
+            STRAIGHT: [losses.at(path.straight(start, end, part)) for part in parts],
         }
-        plane = measure_path.Plane(start, end, bend)
+        plane = path.Plane(start, end, bend)
         corners = [plane.coordinates(weights) for weights in (start, end, bend)]
         x, y = (_axis([corner[axis] for corner in corners], options.resolution) for axis in (0, 1))
         found.append(
@@ -65,7 +65,7 @@ def measure(models, options):
                 "x": x,
                 "y": y,
                 "corners": corners,
-                "curve": [plane.coordinates(measure_path.point(start, bend, end, part)) for part in parts],
+                "curve": [plane.coordinates(path.point(start, bend, end, part)) for part in parts],
                 "loss": [[round(losses.at(plane.weights(one, other))[0], 4) for one in x] for other in y],
             }
         )
@@ -138,9 +138,9 @@ def _plane(axes, each, levels):
 
 
 def _along(axes, each):
-    for number, (name, path) in enumerate(each["paths"].items()):
+    for number, (name, walked) in enumerate(each["paths"].items()):
         style = {"color": COLOURS[number], "linestyle": LINES[number], "marker": MARKERS[number], "markersize": 3}
-        axes.plot(each["parts"], np.maximum(path["loss"], FLOOR), **style, label=name)
+        axes.plot(each["parts"], np.maximum(walked["loss"], FLOOR), **style, label=name)
     axes.set_yscale("log")
     axes.set_xlabel("part of the path", fontsize=8)
     axes.grid(alpha=0.3)

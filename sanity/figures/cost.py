@@ -1,6 +1,7 @@
 """Figure: robust accuracy against training cost, of the cards (Sriramanan et al., 2021, figure 3b)."""
 
-from recipes import plots, table
+from recipes import table
+from recipes.pages import plots
 from sanity.figures.models import NotShownError
 
 TITLE = "Robust accuracy against training cost"
@@ -27,7 +28,7 @@ def measure(models, options):
 
 
 def draw(data):
-    """Returns the figure of `recipes.plots.comparison`."""
+    """Returns the figure of `recipes.pages.plots.comparison`."""
     return plots.comparison(data["records"], data["conditions"])
 
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from sanity import measure_losses, measure_surface
 from sanity.figures import models as compared
+from sanity.measure import losses as loss_curves
+from sanity.measure import surface
 from sanity.report import figures
 from sanity.result import Panel, Surface
 
@@ -50,18 +51,16 @@ def measure(models, options):
         subject = model.subject
         arguments = {"epsilon": subject.epsilon, "norm": subject.norm, "seed": subject.seed}
         arguments["batch_size"] = subject.batch_size
-        error, points = measure_surface.largest_error(subject.network, subject.images, subject.labels, **arguments)
-        error = np.nan_to_num(error, nan=measure_losses.MOST, posinf=measure_losses.MOST)
+        error, points = surface.largest_error(subject.network, subject.images, subject.labels, **arguments)
+        error = np.nan_to_num(error, nan=loss_curves.MOST, posinf=loss_curves.MOST)
         sample = subject.network, subject.images[rows], subject.labels[rows]
         seconds = {
-            ORTHOGONAL: measure_surface.orthogonal,  # Sriramanan et al.
-            INDEPENDENT: measure_surface.independent,  # Vivek and Babu
+            ORTHOGONAL: surface.orthogonal,  # Sriramanan et al.
+            INDEPENDENT: surface.independent,  # Vivek and Babu
             LARGEST: (points - subject.images)[rows] / subject.epsilon,
         }
         planes = {
-            name: np.round(
-                measure_surface.plane(*sample, parts=parts, second=second, **arguments).mean(axis=0), 4
-            ).tolist()
+            name: np.round(surface.plane(*sample, parts=parts, second=second, **arguments).mean(axis=0), 4).tolist()
             for name, second in seconds.items()
         }
         found.append(
@@ -69,7 +68,7 @@ def measure(models, options):
                 "name": model.name,
                 "error": {
                     "mean": float(np.mean(error)),
-                    "interval": measure_losses.interval(error) if size > 1 else None,
+                    "interval": loss_curves.interval(error) if size > 1 else None,
                     "median": float(np.median(error)),
                 },
                 "planes": planes,

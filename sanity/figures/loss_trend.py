@@ -6,8 +6,8 @@ import math
 import numpy as np
 from matplotlib.figure import Figure
 
-from sanity import measure_losses
 from sanity.figures import models as compared
+from sanity.measure import losses as loss_curves
 from sanity.report import figures
 from sanity.result import Curve
 
@@ -28,7 +28,7 @@ def measure(models, options):
 
 def _curves(subject, settings):
     sample = subject.network, subject.images, subject.labels
-    under = functools.partial(measure_losses.under, *sample, batch_size=subject.batch_size)
+    under = functools.partial(loss_curves.under, *sample, batch_size=subject.batch_size)
     clean = under().loss
     radii = [part * subject.epsilon for part in PARTS if part * subject.epsilon <= subject.largest]
     single = [under("fgsm", epsilon=radius, **subject.threat).loss for radius in radii]
@@ -39,9 +39,9 @@ def _curves(subject, settings):
 
 def _means(losses):
     losses = [np.nan_to_num(each.astype(np.float64), nan=np.inf) for each in losses]
-    losses = [np.minimum(each, measure_losses.MOST) for each in losses]
+    losses = [np.minimum(each, loss_curves.MOST) for each in losses]
     means = [float(np.mean(each)) for each in losses]
-    limits = [measure_losses.interval(each) if len(each) > 1 else (mean, mean) for each, mean in zip(losses, means)]
+    limits = [loss_curves.interval(each) if len(each) > 1 else (mean, mean) for each, mean in zip(losses, means)]
     return {"y": means, "low": [low for low, _ in limits], "high": [high for _, high in limits]}
 
 

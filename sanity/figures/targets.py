@@ -5,8 +5,8 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from sanity import trace
 from sanity.figures import models as compared
+from sanity.measure import trace
 from tf_nuat import losses
 from tf_nuat.attacks import base
 from tf_nuat.attacks.nuclear import bernoulli_start

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from recipes import phase_transition, phase_transition_plots
+from recipes import phase_transition
+from recipes.pages import phase_transition_plots
 from tf_nuat import command_line, critical_epsilon, networks, training
 from tf_nuat.critical_epsilon import intersection, training_runs
 

@@ -11,7 +11,6 @@ import tf_nuat
 from tests.helpers import small
 from tests.helpers.killed import run
 from tests.training.backup_test import RECIPE
-from tf_nuat import training
 from tf_nuat.attacks import base
 from tf_nuat.models import precision
 from tf_nuat.training import experiment

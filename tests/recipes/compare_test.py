@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from matplotlib import colors, image
 
-from recipes import compare, plots, table
+from recipes import compare, table
+from recipes.pages import plots
 from tf_nuat import command_line, training
 from tf_nuat.training import experiment
 

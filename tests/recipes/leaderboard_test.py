@@ -12,7 +12,8 @@ import sys
 import numpy as np
 import pytest
 
-from recipes import evaluations, leaderboard, table
+from recipes import leaderboard, table
+from recipes.pages import evaluations
 from tests.recipes.compare_test import card_of, rows_of
 from tf_nuat import command_line
 from tf_nuat.evaluate import wilson

@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from recipes import evaluations, leaderboard, table, two_phase
+from recipes import leaderboard, table, two_phase
+from recipes.pages import evaluations
 from tests.data.data_test import prepared
 from tests.recipes.compare_test import card_of
 from tests.recipes.leaderboard_test import evaluated, rows, write

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sanity import Verdict, trace
+from sanity import Verdict, measure
 from sanity.checks.attack_does_not_fail import after_as_much_again, attack_does_not_fail, instability, still_gaining
 from sanity.settings import Settings
+from sanity.statistics.tolerance import Share
 from sanity.subject import Subject
-from sanity.tolerance import Share
 from tests.helpers import linear, small
 from tf_nuat import data
 from tf_nuat.attacks import base, pgd
@@ -67,7 +67,7 @@ class Weak(Settings):
 def test_a_trace_is_that_of_gradients_computed_by_hand():
     network, (images, labels) = linear.network(), linear.batch(size=7)
     steps, step_size = 6, 0.04
-    found = trace.pgd(
+    found = measure.trace.pgd(
         network, images, labels, epsilon=linear.EPSILON, steps=steps, step_size=step_size, seed=3, batch_size=4
     )
     keys = base.image_keys(base.draws.keys(base.seed_pair(3), tf.range(7)), tf.constant(images))
@@ -93,7 +93,7 @@ def test_a_trace_is_that_of_gradients_computed_by_hand():
 def test_a_trace_ends_where_the_attack_of_the_same_settings_ends(digits, undefended):
     images, labels = digits.arrays("test")
     attack = Settings(steps=7).pgd(0.05)
-    found = trace.pgd(undefended, images, labels, seed=5, batch_size=250, **attack)
+    found = measure.trace.pgd(undefended, images, labels, seed=5, batch_size=250, **attack)
     x_adv = pgd(undefended, images, labels, seed=5, **attack)
     fooled = undefended.predict(x_adv, verbose=0).argmax(axis=1) != labels
     clean = undefended.predict(images, verbose=0).argmax(axis=1) == labels

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sanity import Verdict, readout
+from sanity import Verdict, measure
 from sanity.checks.decision_boundary_binarization import INNER, decision_boundary_binarization
 from sanity.settings import Settings
 from sanity.subject import Subject
@@ -62,7 +62,7 @@ def test_the_read_out_of_a_closed_form():
     """The inner point nearest to (2, 0) is (0, 0), between (0, 1) and (0, -1): g is x - 1, from -2 to 1."""
     features = np.array([[0.0, 1.0], [0.0, -1.0], [-1.0, 0.0], [2.0, 0.0]])
     logits = np.array([[3.0, -4.0], [6.0, 0.0], [1.0, 1.0], [0.0, 0.0]])  # a range of 10: g is scaled by 10 / 4
-    weights, bias, separable = readout.planted(features, logits)
+    weights, bias, separable = measure.readout.planted(features, logits)
     np.testing.assert_allclose(weights, [2.5, 0.0], atol=2e-3)
     g = features @ weights + bias
     np.testing.assert_allclose(g, [2.5e-4 - 5.0, 2.5e-4 - 5.0, 2.5e-4 - 7.5, 2.5e-4], atol=5e-3)
@@ -71,24 +71,26 @@ def test_the_read_out_of_a_closed_form():
 
 def test_a_point_among_the_others_is_not_separable():
     features = np.array([[0.0, 1.0], [0.0, -1.0], [-1.0, 0.0], [-0.2, 0.1]])
-    assert not readout.planted(features, np.eye(4))[2]
-    assert not readout.planted(np.ones((4, 3)), np.eye(4))[2]
+    assert not measure.readout.planted(features, np.eye(4))[2]
+    assert not measure.readout.planted(np.ones((4, 3)), np.eye(4))[2]
 
 
 def test_where_the_points_are():
     image = tf.constant(np.random.default_rng(0).uniform(0.3, 0.7, SHAPE), tf.float32)
     draw = {"epsilon": 0.1, "inner": 50, "seed": 3}
-    points = readout.points(image, 7, **draw).numpy()
+    points = measure.readout.points(image, 7, **draw).numpy()
     distances = np.abs(points - image).max(axis=(1, 2, 3))
     assert points.shape == (51, *SHAPE) and distances[0] == 0.0
     assert np.all(distances[1:-1] > 0.08) and np.all(distances[1:-1] <= 0.095 + 1e-6)
     np.testing.assert_allclose(distances[-1], 0.1, atol=1e-6)
     assert len(np.unique(points.reshape(51, -1), axis=0)) == 51
-    np.testing.assert_array_equal(points, readout.points(image, 7, **draw))
-    assert not np.any(points[1:] == readout.points(image, 8, **draw)[1:])
-    on_the_edge = readout.points(tf.zeros(SHAPE), 7, **draw).numpy()
+    np.testing.assert_array_equal(points, measure.readout.points(image, 7, **draw))
+    assert not np.any(points[1:] == measure.readout.points(image, 8, **draw)[1:])
+    on_the_edge = measure.readout.points(tf.zeros(SHAPE), 7, **draw).numpy()
     assert on_the_edge.min() == 0.0 and on_the_edge.max() <= 0.1 + 1e-6
-    lengths = np.linalg.norm((readout.points(image, 7, norm="l2", **draw) - image).numpy().reshape(51, -1), axis=1)
+    lengths = np.linalg.norm(
+        (measure.readout.points(image, 7, norm="l2", **draw) - image).numpy().reshape(51, -1), axis=1
+    )
     assert np.all(lengths[:-1] <= 0.095 + 1e-6) and lengths[-1] == pytest.approx(0.1, rel=1e-4)
 
 
@@ -96,10 +98,10 @@ def test_where_the_points_are():
 def test_features_are_what_enters_the_last_layer(sample, wrap):
     inner, images = small.undefended(), sample[0]
     network = wrap(inner)
-    layer = readout.last_dense(network)
+    layer = measure.readout.last_dense(network)
     assert layer is inner.layers[-1]
     before = network(images).numpy()
-    features = readout.features_of(network, layer)(images).numpy()
+    features = measure.readout.features_of(network, layer)(images).numpy()
     x = np.round(images * 16) / 16 if wrap is small.quantised else images
     kernel, bias, *_ = inner.get_weights()
     np.testing.assert_allclose(features, np.maximum(x.reshape(len(x), -1) @ kernel + bias, 0.0), atol=1e-5)
@@ -113,11 +115,11 @@ def test_the_share_that_is_found_has_a_closed_form(sample):
     weak = small_ball(factor)
     subject = Subject(network, *sample, epsilon=EPSILON, batch_size=15)  # 15, 15, 10 images
     planted, found, _ = module.attacked(subject, weak, np.arange(len(subject)))
-    draw = tf.function(lambda x, row: readout.points(x, row, epsilon=EPSILON, inner=INNER, seed=subject.seed))
+    draw = tf.function(lambda x, row: measure.readout.points(x, row, epsilon=EPSILON, inner=INNER, seed=subject.seed))
     expected = []
     for row, image in enumerate(subject.images):
         points = draw(tf.constant(image), tf.constant(row)).numpy()
-        weights, bias, separable = readout.planted(points.reshape(INNER + 1, -1), network(points))
+        weights, bias, separable = measure.readout.planted(points.reshape(INNER + 1, -1), network(points))
         assert separable
         move = factor * EPSILON * np.sign(weights)
         expected.append(np.clip(image.ravel() + move, 0.0, 1.0) @ weights + bias > 0.0)

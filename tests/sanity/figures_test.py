@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from sanity import measure_surface, run
+from sanity import measure, run
 from sanity.figures import FIGURES, Model, Options, connectivity, cost, loss_surface, targets
 from sanity.figures import __main__ as figures_command
 from sanity.figures.models import NotShownError
@@ -26,10 +26,10 @@ def test_the_loss_of_a_network_whose_logits_are_constant_is_a_plane():
     network.set_weights([np.zeros((16, 3)), np.arange(3.0)])
     images, labels = linear.batch(10)
     options = {"epsilon": 0.1, "batch_size": 4}
-    np.testing.assert_array_equal(measure_surface.largest_error(network, images, labels, **options)[0], np.zeros(10))
+    np.testing.assert_array_equal(measure.surface.largest_error(network, images, labels, **options)[0], np.zeros(10))
     parts = [-1.0, 0.0, 1.0]
-    for second in (measure_surface.orthogonal, measure_surface.independent):
-        heights = measure_surface.plane(network, images, labels, parts=parts, second=second, **options)
+    for second in (measure.surface.orthogonal, measure.surface.independent):
+        heights = measure.surface.plane(network, images, labels, parts=parts, second=second, **options)
         np.testing.assert_allclose(heights, np.broadcast_to(heights[:, :1, :1], heights.shape), rtol=1e-6)
 
 
@@ -39,7 +39,7 @@ def test_the_error_of_a_linear_network_whose_loss_is_linear_is_zero():
     network = keras.Sequential([keras.Input(linear.SHAPE), keras.layers.Flatten(), keras.layers.Dense(2)])
     network.set_weights([kernel, np.array([100.0, 0.0])])
     images, _ = linear.batch(10)
-    found, _ = measure_surface.largest_error(network, images, np.ones(10, int), epsilon=0.1, batch_size=10)
+    found, _ = measure.surface.largest_error(network, images, np.ones(10, int), epsilon=0.1, batch_size=10)
     np.testing.assert_allclose(found, np.zeros(10), atol=1e-4)
 
 
@@ -49,7 +49,7 @@ def test_the_error_of_a_square_is_that_of_its_farthest_point():
     square = keras.ops.sum(keras.ops.square(keras.layers.Flatten()(inputs)), axis=1, keepdims=True)
     network = keras.Model(inputs, keras.ops.concatenate([square * 0.0, 50.0 * square], axis=1))
     images = np.full((4, *linear.SHAPE), 0.5, np.float32)
-    found, points = measure_surface.largest_error(
+    found, points = measure.surface.largest_error(
         network, images, np.zeros(4, int), epsilon=0.1, steps=20, batch_size=4
     )
     np.testing.assert_allclose(np.abs(points - images), 0.1, atol=1e-6)
@@ -58,9 +58,9 @@ def test_the_error_of_a_square_is_that_of_its_farthest_point():
 
 def test_independent_directions_are_signs_and_unit_vectors():
     directions = np.zeros((5, 8, 8, 1))
-    found = measure_surface.independent(directions, np.random.default_rng(0))
+    found = measure.surface.independent(directions, np.random.default_rng(0))
     assert set(np.unique(found)) == {-1.0, 1.0} and 0.4 < np.mean(found > 0) < 0.6
-    found = measure_surface.independent(directions, np.random.default_rng(0), "l2")
+    found = measure.surface.independent(directions, np.random.default_rng(0), "l2")
     np.testing.assert_allclose(np.linalg.norm(found.reshape(5, -1), axis=1), 1.0, rtol=1e-6)
 
 

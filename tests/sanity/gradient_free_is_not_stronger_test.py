@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from sanity import Verdict, measure_survivors
+from sanity import Verdict, measure
 from sanity.checks.gradient_free_is_not_stronger import gradient_free_is_not_stronger
 from sanity.settings import Settings
 from sanity.subject import Subject
@@ -143,7 +143,7 @@ def high(successes, images):
 )
 def test_the_verdict_is_that_of_the_exact_test(left, fooled, images, expected):
     before, after = np.arange(images) < left, np.arange(images) < left - fooled
-    loss = measure_survivors.loss(before, after, Settings(), tolerance=0.005)
+    loss = measure.survivors.loss(before, after, Settings(), tolerance=0.005)
     assert loss.verdict is expected
     chance = scipy.stats.binom.sf(fooled - 1, images, 0.005)
     assert (loss.verdict is Verdict.FAIL) == (chance < 0.01)
@@ -154,8 +154,8 @@ def test_the_verdict_is_that_of_the_exact_test(left, fooled, images, expected):
 
 def test_several_comparisons_share_alpha():
     before, after = np.ones(1000, bool), np.arange(1000) >= 12
-    assert measure_survivors.loss(before, after, Settings(), tolerance=0.005).verdict is Verdict.FAIL
-    assert measure_survivors.loss(before, after, Settings(), tolerance=0.005, tests=2).verdict is Verdict.PASS
+    assert measure.survivors.loss(before, after, Settings(), tolerance=0.005).verdict is Verdict.FAIL
+    assert measure.survivors.loss(before, after, Settings(), tolerance=0.005, tests=2).verdict is Verdict.PASS
 
 
 def test_the_networks_weights_stay(undefended, sample):

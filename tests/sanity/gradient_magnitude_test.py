@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import scipy.special
 
-from sanity import Verdict, measure_gradients, report, sample_size
+from sanity import Verdict, measure, report
 from sanity.checks.gradient_magnitude import _series, gradient_magnitude
 from sanity.settings import Settings
+from sanity.statistics import sample_size
 from sanity.subject import Subject
 from tests.helpers import linear
 
@@ -50,7 +51,7 @@ def test_the_figure_is_the_histogram():
 
 def test_the_histogram_holds_what_a_double_can():
     sizes = np.array([0.0, 5e-324, 1e-200, 1.0, 1.0, 10.0, 1.5e308])
-    found = measure_gradients.Gradients(sizes, np.arange(7) == 0, np.arange(7) != 3)
+    found = measure.gradients.Gradients(sizes, np.arange(7) == 0, np.arange(7) != 3)
     series = _series(found)
     assert sum(series.counts) + sum(count for _, count in series.apart) == 7
     assert series.apart == (("exactly zero", 1), ("not finite", 1))
@@ -58,7 +59,7 @@ def test_the_histogram_holds_what_a_double_can():
 
 
 def test_equal_gradients_are_one_bar():
-    series = _series(measure_gradients.Gradients(np.full(9, 10.0), np.zeros(9, bool), np.ones(9, bool)))
+    series = _series(measure.gradients.Gradients(np.full(9, 10.0), np.zeros(9, bool), np.ones(9, bool)))
     assert sum(count == 9 for count in series.counts) == 1 and series.edges[0] <= 10.0 < series.edges[-1]
 
 
@@ -92,8 +93,8 @@ def test_one_gradient_that_is_not_finite_is_proof():
 
 
 def test_where_no_gradient_is_finite_there_is_none_to_measure(monkeypatch):
-    none = measure_gradients.Gradients(np.full(300, np.nan), np.zeros(300, bool), np.zeros(300, bool))
-    monkeypatch.setattr(measure_gradients, "at", lambda *_, **__: none)
+    none = measure.gradients.Gradients(np.full(300, np.nan), np.zeros(300, bool), np.zeros(300, bool))
+    monkeypatch.setattr(measure.gradients, "at", lambda *_, **__: none)
     result, *_ = judged(lambda logits: logits)
     assert result.verdict is Verdict.FAIL and result.value == 1.0 and "There is no gradient" in result.explanation
 
@@ -110,8 +111,8 @@ def test_where_no_gradient_is_finite_there_is_none_to_measure(monkeypatch):
 )
 def test_the_verdict_follows_the_binomial_test(zeros, size, expected, monkeypatch):
     zero = np.arange(size) < zeros
-    found = measure_gradients.Gradients(np.where(zero, 0.0, 2.0), zero, np.ones(size, bool))
-    monkeypatch.setattr(measure_gradients, "at", lambda *_, **__: found)
+    found = measure.gradients.Gradients(np.where(zero, 0.0, 2.0), zero, np.ones(size, bool))
+    monkeypatch.setattr(measure.gradients, "at", lambda *_, **__: found)
     result, *_ = judged(lambda logits: logits, size=size)
     assert result.verdict is expected and result.value == zeros / size
 

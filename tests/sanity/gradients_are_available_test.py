@@ -6,9 +6,10 @@ import pytest
 import scipy.special
 import tensorflow as tf
 
-from sanity import Verdict, measure_gradients, sample_size
+from sanity import Verdict, measure
 from sanity.checks.gradients_are_available import gradients_are_available
 from sanity.settings import Settings
+from sanity.statistics import sample_size
 from sanity.subject import Subject
 from tests.helpers import linear
 
@@ -105,8 +106,8 @@ def test_wrong_images_have_a_gradient_whatever_the_logits():
 )
 def test_the_verdict_follows_the_binomial_test(zeros, size, expected, monkeypatch):
     zero = np.arange(size) < zeros
-    prescribed = measure_gradients.Gradients(np.where(zero, 0.0, 1.0), zero, np.ones(size, bool))
-    monkeypatch.setattr(measure_gradients, "at", lambda *_, **__: prescribed)
+    prescribed = measure.gradients.Gradients(np.where(zero, 0.0, 1.0), zero, np.ones(size, bool))
+    monkeypatch.setattr(measure.gradients, "at", lambda *_, **__: prescribed)
     result = judged(lambda z: z, size=size)
     assert result.verdict is expected
     assert result.value == zeros / size
@@ -122,7 +123,7 @@ def test_a_small_sample_says_how_many_images_decide():
 
 def test_gradients_are_those_of_the_closed_form():
     images, labels = linear.batch(307)  # ends within a batch
-    measured = measure_gradients.at(linear.network(), images, labels, batch_size=250)
+    measured = measure.gradients.at(linear.network(), images, labels, batch_size=250)
     kernel, bias = (weight.astype(np.float64) for weight in linear.network().get_weights())
     p = scipy.special.softmax(images.reshape(307, -1) @ kernel + bias, axis=1)
     gradient = (p - np.eye(linear.CLASSES)[labels]) @ kernel.T
@@ -137,11 +138,11 @@ def test_small_gradients_are_not_zero_and_infinite_ones_are_told_apart():
     inputs = keras.Input(linear.SHAPE)
     root = keras.ops.sqrt(inputs[:, 0, 0])  # its derivative at 0 is infinite
     network = keras.Model(inputs, keras.layers.Concatenate()([root, 1.0 - root]))
-    measured = measure_gradients.at(network, images, np.zeros(50, int), batch_size=250)
+    measured = measure.gradients.at(network, images, np.zeros(50, int), batch_size=250)
     np.testing.assert_array_equal(measured.finite, np.arange(50) >= 10)
     assert np.all(measured.squared_norm[:10] == 0.0) and np.all(measured.missing == ~measured.finite)
     tiny = keras.Model(inputs, keras.layers.Concatenate()([root, 1.0 - root]) * 1e-25)
-    measured = measure_gradients.at(tiny, images, np.zeros(50, int), batch_size=250)
+    measured = measure.gradients.at(tiny, images, np.zeros(50, int), batch_size=250)
     assert np.all((measured.squared_norm[10:] > 0.0) & (measured.squared_norm[10:] < 1e-45))
     assert not measured.zero[10:].any()
 

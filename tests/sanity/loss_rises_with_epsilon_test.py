@@ -7,9 +7,9 @@ import scipy.optimize
 import scipy.stats
 import tensorflow as tf
 
-from sanity import Verdict, measure_losses
+from sanity import Verdict, measure
 from sanity.checks.loss_rises_with_epsilon import loss_rises_with_epsilon
-from sanity.measure_losses import Losses
+from sanity.measure.losses import Losses
 from sanity.settings import Settings
 from sanity.subject import Subject
 from tests.helpers import linear, small
@@ -156,7 +156,7 @@ def prescribed(monkeypatch, single, iterative, size=1000, correct=0.5, spread=0.
         share = np.interp(epsilon / 0.2, [0, 0.25, 0.5, 0.75, 1], means) + own + noise
         return Losses(share * np.log(10), np.arange(size) < (0.95 if attack is None else correct) * size)
 
-    monkeypatch.setattr(measure_losses, "under", under)
+    monkeypatch.setattr(measure.losses, "under", under)
     return loss_rises_with_epsilon(Prescribed(size), SETTINGS)
 
 
@@ -220,7 +220,7 @@ def test_the_ratio_and_the_figure_are_those_of_numpy(digits, undefended):
 
 def test_small_losses_keep_their_digits():
     logits = np.array([[50.0, 0.0, -np.inf], [0.0, 0.0, 0.0], [0.0, 800.0, 0.0], [np.nan, 0.0, 0.0]])
-    measured = measure_losses.of_logits(logits, np.zeros(4, int))
+    measured = measure.losses.of_logits(logits, np.zeros(4, int))
     np.testing.assert_allclose(measured.loss, [np.exp(-50.0), np.log(3.0), 800.0, np.inf])
     np.testing.assert_array_equal(measured.correct, [True, False, False, False])
     np.testing.assert_allclose(measured.share_of_chance(3), [np.exp(-50.0) / np.log(3.0), 1.0, 1.0, 1.0])
@@ -229,11 +229,11 @@ def test_small_losses_keep_their_digits():
 def test_students_test_and_interval_are_those_of_scipy():
     values = np.random.default_rng(0).normal(0.1, 1.0, 50)
     expected = scipy.stats.ttest_1samp(values, 0.05, alternative="greater")
-    assert measure_losses.exceeds(values, 0.05) == pytest.approx(expected.pvalue)
+    assert measure.losses.exceeds(values, 0.05) == pytest.approx(expected.pvalue)
     limits = scipy.stats.ttest_1samp(values, 0.0).confidence_interval(0.9)
-    assert measure_losses.interval(values, confidence=0.9) == pytest.approx(tuple(limits))
-    assert measure_losses.exceeds(np.full(9, 0.25), 0.0) == 0.0
-    assert measure_losses.exceeds(np.zeros(9), 0.0) == 1.0
+    assert measure.losses.interval(values, confidence=0.9) == pytest.approx(tuple(limits))
+    assert measure.losses.exceeds(np.full(9, 0.25), 0.0) == 0.0
+    assert measure.losses.exceeds(np.zeros(9), 0.0) == 1.0
 
 
 def test_the_limits_of_the_ratio_are_where_students_test_turns():
@@ -242,9 +242,9 @@ def test_the_limits_of_the_ratio_are_where_students_test_turns():
     above = 0.7 * below + generator.normal(0.0, 0.3, 60)
 
     def excess(ratio, side):
-        return measure_losses.exceeds(side * (above - ratio * below), 0.0) - 0.025
+        return measure.losses.exceeds(side * (above - ratio * below), 0.0) - 0.025
 
-    low, high = measure_losses.ratio_interval(above, below, confidence=0.95)
+    low, high = measure.losses.ratio_interval(above, below, confidence=0.95)
     assert low == pytest.approx(scipy.optimize.brentq(functools.partial(excess, side=1), -1.0, 0.7))
     assert high == pytest.approx(scipy.optimize.brentq(functools.partial(excess, side=-1), 0.7, 2.0))
-    assert measure_losses.ratio_interval(above, generator.normal(0.0, 1.0, 60)) is None
+    assert measure.losses.ratio_interval(above, generator.normal(0.0, 1.0, 60)) is None

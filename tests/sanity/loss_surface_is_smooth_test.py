@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sanity import Verdict, measure_losses, measure_surface, report
+from sanity import Verdict, measure, report
 from sanity.checks.loss_surface_is_smooth import PARTS, loss_surface_is_smooth, misleads, relative_error
 from sanity.settings import Settings
 from sanity.subject import Subject
@@ -60,8 +60,8 @@ def test_the_scale_of_the_logits_does_not_matter(digits, undefended, scale):
     inputs = keras.Input(digits.input_shape)
     rescaled = keras.Model(inputs, undefended(inputs) * scale)
     images, labels = digits.arrays("test")
-    measure = functools.partial(measure_surface.linearity, epsilon=EPSILON, points=3, batch_size=100)
-    one, other = (measure(each, images, labels) for each in (undefended, rescaled))
+    linearity = functools.partial(measure.surface.linearity, epsilon=EPSILON, points=3, batch_size=100)
+    one, other = (linearity(each, images, labels) for each in (undefended, rescaled))
     np.testing.assert_allclose(relative_error(other), relative_error(one), atol=2e-3)
     assert judged(rescaled, digits).verdict is Verdict.PASS
 
@@ -105,7 +105,7 @@ def test_errors_are_those_of_numpy_at_the_same_points(norm):
     squared = keras.Model(inputs, network(inputs * inputs))
     images, labels = linear.batch(30)
     epsilon, points = 0.2, 5
-    found = measure_surface.linearity(
+    found = measure.surface.linearity(
         squared, images, labels, epsilon=epsilon, norm=norm, points=points, seed=3, batch_size=8
     )
     rows = np.arange(30)
@@ -138,7 +138,7 @@ def test_what_misleads():
     margin = np.array([1.0, 1.0, 1.0, 1.0, -1.0, np.nan])
     change = np.array([0.0, 1.0, 0.05, 0.5, 0.2, np.nan])
     error = np.array([0.0, 0.5, 0.05, 0.5, 0.8, np.nan])
-    found = measure_surface.Linearity(margin, change, error, error)
+    found = measure.surface.Linearity(margin, change, error, error)
     np.testing.assert_array_equal(misleads(found), [False, False, False, True, True, False])
     np.testing.assert_allclose(relative_error(found), [1.0, 0.5, 1.0, 1.0, 4.0, 1.0])
 
@@ -148,13 +148,13 @@ def test_orthogonal_signs_are_signs_and_orthogonal():
     directions = np.sign(generator.normal(size=(50, 4, 4, 1)))
     directions[:25, 0] = 0.0  # as at pixels without a gradient
     directions[25:, 0, 0] = 0.0  # an odd number is left
-    found = measure_surface.orthogonal(directions, generator)
+    found = measure.surface.orthogonal(directions, generator)
     np.testing.assert_array_equal(np.sum(found * directions, axis=(1, 2, 3)), 0.0)
     assert np.all(np.abs(found[:25]) == 1.0)
     np.testing.assert_array_equal(np.sum(np.abs(found[25:]), axis=(1, 2, 3)), 15.0)
     assert abs(found.mean()) < 0.1 and not np.array_equal(found[0], found[1])
     lengths = np.linalg.norm(directions.reshape(50, -1), axis=1)[:, None, None, None]
-    euclidean = measure_surface.orthogonal(directions / lengths, generator, "l2")
+    euclidean = measure.surface.orthogonal(directions / lengths, generator, "l2")
     np.testing.assert_allclose(np.sum(euclidean * directions, axis=(1, 2, 3)), 0.0, atol=1e-5)
     np.testing.assert_allclose(np.sum(euclidean**2, axis=(1, 2, 3)), 1.0, rtol=1e-5)
 
@@ -162,10 +162,10 @@ def test_orthogonal_signs_are_signs_and_orthogonal():
 def test_the_plane_has_the_image_at_its_centre_and_fgsm_at_its_edge(digits, undefended):
     images, labels = (part[:20] for part in digits.arrays("test"))
     sample = undefended, images, labels
-    found = measure_surface.plane(*sample, epsilon=EPSILON, parts=(-1.0, 0.0, 1.0), seed=0, batch_size=7)
+    found = measure.surface.plane(*sample, epsilon=EPSILON, parts=(-1.0, 0.0, 1.0), seed=0, batch_size=7)
     for part, attack in ((0.0, None), (1.0, "fgsm")):
         options = {"epsilon": EPSILON} if attack else {}
-        expected = measure_losses.under(*sample, attack, batch_size=20, **options).share_of_chance(10)
+        expected = measure.losses.under(*sample, attack, batch_size=20, **options).share_of_chance(10)
         np.testing.assert_allclose(found[:, 1, int(part) + 1], expected, atol=1e-5)
     assert np.mean(found[:, 1, 2] - found[:, 1, 1]) > 5 * np.mean(np.abs(found[:, ::2, 1] - found[:, 1:2, 1]))
 

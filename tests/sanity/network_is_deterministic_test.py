@@ -2,9 +2,10 @@ import keras
 import numpy as np
 import pytest
 
-from sanity import Verdict, sample_size
+from sanity import Verdict
 from sanity.checks.network_is_deterministic import network_is_deterministic
 from sanity.settings import Settings
+from sanity.statistics import sample_size
 from sanity.subject import Subject
 from tests.helpers import linear
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from sanity import Verdict, report, trace
+from sanity import Verdict, measure, report
 from sanity.checks.nuclear_norm_separates import BATCH, DRAWS, nuclear_norm_separates, per_image
 from sanity.settings import Settings
 from sanity.subject import Subject
@@ -40,7 +40,7 @@ def test_value_and_groups_are_those_of_the_logits_where_pgd_ends():
     judged, settings = subject(epsilon=EPSILON), Settings()
     result = nuclear_norm_separates(judged, settings)
     robust = judged.correct("pgd", **settings.pgd(EPSILON))
-    end = trace.pgd(judged.network, judged.images, judged.labels, **settings.pgd(EPSILON), batch_size=200)
+    end = measure.trace.pgd(judged.network, judged.images, judged.labels, **settings.pgd(EPSILON), batch_size=200)
     moved = end.last_logits - end.clean_logits
     size = min(BATCH, robust.sum(), (~robust).sum())
     ratio = per_image(moved[robust], size, (0, 0)).mean() / per_image(moved[~robust], size, (0, 1)).mean()

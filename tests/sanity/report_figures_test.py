@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sanity import examples, result
+from sanity import measure, result
 from sanity.report import figures, pictures
 from sanity.settings import Settings
 from sanity.subject import Subject
@@ -121,15 +121,15 @@ def test_examples_are_images_that_pgd_fools():
     labels = network.predict(images, verbose=0).argmax(axis=1)
     labels[:10] = (labels[:10] + 1) % linear.CLASSES  # wrong without attack: not an example of one
     subject, settings = Subject(network, images, labels, epsilon=0.1), Settings()
-    found = examples.found_by_pgd(subject, settings)
+    found = measure.examples.found_by_pgd(subject, settings)
     fooled = subject.correct() & ~subject.correct("pgd", **settings.pgd(0.1))
-    assert len(found) == examples.MOST
+    assert len(found) == measure.examples.MOST
     for each in found:
         (place,) = np.nonzero(np.all(images == each.image, axis=(1, 2, 3)))
         assert fooled[place] and labels[place] == each.label == each.predicted
         assert np.max(np.abs(each.adversary - each.image)) <= 0.1 + 1e-6
         assert each.attacked_as == network.predict(each.adversary[None], verbose=0).argmax() != each.label
-    assert examples.found_by_pgd(Subject(network, images, labels, epsilon=1e-6), settings) == ()
+    assert measure.examples.found_by_pgd(Subject(network, images, labels, epsilon=1e-6), settings) == ()
 
 
 def test_what_is_not_for_the_file_is_left_out_of_it():

@@ -6,7 +6,7 @@ import numpy as np
 
 from sanity import statistics
 from sanity.result import Bars
-from sanity.tolerance import Share
+from sanity.statistics.tolerance import Share
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from sanity import measure_losses, trace
+from sanity import measure
 from tf_nuat import losses
 from tf_nuat.attacks import base, draws
 
@@ -74,8 +74,8 @@ def linearity(network, images, labels, *, epsilon, norm="linf", points, seed=0, 
         _, sums = tf.while_loop(lambda number, _: number < points, add, (tf.constant(0), zeros))
         return (here, *(total / points for total in sums))
 
-    measured = trace.compiled(measured, *specs)
-    parts = [[part.numpy() for part in measured(*batch)] for batch in trace.batches(images, labels, batch_size)]
+    measured = measure.trace.compiled(measured, *specs)
+    parts = [[part.numpy() for part in measured(*batch)] for batch in measure.trace.batches(images, labels, batch_size)]
     return Linearity(*(np.concatenate(part) for part in zip(*parts)))
 
 
@@ -114,8 +114,8 @@ def largest_error(network, images, labels, *, epsilon, norm="linf", steps=10, se
         begun = (tf.constant(0), start, error(start)[0], start)
         return tf.while_loop(lambda taken, *_: taken < steps, step, begun)[2:]
 
-    ascent = trace.compiled(ascent, *specs)
-    parts = [[part.numpy() for part in ascent(*batch)] for batch in trace.batches(images, labels, batch_size)]
+    ascent = measure.trace.compiled(ascent, *specs)
+    parts = [[part.numpy() for part in ascent(*batch)] for batch in measure.trace.batches(images, labels, batch_size)]
     errors, points = map(np.concatenate, zip(*parts))
     return errors.astype(np.float64), points
 
@@ -148,10 +148,10 @@ def plane(network, images, labels, *, epsilon, norm="linf", parts, second=None, 
         return logits_fn(tf.clip_by_value(x + epsilon * (one * first + other * across), 0.0, 1.0))
 
     images_spec, part = tf.TensorSpec((None, *shape)), tf.TensorSpec(())
-    along, at = trace.compiled(along, *specs), trace.compiled(at, *(images_spec,) * 3, part, part)
+    along, at = measure.trace.compiled(along, *specs), measure.trace.compiled(at, *(images_spec,) * 3, part, part)
     generator = np.random.default_rng(seed)
     found = []
-    for x, y, index in trace.batches(images, labels, batch_size):
+    for x, y, index in measure.trace.batches(images, labels, batch_size):
         first = along(x, y)
         other = second(first.numpy(), generator, norm) if callable(second) else second[index.numpy()]
         across = tf.constant(other, tf.float32)
@@ -159,7 +159,7 @@ def plane(network, images, labels, *, epsilon, norm="linf", parts, second=None, 
         for row, up in enumerate(parts):
             for column, right in enumerate(parts):
                 logits = at(x, first, across, tf.constant(right, tf.float32), tf.constant(up, tf.float32)).numpy()
-                measured = measure_losses.of_logits(logits.astype(np.float64), y.numpy())
+                measured = measure.losses.of_logits(logits.astype(np.float64), y.numpy())
                 heights[:, row, column] = measured.share_of_chance(logits.shape[1])
         found.append(heights)
     return np.concatenate(found)

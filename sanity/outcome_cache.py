@@ -9,7 +9,7 @@ import numpy as np
 from tf_nuat.core import files
 
 
-class Memory:
+class OutcomeCache:
     """Outcomes of attacks by their settings, kept in a file after each.
 
     Args:

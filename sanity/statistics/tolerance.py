@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from sanity import sample_size, statistics
+from sanity import statistics
 from sanity.result import Verdict
+from sanity.statistics import sample_size
 
 
 @dataclasses.dataclass(frozen=True)

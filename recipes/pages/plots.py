@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from recipes import plot_labels, table
+from recipes import table
+from recipes.pages import plot_labels
 from sanity.report.figures import COLOURS, DOTS_PER_INCH, MARKERS
 
 MARK = 7  # size in points

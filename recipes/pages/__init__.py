@@ -1,0 +1,1 @@
+"""What is rendered from cards and results: figures, tables, pages."""

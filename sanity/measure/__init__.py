@@ -1,0 +1,5 @@
+"""What the checks measure: gradients, losses, paths, surfaces, survivors, and what PGD sees on its way."""
+
+from sanity.measure import examples, gradients, losses, path, readout, surface, surrogate, survivors, trace
+
+__all__ = ["examples", "gradients", "losses", "path", "readout", "surface", "surrogate", "survivors", "trace"]
