@@ -32,11 +32,12 @@ from tqdm import tqdm
 import tf_nuat
 from benchmarks.figures import save
 from tf_nuat import attacks, command_line, data
-from tf_nuat.attacks import base
+from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
 from tf_nuat.attacks.pool import Pool
 from tf_nuat.core import validation
 from tf_nuat.evaluate import worst_case
 from tf_nuat.models import precision
+from tf_nuat.models.inference import inference
 
 STEPS = 40
 SMALL_BATCH = 25
@@ -76,8 +77,8 @@ def seconds(function):
 
 def bare_gradients(network, x, y, number):
     """Returns a function that takes the input gradient of the batch `number` times."""
-    objective = base.cross_entropy_of(base.inference(network), y)
-    gradient = tf.function(lambda x: base.input_gradient(objective, x)[0], autograph=False)
+    objective = cross_entropy_of(inference(network), y)
+    gradient = tf.function(lambda x: input_gradient(objective, x)[0], autograph=False)
 
     def run():
         for _ in range(number):
@@ -178,7 +179,7 @@ def autoattack(network, images, labels, epsilon, batch_size, rounds):
     record = worst_case(network, (images, labels), epsilon=epsilon, batch_size=batch_size)
     attacked = precision.attacked(network, "auto")
     x, y = tf.constant(images[:batch_size]), tf.constant(labels[:batch_size])
-    logits_fn = base.inference(attacked)
+    logits_fn = inference(attacked)
     forward = tf.function(lambda x: logits_fn(x), autograph=False)
     gradient = bare_gradients(attacked, x, y, 10)
 

@@ -23,8 +23,9 @@ from tqdm import tqdm
 import tf_nuat
 from benchmarks import figures
 from tf_nuat import command_line, losses
-from tf_nuat.attacks import base
+from tf_nuat.attacks.ascent import cross_entropy_of
 from tf_nuat.core import validation
+from tf_nuat.models.inference import inference
 
 STEP_LIMIT, FIT_LIMIT = 1.15, 1.05  # the project's targets
 FLAGS = flags.FlagValues()
@@ -53,7 +54,7 @@ def build(name, network, batch_size):
 
 def passes_alone(network, x, y):
     """Returns a dict of name to a function that takes one such pass on the batch."""
-    logits_fn = base.inference(network)
+    logits_fn = inference(network)
     optimizer = tf_nuat.optimizers.CoupledSGD(1e-4)
     optimizer.build(network.trainable_variables)
     variables = network.trainable_variables
@@ -65,7 +66,7 @@ def passes_alone(network, x, y):
         return tape.gradient(loss, variables)
 
     def input_gradient(x, y):
-        return base.input_gradient(base.cross_entropy_of(logits_fn, y), x)[0]
+        return input_gradient(cross_entropy_of(logits_fn, y), x)[0]
 
     functions = {
         "forward": lambda: logits_fn(x),

@@ -7,10 +7,10 @@ import tensorflow as tf
 from absl import flags, logging
 
 from tf_nuat import command_line, networks, parallel, training
-from tf_nuat.attacks.base import NORMS
 from tf_nuat.core import validation
 from tf_nuat.models import precision
 from tf_nuat.networks import by_name
+from tf_nuat.norms import NORMS
 from tf_nuat.parallel import workers
 
 # The flags that are fields of a recipe by the same name.

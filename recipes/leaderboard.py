@@ -3,8 +3,8 @@
     python -m recipes.leaderboard --cards results --out results
 
 Reads every card.json below the folder, with what `tf_nuat.evaluate` wrote beside it (see
-`recipes.pages.evaluations`), and writes leaderboard.md and leaderboard.html, one file that needs no network; its columns sort at a click. Runs of one
-recipe that differ in their seed alone share a row. Nothing is trained or measured.
+`recipes.pages.evaluations`), and writes leaderboard.md and leaderboard.html, one file that needs no network; its
+columns sort at a click. Runs of one recipe that differ in their seed alone share a row. Nothing is trained or measured.
 """
 
 import os

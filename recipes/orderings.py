@@ -3,9 +3,9 @@
     python -m recipes.orderings --cards results/cifar10_small --out results/cifar10_small
 
 Reads the cards below the folder, one of each defense, and what lies beside them (see `recipes.pages.evaluations`), and
-writes orderings.md. Every pair of defenses that the paper and the folder both have is compared by clean accuracy, under PGD
-and under AutoAttack, each way that the paper orders them: it holds, it does not hold, or it is within noise. Runs that
-were not measured by one of these are named, and compared by the others.
+writes orderings.md. Every pair of defenses that the paper and the folder both have is compared by clean accuracy, under
+PGD and under AutoAttack, each way that the paper orders them: it holds, it does not hold, or it is within noise. Runs
+that were not measured by one of these are named, and compared by the others.
 
 The test is exact and two-sided. Where it is known of both what became of each of the same images, it is McNemar's, for
 pairs; else Fisher's, which takes the images for independent and so finds less. The p-values are multiplied by Holm's

@@ -8,8 +8,7 @@ from sanity import measure
 from sanity.judgement import checked_names
 from sanity.settings import BUDGETS, Settings
 from sanity.subject import Subject
-from tf_nuat import checkpoint, data
-from tf_nuat.attacks import base
+from tf_nuat import checkpoint, data, norms
 from tf_nuat.core import validation
 
 
@@ -46,7 +45,7 @@ def collect(flags, command, *, progress=False):
     data.check_name(dataset_from, dataset)
     epsilon, epsilon_from = card.default("epsilon", flags.epsilon)
     norm, norm_from = card.default("norm", flags.norm, otherwise="linf")
-    validation.one_of(norm_from, norm, base.NORMS)
+    validation.one_of(norm_from, norm, norms.NORMS)
     validation.number(epsilon_from, epsilon, above=0.0, at_most=1.0 if norm == "linf" else None)
     surrogates = [_network("--surrogate", name) for name in flags.surrogate]
 

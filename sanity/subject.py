@@ -9,8 +9,8 @@ import numpy as np
 
 from sanity import measure
 from sanity.outcome_cache import OutcomeCache
-from tf_nuat import checkpoint, evaluate
-from tf_nuat.attacks import ATTACKS, base
+from tf_nuat import checkpoint, evaluate, norms
+from tf_nuat.attacks import ATTACKS
 from tf_nuat.core import files, validation
 
 
@@ -78,7 +78,7 @@ class Subject:
         for number, given in enumerate(surrogates, start=1):
             _sample(f"surrogate {number}", given, images, labels)
         self.network = network
-        self.norm = validation.one_of("norm", norm, base.NORMS)
+        self.norm = validation.one_of("norm", norm, norms.NORMS)
         self.epsilon = float(validation.number("epsilon", epsilon, above=0.0, at_most=self.largest))
         self.seed = int(validation.whole_number("seed", seed, at_least=0))
         self.num_classes = network.output_shape[-1]

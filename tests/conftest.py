@@ -16,7 +16,8 @@ import tensorflow as tf
 from tensorflow.python.framework import ops
 
 from tf_nuat import parallel
-from tf_nuat.attacks import base, pool
+from tf_nuat.attacks import pool
+from tf_nuat.models.inference import _functions_of
 
 # Two logical devices on one processor stand in for two GPUs.
 tf.config.set_logical_device_configuration(
@@ -41,7 +42,7 @@ def memory_given_back():
     Keras's optimizer has one. What refers to itself Python searches for too rarely.
     """
     yield
-    base._functions_of.cache_clear()
+    _functions_of.cache_clear()
     pool._compiled.cache_clear()
     kept = ops.gradient_registry._registry
     for name in [name for name in kept if name.startswith("CustomGradient-")]:

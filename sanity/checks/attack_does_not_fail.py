@@ -8,8 +8,9 @@ import tensorflow as tf
 from sanity import measure, statistics
 from sanity.result import Bars, Result, Verdict, skipped
 from sanity.statistics.tolerance import Share
-from tf_nuat import losses
-from tf_nuat.attacks import base, draws
+from tf_nuat import draws, losses, norms
+from tf_nuat.core import threefry
+from tf_nuat.models.inference import inference
 
 REFERENCE = (
     "Pintor et al., Indicators of attack failure: debugging and improving optimization of adversarial examples, 2022, "
@@ -181,13 +182,13 @@ def _last_gain(margins):
 
 def instability(subject):
     """Returns the mean change of the margin over `DRAWS` points of a small ball around each image, relative to it."""
-    logits_fn, radius = base.inference(subject.network), RADIUS * subject.epsilon
+    logits_fn, radius = inference(subject.network), RADIUS * subject.epsilon
 
     def change(x, y, index):
-        reference, keys = losses.margin(logits_fn(x), y), draws.keys(base.seed_pair(subject.seed), index)
+        reference, keys = losses.margin(logits_fn(x), y), threefry.keys(draws.seed_pair(subject.seed), index)
 
         def draw(number, total):
-            point = base.random_point(x, radius, base.fold_in(keys, tf.fill(tf.shape(index), number)), subject.norm)
+            point = norms.random_point(x, radius, draws.fold_in(keys, tf.fill(tf.shape(index), number)), subject.norm)
             return number + 1, total + tf.abs(losses.margin(logits_fn(point), y) - reference)
 
         _, total = tf.while_loop(lambda number, _: number < DRAWS, draw, (0, tf.zeros_like(reference)))

@@ -7,7 +7,8 @@ from sanity import measure, statistics
 from sanity.measure.gradients import MOST_WITHOUT
 from sanity.result import Bars, Result, Verdict
 from sanity.statistics import sample_size
-from tf_nuat.attacks import base, draws
+from tf_nuat import draws, norms
+from tf_nuat.core import threefry
 
 NAME = "gradients_are_available"
 REFERENCE = (
@@ -84,8 +85,8 @@ def gradients_are_available(subject, settings):
 
 def _at_random_points(subject):
     """Returns the gradients where PGD begins, at a random point of each ball; FGSM and I-FGSM begin at the images."""
-    keys = draws.keys(base.seed_pair(subject.seed), np.arange(len(subject)))
-    drawn = base.random_point(tf.constant(subject.images), subject.epsilon, keys, subject.norm)
+    keys = threefry.keys(draws.seed_pair(subject.seed), np.arange(len(subject)))
+    drawn = norms.random_point(tf.constant(subject.images), subject.epsilon, keys, subject.norm)
     return measure.gradients.at(subject.network, drawn.numpy(), subject.labels, batch_size=subject.batch_size)
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from sanity import statistics
 from sanity.result import Bars, Result, Verdict, skipped
 from tf_nuat import data, evaluate
-from tf_nuat.attacks import base
+from tf_nuat.models.inference import inference
 
 MODULES = ("projected_gradient_descent", "momentum_iterative_method")
 REFERENCE = (
@@ -86,7 +86,7 @@ def _attacks(modules, subject, pgd):
     ours draws it.
     """
     generator = np.random.default_rng(subject.seed)
-    ours = base.inference(subject.network)
+    ours = inference(subject.network)
     radius, steps = pgd["epsilon"], pgd["steps"]
     step_size = min(pgd["step_size"], radius)  # the longest that CleverHans takes
     norm = {"linf": np.inf, "l2": 2}[subject.norm]

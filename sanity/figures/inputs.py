@@ -7,8 +7,7 @@ from sanity.figures import FIGURES
 from sanity.figures.models import Model, Options
 from sanity.settings import BUDGETS
 from sanity.subject import Subject
-from tf_nuat import checkpoint, data
-from tf_nuat.attacks import base
+from tf_nuat import checkpoint, data, norms
 from tf_nuat.core import validation
 
 MOST_TRAINING = 2000  # images that the bend of a path is trained on
@@ -42,7 +41,7 @@ def collect(flags):
     data.check_name(dataset_from, dataset)
     epsilon, epsilon_from = _agreed("epsilon", flags.epsilon, cards)
     norm, norm_from = _agreed("norm", flags.norm, cards, otherwise="linf")
-    validation.one_of(norm_from, norm, base.NORMS)
+    validation.one_of(norm_from, norm, norms.NORMS)
     validation.number(epsilon_from, epsilon, above=0.0, at_most=1.0 if norm == "linf" else None)
     loaded = {"seed": flags.seed, "data_dir": flags.data_dir}
     images, labels, class_names = checkpoint.sample(networks[0], cards[0], dataset, samples=samples, **loaded)

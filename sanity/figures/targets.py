@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from sanity.figures import models as compared
 from sanity.measure import trace
 from tf_nuat import losses
-from tf_nuat.attacks import base
+from tf_nuat.attacks.ascent import ascend
 from tf_nuat.attacks.nuclear import bernoulli_start
+from tf_nuat.models.inference import inference
 
 TITLE = "Targets of nuclear-norm and Frobenius-norm attacks"
 BATCH = 100  # images of one class
@@ -42,7 +43,7 @@ def norm_attack(logits_fn, x, *, norm, epsilon, steps=STEPS, seed=0, ball="linf"
 
     start = bernoulli_start(x, epsilon / 2, seed, ball)
     step_size = min(2.5 * epsilon / steps, epsilon)
-    return base.ascend(objective, x, start, epsilon=epsilon, step_size=step_size, steps=steps, norm=ball)
+    return ascend(objective, x, start, epsilon=epsilon, step_size=step_size, steps=steps, norm=ball)
 
 
 def entropy(rows):
@@ -75,7 +76,7 @@ def measure(models, options):
 
 def _confusion(subject, norm):
     """Returns the classes of the sample and, a row for each: counts of predictions, mean softmax, (C, K)."""
-    logits_fn = base.inference(subject.network)
+    logits_fn = inference(subject.network)
 
     def attacked(x):
         return logits_fn(

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_nuat import losses
-from tf_nuat.attacks import base
+from tf_nuat.models.inference import compiled_for, inference
 
 MOST_WITHOUT = 0.01  # of the images may be without a gradient: some are classified with a probability that rounds to 1
 
@@ -44,7 +44,7 @@ def at(network, images, labels, *, batch_size):
     size = min(batch_size, len(images))
     for first in range(0, len(images), size):
         rows = np.resize(np.arange(first, min(first + size, len(images))), size)  # one shape, one compilation
-        measured = base.compiled_for(network, _at_batch)(tf.constant(images[rows]), tf.constant(labels[rows]))
+        measured = compiled_for(network, _at_batch)(tf.constant(images[rows]), tf.constant(labels[rows]))
         parts.append([part.numpy()[: len(images) - first] for part in measured])
     return Gradients(*(np.concatenate(part) for part in zip(*parts)))
 
@@ -52,7 +52,7 @@ def at(network, images, labels, *, batch_size):
 def _at_batch(network, x, y):
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(x)
-        loss = losses.cross_entropy(base.inference(network)(x), y)
+        loss = losses.cross_entropy(inference(network)(x), y)
     gradient = tape.gradient(loss, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     finite = tf.reduce_all(tf.math.is_finite(gradient), axis=(1, 2, 3))
     zero = tf.reduce_all(tf.equal(gradient, 0.0), axis=(1, 2, 3))

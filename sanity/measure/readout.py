@@ -8,7 +8,9 @@ import tensorflow as tf
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import SVC
 
-from tf_nuat.attacks import base, draws
+from tf_nuat import draws, norms
+from tf_nuat.core import threefry
+from tf_nuat.models.inference import inference
 
 INNER_RADIUS = 0.95  # of the ball that the inner points are drawn from, in epsilon
 CLOSENESS = 0.9999  # 1 moves the decision boundary onto the planted point, 0 leaves it halfway to the inner points
@@ -37,7 +39,7 @@ def features_of(network, layer):
     def features(x):
         layer.call = lambda inputs, *args, **kwargs: inputs
         try:
-            return tf.cast(base.inference(network)(x), tf.float32)
+            return tf.cast(inference(network)(x), tf.float32)
         finally:
             del layer.call
 
@@ -55,10 +57,10 @@ def points(x, index, *, epsilon, inner, seed, norm="linf"):
         (inner + 1, H, W, C), within [0, 1].
     """
     x = tf.repeat(x[None], inner + 1, axis=0)
-    own = draws.fold_in(draws.keys(base.seed_pair(seed), tf.fill([inner + 1], index)), _PURPOSE)
-    own = draws.fold_in(own, tf.range(inner + 1))
-    inside = base.random_point(x[1:-1], INNER_RADIUS * epsilon, own[1:-1], norm)
-    surface = x[-1:] + epsilon * base.random_on_the_sphere(x[-1:], own[-1:], norm)
+    own = threefry.fold_in(threefry.keys(draws.seed_pair(seed), tf.fill([inner + 1], index)), _PURPOSE)
+    own = threefry.fold_in(own, tf.range(inner + 1))
+    inside = norms.random_point(x[1:-1], INNER_RADIUS * epsilon, own[1:-1], norm)
+    surface = x[-1:] + epsilon * norms.random_on_the_sphere(x[-1:], own[-1:], norm)
     return tf.concat([x[:1], inside, tf.clip_by_value(surface, 0.0, 1.0)], axis=0)
 
 

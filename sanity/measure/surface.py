@@ -6,8 +6,11 @@ import numpy as np
 import tensorflow as tf
 
 from sanity import measure
-from tf_nuat import losses
-from tf_nuat.attacks import base, draws
+from tf_nuat import draws, losses, norms
+from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
+from tf_nuat.attacks.search import choose
+from tf_nuat.core import threefry
+from tf_nuat.models.inference import inference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +47,7 @@ def linearity(network, images, labels, *, epsilon, norm="linf", points, seed=0, 
     Source: Qin et al., "Adversarial robustness through local linearization", 2019, equation 5, there for the
     cross-entropy.
     """
-    logits_fn = base.inference(network)
+    logits_fn = inference(network)
     specs = tf.TensorSpec((None, *images.shape[1:])), tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None,), tf.int32)
 
     def measured(x, y, index):
@@ -58,13 +61,13 @@ def linearity(network, images, labels, *, epsilon, norm="linf", points, seed=0, 
             logits = logits_fn(x)
             return margin(logits), logits
 
-        gradient, logits = base.input_gradient(objective, x)
+        gradient, logits = input_gradient(objective, x)
         gradient, here = tf.cast(gradient, tf.float64), margin(logits)
-        keys = draws.keys(base.seed_pair(seed), index)
+        keys = threefry.keys(draws.seed_pair(seed), index)
 
         def add(number, sums):
             numbers = tf.fill(tf.shape(index), number)
-            point = base.random_point(x, epsilon, base.fold_in(keys, numbers), norm)
+            point = norms.random_point(x, epsilon, draws.fold_in(keys, numbers), norm)
             predicted = tf.reduce_sum(gradient * tf.cast(point - x, tf.float64), axis=(1, 2, 3))
             change = margin(logits_fn(point)) - here
             values = change, change - predicted, predicted
@@ -92,12 +95,12 @@ def largest_error(network, images, labels, *, epsilon, norm="linf", steps=10, se
 
     Source: Qin et al., "Adversarial robustness through local linearization", 2019, equation 5 (gamma).
     """
-    logits_fn = base.inference(network)
+    logits_fn = inference(network)
     specs = tf.TensorSpec((None, *images.shape[1:])), tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None,), tf.int32)
 
     def ascent(x, y, index):
-        gradient, logits = base.input_gradient(base.cross_entropy_of(logits_fn, y), x)
-        here, project = losses.cross_entropy(logits, y), base.projection(x, epsilon, norm)
+        gradient, logits = input_gradient(cross_entropy_of(logits_fn, y), x)
+        here, project = losses.cross_entropy(logits, y), norms.projection(x, epsilon, norm)
 
         def error(point):
             logits = logits_fn(point)
@@ -105,12 +108,12 @@ def largest_error(network, images, labels, *, epsilon, norm="linf", steps=10, se
             return tf.abs(losses.cross_entropy(logits, y) - here - predicted), logits
 
         def step(taken, point, largest, best):
-            slope, _ = base.input_gradient(error, point)
-            point = project(point + 2.5 * epsilon / steps * base.direction(slope, norm))
+            slope, _ = input_gradient(error, point)
+            point = project(point + 2.5 * epsilon / steps * norms.direction(slope, norm))
             found = error(point)[0]
-            return taken + 1, point, tf.maximum(largest, found), base.choose(found > largest, point, best)
+            return taken + 1, point, tf.maximum(largest, found), choose(found > largest, point, best)
 
-        start = base.random_point(x, epsilon, draws.keys(base.seed_pair(seed), index), norm)
+        start = norms.random_point(x, epsilon, threefry.keys(draws.seed_pair(seed), index), norm)
         begun = (tf.constant(0), start, error(start)[0], start)
         return tf.while_loop(lambda taken, *_: taken < steps, step, begun)[2:]
 
@@ -136,13 +139,13 @@ def plane(network, images, labels, *, epsilon, norm="linf", parts, second=None, 
     they are orthogonal.
     """
     second = orthogonal if second is None else second
-    logits_fn = base.inference(network)
+    logits_fn = inference(network)
     shape = images.shape[1:]
     specs = tf.TensorSpec((None, *shape)), tf.TensorSpec((None,), tf.int64)
 
     def along(x, y):
-        gradient, _ = base.input_gradient(base.cross_entropy_of(logits_fn, y), x)
-        return base.direction(gradient, norm)
+        gradient, _ = input_gradient(cross_entropy_of(logits_fn, y), x)
+        return norms.direction(gradient, norm)
 
     def at(x, first, across, one, other):
         return logits_fn(tf.clip_by_value(x + epsilon * (one * first + other * across), 0.0, 1.0))

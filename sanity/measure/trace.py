@@ -5,8 +5,11 @@ import typing
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat import losses
-from tf_nuat.attacks import base, draws
+from tf_nuat import draws, losses, norms
+from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
+from tf_nuat.attacks.search import choose
+from tf_nuat.core import threefry
+from tf_nuat.models.inference import inference
 
 
 class Trace(typing.NamedTuple):
@@ -39,30 +42,30 @@ def pgd(network, images, labels, *, epsilon, steps, step_size, norm="linf", seed
         epsilon, steps, step_size, norm, seed: as for `tf_nuat.attacks.pgd`: the same start, the same steps.
         batch_size: images at a time, which bounds the memory.
     """
-    logits_fn = base.inference(network)
+    logits_fn = inference(network)
 
     def seen(logits, y):
         logits = tf.cast(logits, tf.float32)
         return losses.cross_entropy(logits, y), losses.margin(logits, y)
 
     def ascent(x, y, index):
-        objective, project = base.cross_entropy_of(logits_fn, y), base.projection(x, epsilon, norm)
-        first = base.fold_in(draws.keys(base.seed_pair(seed), index), tf.zeros_like(index))
-        start = base.random_point(x, epsilon, first, norm)
-        gradient, clean = base.input_gradient(objective, x)
+        objective, project = cross_entropy_of(logits_fn, y), norms.projection(x, epsilon, norm)
+        first = draws.fold_in(threefry.keys(draws.seed_pair(seed), index), tf.zeros_like(index))
+        start = norms.random_point(x, epsilon, first, norm)
+        gradient, clean = input_gradient(objective, x)
         none = tf.fill(tf.shape(index), -np.inf)
         written = [tf.TensorArray(tf.float32, size=steps + 1, element_shape=[None]) for _ in range(2)]
 
         def record(taken, x_adv, logits, best, highest, written):
             loss, margin = seen(logits, y)
-            best = base.choose(margin > highest, x_adv, best)
+            best = choose(margin > highest, x_adv, best)
             written = [array.write(taken, value) for array, value in zip(written, (loss, margin))]
             return best, tf.maximum(highest, margin), written
 
         def step(taken, x_adv, best, highest, written):
-            slope, logits = base.input_gradient(objective, x_adv)
+            slope, logits = input_gradient(objective, x_adv)
             found = record(taken, x_adv, logits, best, highest, written)
-            return taken + 1, project(x_adv + step_size * base.direction(slope, norm)), *found
+            return taken + 1, project(x_adv + step_size * norms.direction(slope, norm)), *found
 
         taken, x_adv, *found = tf.while_loop(
             lambda taken, *_: taken < steps, step, (tf.constant(0), start, start, none, written)

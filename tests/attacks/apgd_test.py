@@ -8,14 +8,14 @@ import pytest
 import tensorflow as tf
 
 from tests.helpers.recorded import Recorded, minimal_distance
-from tf_nuat import losses
-from tf_nuat.attacks import apgd, base
+from tf_nuat import losses, norms
+from tf_nuat.attacks import apgd
 
 SHAPE = (4, 4, 2)
 CLASSES = 5
 ATTACKS = {"ce": apgd.apgd_ce, "dlr": apgd.apgd_dlr, "t": apgd.apgd_t}
 FEW = {"ce": {"steps": 6, "restarts": 2}, "dlr": {"steps": 6, "restarts": 2}, "t": {"steps": 6, "targets": 3}}
-BOTH = [(name, norm) for name in ATTACKS for norm in base.NORMS]
+BOTH = [(name, norm) for name in ATTACKS for norm in norms.NORMS]
 
 
 def images(size=16, low=0.0, high=1.0, seed=0):
@@ -253,7 +253,7 @@ def test_checkpoints_are_those_of_the_paper():
     np.testing.assert_allclose(np.array(apgd.CHECKPOINTS) / 100, p[1:-1])
 
 
-@pytest.mark.parametrize("norm", base.NORMS)
+@pytest.mark.parametrize("norm", norms.NORMS)
 def test_starts_at_random_on_the_sphere(norm, network):
     x = images(64, low=0.4, high=0.6)
     recorded = Recorded(network)

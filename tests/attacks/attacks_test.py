@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import tf_nuat
 from tf_nuat import attacks, evaluate, losses
-from tf_nuat.attacks import base
+from tf_nuat.models.inference import _functions_of, inference
 
 EPSILON = 0.1
 SHAPE = (6, 5, 2)
@@ -154,7 +154,7 @@ def test_networks_attacked_earlier_are_forgotten(images):
         evaluate.accuracy(network, (images, labels))
         return weakref.ref(network)
 
-    used = [use() for _ in range(base._functions_of.cache_info().maxsize + 1)]
+    used = [use() for _ in range(_functions_of.cache_info().maxsize + 1)]
     gc.collect()
     assert used[0]() is None and used[-1]() is not None
 
@@ -272,7 +272,7 @@ def test_the_table_of_attacks_is_complete():
 
 
 def test_a_function_that_is_no_network_is_called_as_it_is():
-    assert base.inference(len) is len
+    assert inference(len) is len
 
 
 def test_a_network_that_ends_in_softmax_is_refused(images):

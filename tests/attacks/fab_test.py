@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_nuat import losses
-from tf_nuat.attacks import base
+from tf_nuat import losses, norms
 from tf_nuat.attacks.fab import FARTHEST, fab, fab_t, to_hyperplane
+from tf_nuat.attacks.search import choose, run_search
 
 SHAPE = (4, 4, 2)
 SIZE = 32
 CLASSES = 5
 ATTACKS = {"untargeted": fab, "targeted": fab_t}
 FEW = {"untargeted": {"steps": 6, "restarts": 2}, "targeted": {"steps": 6, "targets": 3}}
-BOTH = [(name, norm) for name in ATTACKS for norm in base.NORMS]
+BOTH = [(name, norm) for name in ATTACKS for norm in norms.NORMS]
 EPSILON = {"linf": 0.1, "l2": 0.4}
 
 
@@ -78,7 +78,7 @@ def nearest(z, gap, slope, norm):
     return change(high)
 
 
-@pytest.mark.parametrize("norm", base.NORMS)
+@pytest.mark.parametrize("norm", norms.NORMS)
 @pytest.mark.parametrize("scale", [1.0, 1e-25, 1e15])
 def test_the_way_to_a_hyperplane_is_the_shortest_within_the_range_of_pixels(norm, scale):
     generator = np.random.default_rng(0)
@@ -132,7 +132,7 @@ def shortest(x, y, kernel, norm):
     return np.array(found)
 
 
-@pytest.mark.parametrize("norm", base.NORMS)
+@pytest.mark.parametrize("norm", norms.NORMS)
 @pytest.mark.parametrize("name, classes", [("untargeted", 2), ("untargeted", CLASSES), ("targeted", CLASSES)])
 def test_finds_the_smallest_perturbation_of_a_linear_network_to_1_percent(name, norm, classes):
     """The range of pixels limits it, but for the untargeted attack on several classes, which looks away from that where
@@ -359,11 +359,11 @@ def test_neighbours_at_another_step_make_no_difference(name, epsilon, network, l
     y = tf.where(tf.range(16) == 2, (y + 1) % CLASSES, y)  # wrong from the start
     settings = ATTACKS[name].as_tensors({"epsilon": epsilon, **FEW[name], "restarts": 2})
     search = ATTACKS[name].prepared(network, x, y, settings, tf.range(16))
-    run = tf.function(lambda state, steps: base.run(search, state, steps=steps)[1], autograph=False)
+    run = tf.function(lambda state, steps: run_search(search, state, steps=steps)[1], autograph=False)
     first, until_all_end = search.first(), tf.constant(1000)
     together = run(first, until_all_end)
     late = tf.range(16) % 2 == 0
-    mixed = tf.nest.map_structure(functools.partial(base.choose, late), first, run(first, tf.constant(5)))
+    mixed = tf.nest.map_structure(functools.partial(choose, late), first, run(first, tf.constant(5)))
     mixed = run(mixed, until_all_end)
     for field in ("fooled", "spent"):
         np.testing.assert_array_equal(getattr(together, field), getattr(mixed, field))

@@ -9,9 +9,9 @@ import scipy.special
 import tensorflow as tf
 
 from tests.helpers.recorded import Recorded, minimal_distance
-from tf_nuat import losses
-from tf_nuat.attacks import base, draws
+from tf_nuat import draws, losses
 from tf_nuat.attacks.gama import gama_fw, gama_pgd
+from tf_nuat.core import threefry
 
 SHAPE = (4, 4, 2)
 CLASSES = 5
@@ -154,9 +154,9 @@ def test_starts_are_signs_of_each_images_draw_times_epsilon(name):
     x_adv = ATTACKS[name](recorded, x, y, epsilon=0.1, steps=2, restarts=3, seed=7)
     np.testing.assert_array_equal(x_adv, x)
     assert len(recorded.seen) == 1 + 3 + 3 + 3 and recorded.returned == 3 + 3 + 2
-    keys = draws.keys((7, 0), np.arange(16))
+    keys = threefry.keys((7, 0), np.arange(16))
     for restart, seen in enumerate(recorded.on_the_way(x)[::3]):
-        signs = base.random_signs(tf.constant(x), draws.fold_in(keys, restart))
+        signs = draws.signs(tf.constant(x), threefry.fold_in(keys, restart))
         np.testing.assert_allclose(seen, np.clip(x + 0.1 * signs, 0, 1), atol=1e-6)
 
 

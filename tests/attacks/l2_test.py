@@ -10,9 +10,9 @@ import tensorflow as tf
 
 import tf_nuat
 from tests.helpers.recorded import Recorded, reluctant
-from tf_nuat import attacks
-from tf_nuat.attacks import base, draws
+from tf_nuat import attacks, norms
 from tf_nuat.attacks.nuclear import bernoulli_start
+from tf_nuat.core import threefry
 
 SHAPE = (6, 5, 2)
 PIXELS = 60
@@ -51,14 +51,14 @@ def steepest(linear, y):
 # The geometry.
 
 
-@pytest.mark.parametrize("norm", base.NORMS)
+@pytest.mark.parametrize("norm", norms.NORMS)
 @pytest.mark.parametrize("epsilon", [1e-3, 0.3, 2.0, 20.0])
 @pytest.mark.parametrize("seed", range(3))
 def test_projections_are_within_ball_and_box_and_stay_there(norm, epsilon, seed):
     generator = np.random.default_rng(seed)
     x = np.round(images(seed=seed), 1)  # on the border of the box, too
     away = x + generator.normal(size=x.shape).astype(np.float32) * 10.0 ** generator.integers(-4, 2, (len(x), 1, 1, 1))
-    project = base.projection(tf.constant(x), epsilon, norm)
+    project = norms.projection(tf.constant(x), epsilon, norm)
     once = project(tf.constant(away, tf.float32)).numpy()
     distance = lengths(once - x) if norm == "l2" else np.abs(once - x).max(axis=(1, 2, 3))
     assert np.all(distance <= epsilon * (1 + 1e-5) + 1e-7)
@@ -70,7 +70,7 @@ def test_projections_are_within_ball_and_box_and_stay_there(norm, epsilon, seed)
 
 def test_l2_projection_reaches_the_sphere_where_the_box_is_not_in_the_way():
     x, offset = images(low=0.4, high=0.6), np.random.default_rng(1).normal(size=(16, *SHAPE))
-    projected = base.projection(tf.constant(x), 0.2, "l2")(tf.constant(x + offset, tf.float32))
+    projected = norms.projection(tf.constant(x), 0.2, "l2")(tf.constant(x + offset, tf.float32))
     np.testing.assert_allclose(projected - x, 0.2 * offset / lengths(offset)[:, None, None, None], atol=1e-6)
 
 
@@ -80,7 +80,7 @@ def test_l2_direction_is_that_of_the_gradient_at_any_scale(scale):
     gradient[1] = 0.0
     gradient[2, 1:] = 0.0
     expected = gradient / np.maximum(lengths(gradient), 1e-9)[:, None, None, None]
-    found = base.direction(tf.constant(scale * gradient, tf.float32), "l2")
+    found = norms.direction(tf.constant(scale * gradient, tf.float32), "l2")
     np.testing.assert_allclose(found, expected, atol=1e-6)
     np.testing.assert_array_equal(found[1], 0.0)
 
@@ -89,17 +89,17 @@ def test_l2_random_point_is_uniform_in_the_ball():
     """(radius / epsilon)^D is uniform in [0, 1], and so is the half of the ball that each coordinate lies in."""
     epsilon, shape = 0.3, (2, 3, 1)
     x = tf.fill((4000, *shape), 0.5)
-    offset = (base.random_point(x, epsilon, 7, norm="l2") - x).numpy().reshape(4000, 6) / epsilon
+    offset = (norms.random_point(x, epsilon, 7, norm="l2") - x).numpy().reshape(4000, 6) / epsilon
     assert scipy.stats.kstest(np.linalg.norm(offset, axis=1) ** 6, "uniform").pvalue > 0.01
     # The covariance of a uniform draw from the ball of radius 1 is 1 / (D + 2) times the identity.
     np.testing.assert_allclose(offset.T @ offset / 4000, np.eye(6) / 8, atol=0.01)
     np.testing.assert_allclose(offset.mean(axis=0), 0.0, atol=0.025)
-    other = (base.random_point(x, epsilon, 8, norm="l2") - x).numpy().reshape(4000, 6) / epsilon
+    other = (norms.random_point(x, epsilon, 8, norm="l2") - x).numpy().reshape(4000, 6) / epsilon
     for statistic in (lambda offset: np.linalg.norm(offset, axis=1), lambda offset: offset[:, 0]):
         assert abs(np.corrcoef(statistic(offset), statistic(other))[0, 1]) < 0.06
 
 
-@pytest.mark.parametrize("draw", [base.random_point, bernoulli_start])
+@pytest.mark.parametrize("draw", [norms.random_point, bernoulli_start])
 def test_l2_noise_is_cut_to_the_range_of_pixels_and_within_the_ball(draw):
     x = tf.constant(np.round(images()))
     drawn = draw(x, 2.0, 3, norm="l2")
@@ -116,8 +116,8 @@ def test_l2_start_has_random_signs_and_length_alpha():
 
 
 def test_l2_noise_is_drawn_for_the_global_batch(two_devices):
-    whole = base.random_point(tf.fill((8, 2, 2, 1), 0.5), 0.1, 5, norm="l2").numpy()
-    draw = tf.function(lambda: base.random_point(tf.fill((4, 2, 2, 1), 0.5), 0.1, 5, norm="l2"))
+    whole = norms.random_point(tf.fill((8, 2, 2, 1), 0.5), 0.1, 5, norm="l2").numpy()
+    draw = tf.function(lambda: norms.random_point(tf.fill((4, 2, 2, 1), 0.5), 0.1, 5, norm="l2"))
     parts = two_devices.experimental_local_results(two_devices.run(draw))
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-7)
     assert np.any(parts[0] != parts[1])
@@ -149,7 +149,7 @@ def test_reaches_the_optimum_of_a_linear_network(case, linear):
 def test_the_nuclear_attack_starts_at_noise_of_half_of_epsilon_in_l2():
     x, y = images(), np.arange(16) % CLASSES
     nuclear = functools.partial(attacks.nuclear, network(), x, y, epsilon=0.5, norm="l2")
-    keys = draws.keys((4, 0), np.arange(16))
+    keys = threefry.keys((4, 0), np.arange(16))
     np.testing.assert_allclose(
         nuclear(seed=4), nuclear(start=bernoulli_start(tf.constant(x), 0.25, keys, "l2")), atol=1e-6
     )
@@ -193,7 +193,7 @@ def test_the_norms_of_a_single_pixel_coincide(name, settings):
     recorded = Recorded(network(shape=(1, 1, 1)))
     attack = functools.partial(attacks.ATTACKS[name], recorded, x, y, epsilon=0.2, **settings)
     seen, returned = {}, {}
-    for norm in base.NORMS:
+    for norm in norms.NORMS:
         returned[norm] = attack(norm=norm).numpy()
         seen[norm] = recorded.on_the_way(x) if name in LOOK_AT_CLEAN else recorded.seen.copy()
         recorded.seen.clear()
@@ -285,7 +285,7 @@ def test_the_step_has_length_epsilon_where_the_box_is_not_in_the_way(name, steps
 def test_training_on_single_pixels_does_not_depend_on_the_norm(name):
     x, y = images(64, shape=(1, 1, 1)), np.arange(64) % CLASSES
     weights = []
-    for norm in base.NORMS:
+    for norm in norms.NORMS:
         model = compiled(name, network(shape=(1, 1, 1)), epsilon=0.2, nuclear_weight=2.0, norm=norm)
         model.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
         weights.append(model.trained_network.get_weights())

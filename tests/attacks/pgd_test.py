@@ -9,10 +9,10 @@ import scipy.special
 import tensorflow as tf
 
 from tests.helpers.recorded import Recorded, minimal_distance, reluctant
-from tf_nuat import losses
-from tf_nuat.attacks import base, draws
+from tf_nuat import losses, norms
 from tf_nuat.attacks.pgd import LOSSES, pgd
 from tf_nuat.attacks.pgd_cw import pgd_cw
+from tf_nuat.core import threefry
 
 SHAPE = (4, 4, 2)
 CLASSES = 5
@@ -62,7 +62,7 @@ def labelled(network):
 # Closed forms.
 
 
-@pytest.mark.parametrize("norm", base.NORMS)
+@pytest.mark.parametrize("norm", norms.NORMS)
 @pytest.mark.parametrize("name, loss", [("pgd", "ce"), ("pgd", "margin"), ("pgd_cw", None)])
 def test_fools_a_linear_network_from_its_smallest_distance_on(name, loss, norm):
     """At 1.001 times that distance every image, at 0.999 times none."""
@@ -91,7 +91,7 @@ def test_fools_a_linear_network_from_its_smallest_distance_on(name, loss, norm):
     assert found > 8
 
 
-@pytest.mark.parametrize("norm", base.NORMS)
+@pytest.mark.parametrize("norm", norms.NORMS)
 def test_steps_have_the_length_of_the_step_size(norm):
     linear, x, y = antisymmetric(), images(low=0.4, high=0.6), np.arange(16) % 2
     recorded = Recorded(reluctant(linear, y))
@@ -143,7 +143,7 @@ def step_by_hand(network, at, x, y, loss, target, epsilon, size, norm):
     return np.clip(x + (moved - x) * min(1.0, epsilon / np.linalg.norm(moved - x)), 0, 1), np.full(x.shape, True)
 
 
-@pytest.mark.parametrize("norm", base.NORMS)
+@pytest.mark.parametrize("norm", norms.NORMS)
 @pytest.mark.parametrize("loss", [*LOSSES, "target"])
 def test_takes_the_steps_of_the_algorithm_until_it_has_an_adversary(loss, norm, network, labelled):
     x, y = labelled
@@ -187,7 +187,7 @@ def constant(x):
 # Starts, restarts, what is forwarded.
 
 
-@pytest.mark.parametrize("norm", base.NORMS)
+@pytest.mark.parametrize("norm", norms.NORMS)
 def test_restarts_are_draws_from_the_ball_of_which_a_gradient_more_than_steps_is_taken(norm, labelled):
     """Where the gradient is 0 an ascent stays where it starts."""
     x, y = images(low=0.4, high=0.6), np.zeros(16, int)
@@ -195,9 +195,9 @@ def test_restarts_are_draws_from_the_ball_of_which_a_gradient_more_than_steps_is
     x_adv = pgd(recorded, x, y, epsilon=0.1, steps=3, restarts=3, seed=7, norm=norm)
     np.testing.assert_array_equal(x_adv, x)
     assert len(recorded.seen) == 4 + 4 + 4 and recorded.returned == 4 + 4 + 3
-    keys = draws.keys((7, 0), np.arange(16))
+    keys = threefry.keys((7, 0), np.arange(16))
     for restart in range(3):
-        start = base.random_point(tf.constant(x), 0.1, draws.fold_in(keys, restart), norm)
+        start = norms.random_point(tf.constant(x), 0.1, threefry.fold_in(keys, restart), norm)
         for seen in recorded.seen[4 * restart : 4 * restart + 4]:
             np.testing.assert_allclose(seen, start, atol=1e-6)
     assert np.all(lengths(recorded.seen[0] - recorded.seen[4], norm) > 0.01)
@@ -240,7 +240,7 @@ def test_more_restarts_fool_the_same_images_and_more(name):
     assert 0 < np.sum(margins(logits_fn, once, y) > 0) < np.sum(margins(logits_fn, often, y) > 0) and np.any(fooled)
 
 
-@pytest.mark.parametrize("norm", base.NORMS)
+@pytest.mark.parametrize("norm", norms.NORMS)
 @pytest.mark.parametrize("settings", [{}, {"loss": "dlr"}, {"loss": "kl", "restarts": 2}, {"random_start": False}])
 def test_is_in_the_ball_and_fools_the_network_or_is_clean(settings, norm, network, labelled):
     x, y = labelled

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from tf_nuat import attacks, losses
-from tf_nuat.attacks import base
 from tf_nuat.attacks.pool import Pool
+from tf_nuat.attacks.search import run_search
 from tf_nuat.models import precision
 
 SHAPE = (6, 6, 1)
@@ -241,8 +241,8 @@ def test_a_run_ends_at_its_number_of_steps_or_of_images_that_are_done(network, l
     search = attacks.pgd.prepared(
         network, tf.constant(x), tf.constant(y), {"epsilon": 0.9, "steps": 9, "seed": 0}, None
     )
-    taken, state = base.run(search, search.first(), steps=3)
+    taken, state = run_search(search, search.first(), steps=3)
     assert taken == 3
-    taken, state = base.run(search, search.first(), until_done=5)
+    taken, state = run_search(search, search.first(), until_done=5)
     done = (state.fooled | state.spent).numpy().sum()
     assert done >= 5 and taken < 9

@@ -7,8 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests.helpers import linear
-from tf_nuat import losses
-from tf_nuat.attacks import base
+from tf_nuat import losses, norms
 from tf_nuat.attacks.random_search import random_search
 
 SHAPE = linear.SHAPE
@@ -68,7 +67,7 @@ def test_points_are_uniform_in_the_ball_of_l2():
     np.testing.assert_allclose(offsets.var(axis=0), 1 / 18, rtol=0.1)  # 1 / (D + 2)
 
 
-@pytest.mark.parametrize("norm", base.NORMS)
+@pytest.mark.parametrize("norm", norms.NORMS)
 def test_finds_an_adversary_as_often_as_chance_does(norm):
     """By symmetry a quarter of the ball fools the network: where two pixels are both above the middle."""
     x = np.full((512, *SHAPE), 0.5, np.float32)
@@ -116,7 +115,7 @@ def test_a_seed_repeats_itself_and_another_does_not(network, labelled):
     assert np.mean(attack(seed=1) != attack(seed=2)) > 0.5
 
 
-@pytest.mark.parametrize("norm", base.NORMS)
+@pytest.mark.parametrize("norm", norms.NORMS)
 def test_epsilon_0_and_networks_without_numbers_return_the_images(norm, network, labelled):
     x, y = labelled
     wrong = np.where(np.arange(64) < 4, (y + 1) % 3, y)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_nuat import losses
-from tf_nuat.attacks import base, pgd
+from tf_nuat import losses, norms
+from tf_nuat.attacks import pgd
 from tf_nuat.attacks.square import LOSSES, _eta, square
 
 SHAPE = (7, 8, 2)
@@ -318,7 +318,7 @@ def test_more_queries_and_restarts_fool_more(norm, epsilon, network, labelled):
     assert np.sum(margins(network, attack(queries=300), y) > 0) > np.sum(once)
 
 
-@pytest.mark.parametrize("norm", base.NORMS)
+@pytest.mark.parametrize("norm", norms.NORMS)
 def test_searches_end_where_all_are_fooled(norm, network, labelled):
     """A query is a forward, and so is a start; restarts begin anew."""
     x, y = labelled
@@ -329,7 +329,7 @@ def test_searches_end_where_all_are_fooled(norm, network, labelled):
     assert candidates(network, x, wrong, epsilon=1e-4, queries=6, norm=norm).shape[1] == 2  # and one to look at it
 
 
-@pytest.mark.parametrize("norm", base.NORMS)
+@pytest.mark.parametrize("norm", norms.NORMS)
 def test_a_seed_repeats_itself_and_another_does_not(norm, network, labelled):
     attack = functools.partial(square, network, *labelled, epsilon=1.0, queries=20, norm=norm)
     np.testing.assert_array_equal(attack(seed=1), attack(seed=1))
@@ -357,7 +357,7 @@ def test_one_hot_labels_do_what_integers_do(network, labelled):
     np.testing.assert_array_equal(attack(y), attack(np.eye(CLASSES, dtype=np.float32)[y]))
 
 
-@pytest.mark.parametrize("norm", base.NORMS)
+@pytest.mark.parametrize("norm", norms.NORMS)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 9, 2)])
 def test_takes_small_and_oblong_images(shape, norm):
     x = np.full((4, *shape), 0.5, np.float32)
@@ -376,7 +376,7 @@ def test_one_image_without_numbers_does_not_disturb_the_others(network, labelled
     np.testing.assert_allclose(x_adv[1:], attack(network)[1:], atol=1e-6)
 
 
-@pytest.mark.parametrize("norm", base.NORMS)
+@pytest.mark.parametrize("norm", norms.NORMS)
 def test_epsilon_0_returns_the_images(norm, network, labelled):
     x, y = labelled
     wrong = np.where(np.arange(16) < 4, (y + 1) % CLASSES, y)

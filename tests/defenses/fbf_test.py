@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tests.helpers import linear
-from tf_nuat.attacks.base import random_point
 from tf_nuat.defenses.fbf import FBF
+from tf_nuat.norms import random_point
 
 
 @pytest.mark.parametrize("step_size", [None, 0.04])

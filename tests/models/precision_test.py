@@ -11,8 +11,9 @@ import tf_nuat
 from tests.helpers import small
 from tests.helpers.killed import run
 from tests.training.backup_test import RECIPE
-from tf_nuat.attacks import base
+from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
 from tf_nuat.models import precision
+from tf_nuat.models.inference import inference
 from tf_nuat.training import experiment
 
 MIXED = precision.POLICIES[1:]
@@ -32,19 +33,19 @@ def sure():
     return trained
 
 
-def input_gradient(logits_fn, x, y):
-    return base.input_gradient(base.cross_entropy_of(logits_fn, tf.constant(y)), tf.constant(x))[0].numpy()
+def gradient_of_loss(logits_fn, x, y):
+    return input_gradient(cross_entropy_of(logits_fn, tf.constant(y)), tf.constant(x))[0].numpy()
 
 
 def test_the_gradients_of_an_attack_do_not_vanish_in_float16(sure):
     """Without scaling they do, on most images; with it they are those of float32."""
     x, y = small.sample(200)
-    exact = input_gradient(base.inference(sure), x, y)
+    exact = gradient_of_loss(inference(sure), x, y)
     moved = np.max(np.abs(exact), axis=(1, 2, 3)) > 1e-25
     assert np.mean(moved) > 0.8
     half = precision.computing_in(sure, "mixed_float16")
-    lost = input_gradient(lambda v: half(v, training=False), x, y)
-    scaled = input_gradient(base.inference(half), x, y)
+    lost = gradient_of_loss(lambda v: half(v, training=False), x, y)
+    scaled = gradient_of_loss(inference(half), x, y)
     assert np.mean(np.any(lost[moved] != 0, axis=(1, 2, 3))) < 0.5
     assert np.all(np.any(scaled[moved] != 0, axis=(1, 2, 3)))
     norms = [np.linalg.norm(each[moved].reshape(moved.sum(), -1), axis=1) for each in (scaled - exact, exact)]

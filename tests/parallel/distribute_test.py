@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import tf_nuat
 from tests.helpers.distributed import BATCH, CLASSES, SHAPE, batches, network, trained, with_batch_norm
-from tf_nuat import losses, parallel
+from tf_nuat import draws, losses, parallel
 from tf_nuat.models import averaging
 
 
@@ -90,11 +90,11 @@ def test_the_objective_of_the_global_batch_is_not_the_mean_of_two_local_ones():
 def test_noise_is_drawn_for_the_global_batch(two_devices):
     """The two devices have different noise, and together that of one device."""
     x = tf.zeros((8, 2, 2, 1))
-    whole = tf_nuat.attacks.base.random_signs(x, 5).numpy()
+    whole = draws.signs(x, 5).numpy()
 
     @tf.function
     def draw():
-        return tf_nuat.attacks.base.random_signs(tf.zeros((4, 2, 2, 1)), 5)
+        return draws.signs(tf.zeros((4, 2, 2, 1)), 5)
 
     parts = two_devices.experimental_local_results(two_devices.run(draw))
     np.testing.assert_array_equal(np.concatenate([part.numpy() for part in parts]), whole)

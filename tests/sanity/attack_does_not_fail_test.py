@@ -13,8 +13,9 @@ from sanity.settings import Settings
 from sanity.statistics.tolerance import Share
 from sanity.subject import Subject
 from tests.helpers import linear, small
-from tf_nuat import data
-from tf_nuat.attacks import base, pgd
+from tf_nuat import data, draws, norms
+from tf_nuat.attacks import pgd
+from tf_nuat.core import threefry
 
 EPSILON = 0.15
 module = importlib.import_module("sanity.checks.attack_does_not_fail")  # the package has the function by that name
@@ -70,8 +71,8 @@ def test_a_trace_is_that_of_gradients_computed_by_hand():
     found = measure.trace.pgd(
         network, images, labels, epsilon=linear.EPSILON, steps=steps, step_size=step_size, seed=3, batch_size=4
     )
-    keys = base.image_keys(base.draws.keys(base.seed_pair(3), tf.range(7)), tf.constant(images))
-    start = base.random_point(tf.constant(images), linear.EPSILON, base.fold_in(keys, tf.zeros(7, tf.int32))).numpy()
+    keys = draws.image_keys(threefry.keys(draws.seed_pair(3), tf.range(7)), tf.constant(images))
+    start = norms.random_point(tf.constant(images), linear.EPSILON, draws.fold_in(keys, tf.zeros(7, tf.int32))).numpy()
     weights, logits = network.get_weights(), None
     x = start.astype(np.float64)
     for number in range(steps + 1):

@@ -12,8 +12,8 @@ from sanity.checks.loss_surface_is_smooth import PARTS, loss_surface_is_smooth, 
 from sanity.settings import Settings
 from sanity.subject import Subject
 from tests.helpers import linear, small
-from tf_nuat import data
-from tf_nuat.attacks import base, draws
+from tf_nuat import data, draws, norms
+from tf_nuat.core import threefry
 
 EPSILON = 0.15
 
@@ -96,7 +96,7 @@ def test_skipped_where_nothing_is_right(digits, undefended):
     assert result.verdict is Verdict.SKIPPED and result.value is None
 
 
-@pytest.mark.parametrize("norm", base.NORMS)
+@pytest.mark.parametrize("norm", norms.NORMS)
 def test_errors_are_those_of_numpy_at_the_same_points(norm):
     """Behind squares of the images: the margin is a quadratic form, and its gradient is known."""
     network = linear.network()
@@ -120,10 +120,10 @@ def test_errors_are_those_of_numpy_at_the_same_points(norm):
         return logits(images)[rows, labels] - logits(images)[rows, rival]
 
     slope = 2.0 * images.reshape(30, -1) * weight
-    x, keys = tf.constant(images), draws.keys(base.seed_pair(3), tf.range(30))
+    x, keys = tf.constant(images), threefry.keys(draws.seed_pair(3), tf.range(30))
     change, error, predicted = np.zeros((3, 30))
     for number in range(points):
-        point = base.random_point(x, epsilon, base.fold_in(keys, tf.fill([30], number)), norm).numpy()
+        point = norms.random_point(x, epsilon, draws.fold_in(keys, tf.fill([30], number)), norm).numpy()
         step = np.sum(slope * (point.astype(np.float64) - images).reshape(30, -1), axis=1)
         moved = margin(point) - margin(images)
         change, error, predicted = change + abs(moved), error + abs(moved - step), predicted + abs(step)

@@ -1,4 +1,4 @@
-"""Attacks: pure functions `attack(logits_fn, x, y, *, epsilon, ...) -> x_adv` (see `tf_nuat.attacks.base`)."""
+"""Attacks: pure functions `attack(logits_fn, x, y, *, epsilon, ...) -> x_adv` (see `tf_nuat.attacks.attack`)."""
 
 from tf_nuat.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
 from tf_nuat.attacks.autoattack import autoattack

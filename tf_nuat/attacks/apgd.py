@@ -9,8 +9,10 @@ import typing
 
 import tensorflow as tf
 
-from tf_nuat import losses
-from tf_nuat.attacks import base
+from tf_nuat import draws, losses, norms
+from tf_nuat.attacks.ascent import input_gradient
+from tf_nuat.attacks.attack import attack
+from tf_nuat.attacks.search import Search, choose
 
 # Percentages of the steps at which the step size is reconsidered: p_1 = 22, p_{j+1} = p_j + max(p_j - p_{j-1} - 3, 6).
 CHECKPOINTS = (22, 41, 57, 70, 80, 87, 93, 99)
@@ -18,7 +20,7 @@ MOMENTUM = 0.75  # the share of the new step; the rest is that of the change bef
 RHO = 0.75
 
 
-@base.attack
+@attack
 def apgd_ce(logits_fn, x, y, *, epsilon, steps=100, restarts=1, passes=1, seed=0, norm="linf"):
     """Returns an adversary of each image that APGD finds along the cross-entropy, and x where it finds none.
 
@@ -43,7 +45,7 @@ def apgd_ce(logits_fn, x, y, *, epsilon, steps=100, restarts=1, passes=1, seed=0
     return _search(logits_fn, x, y, losses.cross_entropy, epsilon, steps, restarts, seed, norm, passes=passes)
 
 
-@base.attack
+@attack
 def apgd_dlr(logits_fn, x, y, *, epsilon, steps=100, restarts=1, passes=1, seed=0, norm="linf"):
     """Returns what `apgd_ce` does, with the ascent along `losses.dlr`.
 
@@ -58,7 +60,7 @@ def apgd_dlr(logits_fn, x, y, *, epsilon, steps=100, restarts=1, passes=1, seed=
     return _search(logits_fn, x, y, losses.dlr, epsilon, steps, restarts, seed, norm, passes=passes)
 
 
-@base.attack
+@attack
 def apgd_t(logits_fn, x, y, *, epsilon, steps=100, restarts=1, targets=9, seed=0, norm="linf"):
     """Returns what `apgd_ce` does, with ascents along `losses.targeted_dlr`, towards one wrong class after the other.
 
@@ -82,11 +84,11 @@ def _search(logits_fn, x, y, loss, epsilon, steps, restarts, seed, norm, *, targ
     Args:
         loss: function of logits (B, K) and labels, what to increase (B,); None for `losses.targeted_dlr`.
     """
-    project = base.projection(x, epsilon, norm)
-    keys = base.image_keys(seed, x)
+    project = norms.projection(x, epsilon, norm)
+    keys = draws.image_keys(seed, x)
 
     def start_of(run):
-        return tf.clip_by_value(x + epsilon * base.random_on_the_sphere(x, base.fold_in(keys, run), norm), 0.0, 1.0)
+        return tf.clip_by_value(x + epsilon * norms.random_on_the_sphere(x, draws.fold_in(keys, run), norm), 0.0, 1.0)
 
     def first():
         none = tf.zeros(tf.shape(x)[:1], tf.int32)
@@ -96,7 +98,7 @@ def _search(logits_fn, x, y, loss, epsilon, steps, restarts, seed, norm, *, targ
             ranked = losses.wrong_classes(clean, y)
             runs *= tf.minimum(targets, tf.shape(ranked)[1])
             fooled = losses.margin(clean, y) > 0.0
-        ascent = _ascent(base.choose(fooled, x, start), epsilon)
+        ascent = _ascent(choose(fooled, x, start), epsilon)
         return _State(fooled=fooled, spent=none > 0, run=none, runs=runs, ranked=ranked, **ascent)
 
     def step(state):
@@ -113,7 +115,7 @@ def _search(logits_fn, x, y, loss, epsilon, steps, restarts, seed, norm, *, targ
         gradient, logits, value = _averaged(objective, loss_of, state.x_adv, passes)
         fooled = state.fooled | (~state.spent & (losses.margin(logits, y) > 0.0))
         origin, gradient, moved = _check(_keep_best(state, gradient, value), gradient, steps)
-        new = project(origin + moved.step_size * base.direction(gradient, norm)) - origin
+        new = project(origin + moved.step_size * norms.direction(gradient, norm)) - origin
         share = tf.where(tf.equal(state.taken, 0), 1.0, MOMENTUM)[:, None, None, None]
         x_adv = project(origin + share * new + (1.0 - share) * (origin - state.previous))
         moved = moved._replace(x_adv=x_adv, previous=origin, taken=state.taken + 1)
@@ -127,20 +129,20 @@ def _search(logits_fn, x, y, loss, epsilon, steps, restarts, seed, norm, *, targ
             lambda: moved,
         )
         return moved._replace(
-            x_adv=base.choose(fooled | state.spent, state.x_adv, moved.x_adv),
+            x_adv=choose(fooled | state.spent, state.x_adv, moved.x_adv),
             fooled=fooled,
             # The last point of the last ascent is a candidate: whoever runs the search looks at its logits.
             spent=state.spent | (~fooled & (moved.taken >= steps) & (moved.run + 1 >= state.runs)),
         )
 
-    return base.Search(first, step)
+    return Search(first, step)
 
 
 def _averaged(objective, loss_of, x_adv, passes):
     """Returns gradient, logits and loss at x_adv, each the mean of so many passes."""
 
     def one_pass():
-        gradient, logits = base.input_gradient(objective, x_adv)
+        gradient, logits = input_gradient(objective, x_adv)
         return gradient, tf.cast(logits, tf.float32), loss_of(logits)
 
     if passes == 1:
@@ -197,7 +199,7 @@ def _ascent(start, epsilon):
 
 
 def _replace_where(condition, state, fields):
-    changed = {name: base.choose(condition, value, getattr(state, name)) for name, value in fields.items()}
+    changed = {name: choose(condition, value, getattr(state, name)) for name, value in fields.items()}
     return state._replace(**changed)
 
 
@@ -206,8 +208,8 @@ def _keep_best(state, gradient, loss):
     return state._replace(
         loss=loss,
         increases=state.increases + tf.cast(loss > state.loss, tf.int32),
-        best=base.choose(better, state.x_adv, state.best),
-        best_gradient=base.choose(better, gradient, state.best_gradient),
+        best=choose(better, state.x_adv, state.best),
+        best_gradient=choose(better, gradient, state.best_gradient),
         best_loss=tf.where(better, loss, state.best_loss),
     )
 
@@ -222,9 +224,9 @@ def _check(state, gradient, steps):
     halve = due & (too_few | no_better)
     checked = state._replace(
         checked=tf.where(due, state.taken, state.checked),
-        step_size=base.choose(halve, 0.5 * state.step_size, state.step_size),
+        step_size=choose(halve, 0.5 * state.step_size, state.step_size),
         increases=tf.where(due, 0, state.increases),
         loss_when_checked=tf.where(due, state.best_loss, state.loss_when_checked),
         halved=tf.where(due, halve, state.halved),
     )
-    return base.choose(halve, state.best, state.x_adv), base.choose(halve, state.best_gradient, gradient), checked
+    return choose(halve, state.best, state.x_adv), choose(halve, state.best_gradient, gradient), checked

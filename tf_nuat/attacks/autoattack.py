@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat.attacks import base
+from tf_nuat import norms
 from tf_nuat.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
 from tf_nuat.attacks.fab import fab, fab_t
 from tf_nuat.attacks.pool import Pool
@@ -36,7 +36,7 @@ def stages(version="standard", *, num_classes, norm="linf"):
     Source: the published configuration, https://github.com/fra31/auto-attack.
     """
     validation.one_of("version", version, VERSIONS)
-    validation.one_of("norm", norm, base.NORMS)
+    validation.one_of("norm", norm, norms.NORMS)
     validation.whole_number("number of classes", num_classes, at_least=2)
     few, targets = {"steps": 100, "restarts": 1}, min(9, num_classes - 1)
     once = {

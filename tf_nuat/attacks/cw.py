@@ -5,8 +5,10 @@ import typing
 import tensorflow as tf
 
 from tf_nuat import losses
-from tf_nuat.attacks import base
+from tf_nuat.attacks.ascent import input_gradient
+from tf_nuat.attacks.attack import attack
 from tf_nuat.attacks.deepfool import nearest_boundary
+from tf_nuat.attacks.search import Search, choose
 from tf_nuat.core import validation
 
 # As in the authors' code.
@@ -22,7 +24,7 @@ ROUNDING = 1e-5
 CLASSES = 10  # among which the nearest is looked for, with the true one
 
 
-@base.attack(
+@attack(
     searches=lambda name, value: validation.whole_number(name, value, at_least=1),
     initial_weight=lambda name, value: validation.number(name, value, above=0.0),
     confidence=lambda name, value: validation.number(name, value, at_least=0.0),
@@ -138,7 +140,7 @@ def cw(
             logits = logits_fn(images)
             return missing(logits, state.towards), logits
 
-        gradient, logits = base.input_gradient(objective, images)
+        gradient, logits = input_gradient(objective, images)
         difference = images - x
         distance = tf.reduce_sum(tf.square(difference), axis=(1, 2, 3))
         found = todo & fools(logits)
@@ -160,12 +162,12 @@ def cw(
             moved = moved._replace(shortest=tf.where(nearer, distance, state.shortest))
             fooled = spent & (moved.shortest < float("inf"))
         return moved._replace(
-            x_adv=base.choose(nearer, images, state.x_adv),
+            x_adv=choose(nearer, images, state.x_adv),
             fooled=state.fooled | fooled,
             spent=state.spent | (spent & ~fooled),
         )
 
-    return base.Search(first, step)
+    return Search(first, step)
 
 
 class _State(typing.NamedTuple):
@@ -206,4 +208,4 @@ def _next_weight(state, ends, descent):
     high = tf.where(state.found, tf.minimum(state.high, state.weight), state.high)
     weight = tf.where(high < LARGEST, 0.5 * (low + high), tf.minimum(10.0 * state.weight, LARGEST))
     fields = {**descent, "low": low, "high": high, "weight": weight, "search": state.search + 1}
-    return state._replace(**{name: base.choose(ends, value, getattr(state, name)) for name, value in fields.items()})
+    return state._replace(**{name: choose(ends, value, getattr(state, name)) for name, value in fields.items()})

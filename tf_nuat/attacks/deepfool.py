@@ -5,14 +5,15 @@ import typing
 import tensorflow as tf
 
 from tf_nuat import losses
-from tf_nuat.attacks import base
+from tf_nuat.attacks.attack import attack
+from tf_nuat.attacks.search import Search, choose
 from tf_nuat.core import validation
 
 # The shortest step towards a boundary: a point on the boundary itself, or nearer than rounding shows, has to pass it.
 SHORTEST = 1e-4
 
 
-@base.attack(
+@attack(
     overshoot=lambda name, value: validation.number(name, value, at_least=0.0),
     classes=lambda name, value: validation.whole_number(name, value, at_least=2),
     norm=lambda name, value: validation.one_of(name, value, ("l2",)),
@@ -68,17 +69,17 @@ def deepfool(logits_fn, x, y, *, epsilon=None, steps=50, overshoot=0.005, classe
 
         # The last point is a candidate: whoever runs the search looks at its logits.
         ends = goes_on & (state.taken + 1 >= steps)
-        candidate = base.choose(ends, beyond(change), images)
+        candidate = choose(ends, beyond(change), images)
         candidate_within = within(candidate)
         return _State(
-            x_adv=base.choose((found | ends) & candidate_within, candidate, state.x_adv),
+            x_adv=choose((found | ends) & candidate_within, candidate, state.x_adv),
             fooled=state.fooled | (found & candidate_within),
             spent=state.spent | (found & ~candidate_within) | ends | (goes_on & ~in_sight),
             taken=state.taken + 1,
             change=change,
         )
 
-    return base.Search(first, step)
+    return Search(first, step)
 
 
 class _State(typing.NamedTuple):
@@ -127,7 +128,7 @@ def nearest_boundary(tape, logits, images, y, classes):
             number + 1,
             tf.where(nearer, distance, nearest),
             tf.where(nearer, ranked[:, number], beyond),
-            base.choose(nearer, scaled, towards),
+            choose(nearer, scaled, towards),
         )
 
     unseen = tf.fill(tf.shape(images)[:1], float("inf"))

@@ -10,8 +10,10 @@ import typing
 
 import tensorflow as tf
 
-from tf_nuat import losses
-from tf_nuat.attacks import base
+from tf_nuat import draws, losses, norms
+from tf_nuat.attacks.ascent import input_gradient
+from tf_nuat.attacks.attack import attack
+from tf_nuat.attacks.search import Search, choose
 from tf_nuat.core import validation
 
 # Twice the distance of a random start where neither `epsilon` nor an adversary says it: the default of the authors.
@@ -27,7 +29,7 @@ _ALLOWED = {
 }
 
 
-@base.attack(**_ALLOWED)
+@attack(**_ALLOWED)
 def fab(
     logits_fn, x, y, *, epsilon=None, steps=100, restarts=1, alpha_max=0.1, eta=1.05, beta=0.9, seed=0, norm="linf"
 ):
@@ -56,7 +58,7 @@ def fab(
     return _search(logits_fn, x, y, epsilon, steps, restarts, None, (alpha_max, eta, beta), seed, norm)
 
 
-@base.attack(**_ALLOWED)
+@attack(**_ALLOWED)
 def fab_t(
     logits_fn,
     x,
@@ -106,7 +108,7 @@ class _State(typing.NamedTuple):
 def _search(logits_fn, x, y, epsilon, steps, restarts, targets, settings, seed, norm):
     """Returns the search of `restarts` runs at most, or towards each of `targets` classes where that is not None."""
     alpha_max, eta, beta = settings
-    keys = base.image_keys(seed, x)
+    keys = draws.image_keys(seed, x)
     farthest = FARTHEST[norm] if epsilon is None else epsilon
 
     def first():
@@ -133,7 +135,7 @@ def _search(logits_fn, x, y, epsilon, steps, restarts, targets, settings, seed, 
 
     def random_start(state):
         radius = 0.5 * tf.minimum(state.distance, farthest)[:, None, None, None]
-        change = base.random_on_the_sphere(x, base.fold_in(keys, state.run), norm)
+        change = norms.random_on_the_sphere(x, draws.fold_in(keys, state.run), norm)
         return tf.clip_by_value(x + radius * change, 0.0, 1.0)
 
     def boundary(state):
@@ -155,7 +157,7 @@ def _search(logits_fn, x, y, epsilon, steps, restarts, targets, settings, seed, 
         on_segment = state.run >= state.runs
         moved = moved_from(state.point, *boundary(state))
         if epsilon is None:
-            moved = base.choose(on_segment, _crossing(x, state), moved)
+            moved = choose(on_segment, _crossing(x, state), moved)
         margin, distance = losses.margin(logits_fn(moved), y), _length(moved - x, norm)
         is_adversary = margin > 0.0
         searched = ~state.fooled & ~state.spent
@@ -164,12 +166,12 @@ def _search(logits_fn, x, y, epsilon, steps, restarts, targets, settings, seed, 
             better &= distance <= epsilon
 
         ends = searched & ~on_segment & (state.taken + 1 >= steps)
-        following = base.choose(is_adversary, x + beta * (moved - x), moved)
+        following = choose(is_adversary, x + beta * (moved - x), moved)
         after = state._replace(
-            x_adv=base.choose(better, moved, state.x_adv),
+            x_adv=choose(better, moved, state.x_adv),
             distance=tf.where(better, distance, state.distance),
             margin=tf.where(better, margin, state.margin),
-            point=base.choose(ends, x, following),
+            point=choose(ends, x, following),
             run=state.run + tf.cast(ends, tf.int32),
             taken=tf.where(ends, 0, state.taken + 1),
         )
@@ -177,7 +179,7 @@ def _search(logits_fn, x, y, epsilon, steps, restarts, targets, settings, seed, 
         if epsilon is None:
             lower = on_segment & ~is_adversary
             after = after._replace(
-                point=base.choose(on_segment & is_adversary, state.point, after.point),
+                point=choose(on_segment & is_adversary, state.point, after.point),
                 margin_at_end=tf.where(lower, margin, state.margin_at_end),
             )
             found = tf.math.is_finite(after.distance)
@@ -188,12 +190,12 @@ def _search(logits_fn, x, y, epsilon, steps, restarts, targets, settings, seed, 
         at_random = ends & (after.run < state.runs) & (after.run % restarts > 0)
         point = tf.cond(
             tf.reduce_any(at_random),
-            lambda: base.choose(at_random, random_start(after), after.point),
+            lambda: choose(at_random, random_start(after), after.point),
             lambda: after.point,
         )
         return after._replace(point=point, fooled=state.fooled | fooled, spent=state.spent | (searched & over))
 
-    return base.Search(first, step)
+    return Search(first, step)
 
 
 def _crossing(x, state):
@@ -211,7 +213,7 @@ def _boundary_with(logits_fn, point, y, target):
         other, true = (tf.gather(logits, chosen, batch_dims=1) for chosen in (target, losses.true_class(y)))
         return other - true, other - true
 
-    slope, gap = base.input_gradient(objective, point)
+    slope, gap = input_gradient(objective, point)
     return _finite(gap), slope
 
 
@@ -238,7 +240,7 @@ def _nearest_boundary(logits_fn, point, y, norm):
             number + 1,
             tf.where(nearer, distance, nearest),
             tf.where(nearer, new_gap, gap),
-            base.choose(nearer, new_slope, slope),
+            choose(nearer, new_slope, slope),
         )
 
     nowhere = tf.zeros(tf.shape(point)[:1])
@@ -296,7 +298,7 @@ def _total(values):
 
 def _length(change, norm):
     """Returns the length of each image's change (B, H, W, C): (B,)."""
-    if validation.one_of("norm", norm, base.NORMS) == "linf":
+    if validation.one_of("norm", norm, norms.NORMS) == "linf":
         return tf.reduce_max(tf.abs(change), axis=(1, 2, 3))
     return tf.sqrt(tf.reduce_sum(tf.square(change), axis=(1, 2, 3)))
 

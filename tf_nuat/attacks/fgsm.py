@@ -1,9 +1,10 @@
 """FGSM, the fast gradient sign method (Goodfellow et al., 2015)."""
 
-from tf_nuat.attacks import base
+from tf_nuat.attacks.ascent import ascend, cross_entropy_of
+from tf_nuat.attacks.attack import attack
 
 
-@base.attack
+@attack
 def fgsm(logits_fn, x, y, *, epsilon, norm="linf"):
     """Returns x after one step of size `epsilon` along the sign of the gradient of the cross-entropy.
 
@@ -19,5 +20,5 @@ def fgsm(logits_fn, x, y, *, epsilon, norm="linf"):
     Raises:
         ValueError: an argument is out of its range.
     """
-    objective = base.cross_entropy_of(logits_fn, y)
-    return base.ascend(objective, x, x, epsilon=epsilon, step_size=epsilon, steps=1, norm=norm)
+    objective = cross_entropy_of(logits_fn, y)
+    return ascend(objective, x, x, epsilon=epsilon, step_size=epsilon, steps=1, norm=norm)

@@ -7,8 +7,8 @@ that distance from the clean image, as this does; the published code takes it fr
 
 import tensorflow as tf
 
-from tf_nuat import losses
-from tf_nuat.attacks import base
+from tf_nuat import draws, losses, norms
+from tf_nuat.attacks.attack import attack
 from tf_nuat.attacks.nuclear import bernoulli_start
 from tf_nuat.attacks.pgd import ascents
 from tf_nuat.core import validation
@@ -16,7 +16,7 @@ from tf_nuat.core import validation
 DROPS = (60, 85)  # percentages of the steps at which steps become shorter
 
 
-@base.attack
+@attack
 def gama_pgd(logits_fn, x, y, *, epsilon, steps=100, step_size=None, weight=50.0, restarts=1, seed=0, norm="linf"):
     """Returns an adversary of each image that GAMA-PGD finds, and x where it finds none.
 
@@ -38,15 +38,15 @@ def gama_pgd(logits_fn, x, y, *, epsilon, steps=100, step_size=None, weight=50.0
         ValueError: an argument is out of its range.
     """
     step_size = 2.0 * epsilon if step_size is None else step_size
-    project = base.projection(x, epsilon, norm)
+    project = norms.projection(x, epsilon, norm)
 
     def move(x_adv, gradient, taken):
-        return project(x_adv + step_size * _per_image(_drops(taken, steps, 10.0)) * base.direction(gradient, norm))
+        return project(x_adv + step_size * _per_image(_drops(taken, steps, 10.0)) * norms.direction(gradient, norm))
 
     return _search(logits_fn, x, y, move, epsilon, steps, weight, restarts, seed, norm)
 
 
-@base.attack(gamma=lambda name, value: validation.number(name, value, above=0.0, at_most=1.0))
+@attack(gamma=lambda name, value: validation.number(name, value, above=0.0, at_most=1.0))
 def gama_fw(logits_fn, x, y, *, epsilon, steps=100, gamma=0.5, weight=50.0, restarts=1, seed=0, norm="linf"):
     """Returns an adversary of each image that GAMA-FW finds, and x where it finds none.
 
@@ -60,17 +60,17 @@ def gama_fw(logits_fn, x, y, *, epsilon, steps=100, gamma=0.5, weight=50.0, rest
     Raises:
         ValueError: an argument is out of its range.
     """
-    project = base.projection(x, epsilon, norm)
+    project = norms.projection(x, epsilon, norm)
 
     def move(x_adv, gradient, taken):
         share = gamma * _per_image(_drops(taken, steps, 5.0))
-        return project((1.0 - share) * x_adv + share * (x + epsilon * base.direction(gradient, norm)))
+        return project((1.0 - share) * x_adv + share * (x + epsilon * norms.direction(gradient, norm)))
 
     return _search(logits_fn, x, y, move, epsilon, steps, weight, restarts, seed, norm)
 
 
 def _search(logits_fn, x, y, move, epsilon, steps, weight, restarts, seed, norm):
-    keys = base.image_keys(seed, x)
+    keys = draws.image_keys(seed, x)
 
     def loss_of(logits, clean, taken):
         probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
@@ -84,7 +84,7 @@ def _search(logits_fn, x, y, move, epsilon, steps, weight, restarts, seed, norm)
         y,
         loss_of,
         move,
-        lambda restart: bernoulli_start(x, epsilon, base.fold_in(keys, restart), norm),
+        lambda restart: bernoulli_start(x, epsilon, draws.fold_in(keys, restart), norm),
         steps=steps,
         restarts=restarts,
         clean_of=tf.nn.softmax,

@@ -2,10 +2,11 @@
 
 import tensorflow as tf
 
-from tf_nuat.attacks import base
+from tf_nuat.attacks.ascent import ascend, cross_entropy_of
+from tf_nuat.attacks.attack import attack
 
 
-@base.attack
+@attack
 def ifgsm(logits_fn, x, y, *, epsilon, steps=7, step_size=None, norm="linf"):
     """Returns the last of `steps` steps from x along the sign of the gradient of the cross-entropy.
 
@@ -24,5 +25,5 @@ def ifgsm(logits_fn, x, y, *, epsilon, steps=7, step_size=None, norm="linf"):
         ValueError: an argument is out of its range.
     """
     step_size = epsilon / tf.cast(steps, tf.float32) if step_size is None else step_size
-    objective = base.cross_entropy_of(logits_fn, y)
-    return base.ascend(objective, x, x, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
+    objective = cross_entropy_of(logits_fn, y)
+    return ascend(objective, x, x, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)

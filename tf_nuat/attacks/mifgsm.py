@@ -2,11 +2,13 @@
 
 import tensorflow as tf
 
-from tf_nuat.attacks import base
+from tf_nuat import norms
+from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
+from tf_nuat.attacks.attack import attack
 from tf_nuat.core import validation
 
 
-@base.attack(decay=lambda name, value: validation.number(name, value, at_least=0.0))
+@attack(decay=lambda name, value: validation.number(name, value, at_least=0.0))
 def mifgsm(logits_fn, x, y, *, epsilon, steps=10, step_size=None, decay=1.0, norm="linf"):
     """Returns the last of `steps` steps from x along the sign of a running sum of gradients of the cross-entropy.
 
@@ -27,14 +29,14 @@ def mifgsm(logits_fn, x, y, *, epsilon, steps=10, step_size=None, decay=1.0, nor
         ValueError: an argument is out of its range.
     """
     step_size = epsilon / tf.cast(steps, tf.float32) if step_size is None else step_size
-    project = base.projection(x, epsilon, norm)
-    objective = base.cross_entropy_of(logits_fn, y)
+    project = norms.projection(x, epsilon, norm)
+    objective = cross_entropy_of(logits_fn, y)
 
     def step(taken, x_adv, momentum):
-        gradient, _ = base.input_gradient(objective, x_adv)
+        gradient, _ = input_gradient(objective, x_adv)
         mean = tf.reduce_mean(tf.abs(gradient), axis=(1, 2, 3), keepdims=True)
         momentum = decay * momentum + tf.math.divide_no_nan(gradient, mean)
-        return taken + 1, project(x_adv + step_size * base.direction(momentum, norm)), momentum
+        return taken + 1, project(x_adv + step_size * norms.direction(momentum, norm)), momentum
 
     first = (tf.constant(0), x, tf.zeros_like(x))
     _, x_adv, _ = tf.while_loop(lambda taken, *_: taken < steps, step, first)

@@ -2,11 +2,12 @@
 
 import tensorflow as tf
 
-from tf_nuat import losses, parallel
-from tf_nuat.attacks import base
+from tf_nuat import draws, losses, norms, parallel
+from tf_nuat.attacks.ascent import ascend
+from tf_nuat.attacks.attack import attack
 
 
-@base.attack
+@attack
 def nuclear(
     logits_fn, x, y, *, epsilon, alpha=None, weight=1.0, steps=1, step_size=None, seed=0, start=None, norm="linf"
 ):
@@ -56,7 +57,7 @@ def nuclear(
         loss = parallel.share_of_mean(losses.cross_entropy(logits, y)) + losses.nuclear_penalty(change, weight)
         return loss, logits
 
-    return base.ascend(objective, x, start, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
+    return ascend(objective, x, start, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
 
 
 def bernoulli_start(x, alpha, seed, norm="linf"):
@@ -64,7 +65,7 @@ def bernoulli_start(x, alpha, seed, norm="linf"):
 
     In L2 the signs are scaled to the length `alpha`, as the paper's have the L-infinity norm `alpha`.
     """
-    noise = base.random_signs(x, seed)
+    noise = draws.signs(x, seed)
     if norm == "l2":
-        noise = base.direction(noise, norm)
+        noise = norms.direction(noise, norm)
     return tf.clip_by_value(x + alpha * noise, 0.0, 1.0)

@@ -4,8 +4,10 @@ import typing
 
 import tensorflow as tf
 
-from tf_nuat import losses
-from tf_nuat.attacks import base
+from tf_nuat import draws, losses, norms
+from tf_nuat.attacks.ascent import input_gradient
+from tf_nuat.attacks.attack import attack
+from tf_nuat.attacks.search import Search, choose
 from tf_nuat.core import validation
 
 # What to increase: functions of logits (B, K), labels, and the logits at x.
@@ -17,7 +19,7 @@ LOSSES = {
 }
 
 
-@base.attack(loss=lambda name, value: validation.one_of(name, value, LOSSES))
+@attack(loss=lambda name, value: validation.one_of(name, value, LOSSES))
 def pgd(
     logits_fn,
     x,
@@ -58,8 +60,8 @@ def pgd(
         ValueError: an argument is out of its range.
     """
     step_size = 2.5 * epsilon / tf.cast(steps, tf.float32) if step_size is None else step_size
-    project = base.projection(x, epsilon, norm)
-    keys = base.image_keys(seed, x)
+    project = norms.projection(x, epsilon, norm)
+    keys = draws.image_keys(seed, x)
 
     def loss_of(logits, clean, taken):
         return LOSSES[loss](logits, y, clean) if target is None else -losses.cross_entropy(logits, target)
@@ -69,8 +71,8 @@ def pgd(
         x,
         y,
         loss_of,
-        lambda x_adv, gradient, taken: project(x_adv + step_size * base.direction(gradient, norm)),
-        lambda restart: base.random_point(x, epsilon, base.fold_in(keys, restart), norm) if random_start else x,
+        lambda x_adv, gradient, taken: project(x_adv + step_size * norms.direction(gradient, norm)),
+        lambda restart: norms.random_point(x, epsilon, draws.fold_in(keys, restart), norm) if random_start else x,
         steps=steps,
         restarts=restarts,
         clean_of=(lambda logits: logits) if loss == "kl" and target is None else None,
@@ -109,15 +111,15 @@ def ascents(logits_fn, x, y, loss_of, move, start_of, *, steps, restarts, clean_
             logits = logits_fn(images)
             return loss_of(logits, state.clean, state.taken), logits
 
-        gradient, logits = base.input_gradient(objective, state.x_adv)
+        gradient, logits = input_gradient(objective, state.x_adv)
         fooled = state.fooled | (~state.spent & (losses.margin(logits, y) > 0.0))
         moved = move(state.x_adv, gradient, state.taken)
         ends = (state.taken >= steps) & ~fooled & ~state.spent  # this gradient was for the logits of the last point
         restart = state.restart + tf.cast(ends, tf.int32)
-        moved = tf.cond(tf.reduce_any(ends), lambda: base.choose(ends, start_of(restart), moved), lambda: moved)
+        moved = tf.cond(tf.reduce_any(ends), lambda: choose(ends, start_of(restart), moved), lambda: moved)
         taken = tf.where(ends, 0, state.taken + 1)
         return state._replace(
-            x_adv=base.choose(fooled | state.spent, state.x_adv, moved),
+            x_adv=choose(fooled | state.spent, state.x_adv, moved),
             fooled=fooled,
             # The last point of the last ascent is a candidate: whoever runs the search looks at its logits.
             spent=state.spent | (~fooled & (taken >= steps) & (restart + 1 >= restarts)),
@@ -125,7 +127,7 @@ def ascents(logits_fn, x, y, loss_of, move, start_of, *, steps, restarts, clean_
             taken=taken,
         )
 
-    return base.Search(first, step)
+    return Search(first, step)
 
 
 class _State(typing.NamedTuple):

@@ -1,10 +1,10 @@
 """PGD along the margin, the loss of Carlini and Wagner (2017)."""
 
-from tf_nuat.attacks import base
+from tf_nuat.attacks.attack import attack
 from tf_nuat.attacks.pgd import pgd
 
 
-@base.attack
+@attack
 def pgd_cw(
     logits_fn,
     x,

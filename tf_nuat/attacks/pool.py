@@ -13,9 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from tf_nuat import losses
-from tf_nuat.attacks import base
+from tf_nuat.attacks.search import choose, run_search
 from tf_nuat.core import validation
 from tf_nuat.models import precision
+from tf_nuat.models.inference import inference
 
 CHUNK = 25  # steps after which done images are looked for, where not enough are done before
 ENOUGH = 8  # one in so many images of a batch that are done ends the steps sooner
@@ -159,7 +160,7 @@ class Pool:
             again = again._replace(state=again.state._replace(fooled=tf.zeros_like(again.state.fooled)))
             self._add("exact", again)
         ended, fooled = _take(ended, np.flatnonzero(~doubted)), fooled[~doubted]
-        x_adv = base.choose(tf.constant(fooled), ended.state.x_adv, ended.x).numpy()
+        x_adv = choose(tf.constant(fooled), ended.state.x_adv, ended.x).numpy()
         return ended.rows, fooled, x_adv
 
     def _held(self, name):
@@ -231,7 +232,7 @@ def _compiled(attack, network, *, numbers, others, shape, strategy):
         shape: of an image.
         strategy: whose replicas share the batch, or None.
     """
-    logits_fn = base.inference(network)
+    logits_fn = inference(network)
 
     def search(x, y, index, given):
         return attack.prepared(network, x, y, {**dict(others), **given}, index)
@@ -241,7 +242,7 @@ def _compiled(attack, network, *, numbers, others, shape, strategy):
 
     def advance(x, y, index, given, state):
         enough = (tf.shape(x)[0] + ENOUGH - 1) // ENOUGH
-        taken, state = base.run(search(x, y, index, given), state, steps=CHUNK, until_done=enough)
+        taken, state = run_search(search(x, y, index, given), state, steps=CHUNK, until_done=enough)
         return tf.fill(tf.shape(index), taken), state
 
     def fooled(x, y):

@@ -4,12 +4,13 @@ import typing
 
 import tensorflow as tf
 
-from tf_nuat import losses
-from tf_nuat.attacks import base
+from tf_nuat import draws, losses, norms
+from tf_nuat.attacks.attack import attack
+from tf_nuat.attacks.search import Search, choose
 from tf_nuat.core import validation
 
 
-@base.attack(queries=lambda name, value: validation.whole_number(name, value, at_least=1))
+@attack(queries=lambda name, value: validation.whole_number(name, value, at_least=1))
 def random_search(logits_fn, x, y, *, epsilon, queries=100, seed=0, norm="linf"):
     """Returns the first of `queries` random points around each image that fools the network, and x where none does.
 
@@ -29,15 +30,15 @@ def random_search(logits_fn, x, y, *, epsilon, queries=100, seed=0, norm="linf")
     Raises:
         ValueError: an argument is out of its range.
     """
-    keys = base.image_keys(seed, x)
+    keys = draws.image_keys(seed, x)
 
     def point(number):
-        own = base.fold_in(keys, number)
+        own = draws.fold_in(keys, number)
         if norm == "l2":
-            return base.random_point(x, epsilon, own, norm)
-        change = 2.0 * base.random_uniform(x, own) - 1.0
+            return norms.random_point(x, epsilon, own, norm)
+        change = 2.0 * draws.uniform(x, own) - 1.0
         corner = tf.where(change < 0.0, -1.0, 1.0)
-        return tf.clip_by_value(x + epsilon * base.choose(number % 2 == 1, corner, change), 0.0, 1.0)
+        return tf.clip_by_value(x + epsilon * choose(number % 2 == 1, corner, change), 0.0, 1.0)
 
     def first():
         none = tf.zeros(tf.shape(x)[:1], tf.int32)
@@ -46,14 +47,14 @@ def random_search(logits_fn, x, y, *, epsilon, queries=100, seed=0, norm="linf")
     def step(state):
         fooled = state.fooled | (~state.spent & (losses.margin(logits_fn(state.x_adv), y) > 0.0))
         return _State(
-            x_adv=base.choose(fooled | state.spent, state.x_adv, point(state.drawn)),
+            x_adv=choose(fooled | state.spent, state.x_adv, point(state.drawn)),
             fooled=fooled,
             # The last point is a candidate: whoever runs the search looks at its logits.
             spent=state.spent | (~fooled & (state.drawn + 1 >= queries)),
             drawn=state.drawn + 1,
         )
 
-    return base.Search(first, step)
+    return Search(first, step)
 
 
 class _State(typing.NamedTuple):

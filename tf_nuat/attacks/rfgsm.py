@@ -2,10 +2,12 @@
 
 import tensorflow as tf
 
-from tf_nuat.attacks import base
+from tf_nuat import draws
+from tf_nuat.attacks.ascent import ascend, cross_entropy_of
+from tf_nuat.attacks.attack import attack
 
 
-@base.attack
+@attack
 def rfgsm(logits_fn, x, y, *, epsilon, alpha=None, seed=0, start=None):
     """Returns x after a random step of size `alpha` and a gradient step of size `epsilon - alpha`.
 
@@ -26,11 +28,9 @@ def rfgsm(logits_fn, x, y, *, epsilon, alpha=None, seed=0, start=None):
     alpha = epsilon / 2 if alpha is None else alpha
     if start is None:
         start = random_step(x, alpha, seed)
-    return base.ascend(
-        base.cross_entropy_of(logits_fn, y), x, start, epsilon=epsilon, step_size=epsilon - alpha, steps=1
-    )
+    return ascend(cross_entropy_of(logits_fn, y), x, start, epsilon=epsilon, step_size=epsilon - alpha, steps=1)
 
 
 def random_step(x, alpha, seed):
     """Returns x after a step of size `alpha` along the sign of a Gaussian draw, cut to [0, 1]."""
-    return tf.clip_by_value(x + alpha * tf.sign(base.random_normal(x, seed)), 0.0, 1.0)
+    return tf.clip_by_value(x + alpha * tf.sign(draws.normal(x, seed)), 0.0, 1.0)

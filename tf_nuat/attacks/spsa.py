@@ -4,8 +4,9 @@ import typing
 
 import tensorflow as tf
 
-from tf_nuat import losses
-from tf_nuat.attacks import base
+from tf_nuat import draws, losses, norms
+from tf_nuat.attacks.attack import attack
+from tf_nuat.attacks.search import Search, choose
 from tf_nuat.core import validation
 
 # Adam's settings (Kingma and Ba, 2015), which the paper leaves as they are.
@@ -19,7 +20,7 @@ LARGEST = 1e18  # of a slope; its square is still a number
 FORWARD = 256
 
 
-@base.attack(
+@attack(
     samples=lambda name, value: validation.whole_number(name, value, at_least=2),
     delta=lambda name, value: validation.number(name, value, above=0.0),
 )
@@ -47,20 +48,20 @@ def spsa(logits_fn, x, y, *, epsilon, steps=100, samples=128, delta=0.01, step_s
 
     Algorithm 1 of the paper, with projection onto the ball after each step.
     """
-    keys = base.image_keys(seed, x)
-    project = base.projection(x, epsilon)
+    keys = draws.image_keys(seed, x)
+    project = norms.projection(x, epsilon)
     size, directions = tf.shape(x)[0], samples // 2
     together = tf.clip_by_value(FORWARD // (2 * size), 1, directions)
 
     def estimate(x_adv, number):
         """Returns the gradient of the margin, from as many directions at a time as go into a forward."""
-        own = base.fold_in(keys, number)
+        own = draws.fold_in(keys, number)
 
         def add(done, total):
             some = tf.minimum(together, directions - done)
             numbers = tf.repeat(done + tf.range(some), size)
             many = tf.tile(x_adv, (some, 1, 1, 1))
-            signs = base.random_signs(many, base.fold_in(tf.tile(own, (some, 1)), numbers))
+            signs = draws.signs(many, draws.fold_in(tf.tile(own, (some, 1)), numbers))
             logits = logits_fn(tf.concat([many + delta * signs, many - delta * signs], axis=0))
             ahead, behind = tf.split(losses.margin(logits, tf.tile(y, [2 * some] + [1] * (y.shape.rank - 1))), 2)
             slopes = (ahead - behind) / (2.0 * delta)
@@ -84,11 +85,11 @@ def spsa(logits_fn, x, y, *, epsilon, steps=100, samples=128, delta=0.01, step_s
         power = tf.cast(taken, tf.float32)[:, None, None, None]
         root = tf.sqrt(mean_square / (1.0 - DECAY_OF_SQUARES**power))
         moved = project(state.x_adv + step_size * mean / (1.0 - DECAY**power) / (root + TINY))
-        x_adv = base.choose(state.fooled | state.spent, state.x_adv, moved)
+        x_adv = choose(state.fooled | state.spent, state.x_adv, moved)
         fooled = state.fooled | (~state.spent & (losses.margin(logits_fn(x_adv), y) > 0.0))
         return _State(x_adv, fooled, state.spent | (~fooled & (taken >= steps)), taken, mean, mean_square)
 
-    return base.Search(first, step)
+    return Search(first, step)
 
 
 class _State(typing.NamedTuple):

@@ -11,9 +11,10 @@ import typing
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat import losses
-from tf_nuat.attacks import base, draws
-from tf_nuat.core import validation
+from tf_nuat import draws, losses, norms
+from tf_nuat.attacks.attack import attack
+from tf_nuat.attacks.search import Search, choose
+from tf_nuat.core import threefry, validation
 
 # What to increase: functions of logits (B, K) and labels.
 LOSSES = {"margin": losses.margin, "ce": losses.cross_entropy}
@@ -22,7 +23,7 @@ LOSSES = {"margin": losses.margin, "ce": losses.cross_entropy}
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
-@base.attack(
+@attack(
     queries=lambda name, value: validation.whole_number(name, value, at_least=1),
     p_init=lambda name, value: validation.number(name, value, above=0.0, at_most=1.0),
     loss=lambda name, value: validation.one_of(name, value, LOSSES),
@@ -47,11 +48,11 @@ def square(logits_fn, x, y, *, epsilon, queries=5000, restarts=1, p_init=0.8, lo
     Raises:
         ValueError: an argument is out of its range.
     """
-    keys = base.image_keys(seed, x)
+    keys = draws.image_keys(seed, x)
     start_of, change = (_linf if norm == "linf" else _l2)(x, epsilon)
 
     def keys_of(restart, query):
-        return base.fold_in(keys, restart * (queries + 1) + query)
+        return draws.fold_in(keys, restart * (queries + 1) + query)
 
     def first():
         none = tf.zeros(tf.shape(x)[:1], tf.int32)
@@ -71,15 +72,15 @@ def square(logits_fn, x, y, *, epsilon, queries=5000, restarts=1, p_init=0.8, lo
         value = LOSSES[loss](logits, y)
         fooled = state.fooled | (~state.spent & (losses.margin(logits, y) > 0.0))
         better = value > state.best_loss
-        best = base.choose(better, state.x_adv, state.best)
+        best = choose(better, state.x_adv, state.best)
         ends = (state.taken >= queries) & ~fooled & ~state.spent
         restart = state.restart + tf.cast(ends, tf.int32)
         taken = tf.where(ends, 0, state.taken + 1)
         new_keys = keys_of(restart, taken)
         new = change(best, _share(p_init, state.taken, queries), new_keys)
-        new = tf.cond(tf.reduce_any(ends), lambda: base.choose(ends, start_of(new_keys), new), lambda: new)
+        new = tf.cond(tf.reduce_any(ends), lambda: choose(ends, start_of(new_keys), new), lambda: new)
         return _State(
-            x_adv=base.choose(fooled | state.spent, state.x_adv, new),
+            x_adv=choose(fooled | state.spent, state.x_adv, new),
             fooled=fooled,
             # The last change of the last search is a candidate: whoever runs the search looks at its logits.
             spent=state.spent | (~fooled & (taken >= queries) & (restart + 1 >= restarts)),
@@ -89,7 +90,7 @@ def square(logits_fn, x, y, *, epsilon, queries=5000, restarts=1, p_init=0.8, lo
             best_loss=tf.where(ends, -float("inf"), tf.where(better, value, state.best_loss)),
         )
 
-    return base.Search(first, step)
+    return Search(first, step)
 
 
 class _State(typing.NamedTuple):
@@ -116,14 +117,14 @@ def _linf(x, epsilon):
 
     All images that it visits are corners of the ball: each pixel is as dark or as bright as can be.
     """
-    low, high = base.ball(x, epsilon)
+    low, high = norms.ball(x, epsilon)
     height, width, channels = x.shape[1:]
 
     def start_of(keys):
-        return tf.where(draws.uniform(keys, (1, width, channels)) < 0.5, low, high)
+        return tf.where(threefry.uniform(keys, (1, width, channels)) < 0.5, low, high)
 
     def change(best, share, keys):
-        drawn = draws.uniform(keys, (2 + channels,))
+        drawn = threefry.uniform(keys, (2 + channels,))
         side = tf.clip_by_value(_root(share, height, width), 1, min(height, width))
         rows, columns = _coordinates(drawn[:, 0], height, side), _coordinates(drawn[:, 1], width, side)
         painted = tf.where(drawn[:, None, None, 2:] < 0.5, low, high)
@@ -139,12 +140,12 @@ def _l2(x, epsilon):
     widest -= 1 - widest % 2
 
     def within_ball(change):
-        return tf.clip_by_value(x + epsilon * base.direction(change, "l2"), 0.0, 1.0)
+        return tf.clip_by_value(x + epsilon * norms.direction(change, "l2"), 0.0, 1.0)
 
     def start_of(keys):
         side = max(min(height, width) // 5, 1)
         down, across = height // side, width // side
-        drawn = draws.uniform(keys, (down, across, 1 + channels))[:, :, None, :, None]
+        drawn = threefry.uniform(keys, (down, across, 1 + channels))[:, :, None, :, None]
         axis = tf.range(side)[None]
         tile = _eta(axis, axis, tf.constant([side]), tf.constant([False]))[0][None, :, None, :, None]
         tiles = tf.where(drawn[..., :1] < 0.5, tile, tf.transpose(tile, (0, 3, 2, 1, 4)))
@@ -154,7 +155,7 @@ def _l2(x, epsilon):
         return within_ball(tf.pad(change, [(0, 0), *margins, (0, 0)]))
 
     def change(best, share, keys):
-        drawn = draws.uniform(keys, (5 + channels,))
+        drawn = threefry.uniform(keys, (5 + channels,))
         side = tf.maximum(_root(share, height, width), 3)
         side = tf.minimum(side + 1 - side % 2, widest)
         rows, columns, other_rows, other_columns = (

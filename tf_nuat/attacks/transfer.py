@@ -5,8 +5,9 @@ import typing
 import keras
 import tensorflow as tf
 
-from tf_nuat.attacks import base
+from tf_nuat.attacks.attack import attack
 from tf_nuat.attacks.mifgsm import mifgsm
+from tf_nuat.attacks.search import Search
 from tf_nuat.core import validation
 
 
@@ -15,7 +16,7 @@ def _is_a_network(name, value):
         validation.classifier(name, value)
 
 
-@base.attack(surrogate=_is_a_network, decay=lambda name, value: validation.number(name, value, at_least=0.0))
+@attack(surrogate=_is_a_network, decay=lambda name, value: validation.number(name, value, at_least=0.0))
 def transfer(logits_fn, x, y, *, epsilon, surrogate=None, steps=10, step_size=None, decay=1.0, norm="linf"):
     """Returns where MI-FGSM on `surrogate` ends, for each image where that fools `logits_fn`, and x elsewhere.
 
@@ -46,7 +47,7 @@ def transfer(logits_fn, x, y, *, epsilon, surrogate=None, steps=10, step_size=No
         # A candidate: whoever runs the search looks at its logits.
         return _State(x_adv=mifgsm(surrogate, x, y, **settings), fooled=nothing, spent=~nothing)
 
-    return base.Search(first, lambda state: state)
+    return Search(first, lambda state: state)
 
 
 class _State(typing.NamedTuple):

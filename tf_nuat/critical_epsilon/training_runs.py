@@ -10,10 +10,11 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tf_nuat import data, evaluate, losses, training
-from tf_nuat.attacks import base as attack_base
+from tf_nuat import data, evaluate, losses, norms, training
+from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.core import files, validation
 from tf_nuat.data.splits import EVALUATED
+from tf_nuat.models.inference import inference
 
 LOSS_STEPS = 10  # of the PGD under which losses are measured
 
@@ -48,15 +49,15 @@ def mean_loss(network, images, labels, *, epsilon=0.0, norm="linf", steps=LOSS_S
         norm: "linf" or "l2".
         steps: of PGD, of length 2.5 epsilon / steps.
     """
-    logits_fn = attack_base.inference(network)
+    logits_fn = inference(network)
 
     @functools.partial(tf.function, autograph=False, reduce_retracing=True)
     def of_batch(x, y, number):
         if epsilon > 0.0:
-            start = attack_base.random_point(x, epsilon, tf.stack([0, number]), norm=norm)
-            objective = attack_base.cross_entropy_of(logits_fn, y)
+            start = norms.random_point(x, epsilon, tf.stack([0, number]), norm=norm)
+            objective = cross_entropy_of(logits_fn, y)
             step_size = 2.5 * epsilon / steps
-            x = attack_base.ascend(objective, x, start, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
+            x = ascend(objective, x, start, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
         return losses.cross_entropy(logits_fn(x), y)
 
     parts = [

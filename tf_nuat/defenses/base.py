@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from tf_nuat import losses, parallel
-from tf_nuat.attacks import base as attack_base
 from tf_nuat.core import validation
 from tf_nuat.models import averaging, weights
+from tf_nuat.models.inference import inference
 from tf_nuat.parallel import workers
 
 
@@ -121,7 +121,7 @@ class Defense(keras.Model):
     @property
     def attacked(self):
         """The function that attacks see: the trained network's logits in inference mode."""
-        return attack_base.inference(self.trained_network)
+        return inference(self.trained_network)
 
     @property
     def trainable_variables(self):

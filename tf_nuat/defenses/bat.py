@@ -4,8 +4,8 @@ import threading
 
 import tensorflow as tf
 
-from tf_nuat import losses, parallel
-from tf_nuat.attacks import base as attack_base
+from tf_nuat import losses, norms, parallel
+from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.core import validation
 from tf_nuat.defenses.base import Defense, Passes
 
@@ -46,14 +46,14 @@ class BAT(Defense):
 
     def perturb(self, x, y, start=None):
         target = most_confusing_class(self.clean_logits(x), y)
-        cross_entropy = attack_base.cross_entropy_of(self.attacked, target)
+        cross_entropy = cross_entropy_of(self.attacked, target)
 
         def nearness(images):
             loss, logits = cross_entropy(images)
             return -loss, logits
 
-        start = attack_base.random_point(x, self.epsilon, self.draw_seed) if start is None else start
-        return attack_base.ascend(nearness, x, start, epsilon=self.epsilon, step_size=self.epsilon)
+        start = norms.random_point(x, self.epsilon, self.draw_seed) if start is None else start
+        return ascend(nearness, x, start, epsilon=self.epsilon, step_size=self.epsilon)
 
     def objective(self, x, x_adv, y):
         if self.label is not None:

@@ -5,9 +5,9 @@ import os
 import tensorflow as tf
 
 from tf_nuat import attacks
-from tf_nuat.attacks import base as attack_base
 from tf_nuat.core import validation
 from tf_nuat.defenses.fgsm_at import FGSMAT
+from tf_nuat.models.inference import inference
 
 
 class EAT(FGSMAT):
@@ -38,7 +38,7 @@ class EAT(FGSMAT):
 
     def attack(self, x, y, start=None):
         """Returns the FGSM images of x, made on the network that this step draws; `start` is not used."""
-        networks = [self.attacked, *map(attack_base.inference, self._sources())]
+        networks = [self.attacked, *map(inference, self._sources())]
         drawn = tf.random.stateless_uniform((), self.draw_seed, 0, len(networks), tf.int32)
         return tf.switch_case(drawn, [self._fgsm_on(network, x, y) for network in networks])
 

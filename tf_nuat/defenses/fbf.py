@@ -1,6 +1,7 @@
 """FBF, "fast is better than free": single-step training from a random start (Wong et al., 2020)."""
 
-from tf_nuat.attacks import base as attack_base
+from tf_nuat import norms
+from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.core import validation
 from tf_nuat.defenses.base import Defense, Passes
 
@@ -24,10 +25,10 @@ class FBF(Defense):
         validation.number("step_size", self.step_size, above=0.0)
 
     def perturb(self, x, y, start=None):
-        return attack_base.ascend(
-            attack_base.cross_entropy_of(self.attacked, y),
+        return ascend(
+            cross_entropy_of(self.attacked, y),
             x,
-            attack_base.random_point(x, self.epsilon, self.draw_seed) if start is None else start,
+            norms.random_point(x, self.epsilon, self.draw_seed) if start is None else start,
             epsilon=self.epsilon,
             step_size=self.step_size,
         )

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tf_nuat import losses, parallel, schedules
-from tf_nuat.attacks import base as attack_base
+from tf_nuat.attacks.ascent import ascend
 from tf_nuat.attacks.nuclear import bernoulli_start
 from tf_nuat.core import validation
 from tf_nuat.defenses.base import Defense, Passes
@@ -51,7 +51,7 @@ class GAT(Defense):
             return losses.cross_entropy(logits, y) + weight * _distance(_probabilities(logits), clean), logits
 
         start = bernoulli_start(x, self.alpha, self.draw_seed) if start is None else start
-        return attack_base.ascend(objective, x, start, epsilon=self.epsilon, step_size=self.epsilon)
+        return ascend(objective, x, start, epsilon=self.epsilon, step_size=self.epsilon)
 
     def objective(self, x, x_adv, y):
         # Two forwards, adversarial first: with BatchNorm they are two batches, and the clean one comes last.

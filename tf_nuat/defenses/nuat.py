@@ -2,12 +2,13 @@
 
 import tensorflow as tf
 
-from tf_nuat import attacks, losses, parallel, schedules
-from tf_nuat.attacks import base as attack_base
+from tf_nuat import attacks, losses, norms, parallel, schedules
+from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.attacks.nuclear import bernoulli_start
 from tf_nuat.core import validation
 from tf_nuat.defenses.base import Defense, Passes, averaged
 from tf_nuat.models import averaging
+from tf_nuat.models.inference import inference
 
 
 class NuAT(Defense):
@@ -28,7 +29,7 @@ class NuAT(Defense):
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
 
-    NORMS = attack_base.NORMS
+    NORMS = norms.NORMS
 
     def __init__(self, network, *, epsilon, alpha=None, nuclear_weight=1.0, norm="linf", **options):
         super().__init__(network, epsilon=epsilon, norm=norm, **options)
@@ -69,8 +70,8 @@ class NuAT(Defense):
 
     def cross_entropy_step(self, x, x_adv, y):
         """Returns x_adv after one more step of size epsilon along the cross-entropy, projected onto the ball of x."""
-        return attack_base.ascend(
-            attack_base.cross_entropy_of(self.attacked, y),
+        return ascend(
+            cross_entropy_of(self.attacked, y),
             x,
             x_adv,
             epsilon=self.epsilon,
@@ -100,7 +101,7 @@ class NuAT2(NuAT):
             self.attack_network = averaging.copy_of(network)
 
     def perturb(self, x, y, start=None):
-        first_on = None if self.attack_network is None else attack_base.inference(self.attack_network)
+        first_on = None if self.attack_network is None else inference(self.attack_network)
         x_adv = self.nuclear_step(x, y, start, weight=self.weight(), logits_fn=first_on)
         return self.cross_entropy_step(x, x_adv, y)
 

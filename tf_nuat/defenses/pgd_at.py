@@ -1,6 +1,7 @@
 """PGD-AT: adversarial training as robust optimization (Madry et al., 2018)."""
 
-from tf_nuat.attacks import base as attack_base
+from tf_nuat import norms
+from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.core import validation
 from tf_nuat.defenses.base import Defense, Passes
 
@@ -23,7 +24,7 @@ class PGDAT(Defense):
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
 
-    NORMS = attack_base.NORMS
+    NORMS = norms.NORMS
 
     def __init__(self, network, *, epsilon, steps=7, step_size=None, random_start=True, norm="linf", **options):
         super().__init__(network, epsilon=epsilon, norm=norm, **options)
@@ -36,9 +37,9 @@ class PGDAT(Defense):
         if start is None:
             start = x
             if self.random_start:
-                start = attack_base.random_point(x, self.epsilon, self.draw_seed, norm=self.norm)
-        return attack_base.ascend(
-            attack_base.cross_entropy_of(self.attacked, y),
+                start = norms.random_point(x, self.epsilon, self.draw_seed, norm=self.norm)
+        return ascend(
+            cross_entropy_of(self.attacked, y),
             x,
             start,
             epsilon=self.epsilon,

@@ -6,8 +6,8 @@ kinds of adversarial images that each compares go through the network as one bat
 
 import tensorflow as tf
 
-from tf_nuat import attacks, losses, parallel, schedules
-from tf_nuat.attacks import base as attack_base
+from tf_nuat import attacks, losses, norms, parallel, schedules
+from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
 from tf_nuat.attacks.rfgsm import random_step
 from tf_nuat.core import validation
 from tf_nuat.defenses.base import Defense, Passes
@@ -146,12 +146,11 @@ class SATR3(Defense):
         """
         if start is None:
             start = random_step(x, self.alpha, self.draw_seed) if self.alpha else x
-        gradient, _ = attack_base.input_gradient(attack_base.cross_entropy_of(self.attacked, y), start)
+        gradient, _ = input_gradient(cross_entropy_of(self.attacked, y), start)
         direction = tf.sign(gradient)
         lengths = (self.epsilon,) if self.regularizer_weight == 0 else (self.epsilon_low, self.epsilon)
         steps = (
-            tf.clip_by_value(start + (epsilon - self.alpha) * direction, *attack_base.ball(x, epsilon))
-            for epsilon in lengths
+            tf.clip_by_value(start + (epsilon - self.alpha) * direction, *norms.ball(x, epsilon)) for epsilon in lengths
         )
         return tf.concat(list(steps), axis=0)
 

@@ -1,13 +1,13 @@
 """Standard training, without an adversary: what every defense is compared with."""
 
-from tf_nuat.attacks import base as attack_base
+from tf_nuat import norms
 from tf_nuat.defenses.base import Defense, Passes
 
 
 class Standard(Defense):
     """Minimizes the cross-entropy of the clean images. Epsilon and norm are only what the network will be judged at."""
 
-    NORMS = attack_base.NORMS
+    NORMS = norms.NORMS
 
     def perturb(self, x, y, start=None):
         return x

@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from tf_nuat import losses, parallel, schedules
-from tf_nuat.attacks import base as attack_base
+from tf_nuat import draws, losses, parallel, schedules
+from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.core import validation
 from tf_nuat.defenses.base import Defense, Passes
 
@@ -49,9 +49,9 @@ class TRADES(Defense):
             start: images at which the attack begins; else x with a little normal noise.
         """
         if start is None:
-            start = x + START_NOISE * attack_base.random_normal(x, self.draw_seed)
-        return attack_base.ascend(
-            attack_base.cross_entropy_of(self.attacked, labels),
+            start = x + START_NOISE * draws.normal(x, self.draw_seed)
+        return ascend(
+            cross_entropy_of(self.attacked, labels),
             x,
             start,
             epsilon=self.epsilon,

@@ -14,8 +14,7 @@ import sys
 
 from absl import flags
 
-from tf_nuat import attacks, checkpoint, command_line, data, parallel
-from tf_nuat.attacks import base
+from tf_nuat import attacks, checkpoint, command_line, data, norms, parallel
 from tf_nuat.attacks.autoattack import VERSIONS
 from tf_nuat.core import validation
 from tf_nuat.evaluate.worst import stages, worst_case
@@ -43,7 +42,7 @@ def flag_values():
     flag(flags.DEFINE_string, "split", "test", "train, validation or test")
     flag(flags.DEFINE_integer, "samples", None, "number of images, each class in proportion (default: all)")
     flag(flags.DEFINE_float, "epsilon", None, f"radius of the threat model, at least 0. {card}")
-    flag(flags.DEFINE_string, "norm", None, f"norm of the threat model: {', '.join(base.NORMS)}. {card}, else linf")
+    flag(flags.DEFINE_string, "norm", None, f"norm of the threat model: {', '.join(norms.NORMS)}. {card}, else linf")
     flag(
         flags.DEFINE_list,
         "attack",
@@ -85,7 +84,7 @@ def _evaluate(values, strategy):
     epsilon, epsilon_from = card.default("epsilon", values.epsilon)
     norm, norm_from = card.default("norm", values.norm, otherwise="linf")
     validation.number(epsilon_from, epsilon, at_least=0.0)
-    validation.one_of(norm_from, norm, base.NORMS)
+    validation.one_of(norm_from, norm, norms.NORMS)
     for name in ("samples", "batch_size"):
         if getattr(values, name) is not None:
             validation.whole_number(name, getattr(values, name), at_least=1)

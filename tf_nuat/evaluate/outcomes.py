@@ -9,9 +9,9 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tf_nuat import losses
-from tf_nuat.attacks import base as attack_base
 from tf_nuat.attacks.pool import Pool
 from tf_nuat.core import validation
+from tf_nuat.models.inference import compiled_for, inference
 from tf_nuat.parallel import workers
 
 
@@ -102,7 +102,7 @@ def _correct_by_batches(network, images, labels, attack, batch_size, progress):
             filled = np.resize(rows, batch_size)
             x, y = tf.constant(images[filled]), tf.constant(labels[filled])
             x_adv = x if attack is None else attack(network, x, y)
-            outcomes[rows] = (attack_base.compiled_for(network, _predict)(x_adv).numpy() == labels[filled])[: len(rows)]
+            outcomes[rows] = (compiled_for(network, _predict)(x_adv).numpy() == labels[filled])[: len(rows)]
             bar.update(len(rows))
             bar.set_postfix_str(f"accuracy {outcomes[: rows[-1] + 1].mean():.1%}")
     return outcomes
@@ -137,4 +137,4 @@ def accuracy(network, images_and_labels, attack=None, **options) -> float:
 
 
 def _predict(network, x):
-    return losses.true_class(attack_base.inference(network)(x))
+    return losses.true_class(inference(network)(x))

@@ -5,9 +5,9 @@ import numpy as np
 import tensorflow as tf
 
 from tf_nuat import attacks, evaluate
-from tf_nuat.attacks import base
 from tf_nuat.core import files, validation
 from tf_nuat.models import precision
+from tf_nuat.models.inference import inference
 
 PAIRS = {"fgsm_ifgsm": "I-FGSM", "fgsm_rfgsm": "R-FGSM"}
 
@@ -48,7 +48,7 @@ def logit_distances(network, images, labels, *, epsilon, steps=7, alpha=None, se
 
 
 def _logits(network, x):
-    return keras.ops.convert_to_numpy(base.inference(network)(tf.convert_to_tensor(x))).astype(np.float64)
+    return keras.ops.convert_to_numpy(inference(network)(tf.convert_to_tensor(x))).astype(np.float64)
 
 
 class LogitDistances(keras.callbacks.Callback):

@@ -5,8 +5,7 @@ import functools
 import itertools
 import pathlib
 
-from tf_nuat import attacks, data, defenses, networks, schedules
-from tf_nuat.attacks import base as attack_base
+from tf_nuat import attacks, data, defenses, networks, norms, schedules
 from tf_nuat.core import validation
 from tf_nuat.models import precision
 from tf_nuat.networks import by_name
@@ -95,7 +94,7 @@ class Recipe:
     def __post_init__(self):
         object.__setattr__(self, "dataset", data.check_name("dataset", self.dataset))
         object.__setattr__(self, "network", by_name.check_name("network", self.network))
-        validation.one_of("norm", self.norm, attack_base.NORMS)
+        validation.one_of("norm", self.norm, norms.NORMS)
         validation.number("epsilon", self.epsilon, above=0.0, at_most=1.0 if self.norm == "linf" else None)
         validation.whole_number("epochs", self.epochs, at_least=1)
         validation.whole_number("batch_size", self.batch_size, at_least=1)

@@ -10,9 +10,9 @@ import scipy.stats
 import tensorflow as tf
 
 from tests.helpers.recorded import Recorded
-from tf_nuat import attacks
-from tf_nuat.attacks import base, draws
+from tf_nuat import attacks, draws, norms
 from tf_nuat.attacks.gama import gama_fw, gama_pgd
+from tf_nuat.core import threefry
 
 SHAPE = (4, 3, 2)
 
@@ -34,14 +34,14 @@ def uint32(*words):
 )
 def test_threefry_gives_the_words_of_its_authors(key, counter, expected):
     """Those of the known answers of Random123 for threefry2x32 with 20 rounds."""
-    assert tuple(int(word) for word in draws.threefry(uint32(*key), uint32(*counter))) == expected
+    assert tuple(int(word) for word in threefry.threefry(uint32(*key), uint32(*counter))) == expected
 
 
 def test_threefry_works_on_many_counters_at_once():
     keys, counters = np.random.default_rng(0).integers(0, 2**32, (2, 2, 50), dtype=np.uint64).astype(np.uint32)
-    together = draws.threefry(uint32(*keys), uint32(*counters))
+    together = threefry.threefry(uint32(*keys), uint32(*counters))
     for i in range(50):
-        alone = draws.threefry(uint32(*keys[:, i]), uint32(*counters[:, i]))
+        alone = threefry.threefry(uint32(*keys[:, i]), uint32(*counters[:, i]))
         assert [int(word) for word in alone] == [int(word[i]) for word in together]
 
 
@@ -62,15 +62,15 @@ def threefry_by_hand(key, counter):
 @pytest.mark.parametrize("shape", [(), (1,), (5,), (4, 3, 2)])
 def test_draws_are_the_generators_words_for_the_key_and_the_pixels_number(shape):
     """Pixels of the first half take the first words of the blocks, the others the second ones."""
-    keys, count = draws.keys((5, 9), [3, 8]), int(np.prod(shape))
+    keys, count = threefry.keys((5, 9), [3, 8]), int(np.prod(shape))
     half = (count + 1) // 2
     for row, key in enumerate(keys.numpy().tolist()):
         blocks = [threefry_by_hand(key, (number, 0)) for number in range(half)]
         bits = np.array([block[0] for block in blocks] + [block[1] for block in blocks], np.uint64)[:count]
-        np.testing.assert_array_equal(draws.uniform(keys, shape)[row], np.reshape((bits >> 8) / 2.0**24, shape))
-        np.testing.assert_array_equal(draws.signs(keys, shape)[row], np.reshape(np.where(bits >> 31, 1, -1), shape))
+        np.testing.assert_array_equal(threefry.uniform(keys, shape)[row], np.reshape((bits >> 8) / 2.0**24, shape))
+        np.testing.assert_array_equal(threefry.signs(keys, shape)[row], np.reshape(np.where(bits >> 31, 1, -1), shape))
         normal = scipy.stats.norm.ppf(((bits >> 9) + 0.5) / 2.0**23)
-        np.testing.assert_allclose(draws.normal(keys, shape)[row], np.reshape(normal, shape), atol=1e-4)
+        np.testing.assert_allclose(threefry.normal(keys, shape)[row], np.reshape(normal, shape), atol=1e-4)
         assert tuple(key) == threefry_by_hand((5, 9), ([3, 8][row], 1))
 
 
@@ -79,11 +79,11 @@ def test_draws_are_the_generators_words_for_the_key_and_the_pixels_number(shape)
 
 @pytest.fixture(scope="module")
 def many():
-    return draws.keys((1, 2), np.arange(400))
+    return threefry.keys((1, 2), np.arange(400))
 
 
 def test_uniform_draws_are_uniform_and_below_1(many):
-    drawn = draws.uniform(many, (25, 20)).numpy()
+    drawn = threefry.uniform(many, (25, 20)).numpy()
     assert drawn.dtype == np.float32 and drawn.min() >= 0.0 and drawn.max() < 1.0
     assert scipy.stats.kstest(drawn.ravel(), "uniform").pvalue > 0.01
     # Each image's mean, over the standard deviation of a mean of 500.
@@ -92,26 +92,26 @@ def test_uniform_draws_are_uniform_and_below_1(many):
 
 
 def test_normal_draws_are_normal(many):
-    drawn = draws.normal(many, (25, 20)).numpy()
+    drawn = threefry.normal(many, (25, 20)).numpy()
     assert np.all(np.isfinite(drawn)) and np.abs(drawn).max() > 4.0
     assert scipy.stats.kstest(drawn.ravel(), "norm").pvalue > 0.01
     assert abs(scipy.stats.kurtosis(drawn.ravel())) < 0.05
 
 
 def test_signs_are_balanced(many):
-    drawn = draws.signs(many, (25, 20)).numpy()
+    drawn = threefry.signs(many, (25, 20)).numpy()
     assert set(np.unique(drawn)) == {-1.0, 1.0}
     assert scipy.stats.binomtest(int(np.sum(drawn > 0)), drawn.size).pvalue > 0.01
     ups = np.sum(drawn > 0, axis=(1, 2))
     assert scipy.stats.kstest((ups - 250) / np.sqrt(125), "norm").pvalue > 0.001  # discrete, nearly normal
 
 
-@pytest.mark.parametrize("draw", [draws.uniform, draws.normal, draws.signs])
+@pytest.mark.parametrize("draw", [threefry.uniform, threefry.normal, threefry.signs])
 def test_images_and_pixels_and_purposes_are_independent(draw, many):
     drawn = draw(many, (500,)).numpy()
     bound = 4.5 / np.sqrt(drawn.size)
-    other_purpose = draw(draws.fold_in(many, 1), (500,)).numpy()
-    other_seed = draw(draws.keys((1, 3), np.arange(400)), (500,)).numpy()
+    other_purpose = draw(threefry.fold_in(many, 1), (500,)).numpy()
+    other_seed = draw(threefry.keys((1, 3), np.arange(400)), (500,)).numpy()
     pairs = {
         "neighbours": (drawn[1:], drawn[:-1]),
         "pixels": (drawn[:, 1:], drawn[:, :-1]),
@@ -124,8 +124,8 @@ def test_images_and_pixels_and_purposes_are_independent(draw, many):
 
 
 def test_keys_of_many_images_purposes_and_seeds_all_differ():
-    keys = [draws.keys((seed, 0), np.arange(2000)).numpy() for seed in range(3)]
-    keys += [draws.fold_in(keys[0], number).numpy() for number in range(3)]
+    keys = [threefry.keys((seed, 0), np.arange(2000)).numpy() for seed in range(3)]
+    keys += [threefry.fold_in(keys[0], number).numpy() for number in range(3)]
     assert len(np.unique(np.concatenate(keys), axis=0)) == 12000
 
 
@@ -134,33 +134,33 @@ def test_keys_of_many_images_purposes_and_seeds_all_differ():
 
 def test_draws_of_an_image_do_not_depend_on_the_others():
     index = np.array([7, 3, 3, 100000, 0])
-    keys = draws.keys((4, 5), index)
+    keys = threefry.keys((4, 5), index)
     assert keys.shape == (5, 2) and keys.dtype == tf.uint32
-    for draw in (draws.uniform, draws.normal, draws.signs):
+    for draw in (threefry.uniform, threefry.normal, threefry.signs):
         drawn = draw(keys, SHAPE).numpy()
         for row, number in enumerate(index):
-            np.testing.assert_array_equal(draw(draws.keys((4, 5), [number]), SHAPE)[0], drawn[row])
+            np.testing.assert_array_equal(draw(threefry.keys((4, 5), [number]), SHAPE)[0], drawn[row])
         np.testing.assert_array_equal(drawn[1], drawn[2])
         assert np.any(drawn[0] != drawn[1])
 
 
 def test_numbers_folded_in_image_by_image_are_those_folded_in_alone():
-    keys, numbers = draws.keys((4, 5), np.arange(6)), np.array([0, 1, 2, 0, 7, 1])
-    together = draws.fold_in(keys, numbers)
+    keys, numbers = threefry.keys((4, 5), np.arange(6)), np.array([0, 1, 2, 0, 7, 1])
+    together = threefry.fold_in(keys, numbers)
     for row, number in enumerate(numbers):
-        np.testing.assert_array_equal(draws.fold_in(keys, int(number))[row], together[row])
-        np.testing.assert_array_equal(draws.fold_in(keys[row : row + 1], [number])[0], together[row])
+        np.testing.assert_array_equal(threefry.fold_in(keys, int(number))[row], together[row])
+        np.testing.assert_array_equal(threefry.fold_in(keys[row : row + 1], [number])[0], together[row])
     assert np.all(np.any(together != keys, axis=1))
 
 
 def test_a_number_of_images_known_only_at_run_time_draws_the_same():
-    keys = draws.keys((4, 5), np.arange(6))
+    keys = threefry.keys((4, 5), np.arange(6))
 
     @tf.function(input_signature=[tf.TensorSpec((None, 2), tf.uint32), tf.TensorSpec((None, *SHAPE))])
     def drawn(keys, x):
-        return base.random_uniform(x, keys)
+        return draws.uniform(x, keys)
 
-    np.testing.assert_array_equal(drawn(keys, tf.zeros((6, *SHAPE))), draws.uniform(keys, SHAPE))
+    np.testing.assert_array_equal(drawn(keys, tf.zeros((6, *SHAPE))), threefry.uniform(keys, SHAPE))
 
 
 # Of attacks.
@@ -181,7 +181,7 @@ SEEDED = {**attacks.ATTACKS, "gama_pgd": gama_pgd, "gama_fw": gama_fw}
 NORMED = [
     (name, {"norm": norm} if norm else {})
     for name in CASES
-    for norm in (base.NORMS if "norm" in inspect.signature(SEEDED[name]).parameters else [None])
+    for norm in (norms.NORMS if "norm" in inspect.signature(SEEDED[name]).parameters else [None])
 ]
 
 

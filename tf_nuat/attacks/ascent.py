@@ -1,0 +1,57 @@
+"""Gradients to images, and the ascent along them."""
+
+import tensorflow as tf
+
+from tf_nuat import losses, norms
+
+
+def input_gradient(objective, x):
+    """Returns the gradient of `objective` at images x (B, H, W, C), and the logits that it was computed from.
+
+    Args:
+        objective: function of images that returns a loss, a scalar or one value per image, and the logits behind it.
+        x: images. Where nothing differentiable connects them to the loss the gradient is 0, as behind a rounding layer;
+            so it is where it would not be a finite number, which must not pass for a perturbation.
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        loss, logits = objective(x)
+    gradient = tape.gradient(loss, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return tf.where(tf.math.is_finite(gradient), gradient, 0.0), logits
+
+
+def cross_entropy_of(logits_fn, y):
+    """Returns the objective of `input_gradient` that most attacks increase: the cross-entropy of each image."""
+
+    def objective(x):
+        logits = logits_fn(x)
+        return losses.cross_entropy(logits, y), logits
+
+    return objective
+
+
+def ascend(objective, x, start, *, epsilon, step_size, steps=1, norm="linf"):
+    """Returns `start` after `steps` steps along the gradient of `objective`, each projected onto the ball.
+
+    Args:
+        objective: what to increase, as in `input_gradient`.
+        x: the clean images, the centre of the ball.
+        start: where the first gradient is taken.
+        epsilon, step_size: radius of the ball, length of a step.
+        steps: a Python number 1 takes the step in place, without a loop.
+        norm: "linf", whose steps go along the sign of the gradient, or "l2".
+    """
+    project = norms.projection(x, epsilon, norm)
+
+    def step(x_adv):
+        gradient, _ = input_gradient(objective, x_adv)
+        return project(x_adv + step_size * norms.direction(gradient, norm))
+
+    if isinstance(steps, int) and steps == 1:
+        return step(start)
+    _, x_adv = tf.while_loop(
+        lambda taken, _: taken < steps,
+        lambda taken, x_adv: (taken + 1, step(x_adv)),
+        (tf.constant(0), start),
+    )
+    return x_adv

@@ -1,0 +1,69 @@
+"""Random draws of a batch: of each image by a key of its own, or of the global batch by a pair of integers.
+
+A seed is keys (B, 2), uint32, of the images, or two integers (2,) for the global batch.
+"""
+
+import tensorflow as tf
+
+from tf_nuat import parallel
+from tf_nuat.core import threefry
+
+
+def seeds_of(seed, x, index):
+    """Returns a pair of numbers as it is, which stands for the global batch; for one number, the keys of the images."""
+    seed = tf.convert_to_tensor(seed)
+    if seed.shape.rank == 1:
+        return seed
+    return threefry.keys(seed_pair(seed), _numbers(x) if index is None else index)
+
+
+def _numbers(x):
+    return parallel.own_rows(lambda shape: tf.range(shape[0]), x[:, 0, 0, 0])
+
+
+def image_keys(seed, x):
+    """Returns keys (B, 2), uint32, for the draws of a search: `seed` where it is such keys, else from the pair (2,)."""
+    seed = tf.convert_to_tensor(seed)
+    return seed if seed.shape.rank == 2 else threefry.keys(seed_pair(seed), _numbers(x))
+
+
+def fold_in(seed, number):
+    """Returns a seed for another purpose, told apart by `number`: a scalar, or (B,) where `seed` is keys (B, 2)."""
+    if _is_per_image(seed):
+        return threefry.fold_in(seed, number)
+    return tf.random.experimental.stateless_fold_in(seed_pair(seed), number)
+
+
+def seed_pair(seed):
+    """Returns the two integers that stateless draws take: `seed` itself, or a number and 0."""
+    seed = tf.cast(tf.convert_to_tensor(seed), tf.int32)
+    return seed if seed.shape.rank == 1 else tf.stack([seed, 0])
+
+
+def signs(x, seed):
+    """Returns +1 or -1 with probability 1/2 each for every pixel of x.
+
+    Here and below, a seed is keys (B, 2) of the images or, for the global batch, two integers (2,).
+    """
+    if _is_per_image(seed):
+        return threefry.signs(seed, x.shape[1:])
+    bits = parallel.own_rows(lambda shape: tf.random.stateless_uniform(shape, seed_pair(seed), 0, 2, tf.int32), x)
+    return tf.cast(2 * bits - 1, x.dtype)
+
+
+def normal(x, seed):
+    """Returns standard normal draws of the shape of x."""
+    if _is_per_image(seed):
+        return threefry.normal(seed, x.shape[1:])
+    return parallel.own_rows(lambda shape: tf.random.stateless_normal(shape, seed_pair(seed), dtype=x.dtype), x)
+
+
+def uniform(x, seed):
+    """Returns draws from [0, 1) of the shape of x."""
+    if _is_per_image(seed):
+        return threefry.uniform(seed, x.shape[1:])
+    return parallel.own_rows(lambda shape: tf.random.stateless_uniform(shape, seed_pair(seed), dtype=x.dtype), x)
+
+
+def _is_per_image(seed):
+    return tf.is_tensor(seed) and seed.shape.rank == 2

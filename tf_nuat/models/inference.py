@@ -1,0 +1,69 @@
+"""The logits of a network in inference mode, as attacks and evaluations see them; what is compiled for a network."""
+
+import functools
+
+import keras
+import tensorflow as tf
+
+from tf_nuat.models import precision
+
+
+def compiled_for(logits_fn, function, shape=None):
+    """Returns `function(logits_fn, ...)`, compiled once for a network, and for a shape of its images, as a function of
+    the other arguments: TensorFlow would generalize over shapes, and keep what it has for a network for ever.
+    """
+    functions = _functions_of(logits_fn)
+    if (function, shape) not in functions:
+        functions[function, shape] = tf.function(
+            functools.partial(function, logits_fn), autograph=False, reduce_retracing=True
+        )
+    return functions[function, shape]
+
+
+@functools.lru_cache(maxsize=8)
+def _functions_of(logits_fn):
+    """Returns the dict of what is compiled for a network: of the last few alone, since it holds the network, too."""
+    return {}
+
+
+def inference(logits_fn):
+    """Returns the logits of a network in inference mode: BatchNorm uses its moving statistics and keeps them.
+
+    Where the network computes in float16, gradients to the images are scaled on their way: see `_scaled`.
+    """
+    if not isinstance(logits_fn, keras.Model):
+        return logits_fn
+    network = functools.partial(logits_fn, training=False)
+    return _scaled(network) if precision.computes_in_float16(logits_fn) else network
+
+
+LARGEST_SCALED = 256.0  # far from float16's largest and smallest numbers
+
+
+def _scaled(network):
+    """Returns `network`, whose gradients to the images pass it so large that float16 does not round them to 0.
+
+    The gradient of an image's loss with respect to its logits is brought to about `LARGEST_SCALED`, and the gradient
+    with respect to the image brought back: by powers of 2, which change no digit. The gradient may be tiny: that of an
+    image of which the network is sure, for instance. A gradient of 0 has no sign, and would end the attack.
+    """
+
+    @tf.custom_gradient
+    def logits(x):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            outputs = network(x)
+
+        def backward(upstream, variables=()):
+            largest = tf.reduce_max(tf.abs(tf.cast(upstream, tf.float32)), axis=-1, keepdims=True)
+            exponent = tf.math.floor(tf.math.log(LARGEST_SCALED / tf.maximum(largest, _SMALLEST)) / tf.math.log(2.0))
+            scale = tf.cast(tf.pow(2.0, exponent), upstream.dtype)
+            gradient = tape.gradient(outputs, x, upstream * scale, unconnected_gradients="zero")
+            return gradient / scale[:, :, None, None], [None for _ in variables]
+
+        return outputs, backward
+
+    return logits
+
+
+_SMALLEST = 1e-30  # of a gradient that is scaled
