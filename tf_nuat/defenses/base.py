@@ -56,10 +56,31 @@ class Defense(keras.Model):
 
     Raises:
         ValueError: an argument is out of its range, or the network ends in softmax.
+
+    What a trainer, a recipe and a card must know of a defense, beside what `keras.Model` has:
+
+    ==================== ===================== ========================================================================
+    hook                 default               meaning
+    ==================== ===================== ========================================================================
+    `NORMS`              `("linf",)`           the norms of the threat model that it is for
+    `NEEDS`              `()`                  arguments that the trainer supplies beside network, epsilon, norm, seed:
+                                               "sources" (networks trained before it), "batch_size" (images of
+                                               the largest batch, all devices together)
+    `CHOSEN_BY`          "val_robust_accuracy" the entry of the history by which the best epoch is chosen
+    `MASKING_ALARM`      `True`                whether FGSM that fails where PGD succeeds is a sign of masked gradients
+    `replays`            1                     how often a batch is trained on in a row
+    `replayed(dataset)`  the dataset           the data, each batch `replays` times in a row
+    `fit_options()`      `{}`                  further arguments of `fit`, for data that `replayed` has returned
+    `passes(batch_size)` has none              the `Passes` of a training step
+    `card_facts()`       `{}`                  what the card says of the training, name to number
+    ==================== ===================== ========================================================================
     """
 
     NORMS: tuple[str, ...] = ("linf",)
-    replays = 1  # how often a batch is trained on in a row
+    NEEDS: tuple[str, ...] = ()
+    CHOSEN_BY: str = "val_robust_accuracy"
+    MASKING_ALARM: bool = True
+    replays: int = 1
 
     def __init__(self, network, *, epsilon, norm="linf", ema_decay=None, seed=0, name=None):
         validation.classifier("network", network)
@@ -170,6 +191,14 @@ class Defense(keras.Model):
     def replayed(self, dataset):
         """Returns the batches of `dataset`, each `replays` times in a row."""
         return dataset
+
+    def fit_options(self) -> dict[str, typing.Any]:
+        """Returns further keyword arguments of `fit`, for data that have gone through `replayed`."""
+        return {}
+
+    def card_facts(self) -> dict[str, float]:
+        """Returns what the card of a run says of the training, name to number; called when training has ended."""
+        return {}
 
     def build_state(self):
         """Makes every variable that training needs, those of the optimizer and of the metrics too."""

@@ -28,6 +28,8 @@ class EAT(FGSMAT):
         ValueError: an argument is out of its range, or the network or a source ends in softmax.
     """
 
+    NEEDS = ("sources",)
+
     def __init__(self, network, *, epsilon, sources, **options):
         super().__init__(network, epsilon=epsilon, **options)
         if not isinstance(sources, (list, tuple)) or not sources:

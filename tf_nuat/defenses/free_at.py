@@ -29,6 +29,8 @@ class FreeAT(Defense):
             softmax.
     """
 
+    NEEDS = ("batch_size",)
+
     def __init__(self, network, *, epsilon, replays=8, batch_size=64, **options):
         super().__init__(network, epsilon=epsilon, **options)
         self.replays = validation.whole_number("replays", replays, at_least=1)
@@ -66,6 +68,9 @@ class FreeAT(Defense):
 
     def replayed(self, dataset):
         return replayed(dataset, self.replays)
+
+    def fit_options(self):
+        return {"is_replayed": True}
 
     def fit(
         self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, is_replayed=False, **options

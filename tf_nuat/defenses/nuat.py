@@ -150,6 +150,9 @@ class NuATH(NuAT):
         steps = parallel.scalar(self.optimizer.iterations)
         return parallel.scalar(self.two_step_batches) * (parallel.scalar(self.epoch) + 1) / steps if steps else 0.0
 
+    def card_facts(self):
+        return {"extra_epochs": self.extra_epochs}
+
     def passes(self, batch_size):
         # A batch that takes two steps has the passes of NuAT2.
         epochs = parallel.scalar(self.epoch) + 1
