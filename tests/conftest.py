@@ -13,10 +13,10 @@ if PREPARED.is_dir():
 
 import pytest
 import tensorflow as tf
-from tensorflow.python.framework import ops
 
 from tf_nuat import parallel
 from tf_nuat.attacks import pool
+from tf_nuat.core import keras_compat
 from tf_nuat.models.inference import _functions_of
 
 # Two logical devices on one processor stand in for two GPUs.
@@ -44,9 +44,7 @@ def memory_given_back():
     yield
     _functions_of.cache_clear()
     pool._compiled.cache_clear()
-    kept = ops.gradient_registry._registry
-    for name in [name for name in kept if name.startswith("CustomGradient-")]:
-        del kept[name]
+    keras_compat.forget_custom_gradients()
     gc.collect()
 
 

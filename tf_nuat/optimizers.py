@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from tf_nuat.core import validation
+from tf_nuat.core import keras_compat, validation
 
 NO_MOMENTUM = 1e-30  # stands for 0: a velocity of 1e-30 times that of before is none
 
@@ -32,7 +32,7 @@ class CoupledSGD(keras.optimizers.SGD):
         gradient = tf.cast(gradient, variable.dtype)
         if self.coupled_weight_decay:
             gradient += tf.cast(self.coupled_weight_decay, variable.dtype) * variable
-        velocity = self.momentums[self._get_variable_index(variable)].value
+        velocity = keras_compat.momentum_of(self, variable).value
         # One pass over the memory where assignments in Python would take five.
         tf.raw_ops.ResourceApplyMomentum(
             var=variable.handle,

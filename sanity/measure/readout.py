@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import SVC
 
 from tf_nuat import draws, norms
-from tf_nuat.core import threefry
+from tf_nuat.core import keras_compat, threefry
 from tf_nuat.models.inference import inference
 
 INNER_RADIUS = 0.95  # of the ball that the inner points are drawn from, in epsilon
@@ -32,16 +32,12 @@ def last_dense(network):
 def features_of(network, layer):
     """Returns the function of images that is the network without `layer`: (B, H, W, C) -> (B, D).
 
-    The layer passes its inputs on while the network is called. That reaches into networks within networks, copies
-    nothing and, unlike a second graph over the same layers, leaves the network as it was.
+    The layer passes its inputs on while the network is called.
     """
 
     def features(x):
-        layer.call = lambda inputs, *args, **kwargs: inputs
-        try:
+        with keras_compat.passing_through(layer):
             return tf.cast(inference(network)(x), tf.float32)
-        finally:
-            del layer.call
 
     return features
 

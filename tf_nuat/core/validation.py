@@ -8,9 +8,15 @@ import math
 import os
 import pathlib
 import tempfile
+import typing
 
 import keras
 import numpy as np
+
+
+def refuse(argument: str, value: object, allowed: str) -> typing.NoReturn:
+    """Raises `ValueError`: "`argument` is `value`; allowed: `allowed`"."""
+    raise ValueError(f"{argument} is {value!r}; allowed: {allowed}")
 
 
 def one_of(argument, value, allowed):

@@ -1,11 +1,9 @@
 """Datasets of a function of the user's own that returns `tf.data` pipelines, which are read into memory."""
 
-import re
-
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat.core import functions
+from tf_nuat.core import functions, keras_compat
 from tf_nuat.data import in_memory
 from tf_nuat.data.splits import NAMES
 
@@ -80,9 +78,7 @@ def _arrays(where, dataset, most):
             if most < 0:
                 raise ValueError(refusal)
     except tf.errors.OpError as error:  # images of different sizes, or what the user's own functions raise
-        # What the user's function raised stands behind the names that TensorFlow has for the place.
-        found = re.search(r"\b\w+(Error|Exception): .*", error.message)
-        reason = " ".join((found.group() if found else error.message).split())[:200]
+        reason = " ".join((keras_compat.raised_in_pipeline(error) or error.message).split())[:200]
         raise ValueError(f"{where} cannot be read ({reason}); allowed: images of one size") from error
     if not read:
         raise ValueError(f"{where} is empty; allowed: at least one image")

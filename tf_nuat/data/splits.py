@@ -8,14 +8,13 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import re
 import typing
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tf_nuat.core import validation
+from tf_nuat.core import keras_compat, validation
 
 NAMES = ("train", "validation", "test")
 AUGMENTATIONS = ("none", "crop_flip", "resized_crop")
@@ -199,8 +198,8 @@ class Splits:
         try:
             yield
         except tf.errors.OpError as error:  # all that is left of an exception in the threads of tf.data
-            if found := re.search(r"UnreadableError: (.*)", str(error)):
-                raise UnreadableError(found.group(1)) from error
+            if found := keras_compat.raised_in_pipeline(error, UnreadableError.__name__):
+                raise UnreadableError(found.partition(": ")[2]) from error
             raise
 
     def _bytes_each(self):

@@ -11,7 +11,7 @@ import pathlib
 import keras
 import tensorflow as tf
 
-from tf_nuat.core import validation
+from tf_nuat.core import keras_compat, validation
 from tf_nuat.models import weights
 
 PRECISIONS = ("auto", "float32", "bfloat16")  # of an attack's gradients
@@ -61,7 +61,7 @@ def computes_in_float16(network):
 
 
 def _last_layers(network):
-    last = {tensor._keras_history.operation for tensor in keras.tree.flatten(getattr(network, "outputs", ()))}
+    last = {keras_compat.operation_of(tensor) for tensor in keras.tree.flatten(getattr(network, "outputs", ()))}
     return set().union(*(_last_layers(layer) if isinstance(layer, keras.Model) else {layer} for layer in last))
 
 

@@ -2,6 +2,8 @@
 
 import keras
 
+from tf_nuat.core import keras_compat
+
 
 def copy(network, to):
     """Gives `to` all weights of `network`, whose layers are the same."""
@@ -12,8 +14,7 @@ def assign(network, arrays):
     """Gives `network` the weights `arrays`, in the order of `get_weights`."""
     network.set_weights(arrays)
     for layer in layers_of(network):
-        if hasattr(layer, "finalize_state"):  # `Normalization` computes with constants, which it makes of its weights
-            layer.finalize_state()
+        keras_compat.renew_constants(layer)
 
 
 def clone(network, changed):

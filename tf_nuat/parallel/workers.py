@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from tf_nuat.core import keras_compat
 from tf_nuat.models import weights
 
 EXAMPLE = '{"cluster": {"worker": ["host-a:2222", "host-b:2222"]}, "task": {"type": "worker", "index": 0}}'
@@ -94,7 +95,7 @@ def start(cluster):
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
-        if "program startup" not in str(error):
+        if not keras_compat.is_late_start(error):
             raise
         raise ValueError(
             "strategy is 'multiworker' after TensorFlow was used; allowed: in a process that begins with it"
@@ -161,8 +162,7 @@ def together(strategy):
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
         if count(strategy) == 1:
             raise
-        found = re.search(r"/job:(\w+)/replica:\d+/task:(\d+)", str(error))
-        who = f"{found.group(1)} {found.group(2)}" if found else "a worker"
+        who = keras_compat.lost_task(error) or "a worker"
         raise LostError(
             f"{who} of TF_CONFIG does not answer any longer: it has ended (its own last lines say why) or its network "
             "has; end all workers and start each again with its command, which goes on from where it was last saved"

@@ -17,7 +17,7 @@ import tensorflow as tf
 from absl import logging
 
 from tf_nuat import data, defenses, evaluate, networks, optimizers, parallel
-from tf_nuat.core import files, validation
+from tf_nuat.core import files, keras_compat, validation
 from tf_nuat.data.splits import EVALUATED
 from tf_nuat.models import precision
 from tf_nuat.networks import by_name
@@ -315,7 +315,7 @@ def _train_epochs(model, end, recipe, splits, out, state, save_every, verbose):
                 callbacks=[keras.callbacks.TerminateOnNaN(raise_error=True), *after_epoch],
             )
     except RuntimeError as error:
-        if "NaN or Inf loss" not in str(error):
+        if not keras_compat.is_nan_loss(error):
             raise
         history = keeps_state.state.history
         kept = f"the network of epoch {_best_epoch(history, recipe)}" if history else None

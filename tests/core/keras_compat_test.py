@@ -1,0 +1,190 @@
+"""What `keras_compat` uses beneath the public surface of Keras and TensorFlow is there, and means what it meant."""
+
+import gc
+import inspect
+import weakref
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_nuat.core import keras_compat
+
+IMAGES = np.linspace(0.0, 1.0, 8 * 4 * 4, dtype=np.float32).reshape(8, 4, 4, 1)
+LABELS = np.arange(8) % 3
+
+
+def network():
+    return keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+
+
+def compiled(model):
+    model.compile("sgd", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    return model
+
+
+def test_fit_and_evaluate_build_through_the_replaced_method():
+    """On several workers nothing works without it: that they call it no longer must not go unseen."""
+    parameters = inspect.signature(keras.Model._maybe_symbolic_build).parameters
+    assert list(parameters) == ["self", "iterator", "data_batch"]
+    built = []
+
+    class Watched(keras_compat.Model):
+        def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+            _, _, batches = next(iter(iterator))
+            built.append(keras.tree.map_structure(lambda each: each.shape, next(batches)))
+            super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
+
+    plain = network()
+    model = compiled(Watched(plain.inputs, plain.outputs))
+    model.fit(IMAGES, LABELS, batch_size=8, verbose=0)
+    model.evaluate(IMAGES, LABELS, batch_size=8, verbose=0)
+    assert built == [((8, 4, 4, 1), (8,))] * 2
+
+
+def test_the_logs_of_a_step_come_from_the_replaced_method():
+    class Doubled(keras_compat.Model):
+        def get_metrics_result(self):
+            return {name: 2.0 * value for name, value in super().get_metrics_result().items()}
+
+    plain = network()
+    once, twice = (compiled(kind(plain.inputs, plain.outputs)) for kind in (keras.Model, Doubled))
+    logs = [model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True) for model in (once, twice)]
+    assert logs[1]["loss"] == pytest.approx(2.0 * logs[0]["loss"])
+
+
+def test_a_model_is_built_without_a_step():
+    model = compiled(network())
+    before = model.get_weights()
+    assert not any(metric.variables for metric in model.metrics if metric.name == "accuracy")
+    keras_compat.build(model, (keras.KerasTensor((None, 4, 4, 1)), keras.KerasTensor((None,), "int64")))
+    variables = [variable for metric in model.metrics for variable in metric.variables]
+    assert len(variables) == 4  # total and count, of the loss and of the accuracy
+    assert all(float(variable) == 0.0 for variable in variables)
+    for one, other in zip(model.get_weights(), before):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_momentum_of_a_variable_is_its_own():
+    """Each variable has a gradient of its own: after a step from rest, the momentum is -learning_rate * gradient."""
+    variables = [keras.Variable(np.zeros(shape, np.float32)) for shape in ((2,), (3, 1), (2,))]
+    optimizer = keras.optimizers.SGD(0.5, momentum=0.9)
+    optimizer.build(variables)
+    optimizer.apply([tf.fill(variable.shape, number + 1.0) for number, variable in enumerate(variables)])
+    for number, variable in enumerate(variables):
+        momentum = keras_compat.momentum_of(optimizer, variable)
+        np.testing.assert_allclose(momentum.numpy(), np.full(variable.shape, -0.5 * (number + 1.0)))
+        assert hasattr(momentum.value, "handle")  # what raw operations take
+
+
+def test_the_operation_of_a_tensor_is_the_layer_that_made_it():
+    layer = keras.layers.Dense(3)
+    inputs = keras.Input((5,))
+    first, second = layer(inputs), layer(2.0 * inputs)
+    assert layer.output is not second  # why the public attribute will not do
+    assert keras_compat.operation_of(first) is layer and keras_compat.operation_of(second) is layer
+    inner = network()
+    assert keras_compat.operation_of(inner(keras.Input((4, 4, 1)))) is inner
+
+
+def test_a_normalization_computes_with_the_weights_that_it_was_given():
+    one, other = keras.layers.Normalization(), keras.layers.Normalization()
+    one.adapt(IMAGES)
+    other.adapt(3.0 * IMAGES + 1.0)
+    other.set_weights(one.get_weights())
+    assert not np.allclose(other(IMAGES), one(IMAGES))  # where Keras does it itself, the function may go
+    keras_compat.renew_constants(other)
+    np.testing.assert_array_equal(other(IMAGES), one(IMAGES))
+    keras_compat.renew_constants(keras.layers.Flatten())  # has none
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_layer_passes_its_inputs_through_while_told_so(graph):
+    inner = network()
+    inputs = keras.Input((4, 4, 1))
+    outer = keras.Model(inputs, inner(inputs))
+    expected = outer(IMAGES).numpy()
+
+    def features(x):
+        with keras_compat.passing_through(inner.layers[-1]):
+            return outer(x, training=False)
+
+    features = tf.function(features) if graph else features
+    np.testing.assert_array_equal(features(tf.constant(IMAGES)), IMAGES.reshape(8, 16))
+    np.testing.assert_array_equal(outer(IMAGES), expected)
+
+
+def test_a_loss_that_is_no_number_is_known_by_its_error():
+    model = compiled(network())
+    stop = keras.callbacks.TerminateOnNaN(raise_error=True)
+    with pytest.raises(RuntimeError) as caught:
+        model.fit(np.full_like(IMAGES, np.nan), LABELS, verbose=0, callbacks=[stop])
+    assert keras_compat.is_nan_loss(caught.value)
+    assert not keras_compat.is_nan_loss(RuntimeError("out of memory"))
+
+
+def test_a_strategy_over_workers_that_comes_too_late_is_known_by_its_error():
+    tf.constant(0.0).numpy()  # TensorFlow is used
+    workers = tf.train.ClusterSpec({"worker": ["localhost:1", "localhost:2"]})
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(workers, task_type="worker", task_id=0)
+    with pytest.raises(RuntimeError) as caught:
+        tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    assert keras_compat.is_late_start(caught.value)
+    assert not keras_compat.is_late_start(RuntimeError("out of memory"))
+
+
+def test_the_task_that_is_lost_is_named():
+    """Its text is that of TensorFlow 2.21; `multiworker_test` has a worker killed, and the true error."""
+    text = "Collective ops is aborted by: /job:worker/replica:0/task:1 is down [Op:CollectiveReduceV2]"
+    assert keras_compat.lost_task(tf.errors.UnavailableError(None, None, text)) == "worker 1"
+    assert keras_compat.lost_task(tf.errors.UnavailableError(None, None, "Socket closed")) is None
+
+
+class MissingError(ValueError):
+    pass
+
+
+def pipeline_error(mapped):
+    dataset = tf.data.Dataset.range(3).map(lambda number: tf.numpy_function(mapped, [number], tf.int64))
+    with pytest.raises(tf.errors.OpError) as caught:
+        list(dataset)
+    return caught.value
+
+
+def test_what_a_pipeline_raised_is_found_in_its_error():
+    def missing(number):
+        raise MissingError(f"image {number}: it is gone")
+
+    error = pipeline_error(missing)
+    assert keras_compat.raised_in_pipeline(error) == "MissingError: image 0: it is gone"
+    assert keras_compat.raised_in_pipeline(error, "MissingError") == "MissingError: image 0: it is gone"
+    assert keras_compat.raised_in_pipeline(error, "OtherError") is None
+    assert keras_compat.raised_in_pipeline(tf.errors.DataLossError(None, None, "truncated")) is None
+
+
+def test_custom_gradients_hold_their_graph_until_they_are_forgotten():
+    class Held:
+        pass
+
+    def traced():
+        held = Held()
+
+        @tf.custom_gradient
+        def identity(x):
+            def backward(upstream):
+                assert held is not None
+                return upstream
+
+            return tf.identity(x), backward
+
+        function = tf.function(lambda x: identity(x))
+        function(tf.constant(1.0))
+        return weakref.ref(held)
+
+    held = traced()
+    gc.collect()
+    assert held() is not None  # where TensorFlow frees it itself, the function may go
+    keras_compat.forget_custom_gradients()
+    gc.collect()
+    assert held() is None

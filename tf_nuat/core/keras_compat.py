@@ -1,0 +1,131 @@
+"""What this project uses of Keras and TensorFlow beneath their public surface: private methods, and words of errors.
+
+A new version may change these without notice. Each stands here once, with its reason; nothing else in the project
+reaches beneath the surface. `tests/core/keras_compat_test.py` has a test of each, which fails when a version drops or
+changes it. They were seen in Keras 3.13, the oldest that `setup.py` allows, and 3.15, with TensorFlow 2.21.
+"""
+
+import contextlib
+import re
+import typing
+from collections.abc import Iterable, Iterator
+
+import keras
+import tensorflow as tf
+from tensorflow.python.framework import ops
+
+
+class Model(keras.Model):
+    """A `keras.Model` that `fit` and `evaluate` also train and test on several workers.
+
+    Under `MultiWorkerMirroredStrategy` Keras fails at two places. To build the model it reduces a batch of which this
+    worker has its own replicas' values alone; and it averages the logs over their first axis, which scalars lack.
+    """
+
+    def _maybe_symbolic_build(self, iterator: Iterable | None = None, data_batch: typing.Any = None) -> None:
+        """Builds from a batch as Keras does; on several workers, from the batch of the first replica of this one."""
+        if iterator is not None and _has_other_workers(self.distribute_strategy):
+            local = self.distribute_strategy.experimental_local_results
+            _, _, batches = next(iter(iterator))
+            iterator, data_batch = None, keras.tree.map_structure(lambda each: local(each)[0], next(batches))
+        super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
+
+    def get_metrics_result(self) -> dict[str, tf.Tensor]:
+        """Returns the logs of a step; on several workers each has an axis to be averaged over."""
+        logs = super().get_metrics_result()
+        if _has_other_workers(self.distribute_strategy):
+            logs = {name: tf.reshape(value, (1,)) for name, value in logs.items()}
+        return logs
+
+
+def _has_other_workers(strategy: tf.distribute.Strategy) -> bool:
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return False
+    return strategy.num_replicas_in_sync > len(strategy.extended.worker_devices)
+
+
+def build(model: keras.Model, data_batch: typing.Any) -> None:
+    """Makes the variables of a compiled model and its metrics from `data_batch`, symbolic tensors, without a step.
+
+    `fit` does so at its first batch; a checkpoint has to be put back before. Keras has no public call for it.
+    """
+    model._symbolic_build(data_batch=data_batch)
+
+
+def momentum_of(optimizer: keras.optimizers.SGD, variable: keras.Variable) -> keras.Variable:
+    """Returns the variable in which a built SGD keeps the momentum of `variable`.
+
+    Optimizers number the variables they train; the number is private, though every `update_step` needs it.
+    """
+    return optimizer.momentums[optimizer._get_variable_index(variable)]
+
+
+def operation_of(tensor: keras.KerasTensor) -> keras.Operation:
+    """Returns the operation, mostly a layer, that has a symbolic tensor as its output.
+
+    In public, a layer knows the output of its first use alone.
+    """
+    return tensor._keras_history.operation
+
+
+def renew_constants(layer: keras.layers.Layer) -> None:
+    """Has a layer whose weights were assigned make of them anew what it computes with.
+
+    `Normalization` computes with constants, which `finalize_state` makes of its weights; `set_weights` leaves them.
+    """
+    if hasattr(layer, "finalize_state"):
+        layer.finalize_state()
+
+
+@contextlib.contextmanager
+def passing_through(layer: keras.layers.Layer) -> Iterator[None]:
+    """A context in which a layer returns its inputs, whatever network calls it.
+
+    The layer's `call` is replaced on the instance. That reaches into networks within networks, copies nothing and,
+    unlike a second graph over the same layers, leaves the network as it was.
+    """
+    layer.call = lambda inputs, *args, **kwargs: inputs
+    try:
+        yield
+    finally:
+        del layer.call
+
+
+def is_nan_loss(error: RuntimeError) -> bool:
+    """Returns whether `TerminateOnNaN(raise_error=True)` raised the error: it has no type of its own."""
+    return "NaN or Inf loss" in str(error)
+
+
+def is_late_start(error: RuntimeError) -> bool:
+    """Returns whether the error is that a strategy over several workers is made after TensorFlow was used."""
+    return "program startup" in str(error)
+
+
+def lost_task(error: tf.errors.OpError) -> str | None:
+    """Returns the task, as "worker 1", of which an error of a collective operation tells; None if it tells of none."""
+    found = re.search(r"/job:(\w+)/replica:\d+/task:(\d+)", str(error))
+    return found and f"{found.group(1)} {found.group(2)}"
+
+
+def raised_in_pipeline(error: tf.errors.OpError, kind: str = r"\w+(?:Error|Exception)") -> str | None:
+    """Returns "Type: message" of the Python exception that ended a `tf.data` pipeline; None if the error has none.
+
+    TensorFlow carries an exception out of a pipeline's threads as text alone, behind names of the place.
+
+    Args:
+        error: what the pipeline raised.
+        kind: regular expression of the names of the types that count.
+    """
+    found = re.search(rf"\b{kind}: .*", str(error.message))
+    return found and found.group()
+
+
+def forget_custom_gradients() -> None:
+    """Frees what TensorFlow keeps of the custom gradients of every graph made so far, which no longer can be traced.
+
+    The registry of gradients keeps them for ever, and with each its graph and the network in it. Keras's optimizers
+    have one in each graph of `fit`. For processes that train many networks; what is compiled goes on to run.
+    """
+    kept = ops.gradient_registry._registry
+    for name in [name for name in kept if name.startswith("CustomGradient-")]:
+        del kept[name]
