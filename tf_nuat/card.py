@@ -1,0 +1,350 @@
+"""The card of a run, `card.json`: what was trained and measured, with one reader and one writer.
+
+It lies beside the networks of the run. It may come from someone else, so the reader takes it for data: every value has a
+checked type, and whatever is wrong is one line that names the file.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from tf_nuat.core import files, json_input
+from tf_nuat.core.json_input import Field
+
+SCHEMA = 2  # of the cards that are written; 1 are those without a number
+NAME = "card.json"
+PASSES = ("input_gradient", "training", "forward", "forward_backward")
+MOST_TEXT = 300  # characters of a value that is shown
+
+_SHOWN = ("defense", "defense_options", "epochs", "seed")  # of a recipe, in `Card.facts`
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """An accuracy on test images.
+
+    Attributes:
+        accuracy: share of the images that are classified correctly, in [0, 1].
+        interval: (low, high), its 95 % interval.
+        images: number of images, at least 1.
+        estimated: whether the accuracy is that of all images, estimated from a sample (`recipes.two_phase`).
+    """
+
+    accuracy: float
+    interval: tuple[float, float]
+    images: int
+    estimated: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "interval", tuple(self.interval))
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """Under what accuracies were measured: those of equal conditions can be compared.
+
+    Attributes:
+        dataset: its name, path or `module:function`.
+        norm: name of the threat model's norm.
+        epsilon: its radius, pixels in [0, 1].
+        measures: dict of the measure's name to its attack, {"attack": name, **settings}; without "clean".
+        images: dict of the measure's name to the number of test images; with "clean".
+    """
+
+    dataset: str
+    norm: str
+    epsilon: float
+    measures: dict[str, dict[str, Any]]
+    images: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a run did and found; what `card.json` has, but for `missing`.
+
+    Attributes:
+        schema: number of the form of the card; 1 for cards without a number.
+        recipe: `tf_nuat.training.Recipe` as JSON, a dict.
+        command: the command line that ran it.
+        parameters: number of weights of the network.
+        epoch_chosen: epoch, from 1, whose network was kept.
+        measured: dict of the measure's name ("clean" and those of the recipe) to `Measured`, on the test split.
+        claimed: dict of the measure's name to the accuracy that the recipe's source claims, in [0, 1].
+        passes: dict of `PASSES` to forward-backward passes per training image and epoch (`defenses.Passes`); {} where
+            it is not known.
+        training_seconds: seconds of all epochs, without validation.
+        training_images_per_second: images over these.
+        history: what Keras logged, a dict of name to number for each epoch that was trained.
+        replicas: devices that trained.
+        workers: processes that trained.
+        machine: dict of "processor", its architecture, and "devices", the names of all.
+        versions: dict of a package's name ("python" included) to its version, None where it is not installed.
+        source_training_seconds: seconds of training the source networks (EAT); None where there are none.
+        defense_facts: numbers that the defense adds by its own names: "extra_epochs" of NuAT-H, for instance.
+        missing: of what every run leaves, the names that this card does not have; () for a card of a run.
+    """
+
+    recipe: dict[str, Any]
+    command: str = ""
+    parameters: int | None = None
+    epoch_chosen: int = 0
+    measured: dict[str, Measured] = dataclasses.field(default_factory=dict)
+    claimed: dict[str, float] = dataclasses.field(default_factory=dict)
+    passes: dict[str, float] = dataclasses.field(default_factory=dict)
+    training_seconds: float = 0.0
+    training_images_per_second: float = 0.0
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    replicas: int | None = None
+    workers: int | None = None
+    machine: dict[str, Any] = dataclasses.field(default_factory=dict)
+    versions: dict[str, str | None] = dataclasses.field(default_factory=dict)
+    source_training_seconds: float | None = None
+    defense_facts: dict[str, float] = dataclasses.field(default_factory=dict)
+    schema: int = SCHEMA
+    missing: tuple[str, ...] = dataclasses.field(default=(), repr=False, compare=False)
+
+    @property
+    def dataset(self) -> str:
+        """Name of the recipe's dataset, its path, or `module:function`."""
+        return self.recipe["dataset"]
+
+    @property
+    def network(self) -> str:
+        """Name of the recipe's network, a path, or `module:function`."""
+        return self.recipe["network"]
+
+    @property
+    def network_options(self) -> dict[str, Any]:
+        """Options of the network."""
+        return self.recipe.get("network_options", {})
+
+    @property
+    def defense(self) -> str:
+        """Name of the defense."""
+        return self.recipe["defense"]
+
+    @property
+    def epsilon(self) -> float:
+        """Radius of the threat model, pixels in [0, 1]."""
+        return self.recipe["epsilon"]
+
+    @property
+    def norm(self) -> str:
+        """Name of the threat model's norm; before there were several, it was "linf"."""
+        return self.recipe.get("norm", "linf")
+
+    @property
+    def epochs(self) -> int:
+        """Length of training that the recipe asks for."""
+        return self.recipe["epochs"]
+
+    @property
+    def seed(self) -> int:
+        """Seed of the recipe."""
+        return self.recipe["seed"]
+
+    @property
+    def precision(self) -> str:
+        """What training computed in; before there were several, it was "float32"."""
+        return self.recipe.get("precision", "float32")
+
+    @property
+    def chosen_by(self) -> str:
+        """What the best epoch was chosen by, a name in `history`, or "last"."""
+        return self.recipe.get("chosen_by", "val_robust_accuracy")
+
+    @property
+    def source(self) -> str:
+        """Where the recipe's settings and claims come from; "" where it does not say."""
+        return self.recipe.get("source") or ""
+
+    @property
+    def data_options(self) -> dict[str, Any]:
+        """How the images were prepared: further arguments of `tf_nuat.data.load`."""
+        return self.recipe.get("data_options", {})
+
+    @property
+    def measures(self) -> dict[str, dict[str, Any]]:
+        """Attacks of the final measurement, a dict of name to {"attack": name, **settings}."""
+        return self.recipe.get("measures", {})
+
+    @property
+    def conditions(self) -> Conditions:
+        """Under what the accuracies were measured."""
+        measures = {name: self.measures[name] for name in self.measured if name != "clean"}
+        images = {name: each.images for name, each in self.measured.items()}
+        return Conditions(self.dataset, self.norm, self.epsilon, measures, images)
+
+    def says(self, name: str) -> Any:
+        """Returns the recipe's field `name`; None where a partial card does not say it."""
+        return self.recipe.get(name)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the card says of the training, as text by names: settings, the command, what was measured."""
+        shown: dict[str, Any] = {name: self.recipe.get(name) for name in _SHOWN}
+        shown["epoch chosen"], shown["command"] = self.epoch_chosen or None, self.command or None
+        for name, each in self.measured.items():
+            shown[f"accuracy, {name}"] = f"{each.accuracy:.2%} of {each.images:,} images"
+        return {name[:MOST_TEXT]: str(value)[:MOST_TEXT] for name, value in shown.items() if value is not None}
+
+    def with_measure(self, name: str, attack: Mapping[str, Any], measured: Measured) -> "Card":
+        """Returns the card with one more measure, by `attack`, {"attack": name, **settings}."""
+        recipe = {**self.recipe, "measures": {**self.measures, name: dict(attack)}}
+        return dataclasses.replace(self, recipe=recipe, measured={**self.measured, name: measured})
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the content of `card.json`, of plain types."""
+        content = dataclasses.asdict(self)
+        del content["missing"]
+        for each in content["measured"].values():
+            each["interval"] = list(each["interval"])
+            if not each["estimated"]:
+                del each["estimated"]
+        return {name: value for name, value in content.items() if value not in (None, "")}
+
+
+def described(attack: Mapping[str, Any]) -> str:
+    """Returns the settings of an attack, {"attack": name, **settings}, as text."""
+    settings = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in attack.items()}
+    return ", ".join([settings.pop("attack"), *(f"{name} {value}" for name, value in settings.items())])
+
+
+def read(path: str | os.PathLike, *, partial: bool = False) -> Card:
+    """Returns the card at `path`.
+
+    Args:
+        path: of the file.
+        partial: whether a card may lack what every run leaves, as one that was written by hand does.
+
+    Raises:
+        ValueError: it is no JSON file, a value has another type than in `Card`, the schema is later, or a field lacks.
+    """
+    return from_json(json_input.load("card", path), path, partial=partial)
+
+
+def beside(checkpoint: str | os.PathLike) -> Card | None:
+    """Returns the card beside a checkpoint, which may be partial; None where there is none.
+
+    Raises:
+        ValueError: there is one that cannot be read.
+    """
+    path = place(checkpoint)
+    return read(path, partial=True) if os.path.lexists(path) else None
+
+
+def place(checkpoint: str | os.PathLike) -> pathlib.Path:
+    """Returns the path of the card beside a checkpoint."""
+    return pathlib.Path(checkpoint).with_name(NAME)
+
+
+def write(card: Card, path: str | os.PathLike) -> None:
+    """Replaces the file at `path` by the card.
+
+    Raises:
+        files.NotSavedError: the file cannot be written.
+    """
+    files.save_json(card.to_json(), path)
+
+
+def from_json(content: Any, path: str | os.PathLike, *, partial: bool = False) -> Card:
+    """Returns the card of the content of a file; `path` stands in errors. Arguments and errors are those of `read`."""
+    if not isinstance(content, dict):
+        raise _refused(path, f"it is a {type(content).__name__}")
+    schema = content.get("schema", 1)
+    if type(schema) is not int or not 1 <= schema <= SCHEMA:
+        raise ValueError(
+            f"card is {str(path)!r}, of schema {json_input.shown(schema)}; "
+            f"allowed: 1 to {SCHEMA} (a later one is for a later version of tf_nuat)"
+        )
+    top = Field("", path)
+    found = {"schema": 1, "recipe": {}, **json_input.fields(_FIELDS, content, top)}
+    recipe, measured = found["recipe"], found.get("measured", {})
+    json_input.fields(_RECIPE, recipe, top / "recipe")
+    if "extra_epochs" in content:  # schema 1
+        found["defense_facts"] = {"extra_epochs": json_input.number(content["extra_epochs"], top / "extra_epochs")}
+    missing = [name for name in _OF_A_RUN if name not in content]
+    missing += [f"recipe.{name}" for name in _OF_A_RECIPE if name not in recipe]
+    missing += ["measured.clean"] if measured and "clean" not in measured else []
+    missing += [f"recipe.measures.{name}" for name in measured if name not in ("clean", *recipe.get("measures", ()))]
+    if missing and not partial:
+        raise _refused(path, f"{missing[0]} is missing")
+    return Card(**found, missing=tuple(missing))
+
+
+def _refused(path: str | os.PathLike, reason: str) -> ValueError:
+    return ValueError(
+        f"card is {str(path)!r}, which is not the card of a run ({reason[:MOST_TEXT]}); "
+        "allowed: the card.json of a finished run"
+    )
+
+
+def _checked_measure(value: Any, field: Field) -> Measured:
+    found = json_input.fields(_MEASURED, json_input.dict_of(json_input.anything)(value, field), field)
+    if not {"accuracy", "interval", "images"} <= set(found):
+        field.refuse(value, "accuracy, interval and images")
+    if len(found["interval"]) != 2:
+        (field / "interval").refuse(value["interval"], "[low, high]")
+    return Measured(**{**found, "interval": tuple(found["interval"])})
+
+
+def _checked_attack(value: Any, field: Field) -> dict[str, Any]:
+    found = json_input.dict_of(json_input.anything)(value, field)
+    json_input.text(found.get("attack"), field / "attack")
+    return found
+
+
+_MEASURED: dict[str, json_input.Check] = {
+    "accuracy": json_input.share,
+    "interval": json_input.list_of(json_input.share),
+    "images": json_input.count,
+    "estimated": json_input.flag,
+}
+_FIELDS: dict[str, json_input.Check] = {
+    "schema": json_input.count,
+    "recipe": json_input.dict_of(json_input.anything),
+    "command": json_input.text,
+    "parameters": json_input.whole,
+    "epoch_chosen": json_input.count,
+    "measured": json_input.dict_of(_checked_measure),
+    "claimed": json_input.dict_of(json_input.share),
+    "passes": json_input.dict_of(json_input.number),
+    "training_seconds": json_input.number,
+    "training_images_per_second": json_input.number,
+    "history": json_input.list_of(json_input.dict_of(json_input.logged)),
+    "replicas": json_input.count,
+    "workers": json_input.count,
+    "machine": json_input.dict_of(json_input.anything),
+    "versions": json_input.dict_of(json_input.text_or_none),
+    "source_training_seconds": json_input.number,
+    "defense_facts": json_input.dict_of(json_input.logged),
+}
+# Of a recipe, what is read here; the rest is for `tf_nuat.training.Recipe`.
+_RECIPE: dict[str, json_input.Check] = {
+    "dataset": json_input.text,
+    "network": json_input.text,
+    "network_options": json_input.dict_of(json_input.anything),
+    "defense": json_input.text,
+    "epsilon": json_input.number,
+    "norm": json_input.text,
+    "epochs": json_input.count,
+    "seed": json_input.whole,
+    "precision": json_input.text,
+    "chosen_by": json_input.text,
+    "source": json_input.text_or_none,
+    "data_options": json_input.dict_of(json_input.anything),
+    "measures": json_input.dict_of(_checked_attack),
+}
+_OF_A_RUN = (
+    "recipe",
+    "command",
+    "epoch_chosen",
+    "measured",
+    "claimed",
+    "training_seconds",
+    "training_images_per_second",
+    "history",
+)
+_OF_A_RECIPE = ("dataset", "network", "defense", "epsilon", "epochs", "seed", "measures")

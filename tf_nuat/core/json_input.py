@@ -1,0 +1,162 @@
+"""JSON that someone else wrote: read without harm, and values of checked types.
+
+A check is a function `(value, field) -> value` that raises `ValueError`, one line that names the field and its file.
+"""
+
+import dataclasses
+import functools
+import json
+import math
+import os
+import pathlib
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+MOST_BYTES = 64 * 2**20
+MOST_LEVELS = 50  # of brackets within brackets
+MOST_TEXT = 300  # characters of a value or a name that an error shows
+LARGEST = 2**63  # a whole number below it has a float beside it
+
+
+def load(argument: str, path: str | os.PathLike) -> Any:
+    """Returns the content of a JSON file.
+
+    Raises:
+        ValueError: there is no such file, it cannot be read or is too large, or it is not JSON.
+    """
+    path = pathlib.Path(path)
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            raise ValueError(f"{argument} is {str(path)!r}, which is not a file; allowed: a JSON file")
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"{argument} is {str(path)!r}, which is too large; allowed: at most {MOST_BYTES:,} bytes")
+        content = path.read_bytes()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise ValueError(f"{argument} is {_cut(str(path))!r}, which cannot be read ({reason})") from error
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:  # a number may have too many digits, too
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:MOST_TEXT]
+        raise ValueError(f"{argument} is {str(path)!r}, which is not JSON ({reason}); allowed: a JSON file") from error
+    if _levels(found) > MOST_LEVELS:
+        raise ValueError(f"{argument} is {str(path)!r}, nested too deeply; allowed: at most {MOST_LEVELS} levels")
+    return found
+
+
+def _levels(content: Any) -> int:
+    """Returns how deep lists and dicts are nested, at most one more than is allowed; without recursion."""
+    level, inner = 0, [content]
+    while inner and level <= MOST_LEVELS:
+        inner = [
+            each
+            for value in inner
+            if isinstance(value, (dict, list))
+            for each in (value.values() if isinstance(value, dict) else value)
+        ]
+        level += 1
+    return level
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """A field of a file: `name` with a dot before each further name, and the path of the file."""
+
+    name: str
+    path: str | os.PathLike
+
+    def __truediv__(self, name: str) -> "Field":
+        return Field(f"{self.name}.{name}" if self.name else name, self.path)
+
+    def refuse(self, value: Any, allowed: str) -> typing.NoReturn:
+        """Raises `ValueError` for a value that is not allowed."""
+        raise ValueError(f"{_cut(self.name)} in {self.path} is {shown(value)}; allowed: {allowed}")
+
+
+Check = Callable[[Any, Field], Any]
+
+
+def shown(value: Any) -> str:
+    """Returns a value as text for an error, cut where it is long."""
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}..."
+
+
+def anything(value: Any, field: Field) -> Any:
+    """Returns `value`, whatever it is."""
+    return value
+
+
+def text(value: Any, field: Field) -> str:
+    """Returns `value`, text."""
+    return value if isinstance(value, str) else field.refuse(value, "text")
+
+
+def text_or_none(value: Any, field: Field) -> str | None:
+    """Returns `value`, text or null."""
+    return value if value is None or isinstance(value, str) else field.refuse(value, "text or null")
+
+
+def flag(value: Any, field: Field) -> bool:
+    """Returns `value`, true or false."""
+    return value if isinstance(value, bool) else field.refuse(value, "true or false")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or (type(value) is int and abs(value) < LARGEST)
+
+
+def logged(value: Any, field: Field) -> float:
+    """Returns `value`, a number, which may be NaN or infinite."""
+    return value if _is_number(value) else field.refuse(value, "a number")
+
+
+def number(value: Any, field: Field, *, at_most: float = math.inf) -> float:
+    """Returns `value`, a finite number, at least 0."""
+    if not (_is_number(value) and math.isfinite(value) and 0.0 <= value <= at_most):
+        field.refuse(value, "a number, at least 0" + (f" and at most {at_most:g}" if at_most < math.inf else ""))
+    return value
+
+
+share = functools.partial(number, at_most=1.0)
+
+
+def whole(value: Any, field: Field, *, at_least: int = 0) -> int:
+    """Returns `value`, a whole number."""
+    if type(value) is not int or not at_least <= value < LARGEST:
+        field.refuse(value, f"a whole number, at least {at_least}")
+    return value
+
+
+count = functools.partial(whole, at_least=1)
+
+
+def dict_of(check: Check) -> Check:
+    """Returns the check of a dict whose values `check` checks."""
+
+    def checked(value: Any, field: Field) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            field.refuse(value, "names and values, {...}")
+        return {name: check(each, field / name) for name, each in value.items()}
+
+    return checked
+
+
+def list_of(check: Check) -> Check:
+    """Returns the check of a list whose values `check` checks."""
+
+    def checked(value: Any, field: Field) -> list[Any]:
+        if not isinstance(value, list):
+            field.refuse(value, "a list, [...]")
+        return [check(each, field / str(place)) for place, each in enumerate(value)]
+
+    return checked
+
+
+def fields(checks: Mapping[str, Check], content: Mapping[str, Any], field: Field) -> dict[str, Any]:
+    """Returns those of the named fields that `content` has, each checked."""
+    return {name: check(content[name], field / name) for name, check in checks.items() if name in content}
