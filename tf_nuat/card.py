@@ -1,6 +1,6 @@
 """The card of a run, `card.json`: what was trained and measured, with one reader and one writer.
 
-It lies beside the networks of the run. It may come from someone else, so the reader takes it for data: every value has a
+It lies beside the networks of the run. It may come from someone else, so the reader takes it for data: each value has a
 checked type, and whatever is wrong is one line that names the file.
 """
 
