@@ -34,7 +34,7 @@ from benchmarks.figures import of_this_machine, save, spread
 from sanity.statistics import mcnemar_two_sided
 from tf_nuat import command_line, data
 from tf_nuat.core import validation
-from tf_nuat.evaluate.worst import ROBUST
+from tf_nuat.evaluate.record import ROBUST
 from tf_nuat.models import precision
 
 ALPHA = 0.01  # below this p-value, strengths differ

@@ -78,7 +78,7 @@ class Subject:
         for number, given in enumerate(surrogates, start=1):
             _sample(f"surrogate {number}", given, images, labels)
         self.network = network
-        self.norm = validation.one_of("norm", norm, norms.NORMS)
+        self.norm = norms.of(norm).name
         self.epsilon = float(validation.number("epsilon", epsilon, above=0.0, at_most=self.largest))
         self.seed = int(validation.whole_number("seed", seed, at_least=0))
         self.num_classes = network.output_shape[-1]

@@ -15,9 +15,7 @@ import pytest
 import tensorflow as tf
 
 from tf_nuat import parallel
-from tf_nuat.attacks import pool
 from tf_nuat.core import keras_compat
-from tf_nuat.models.inference import _functions_of
 
 # Two logical devices on one processor stand in for two GPUs.
 tf.config.set_logical_device_configuration(
@@ -42,8 +40,6 @@ def memory_given_back():
     Keras's optimizer has one. What refers to itself Python searches for too rarely.
     """
     yield
-    _functions_of.cache_clear()
-    pool._compiled.cache_clear()
     keras_compat.forget_custom_gradients()
     gc.collect()
 

@@ -3,13 +3,15 @@
 A seed is keys (B, 2), uint32, of the images, or two integers (2,) for the global batch.
 """
 
+from typing import Any
+
 import tensorflow as tf
 
 from tf_nuat import parallel
 from tf_nuat.core import threefry
 
 
-def seeds_of(seed, x, index):
+def seeds_of(seed: Any, x: tf.Tensor, index: tf.Tensor | None) -> tf.Tensor:
     """Returns a pair of numbers as it is, which stands for the global batch; for one number, the keys of the images."""
     seed = tf.convert_to_tensor(seed)
     if seed.shape.rank == 1:
@@ -17,53 +19,50 @@ def seeds_of(seed, x, index):
     return threefry.keys(seed_pair(seed), _numbers(x) if index is None else index)
 
 
-def _numbers(x):
+def _numbers(x: tf.Tensor) -> tf.Tensor:
     return parallel.own_rows(lambda shape: tf.range(shape[0]), x[:, 0, 0, 0])
 
 
-def image_keys(seed, x):
+def image_keys(seed: Any, x: tf.Tensor) -> tf.Tensor:
     """Returns keys (B, 2), uint32, for the draws of a search: `seed` where it is such keys, else from the pair (2,)."""
     seed = tf.convert_to_tensor(seed)
     return seed if seed.shape.rank == 2 else threefry.keys(seed_pair(seed), _numbers(x))
 
 
-def fold_in(seed, number):
+def fold_in(seed: Any, number: Any) -> tf.Tensor:
     """Returns a seed for another purpose, told apart by `number`: a scalar, or (B,) where `seed` is keys (B, 2)."""
     if _is_per_image(seed):
         return threefry.fold_in(seed, number)
     return tf.random.experimental.stateless_fold_in(seed_pair(seed), number)
 
 
-def seed_pair(seed):
+def seed_pair(seed: Any) -> tf.Tensor:
     """Returns the two integers that stateless draws take: `seed` itself, or a number and 0."""
     seed = tf.cast(tf.convert_to_tensor(seed), tf.int32)
     return seed if seed.shape.rank == 1 else tf.stack([seed, 0])
 
 
-def signs(x, seed):
-    """Returns +1 or -1 with probability 1/2 each for every pixel of x.
-
-    Here and below, a seed is keys (B, 2) of the images or, for the global batch, two integers (2,).
-    """
+def signs(x: tf.Tensor, seed: Any) -> tf.Tensor:
+    """Returns +1 or -1 with probability 1/2 each for every pixel of x."""
     if _is_per_image(seed):
         return threefry.signs(seed, x.shape[1:])
     bits = parallel.own_rows(lambda shape: tf.random.stateless_uniform(shape, seed_pair(seed), 0, 2, tf.int32), x)
     return tf.cast(2 * bits - 1, x.dtype)
 
 
-def normal(x, seed):
+def normal(x: tf.Tensor, seed: Any) -> tf.Tensor:
     """Returns standard normal draws of the shape of x."""
     if _is_per_image(seed):
         return threefry.normal(seed, x.shape[1:])
     return parallel.own_rows(lambda shape: tf.random.stateless_normal(shape, seed_pair(seed), dtype=x.dtype), x)
 
 
-def uniform(x, seed):
+def uniform(x: tf.Tensor, seed: Any) -> tf.Tensor:
     """Returns draws from [0, 1) of the shape of x."""
     if _is_per_image(seed):
         return threefry.uniform(seed, x.shape[1:])
     return parallel.own_rows(lambda shape: tf.random.stateless_uniform(shape, seed_pair(seed), dtype=x.dtype), x)
 
 
-def _is_per_image(seed):
+def _is_per_image(seed: Any) -> bool:
     return tf.is_tensor(seed) and seed.shape.rank == 2

@@ -1,76 +1,173 @@
-"""The geometry of threat models: balls, projections, steepest directions and random points by norm."""
+"""`NORMS`: the geometry of threat models, an object for each norm.
 
+A threat model allows every image that is within `epsilon` of the clean one, in a norm, and within [0, 1]. Everything
+that depends on the norm is a method here: no other module compares the names of norms.
+"""
+
+import abc
+from collections.abc import Callable, Sequence
+
+import numpy as np
 import tensorflow as tf
 
 from tf_nuat import draws
 from tf_nuat.core import validation
 
-NORMS = ("linf", "l2")
+
+class Norm(abc.ABC):
+    """A norm of the change of an image.
+
+    Attributes:
+        name: what flags, recipes and cards call it.
+        label: what reports and figures call it.
+        direction_label: what reports call the steepest direction.
+    """
+
+    name: str
+    label: str
+    direction_label: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    @abc.abstractmethod
+    def length(self, change: tf.Tensor) -> tf.Tensor:
+        """Returns the length (B,) of each image's change (B, H, W, C)."""
+
+    @abc.abstractmethod
+    def distances(self, change: np.ndarray) -> np.ndarray:
+        """Returns what `length` does, of and as NumPy arrays: (N,) for a change (N, H, W, C)."""
+
+    @abc.abstractmethod
+    def dual_length(self, gradient: tf.Tensor) -> tf.Tensor:
+        """Returns how much a loss with this gradient (B, H, W, C) gains along a step of length 1: (B,)."""
+
+    @abc.abstractmethod
+    def largest(self, shape: Sequence[int]) -> float:
+        """Returns the largest distance between two images of shape (H, W, C): no larger `epsilon` means anything."""
+
+    @abc.abstractmethod
+    def projection(self, x: tf.Tensor, epsilon: tf.Tensor | float) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Returns the function that moves images into the ball of radius `epsilon` around x and into [0, 1].
+
+        An image in both stays as it is. Of another the result need not be the nearest one.
+        """
+
+    @abc.abstractmethod
+    def steepest(self, gradient: tf.Tensor) -> tf.Tensor:
+        """Returns the step of length 1 that climbs fastest, 0 where the gradient (B, H, W, C), finite, of an image is.
+
+        It has the form of the gradient: attacks without a version of their own for a norm take it.
+        """
+
+    @abc.abstractmethod
+    def random_point(self, x: tf.Tensor, epsilon: tf.Tensor | float, seed: tf.Tensor) -> tf.Tensor:
+        """Returns a point drawn uniformly from the ball of radius `epsilon` around x, cut to [0, 1]."""
+
+    @abc.abstractmethod
+    def random_direction(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Returns a random change of each image of length 1, of the shape of x."""
 
 
-def ball(x, epsilon):
-    """Returns the lowest and the highest image within `epsilon` of x (L-infinity) and within [0, 1]."""
+class Linf(Norm):
+    """L-infinity: the largest change of a pixel."""
+
+    name, label, direction_label = "linf", "L-infinity", "sign of the gradient"
+
+    def length(self, change: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_max(tf.abs(change), axis=(1, 2, 3))
+
+    def distances(self, change: np.ndarray) -> np.ndarray:
+        return np.abs(change).max(axis=(1, 2, 3))
+
+    def dual_length(self, gradient: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(tf.abs(gradient), axis=(1, 2, 3))
+
+    def largest(self, shape: Sequence[int]) -> float:
+        return 1.0
+
+    def projection(self, x: tf.Tensor, epsilon: tf.Tensor | float) -> Callable[[tf.Tensor], tf.Tensor]:
+        low, high = corners(x, epsilon)
+        return lambda x_adv: tf.clip_by_value(x_adv, low, high)
+
+    def steepest(self, gradient: tf.Tensor) -> tf.Tensor:
+        """Returns the sign of the gradient."""
+        return tf.sign(gradient)
+
+    def random_point(self, x: tf.Tensor, epsilon: tf.Tensor | float, seed: tf.Tensor) -> tf.Tensor:
+        return tf.clip_by_value(x + epsilon * (2.0 * draws.uniform(x, seed) - 1.0), 0.0, 1.0)
+
+    def random_direction(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Returns uniform draws, divided by the largest."""
+        change = 2.0 * draws.uniform(x, seed) - 1.0
+        return tf.math.divide_no_nan(change, tf.reduce_max(tf.abs(change), axis=(1, 2, 3), keepdims=True))
+
+
+class L2(Norm):
+    """L2: the Euclidean length of the change of an image."""
+
+    name, label, direction_label = "l2", "L2", "gradient"
+
+    def length(self, change: tf.Tensor) -> tf.Tensor:
+        return tf.sqrt(tf.reduce_sum(tf.square(change), axis=(1, 2, 3)))
+
+    def distances(self, change: np.ndarray) -> np.ndarray:
+        return np.sqrt(np.square(change).sum(axis=(1, 2, 3)))
+
+    def dual_length(self, gradient: tf.Tensor) -> tf.Tensor:
+        return self.length(gradient)
+
+    def largest(self, shape: Sequence[int]) -> float:
+        return float(np.sqrt(np.prod(shape)))
+
+    def projection(self, x: tf.Tensor, epsilon: tf.Tensor | float) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Returns the function that shortens the difference from x to `epsilon`, and then cuts to [0, 1].
+
+        Cutting to [0, 1], where x is, brings no pixel farther from x.
+        """
+
+        def project(x_adv: tf.Tensor) -> tf.Tensor:
+            difference = x_adv - x
+            share = tf.math.divide_no_nan(epsilon, tf.maximum(_per_pixel(self.length(difference)), epsilon))
+            return tf.clip_by_value(x + difference * share, 0.0, 1.0)
+
+        return project
+
+    def steepest(self, gradient: tf.Tensor) -> tf.Tensor:
+        """Returns the gradient over its length."""
+        # Squares of small gradients underflow, those of the largest entry's multiples do not.
+        scaled = tf.math.divide_no_nan(gradient, tf.reduce_max(tf.abs(gradient), axis=(1, 2, 3), keepdims=True))
+        return tf.math.divide_no_nan(scaled, _per_pixel(self.length(scaled)))
+
+    def random_point(self, x: tf.Tensor, epsilon: tf.Tensor | float, seed: tf.Tensor) -> tf.Tensor:
+        # A ball of radius r holds the share r^D of the volume of the one of radius 1.
+        share = draws.uniform(x[:, :1, :1, :1], draws.fold_in(seed, 1))
+        coordinates = tf.cast(tf.reduce_prod(tf.shape(x)[1:]), x.dtype)
+        change = self.random_direction(x, seed) * share ** (1.0 / coordinates)
+        return tf.clip_by_value(x + epsilon * change, 0.0, 1.0)
+
+    def random_direction(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Returns a uniform draw from the sphere."""
+        return self.steepest(draws.normal(x, seed))
+
+
+def corners(x: tf.Tensor, epsilon: tf.Tensor | float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the lowest and the highest image within `epsilon` of x in L-infinity and within [0, 1]."""
     return tf.maximum(x - epsilon, 0.0), tf.minimum(x + epsilon, 1.0)
 
 
-def projection(x, epsilon, norm="linf"):
-    """Returns the function that moves images into the ball of radius `epsilon` around x and into [0, 1].
+def _per_pixel(value: tf.Tensor) -> tf.Tensor:
+    return value[:, None, None, None]
 
-    In L2 the difference from x is shortened to `epsilon` first. Cutting to [0, 1], where x is, then brings no pixel
-    farther from x, so that the result is within both; it need not be the nearest such image.
+
+LINF = Linf()
+NORMS: dict[str, Norm] = {norm.name: norm for norm in (LINF, L2())}
+
+
+def of(norm: str | Norm) -> Norm:
+    """Returns the norm that `norm`, a name or the object itself, is.
+
+    Raises:
+        ValueError: there is no norm of that name.
     """
-    if not _is_l2(norm):
-        low, high = ball(x, epsilon)
-        return lambda x_adv: tf.clip_by_value(x_adv, low, high)
-
-    def project(x_adv):
-        difference = x_adv - x
-        share = tf.math.divide_no_nan(epsilon, tf.maximum(_length(difference), epsilon))
-        return tf.clip_by_value(x + difference * share, 0.0, 1.0)
-
-    return project
-
-
-def direction(gradient, norm="linf"):
-    """Returns the step of length 1 that climbs fastest: the sign, or the gradient over its L2 norm.
-
-    Args:
-        gradient: (B, H, W, C), finite. Where that of an image is 0, so is its step.
-        norm: "linf" or "l2".
-    """
-    if not _is_l2(norm):
-        return tf.sign(gradient)
-    # Squares of small gradients underflow, those of the largest entry's multiples do not.
-    scaled = tf.math.divide_no_nan(gradient, tf.reduce_max(tf.abs(gradient), axis=(1, 2, 3), keepdims=True))
-    return tf.math.divide_no_nan(scaled, _length(scaled))
-
-
-def _length(difference):
-    """Returns the L2 norm of each image of `difference` (B, H, W, C): (B, 1, 1, 1)."""
-    return tf.sqrt(tf.reduce_sum(tf.square(difference), axis=(1, 2, 3), keepdims=True))
-
-
-def _is_l2(norm):
-    return validation.one_of("norm", norm, NORMS) == "l2"
-
-
-def random_point(x, epsilon, seed, norm="linf"):
-    """Returns a point drawn uniformly from the ball of radius `epsilon` around x, cut to [0, 1]."""
-    if _is_l2(norm):
-        return tf.clip_by_value(x + epsilon * _random_in_l2_ball(x, seed), 0.0, 1.0)
-    return tf.clip_by_value(x + epsilon * (2.0 * draws.uniform(x, seed) - 1.0), 0.0, 1.0)
-
-
-def random_on_the_sphere(x, seed, norm="linf"):
-    """Returns a random change of each image of length 1: uniform draws over the largest, or a uniform direction."""
-    if _is_l2(norm):
-        return direction(draws.normal(x, seed), norm)
-    change = 2.0 * draws.uniform(x, seed) - 1.0
-    return tf.math.divide_no_nan(change, tf.reduce_max(tf.abs(change), axis=(1, 2, 3), keepdims=True))
-
-
-def _random_in_l2_ball(x, seed):
-    # A ball of radius r holds the share r^D of the volume of the one of radius 1.
-    share = draws.uniform(x[:, :1, :1, :1], draws.fold_in(seed, 1))
-    coordinates = tf.cast(tf.reduce_prod(tf.shape(x)[1:]), x.dtype)
-    return direction(draws.normal(x, seed), "l2") * share ** (1.0 / coordinates)
+    return norm if isinstance(norm, Norm) else validation.one_of("norm", norm, NORMS)

@@ -13,7 +13,7 @@ import zipfile
 import numpy as np
 
 from recipes import table
-from tf_nuat.evaluate.worst import ROBUST
+from tf_nuat.evaluate.record import ROBUST
 from tf_nuat.training.experiment import OUTCOMES
 
 ESTIMATE = "two_phase.json"  # of `recipes.two_phase`, beside the results of a sample

@@ -188,7 +188,9 @@ def instability(subject):
         reference, keys = losses.margin(logits_fn(x), y), threefry.keys(draws.seed_pair(subject.seed), index)
 
         def draw(number, total):
-            point = norms.random_point(x, radius, draws.fold_in(keys, tf.fill(tf.shape(index), number)), subject.norm)
+            point = norms.of(subject.norm).random_point(
+                x, radius, draws.fold_in(keys, tf.fill(tf.shape(index), number))
+            )
             return number + 1, total + tf.abs(losses.margin(logits_fn(point), y) - reference)
 
         _, total = tf.while_loop(lambda number, _: number < DRAWS, draw, (0, tf.zeros_like(reference)))

@@ -86,7 +86,7 @@ def gradients_are_available(subject, settings):
 def _at_random_points(subject):
     """Returns the gradients where PGD begins, at a random point of each ball; FGSM and I-FGSM begin at the images."""
     keys = threefry.keys(draws.seed_pair(subject.seed), np.arange(len(subject)))
-    drawn = norms.random_point(tf.constant(subject.images), subject.epsilon, keys, subject.norm)
+    drawn = norms.of(subject.norm).random_point(tf.constant(subject.images), subject.epsilon, keys)
     return measure.gradients.at(subject.network, drawn.numpy(), subject.labels, batch_size=subject.batch_size)
 
 

@@ -55,8 +55,8 @@ def points(x, index, *, epsilon, inner, seed, norm="linf"):
     x = tf.repeat(x[None], inner + 1, axis=0)
     own = threefry.fold_in(threefry.keys(draws.seed_pair(seed), tf.fill([inner + 1], index)), _PURPOSE)
     own = threefry.fold_in(own, tf.range(inner + 1))
-    inside = norms.random_point(x[1:-1], INNER_RADIUS * epsilon, own[1:-1], norm)
-    surface = x[-1:] + epsilon * norms.random_on_the_sphere(x[-1:], own[-1:], norm)
+    inside = norms.of(norm).random_point(x[1:-1], INNER_RADIUS * epsilon, own[1:-1])
+    surface = x[-1:] + epsilon * norms.of(norm).random_direction(x[-1:], own[-1:])
     return tf.concat([x[:1], inside, tf.clip_by_value(surface, 0.0, 1.0)], axis=0)
 
 

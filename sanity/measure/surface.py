@@ -67,7 +67,7 @@ def linearity(network, images, labels, *, epsilon, norm="linf", points, seed=0, 
 
         def add(number, sums):
             numbers = tf.fill(tf.shape(index), number)
-            point = norms.random_point(x, epsilon, draws.fold_in(keys, numbers), norm)
+            point = norms.of(norm).random_point(x, epsilon, draws.fold_in(keys, numbers))
             predicted = tf.reduce_sum(gradient * tf.cast(point - x, tf.float64), axis=(1, 2, 3))
             change = margin(logits_fn(point)) - here
             values = change, change - predicted, predicted
@@ -100,7 +100,7 @@ def largest_error(network, images, labels, *, epsilon, norm="linf", steps=10, se
 
     def ascent(x, y, index):
         gradient, logits = input_gradient(cross_entropy_of(logits_fn, y), x)
-        here, project = losses.cross_entropy(logits, y), norms.projection(x, epsilon, norm)
+        here, project = losses.cross_entropy(logits, y), norms.of(norm).projection(x, epsilon)
 
         def error(point):
             logits = logits_fn(point)
@@ -109,11 +109,11 @@ def largest_error(network, images, labels, *, epsilon, norm="linf", steps=10, se
 
         def step(taken, point, largest, best):
             slope, _ = input_gradient(error, point)
-            point = project(point + 2.5 * epsilon / steps * norms.direction(slope, norm))
+            point = project(point + 2.5 * epsilon / steps * norms.of(norm).steepest(slope))
             found = error(point)[0]
             return taken + 1, point, tf.maximum(largest, found), choose(found > largest, point, best)
 
-        start = norms.random_point(x, epsilon, threefry.keys(draws.seed_pair(seed), index), norm)
+        start = norms.of(norm).random_point(x, epsilon, threefry.keys(draws.seed_pair(seed), index))
         begun = (tf.constant(0), start, error(start)[0], start)
         return tf.while_loop(lambda taken, *_: taken < steps, step, begun)[2:]
 
@@ -145,7 +145,7 @@ def plane(network, images, labels, *, epsilon, norm="linf", parts, second=None, 
 
     def along(x, y):
         gradient, _ = input_gradient(cross_entropy_of(logits_fn, y), x)
-        return norms.direction(gradient, norm)
+        return norms.of(norm).steepest(gradient)
 
     def at(x, first, across, one, other):
         return logits_fn(tf.clip_by_value(x + epsilon * (one * first + other * across), 0.0, 1.0))

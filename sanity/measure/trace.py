@@ -49,9 +49,9 @@ def pgd(network, images, labels, *, epsilon, steps, step_size, norm="linf", seed
         return losses.cross_entropy(logits, y), losses.margin(logits, y)
 
     def ascent(x, y, index):
-        objective, project = cross_entropy_of(logits_fn, y), norms.projection(x, epsilon, norm)
+        objective, project = cross_entropy_of(logits_fn, y), norms.of(norm).projection(x, epsilon)
         first = draws.fold_in(threefry.keys(draws.seed_pair(seed), index), tf.zeros_like(index))
-        start = norms.random_point(x, epsilon, first, norm)
+        start = norms.of(norm).random_point(x, epsilon, first)
         gradient, clean = input_gradient(objective, x)
         none = tf.fill(tf.shape(index), -np.inf)
         written = [tf.TensorArray(tf.float32, size=steps + 1, element_shape=[None]) for _ in range(2)]
@@ -65,7 +65,7 @@ def pgd(network, images, labels, *, epsilon, steps, step_size, norm="linf", seed
         def step(taken, x_adv, best, highest, written):
             slope, logits = input_gradient(objective, x_adv)
             found = record(taken, x_adv, logits, best, highest, written)
-            return taken + 1, project(x_adv + step_size * norms.direction(slope, norm)), *found
+            return taken + 1, project(x_adv + step_size * norms.of(norm).steepest(slope)), *found
 
         taken, x_adv, *found = tf.while_loop(
             lambda taken, *_: taken < steps, step, (tf.constant(0), start, start, none, written)

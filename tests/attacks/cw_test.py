@@ -169,7 +169,7 @@ def test_takes_the_steps_of_the_published_algorithm(network):
     x = images(low=0.2, high=0.8)
     y = network(x).numpy().argmax(axis=1)
     settings = {"steps": 40, "searches": 5, "step_size": 0.005, "initial_weight": 0.004}
-    search = cw.prepared(network, tf.constant(x), tf.constant(y), cw.as_tensors(settings), tf.range(16))
+    search = cw.search(network, tf.constant(x), tf.constant(y), cw.as_tensors(settings), tf.range(16))
     step, state = tf.function(search.step, autograph=False), search.first()
     seen = []
     while not np.all(state.spent | state.fooled):
@@ -302,7 +302,7 @@ def test_is_traced_once_for_any_number_of_images_and_other_settings(network, lab
 def test_those_that_are_done_stay_as_they_are(epsilon, network, labelled):
     """Whatever steps the others in a batch still need."""
     x, y = tf.constant(labelled[0]), tf.constant(labelled[1])
-    search = cw.prepared(network, x, y, cw.as_tensors({"epsilon": epsilon, "steps": 20, "searches": 2}), tf.range(16))
+    search = cw.search(network, x, y, cw.as_tensors({"epsilon": epsilon, "steps": 20, "searches": 2}), tf.range(16))
     step, state = tf.function(search.step, autograph=False), search.first()
     for _ in range(50):
         before, state = state, step(state)

@@ -312,7 +312,7 @@ def test_those_that_are_done_stay_as_they_are(network, labelled):
     """Whatever steps the others in a batch still need."""
     x, y = tf.constant(labelled[0]), tf.constant(labelled[1])
     settings = deepfool.as_tensors({"epsilon": 0.3})
-    search = deepfool.prepared(network, x, y, settings, tf.range(16))
+    search = deepfool.search(network, x, y, settings, tf.range(16))
     state = search.first()
     for _ in range(8):
         before, state = state, search.step(state)

@@ -358,7 +358,7 @@ def test_neighbours_at_another_step_make_no_difference(name, epsilon, network, l
     x, y = (tf.constant(value) for value in labelled)
     y = tf.where(tf.range(16) == 2, (y + 1) % CLASSES, y)  # wrong from the start
     settings = ATTACKS[name].as_tensors({"epsilon": epsilon, **FEW[name], "restarts": 2})
-    search = ATTACKS[name].prepared(network, x, y, settings, tf.range(16))
+    search = ATTACKS[name].search(network, x, y, settings, tf.range(16))
     run = tf.function(lambda state, steps: run_search(search, state, steps=steps)[1], autograph=False)
     first, until_all_end = search.first(), tf.constant(1000)
     together = run(first, until_all_end)

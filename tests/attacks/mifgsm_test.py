@@ -139,7 +139,7 @@ def test_other_settings_do_not_compile_again():
         ({"decay": None}, "decay is None"),
         ({"steps": 0}, "steps is 0"),
         ({"step_size": 0.0}, "step_size is 0.0; allowed: a number above 0"),
-        ({"seed": 1}, "argument is 'seed'; allowed: decay, epsilon, norm, step_size, steps"),
+        ({"seed": 1}, "argument of mifgsm is 'seed'; allowed: decay, epsilon, norm, step_size, steps"),
     ],
 )
 def test_bad_settings_are_named(settings, words):

@@ -197,7 +197,7 @@ def test_restarts_are_draws_from_the_ball_of_which_a_gradient_more_than_steps_is
     assert len(recorded.seen) == 4 + 4 + 4 and recorded.returned == 4 + 4 + 3
     keys = threefry.keys((7, 0), np.arange(16))
     for restart in range(3):
-        start = norms.random_point(tf.constant(x), 0.1, threefry.fold_in(keys, restart), norm)
+        start = norms.of(norm).random_point(tf.constant(x), 0.1, threefry.fold_in(keys, restart))
         for seen in recorded.seen[4 * restart : 4 * restart + 4]:
             np.testing.assert_allclose(seen, start, atol=1e-6)
     assert np.all(lengths(recorded.seen[0] - recorded.seen[4], norm) > 0.01)

@@ -238,9 +238,7 @@ def test_a_setting_for_single_images_is_named(network, labelled):
 def test_a_run_ends_at_its_number_of_steps_or_of_images_that_are_done(network, labelled):
     """`run` stops at the number of steps, or of images that are done."""
     x, y = labelled
-    search = attacks.pgd.prepared(
-        network, tf.constant(x), tf.constant(y), {"epsilon": 0.9, "steps": 9, "seed": 0}, None
-    )
+    search = attacks.pgd.search(network, tf.constant(x), tf.constant(y), {"epsilon": 0.9, "steps": 9, "seed": 0}, None)
     taken, state = run_search(search, search.first(), steps=3)
     assert taken == 3
     taken, state = run_search(search, search.first(), until_done=5)

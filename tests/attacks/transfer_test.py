@@ -135,7 +135,7 @@ def test_is_compiled_once_for_a_surrogate(network, surrogate, labelled):
 def test_stays_as_it_is_from_the_beginning(network, surrogate, labelled):
     x, y = tf.constant(labelled[0]), tf.constant(labelled[1])
     settings = transfer.as_tensors({"epsilon": EPSILON, "surrogate": surrogate})
-    search = transfer.prepared(network, x, y, settings, tf.range(64))
+    search = transfer.search(network, x, y, settings, tf.range(64))
     state = search.first()
     assert np.all(state.spent) and not np.any(state.fooled) and search.step(state) is state
 

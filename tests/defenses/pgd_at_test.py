@@ -109,7 +109,7 @@ def test_the_start_is_given_or_drawn_anew_at_each_step(norm):
     x, y = map(tf.constant, data())
     model = compiled(linear(), norm=norm, steps=1, step_size=1e-7)
     first = model.perturb(x, y)
-    np.testing.assert_allclose(first, norms.random_point(x, EPSILON, model.draw_seed, norm), atol=1e-6)
+    np.testing.assert_allclose(first, norms.of(norm).random_point(x, EPSILON, model.draw_seed), atol=1e-6)
     np.testing.assert_array_equal(model.perturb(x, y), first)
     model.optimizer.iterations.assign_add(1)
     assert np.mean(np.abs(model.perturb(x, y) - first) > 1e-4) > 0.9

@@ -10,11 +10,11 @@ import tensorflow as tf
 
 import tf_nuat
 from tf_nuat import attacks, evaluate
-from tf_nuat.attacks.autoattack import stages as stages_of_autoattack
 from tf_nuat.core import files
 from tf_nuat.evaluate import __main__ as command
 from tf_nuat.evaluate import worst as module
-from tf_nuat.evaluate.worst import ROBUST, WRONG, stages, worst_case
+from tf_nuat.evaluate.record import ROBUST, WRONG
+from tf_nuat.evaluate.worst import stages, worst_case
 
 SHAPE = (4, 4, 1)
 
@@ -91,7 +91,7 @@ def test_the_default_is_autoattack(network, data):
     ],
 )
 def test_autoattack_adapts_to_few_classes(classes, names, targets):
-    chosen = stages_of_autoattack("standard", num_classes=classes)
+    chosen = stages("autoattack", num_classes=classes, norm="linf")
     assert [name for name, _, _ in chosen] == names
     assert all(settings["targets"] == targets for name, _, settings in chosen if name.endswith("_t"))
     dense = keras.layers.Dense(classes)
@@ -111,14 +111,15 @@ def test_autoattack_is_not_for_compiled_functions(network, data):
 
 
 def test_the_versions_are_those_published():
-    names = {
-        version: [name for name, _, _ in stages_of_autoattack(version, num_classes=10)]
+    versions = {
+        version: stages([("autoattack", {"version": version})], num_classes=10, norm="linf")
         for version in ("plus", "rand", "v1")
     }
+    names = {version: [name for name, _, _ in chosen] for version, chosen in versions.items()}
     assert names["plus"] == ["apgd_ce", "apgd_dlr", "fab", "square", "apgd_t", "fab_t"]
     assert names["rand"] == ["apgd_ce", "apgd_dlr"]
     assert names["v1"] == ["apgd_ce", "apgd_dlr", "fab", "square"]
-    assert all(settings.get("restarts", 5) == 5 for _, _, settings in stages_of_autoattack("v1", num_classes=10))
+    assert all(settings.get("restarts", 5) == 5 for _, _, settings in versions["v1"])
 
 
 class KilledError(Exception):
@@ -209,7 +210,7 @@ def test_a_full_disk_loses_no_result(network, data, tmp_path, monkeypatch, caplo
         ({"norm": "l1"}, "norm.* is 'l1'; allowed: l2, linf"),
         ({"attacks": "pdg"}, "attack is 'pdg'; allowed: .*pgd"),
         ({"attacks": []}, "attacks is empty"),
-        ({"attacks": [("pgd", {"step": 3})]}, "argument is 'step'; allowed: .*steps"),
+        ({"attacks": [("pgd", {"step": 3})]}, "argument of pgd is 'step'; allowed: .*steps"),
         ({"attacks": [("pgd", {"steps": 0})]}, "steps is 0; allowed"),
         ({"attacks": [("autoattack", {"version": "old"})]}, "version is 'old'; allowed: plus, rand, standard, v1"),
         ({"attacks": "rfgsm", "norm": "l2"}, "norm of rfgsm is 'l2'; allowed: linf"),
@@ -323,9 +324,10 @@ def test_bad_files_are_named(saved, tmp_path):
 
 def test_every_attack_is_one_that_the_engine_runs(network, data):
     for name in tf_nuat.ATTACKS:
-        for norm in attacks.norms(name):
-            for _, attack, _ in stages(name, num_classes=4, norm=norm):
-                assert attack.prepared and attack.keywords, name
+        for norm in tf_nuat.ATTACKS[name].norms:
+            given = dict.fromkeys(tf_nuat.ATTACKS[name].needs, network)
+            for _, attack, _ in stages([(name, given)], num_classes=4, norm=norm):
+                assert attack.is_single and attack.keywords, name
     record = worst_case(network, data, [n for n in tf_nuat.ATTACKS if n in ("fgsm", "ifgsm")], epsilon=0.11)
     assert np.all(np.isin(record.fooled_by, (ROBUST, WRONG, 0, 1)))
     assert evaluate.worst_case is worst_case

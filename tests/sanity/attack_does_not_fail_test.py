@@ -72,7 +72,9 @@ def test_a_trace_is_that_of_gradients_computed_by_hand():
         network, images, labels, epsilon=linear.EPSILON, steps=steps, step_size=step_size, seed=3, batch_size=4
     )
     keys = draws.image_keys(threefry.keys(draws.seed_pair(3), tf.range(7)), tf.constant(images))
-    start = norms.random_point(tf.constant(images), linear.EPSILON, draws.fold_in(keys, tf.zeros(7, tf.int32))).numpy()
+    start = norms.LINF.random_point(
+        tf.constant(images), linear.EPSILON, draws.fold_in(keys, tf.zeros(7, tf.int32))
+    ).numpy()
     weights, logits = network.get_weights(), None
     x = start.astype(np.float64)
     for number in range(steps + 1):

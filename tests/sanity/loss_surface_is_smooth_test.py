@@ -123,7 +123,7 @@ def test_errors_are_those_of_numpy_at_the_same_points(norm):
     x, keys = tf.constant(images), threefry.keys(draws.seed_pair(3), tf.range(30))
     change, error, predicted = np.zeros((3, 30))
     for number in range(points):
-        point = norms.random_point(x, epsilon, draws.fold_in(keys, tf.fill([30], number)), norm).numpy()
+        point = norms.of(norm).random_point(x, epsilon, draws.fold_in(keys, tf.fill([30], number))).numpy()
         step = np.sum(slope * (point.astype(np.float64) - images).reshape(30, -1), axis=1)
         moved = margin(point) - margin(images)
         change, error, predicted = change + abs(moved), error + abs(moved - step), predicted + abs(step)

@@ -190,7 +190,7 @@ def test_times_stretch_with_the_epochs():
         ({"learning_rate": ("sawtooth", {})}, "schedule is 'sawtooth'; allowed: "),
         ({"selection": {"attack": "unheard_of"}}, "attack is 'unheard_of'; allowed: "),
         ({"measures": {"x": {"attack": "pgd", "steps": 0}}}, "steps is 0; allowed: "),
-        ({"measures": {"x": {"attack": "pgd", "iterations": 3}}}, "argument is 'iterations'; allowed: "),
+        ({"measures": {"x": {"attack": "pgd", "iterations": 3}}}, "argument of pgd is 'iterations'; allowed: "),
         ({"defense_options": {"magic": 1}}, "magic"),
         ({"network": "resnet18", "network_options": {"depth": 3}}, "depth"),
     ],

@@ -1,6 +1,7 @@
-"""Attacks: pure functions `attack(logits_fn, x, y, *, epsilon, ...) -> x_adv` (see `tf_nuat.attacks.attack`)."""
+"""Attacks, called as `attack(logits_fn, x, y, *, epsilon, ...) -> x_adv` (see `tf_nuat.attacks.attack`)."""
 
 from tf_nuat.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
+from tf_nuat.attacks.attack import Attack
 from tf_nuat.attacks.autoattack import autoattack
 from tf_nuat.attacks.cw import cw
 from tf_nuat.attacks.deepfool import deepfool
@@ -18,7 +19,7 @@ from tf_nuat.attacks.spsa import spsa
 from tf_nuat.attacks.square import square
 from tf_nuat.attacks.transfer import transfer
 
-ATTACKS = {
+ATTACKS: dict[str, Attack] = {
     "fgsm": fgsm,
     "rfgsm": rfgsm,
     "ifgsm": ifgsm,
@@ -42,13 +43,4 @@ ATTACKS = {
     "transfer": transfer,
 }
 
-
-def norms(name):
-    """Returns the norms of the threat models that an attack of `ATTACKS` is for, a tuple."""
-    if name == "autoattack":
-        return ("linf", "l2")
-    norm = ATTACKS[name].keywords.get("norm")  # the default
-    return {None: ("linf",), "linf": ("linf", "l2"), "l2": ("l2",)}[norm]
-
-
-__all__ = ["ATTACKS", "norms", *ATTACKS]
+__all__ = ["ATTACKS", "Attack", *ATTACKS]

@@ -21,7 +21,7 @@ RHO = 0.75
 
 
 @attack
-def apgd_ce(logits_fn, x, y, *, epsilon, steps=100, restarts=1, passes=1, seed=0, norm="linf"):
+def apgd_ce(logits_fn, x, y, *, epsilon, steps=100, restarts=1, eot_iterations=1, seed=0, norm="linf"):
     """Returns an adversary of each image that APGD finds along the cross-entropy, and x where it finds none.
 
     It is the first one that an ascent goes through.
@@ -33,8 +33,9 @@ def apgd_ce(logits_fn, x, y, *, epsilon, steps=100, restarts=1, passes=1, seed=0
         epsilon: radius of the ball, above 0.
         steps: number of steps of an ascent, at least 1. An ascent takes as many gradients, and one forward more.
         restarts: number of ascents at most, at least 1, each from a draw of its own.
-        passes: number of times, at least 1, that a gradient, its loss and its logits are computed and averaged: more
-            than 1 for a network that draws random numbers (expectation over transformations, Athalye et al., 2018).
+        eot_iterations: number of times, at least 1, that a gradient, its loss and its logits are computed and averaged:
+            more than 1 for a network that draws random numbers (expectation over transformations, Athalye et al.,
+            2018).
         seed: whole number, at least 0; the same seed draws the same starts.
         norm: "linf" or "l2", the norm of the ball and of a step.
 
@@ -42,22 +43,24 @@ def apgd_ce(logits_fn, x, y, *, epsilon, steps=100, restarts=1, passes=1, seed=0
         ValueError: an argument is out of its range.
     """
 
-    return _search(logits_fn, x, y, losses.cross_entropy, epsilon, steps, restarts, seed, norm, passes=passes)
+    return _search(
+        logits_fn, x, y, losses.cross_entropy, epsilon, steps, restarts, seed, norm, eot_iterations=eot_iterations
+    )
 
 
 @attack
-def apgd_dlr(logits_fn, x, y, *, epsilon, steps=100, restarts=1, passes=1, seed=0, norm="linf"):
+def apgd_dlr(logits_fn, x, y, *, epsilon, steps=100, restarts=1, eot_iterations=1, seed=0, norm="linf"):
     """Returns what `apgd_ce` does, with the ascent along `losses.dlr`.
 
     Args:
         logits_fn: as in `apgd_ce`, of at least 3 classes.
-        x, y, epsilon, steps, restarts, passes, seed, norm: as in `apgd_ce`.
+        x, y, epsilon, steps, restarts, eot_iterations, seed, norm: as in `apgd_ce`.
 
     Raises:
         ValueError: an argument is out of its range, or there are fewer than 3 classes.
     """
 
-    return _search(logits_fn, x, y, losses.dlr, epsilon, steps, restarts, seed, norm, passes=passes)
+    return _search(logits_fn, x, y, losses.dlr, epsilon, steps, restarts, seed, norm, eot_iterations=eot_iterations)
 
 
 @attack
@@ -78,17 +81,17 @@ def apgd_t(logits_fn, x, y, *, epsilon, steps=100, restarts=1, targets=9, seed=0
     return _search(logits_fn, x, y, None, epsilon, steps, restarts, seed, norm, targets=targets)
 
 
-def _search(logits_fn, x, y, loss, epsilon, steps, restarts, seed, norm, *, targets=1, passes=1):
+def _search(logits_fn, x, y, loss, epsilon, steps, restarts, seed, norm, *, targets=1, eot_iterations=1):
     """Returns the search of `restarts` ascents at most along `loss`, or towards each of `targets` classes without one.
 
     Args:
         loss: function of logits (B, K) and labels, what to increase (B,); None for `losses.targeted_dlr`.
     """
-    project = norms.projection(x, epsilon, norm)
+    project = norms.of(norm).projection(x, epsilon)
     keys = draws.image_keys(seed, x)
 
     def start_of(run):
-        return tf.clip_by_value(x + epsilon * norms.random_on_the_sphere(x, draws.fold_in(keys, run), norm), 0.0, 1.0)
+        return tf.clip_by_value(x + epsilon * norms.of(norm).random_direction(x, draws.fold_in(keys, run)), 0.0, 1.0)
 
     def first():
         none = tf.zeros(tf.shape(x)[:1], tf.int32)
@@ -112,10 +115,10 @@ def _search(logits_fn, x, y, loss, epsilon, steps, restarts, seed, norm, *, targ
             logits = logits_fn(images)
             return loss_of(logits), logits
 
-        gradient, logits, value = _averaged(objective, loss_of, state.x_adv, passes)
+        gradient, logits, value = _averaged(objective, loss_of, state.x_adv, eot_iterations)
         fooled = state.fooled | (~state.spent & (losses.margin(logits, y) > 0.0))
         origin, gradient, moved = _check(_keep_best(state, gradient, value), gradient, steps)
-        new = project(origin + moved.step_size * norms.direction(gradient, norm)) - origin
+        new = project(origin + moved.step_size * norms.of(norm).steepest(gradient)) - origin
         share = tf.where(tf.equal(state.taken, 0), 1.0, MOMENTUM)[:, None, None, None]
         x_adv = project(origin + share * new + (1.0 - share) * (origin - state.previous))
         moved = moved._replace(x_adv=x_adv, previous=origin, taken=state.taken + 1)
@@ -138,21 +141,21 @@ def _search(logits_fn, x, y, loss, epsilon, steps, restarts, seed, norm, *, targ
     return Search(first, step)
 
 
-def _averaged(objective, loss_of, x_adv, passes):
-    """Returns gradient, logits and loss at x_adv, each the mean of so many passes."""
+def _averaged(objective, loss_of, x_adv, eot_iterations):
+    """Returns gradient, logits and loss at x_adv, each the mean of so many eot_iterations."""
 
     def one_pass():
         gradient, logits = input_gradient(objective, x_adv)
         return gradient, tf.cast(logits, tf.float32), loss_of(logits)
 
-    if passes == 1:
+    if eot_iterations == 1:
         return one_pass()
     _, sums = tf.while_loop(
-        lambda done, _: done < passes,
+        lambda done, _: done < eot_iterations,
         lambda done, sums: (done + 1, tuple(one + other for one, other in zip(sums, one_pass()))),
         (tf.constant(1), one_pass()),
     )
-    return tuple(each / passes for each in sums)
+    return tuple(each / eot_iterations for each in sums)
 
 
 class _State(typing.NamedTuple):

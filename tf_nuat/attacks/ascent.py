@@ -41,11 +41,11 @@ def ascend(objective, x, start, *, epsilon, step_size, steps=1, norm="linf"):
         steps: a Python number 1 takes the step in place, without a loop.
         norm: "linf", whose steps go along the sign of the gradient, or "l2".
     """
-    project = norms.projection(x, epsilon, norm)
+    project = norms.of(norm).projection(x, epsilon)
 
     def step(x_adv):
         gradient, _ = input_gradient(objective, x_adv)
-        return project(x_adv + step_size * norms.direction(gradient, norm))
+        return project(x_adv + step_size * norms.of(norm).steepest(gradient))
 
     if isinstance(steps, int) and steps == 1:
         return step(start)

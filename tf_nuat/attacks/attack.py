@@ -1,18 +1,20 @@
-"""`attack` makes an attack of a function: checked, and compiled where it is called eagerly.
+"""`Attack`, and the decorator `attack` that makes one of a function.
 
-An attack is a pure function `attack(logits_fn, x, y, *, epsilon, ...) -> x_adv` of images x (B, H, W, C) in [0, 1] and
+An attack is called as `attack(logits_fn, x, y, *, epsilon, ...) -> x_adv` with images x (B, H, W, C) in [0, 1] and
 labels y, integers (B,) or one-hot (B, K). `logits_fn` maps images to logits (B, K): a network or any function. The
-result lies within `epsilon` of x and within [0, 1]. Distance is the largest change of a pixel (norm "linf") or the
-Euclidean length of the change of an image ("l2"); attacks without an argument `norm` are of the former kind.
+result lies within `epsilon` of x, in the norm that the keyword `norm` names (L-infinity without that keyword), and
+within [0, 1].
 
-There are two kinds. One goes a fixed way and returns where it ends: FGSM, for instance, which training uses. The other
-searches for an adversary, an image that fools the network, and returns it, or x where it finds none: it is written as
-a `Search`, whose images stop one by one, so that the engine of evaluations (`tf_nuat.attacks.pool`) can replace those
-that are done by others.
+There are three kinds. One goes a fixed way and returns where it ends: FGSM, for instance, which training uses. The
+second searches for an adversary, an image that fools the network, and returns it, or x where it finds none: it is
+written as a `Search`, whose images stop one by one, so that the engine of evaluations (`tf_nuat.attacks.pool`) can
+replace those that are done by others. The third, AutoAttack, consists of others: its stages.
 """
 
 import functools
 import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, overload
 
 import keras
 import numpy as np
@@ -21,10 +23,12 @@ import tensorflow as tf
 from tf_nuat import draws, losses, norms
 from tf_nuat.attacks.search import Ended, Search, choose, ended, run_search
 from tf_nuat.core import validation
-from tf_nuat.models.inference import compiled_for, inference
+from tf_nuat.models.inference import Logits, compiled_for, inference
 
-# What each keyword of the attacks may be; `attack` checks them once, where an attack is called eagerly.
-_ALLOWED = {
+Check = Callable[[str, Any], Any]  # of a keyword's name and value; raises ValueError
+
+# What each keyword of the attacks may be. It is checked once, where an attack is called eagerly.
+_ALLOWED: dict[str, Check] = {
     "epsilon": lambda name, value: validation.number(name, value, at_least=0.0),
     "alpha": lambda name, value: validation.number(name, value, at_least=0.0),
     "step_size": lambda name, value: validation.number(name, value, above=0.0),
@@ -32,71 +36,157 @@ _ALLOWED = {
     "steps": lambda name, value: validation.whole_number(name, value, at_least=1),
     "restarts": lambda name, value: validation.whole_number(name, value, at_least=1),
     "queries": lambda name, value: validation.whole_number(name, value, at_least=1),
-    "passes": lambda name, value: validation.whole_number(name, value, at_least=1),
+    "eot_iterations": lambda name, value: validation.whole_number(name, value, at_least=1),
     "targets": lambda name, value: validation.whole_number(name, value, at_least=1),
     "seed": lambda name, value: validation.whole_number(name, value, at_least=0),
-    "norm": lambda name, value: validation.one_of(name, value, norms.NORMS),
 }
-_STATIC = ("passes",)  # numbers that change what is compiled
+_STATIC = ("eot_iterations",)  # numbers that change what is compiled
+_OF_A_CALL = ("index", "batch_size", "precision")  # keywords that say how, not what
+
+AttackStage = tuple[str, "Attack", dict[str, Any]]  # name, attack, settings
 
 
-def attack(function=None, **allowed):
-    """Turns `function(logits_fn, x, y, *, ...)` into an attack: checked and compiled where it is called eagerly.
-
-    The function returns images, or a `Search`. Inside a compiled function, a training step for instance, it is traced
-    in place. Numbers become tensors, so that another epsilon, step count or seed does not compile anything again;
-    another network or function does.
-
-    A `seed` that is one number gives every image draws of its own, by its number in `index` (B,), a keyword that every
-    attack with a seed gets; unless given it is the place in the batch. A pair of numbers is for training: the draws are
-    those of the global batch.
+class Attack:
+    """An attack: what it is called, what it takes, what it is made of, and the attack itself.
 
     Args:
-        **allowed: for keywords that only this attack has, a function `(name, value)` that raises `ValueError`.
+        function: `function(logits_fn, x, y, *, ...)`, which returns images (B, H, W, C) or a `Search`; of an attack
+            with `stages`, the attack itself.
+        norms: names of the norms that it is for. None: "linf" and "l2" where it has a keyword `norm`, else "linf".
+        needs: keywords that have to be given although they have a default.
+        stages: function `(settings, *, num_classes, norm)` that returns the stages of an attack which consists of
+            others; None for an attack that is its own only stage.
+        allowed: for keywords that only this attack has, a function `(name, value)` that raises `ValueError`.
+
+    Attributes:
+        name: its name in `tf_nuat.ATTACKS`, which is that of the function.
+        keywords: its keywords with their defaults; `inspect.Parameter.empty` where one has to be given.
+        norms, needs: as above.
+        is_single: whether it is its own only stage.
+        searches: whether it is a `Search`, which ends for each image at its first adversary.
     """
-    if function is None:
-        return functools.partial(attack, **allowed)
-    parameters = inspect.signature(function).parameters.values()
-    keywords = {
-        parameter.name: parameter.default for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY
-    }
-    allowed = {**_ALLOWED, **allowed}
 
-    def check_settings(settings):
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        norms: Sequence[str] | None = None,
+        needs: Sequence[str] = (),
+        stages: Callable[..., list[AttackStage]] | None = None,
+        allowed: Mapping[str, Check] | None = None,
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self.name: str = function.__name__
+        self.function = function
+        signature = inspect.signature(function)
+        self.keywords: dict[str, Any] = {
+            each.name: each.default
+            for each in signature.parameters.values()
+            if each.kind is each.KEYWORD_ONLY and each.name not in _OF_A_CALL
+        }
+        if norms is None:
+            norms = ("linf", "l2") if "norm" in self.keywords else ("linf",)
+        self.norms = tuple(norms)
+        self.needs = tuple(needs)
+        self.searches = stages is not None or signature.return_annotation is Search
+        self.is_single = stages is None
+        self._stages = stages
+        self._allowed = {**_ALLOWED, **(allowed or {})}
+
+    def __repr__(self) -> str:
+        return f"<attack {self.name}>"
+
+    def stages(self, settings: Mapping[str, Any], *, num_classes: int, norm: str) -> list[AttackStage]:
+        """Returns what it consists of: (name, attack, settings) in the order in which they are run.
+
+        Args:
+            settings: its keywords, without `epsilon`, `norm` and `seed`.
+            num_classes: number K of logits, at least 2.
+            norm: name of the norm.
+
+        Raises:
+            ValueError: a setting is none of its own or out of its range, or the attack is not one of this norm.
+        """
+        self.check_norm(norm)
+        self.check_settings(settings)
+        self.check_complete(settings)
+        if self._stages is not None:
+            return self._stages(settings, num_classes=num_classes, norm=norm)
+        return [(self.name, self, {**settings, **({"norm": norm} if "norm" in self.keywords else {})})]
+
+    def check_norm(self, norm: str) -> None:
+        """Raises a `ValueError` where the attack has no version for the norm of this name."""
+        validation.one_of(f"norm of {self.name}", norm, self.norms)
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Raises a `ValueError` where one of these keywords is unknown or out of its range."""
         for name, value in settings.items():
-            validation.one_of("argument", name, keywords)
-            left_open = value is None and keywords[name] is None
-            if name in allowed and not left_open and not tf.is_tensor(value):
-                allowed[name](name, value)
+            validation.one_of(f"argument of {self.name}", name, self.keywords)
+            left_open = value is None and self.keywords[name] is None
+            if name == "norm":
+                validation.one_of("norm", getattr(value, "name", value), self.norms)
+            elif name in self._allowed and not left_open and not tf.is_tensor(value):
+                self._allowed[name](name, value)
 
-    def as_tensors(settings):
-        """Returns all keywords, always: TensorFlow does not generalize over calls that name different ones."""
-        check_settings(settings)
-        if keywords.get("epsilon") is inspect.Parameter.empty and "epsilon" not in settings:
+    def check_complete(self, settings: Mapping[str, Any]) -> None:
+        """Raises a `ValueError` where a keyword of `needs` is missing."""
+        for name in self.needs:
+            if settings.get(name) is None:
+                raise ValueError(f"{name} of {self.name} is not given; allowed: has to be given")
+
+    def as_tensors(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the values of all keywords, numbers as tensors.
+
+        They are all there, always: TensorFlow does not generalize over calls that name different ones.
+
+        Raises:
+            ValueError: as `check_settings`; or `epsilon` is missing.
+        """
+        self.check_settings(settings)
+        if self.keywords.get("epsilon") is inspect.Parameter.empty and "epsilon" not in settings:
             raise ValueError("epsilon is not given; allowed: a number, at least 0")
-        given = {name: settings.get(name, default) for name, default in keywords.items()}
-        return {name: value if name in _STATIC else _as_tensor(value, keywords[name]) for name, value in given.items()}
+        given = {name: settings.get(name, default) for name, default in self.keywords.items()}
+        return {
+            name: value if name in _STATIC else _as_tensor(value, self.keywords[name]) for name, value in given.items()
+        }
 
-    def prepared(logits_fn, x, y, settings, index):
-        """Returns the `Search` of a batch; that of an attack which is none ends with its beginning."""
-        if "seed" in keywords:
-            settings = {**settings, "seed": draws.seeds_of(settings.get("seed", keywords["seed"]), x, index)}
-        result = function(inference(logits_fn), x, y, **settings)
+    def search(
+        self, logits_fn: Logits, x: tf.Tensor, y: tf.Tensor, settings: Mapping[str, Any], index: tf.Tensor | None
+    ) -> Search:
+        """Returns the `Search` of a batch; that of an attack which is none ends with its beginning.
+
+        Args:
+            logits_fn, x, y: as of the attack.
+            settings: its keywords.
+            index: numbers of the images (B,), int32, from which and from the seed their draws follow; None for their
+                places in the batch.
+        """
+        if "seed" in self.keywords:
+            seed = draws.seeds_of(settings.get("seed", self.keywords["seed"]), x, index)
+            settings = {**settings, "seed": seed}
+        result = self.function(inference(logits_fn), x, y, **settings)
         return result if isinstance(result, Search) else Search(lambda: ended(result), lambda state: state)
 
-    def trace(logits_fn, x, y, index=None, **settings):
-        search = prepared(logits_fn, x, y, settings, index)
-        first = search.first()
-        if isinstance(first, Ended):
-            return first.x_adv
-        _, last = run_search(search, first)
-        return choose(losses.margin(inference(logits_fn)(last.x_adv), y) > 0.0, last.x_adv, x)
+    def __call__(self, logits_fn: Logits, x: Any, y: Any, *, index: Any = None, **settings: Any) -> tf.Tensor:
+        """Returns adversarial images (B, H, W, C); see the function's own documentation.
 
-    @functools.wraps(function)
-    def checked(logits_fn, x, y, *, index=None, **settings):
+        Inside a compiled function, a training step for instance, it is traced in place. Called eagerly it checks its
+        arguments and is compiled, once for a network: numbers become tensors, so that another epsilon, step count or
+        seed does not compile anything again.
+
+        A `seed` that is one number gives every image draws of its own, by its number in `index` (B,), unless given its
+        place in the batch. A pair of numbers is for training: the draws are those of the global batch.
+
+        Raises:
+            ValueError: an argument is not what it has to be.
+        """
+        if self._stages is not None:
+            of_call = {name: settings.pop(name) for name in _OF_A_CALL if name in settings}
+            self.check_settings(settings)
+            return self.function(logits_fn, x, y, index=index, **settings, **of_call)
         if tf.inside_function():
-            return trace(logits_fn, x, y, index, **settings)
-        settings = as_tensors(settings)
+            return self._run(logits_fn, x, y, index, **settings)
+        settings = self.as_tensors(settings)
         if isinstance(logits_fn, keras.Model):
             validation.classifier("logits_fn", logits_fn)
             x = validation.images("x", x, input_shape=logits_fn.input_shape[1:])
@@ -106,17 +196,46 @@ def attack(function=None, **allowed):
         else:
             x = validation.images("x", x)
         index = tf.range(len(x)) if index is None else tf.cast(index, tf.int32)
-        compiled = compiled_for(logits_fn, trace, x.shape[1:])
+        compiled = compiled_for(logits_fn, self._run, x.shape[1:])
         return compiled(tf.constant(x, tf.float32), tf.convert_to_tensor(y), index, **settings)
 
-    # For those who describe an attack long before they call it; the last two are for the engine of evaluations.
-    vars(checked).update(keywords=keywords, check_settings=check_settings, as_tensors=as_tensors, prepared=prepared)
-    return checked
+    def _run(
+        self, logits_fn: Logits, x: tf.Tensor, y: tf.Tensor, index: tf.Tensor | None = None, **settings: Any
+    ) -> tf.Tensor:
+        """Returns where the attack ends: of a search, an image that it has found where that fools the network, or x."""
+        search = self.search(logits_fn, x, y, settings, index)
+        first = search.first()
+        if isinstance(first, Ended):
+            return first.x_adv
+        _, last = run_search(search, first)
+        return choose(losses.margin(inference(logits_fn)(last.x_adv), y) > 0.0, last.x_adv, x)
 
 
-def _as_tensor(value, default):
+@overload
+def attack(
+    *,
+    norms: Sequence[str] | None = None,
+    needs: Sequence[str] = (),
+    stages: Callable[..., list[AttackStage]] | None = None,
+    **allowed: Check,
+) -> Callable[[Callable[..., Any]], Attack]: ...
+
+
+@overload
+def attack(function: Callable[..., Any]) -> Attack: ...
+
+
+def attack(function: Any = None, *, norms: Any = None, needs: Any = (), stages: Any = None, **allowed: Check) -> Any:
+    """Makes an `Attack` of a function; the arguments are those of `Attack`, a keyword's check under its name."""
+    options = {"norms": norms, "needs": needs, "stages": stages, "allowed": allowed}
+    if function is None:
+        return lambda decorated: Attack(decorated, **options)
+    return Attack(function, **options)
+
+
+def _as_tensor(value: Any, default: Any) -> Any:
     """Returns numbers as tensors, everything else as it is: int32 where the default is a whole number, else float32."""
-    if value is None or isinstance(value, (bool, str)) or callable(value):
+    if value is None or isinstance(value, (bool, str, norms.Norm)) or callable(value):
         return value
     if isinstance(value, (int, np.integer)) and not isinstance(default, int):
         return tf.constant(value, tf.float32)

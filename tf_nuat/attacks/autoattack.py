@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat import norms
 from tf_nuat.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
+from tf_nuat.attacks.attack import attack
 from tf_nuat.attacks.fab import fab, fab_t
 from tf_nuat.attacks.pool import Pool
 from tf_nuat.attacks.square import square
@@ -14,19 +14,19 @@ from tf_nuat.core import validation
 VERSIONS = ("standard", "plus", "rand", "v1")
 
 
-def stages(version="standard", *, num_classes, norm="linf"):
+def stages(settings, *, num_classes, norm):
     """Returns the list of (name, attack, settings) of a version, in the order in which they are run.
 
     - "standard": APGD-CE; APGD-T and FAB-T, each towards 9 classes; Square with 5,000 queries.
     - "plus": APGD-CE, APGD-DLR and FAB with 5 restarts each, Square, APGD-T and FAB-T.
-    - "rand", for networks that draw random numbers: APGD-CE and APGD-DLR, whose gradients are means of 20 passes.
+    - "rand", for networks that draw random numbers: APGD-CE and APGD-DLR, whose gradients are means of 20 iterations.
     - "v1", of the first publication and of the tables of NuAT: APGD-CE, APGD-DLR and FAB with 5 restarts each, Square.
 
     All take 100 steps. With fewer than 10 classes there are fewer targets; the loss DLR needs 3 classes, its targeted
     variant 4: with fewer the attacks along them are left out.
 
     Args:
-        version: one of `VERSIONS`.
+        settings: a dict with "version", one of `VERSIONS`, or without, for "standard".
         num_classes: number K of logits, at least 2.
         norm: "linf" or "l2".
 
@@ -35,8 +35,7 @@ def stages(version="standard", *, num_classes, norm="linf"):
 
     Source: the published configuration, https://github.com/fra31/auto-attack.
     """
-    validation.one_of("version", version, VERSIONS)
-    validation.one_of("norm", norm, norms.NORMS)
+    version = validation.one_of("version", settings.get("version", VERSIONS[0]), VERSIONS)
     validation.whole_number("number of classes", num_classes, at_least=2)
     few, targets = {"steps": 100, "restarts": 1}, min(9, num_classes - 1)
     once = {
@@ -50,7 +49,10 @@ def stages(version="standard", *, num_classes, norm="linf"):
     chosen = {
         "standard": once,
         "plus": {**five, **{name: once[name] for name in ("square", "apgd_t", "fab_t")}},
-        "rand": {"apgd_ce": (apgd_ce, {**few, "passes": 20}), "apgd_dlr": (apgd_dlr, {**few, "passes": 20})},
+        "rand": {
+            "apgd_ce": (apgd_ce, {**few, "eot_iterations": 20}),
+            "apgd_dlr": (apgd_dlr, {**few, "eot_iterations": 20}),
+        },
         "v1": {**five, "square": once["square"]},
     }[version]
     needed = {"apgd_dlr": 3, "apgd_t": 4}
@@ -61,6 +63,7 @@ def stages(version="standard", *, num_classes, norm="linf"):
     ]
 
 
+@attack(norms=("linf", "l2"), stages=stages, version=lambda name, value: validation.one_of(name, value, VERSIONS))
 def autoattack(
     logits_fn, x, y, *, epsilon, version="standard", seed=0, norm="linf", index=None, batch_size=250, precision="auto"
 ):
@@ -89,10 +92,10 @@ def autoattack(
     y = y.argmax(axis=-1) if y.ndim == 2 else y
     x_adv, left = x.copy(), np.arange(len(x))
     options = {"batch_size": batch_size, "precision": precision}
-    for _, attack, settings in stages(version, num_classes=num_classes, norm=norm):
-        settings = {**settings, "epsilon": epsilon, "seed": seed}
+    for stage in stages({"version": version}, num_classes=num_classes, norm=norm):
+        settings = {**stage[2], "epsilon": epsilon, "seed": seed}
         robust = []
-        for rows, fooled, found in Pool(attack, logits_fn, x, y, left, settings, index=index, **options):
+        for rows, fooled, found in Pool(stage[1], logits_fn, x, y, left, settings, index=index, **options):
             x_adv[rows] = found
             robust.append(rows[~fooled])
         left = np.sort(np.concatenate(robust)) if robust else left[:0]

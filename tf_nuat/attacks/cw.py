@@ -28,7 +28,7 @@ CLASSES = 10  # among which the nearest is looked for, with the true one
     searches=lambda name, value: validation.whole_number(name, value, at_least=1),
     initial_weight=lambda name, value: validation.number(name, value, above=0.0),
     confidence=lambda name, value: validation.number(name, value, at_least=0.0),
-    norm=lambda name, value: validation.one_of(name, value, ("l2",)),
+    norms=("l2",),
 )
 def cw(
     logits_fn,

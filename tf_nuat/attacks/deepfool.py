@@ -16,7 +16,7 @@ SHORTEST = 1e-4
 @attack(
     overshoot=lambda name, value: validation.number(name, value, at_least=0.0),
     classes=lambda name, value: validation.whole_number(name, value, at_least=2),
-    norm=lambda name, value: validation.one_of(name, value, ("l2",)),
+    norms=("l2",),
 )
 def deepfool(logits_fn, x, y, *, epsilon=None, steps=50, overshoot=0.005, classes=10, norm="l2"):
     """Returns the adversary of each image that DeepFool finds, and x where it finds none.

@@ -6,6 +6,7 @@ closer to the clean image. Where the paper and its published code disagree this 
 along a segment that the paper ends with: the code has none, and the closest adversary at any distance is found by it.
 """
 
+import functools
 import typing
 
 import tensorflow as tf
@@ -17,19 +18,22 @@ from tf_nuat.attacks.search import Search, choose
 from tf_nuat.core import validation
 
 # Twice the distance of a random start where neither `epsilon` nor an adversary says it: the default of the authors.
-FARTHEST = {"linf": 0.3, "l2": 1.0}
+FARTHEST = {"linf": 0.3, "l2": 1.0}  # by the name of the norm
+# How fast each pixel's change grows on the way to a hyperplane, what that gains, and where it stops, by the norm.
+GROWTH = {
+    "linf": lambda weight, room: (1.0, weight, room),
+    "l2": lambda weight, room: (weight, tf.square(weight), tf.math.divide_no_nan(room, weight)),
+}
 LAST_STEPS = 3  # of the search on the segment between an image and its adversary
 # How far beyond the boundary that search aims, as a share of the distance: a network that is evaluated in a batch of
 # another size rounds otherwise, and must be fooled all the same.
 BEYOND = 1e-3
-_ALLOWED = {
-    "alpha_max": lambda name, value: validation.number(name, value, at_least=0.0, at_most=1.0),
-    "eta": lambda name, value: validation.number(name, value, at_least=1.0),
-    "beta": lambda name, value: validation.number(name, value, above=0.0, below=1.0),
-}
+_alpha_max = functools.partial(validation.number, at_least=0.0, at_most=1.0)
+_eta = functools.partial(validation.number, at_least=1.0)
+_beta = functools.partial(validation.number, above=0.0, below=1.0)
 
 
-@attack(**_ALLOWED)
+@attack(alpha_max=_alpha_max, eta=_eta, beta=_beta)
 def fab(
     logits_fn, x, y, *, epsilon=None, steps=100, restarts=1, alpha_max=0.1, eta=1.05, beta=0.9, seed=0, norm="linf"
 ):
@@ -58,7 +62,7 @@ def fab(
     return _search(logits_fn, x, y, epsilon, steps, restarts, None, (alpha_max, eta, beta), seed, norm)
 
 
-@attack(**_ALLOWED)
+@attack(alpha_max=_alpha_max, eta=_eta, beta=_beta)
 def fab_t(
     logits_fn,
     x,
@@ -135,7 +139,7 @@ def _search(logits_fn, x, y, epsilon, steps, restarts, targets, settings, seed, 
 
     def random_start(state):
         radius = 0.5 * tf.minimum(state.distance, farthest)[:, None, None, None]
-        change = norms.random_on_the_sphere(x, draws.fold_in(keys, state.run), norm)
+        change = norms.of(norm).random_direction(x, draws.fold_in(keys, state.run))
         return tf.clip_by_value(x + radius * change, 0.0, 1.0)
 
     def boundary(state):
@@ -148,7 +152,7 @@ def _search(logits_fn, x, y, epsilon, steps, restarts, targets, settings, seed, 
         """Returns the images after a step from `point` towards the hyperplane where `gap` would be 0."""
         gap_at_x = gap + tf.reduce_sum(slope * (x - point), axis=(1, 2, 3))
         change, change_of_x = to_hyperplane(point, gap, slope, norm), to_hyperplane(x, gap_at_x, slope, norm)
-        length, length_of_x = (tf.maximum(_length(d, norm), 1e-8) for d in (change, change_of_x))
+        length, length_of_x = (tf.maximum(norms.of(norm).length(d), 1e-8) for d in (change, change_of_x))
         share = tf.minimum(length / (length + length_of_x), alpha_max)[:, None, None, None]
         moved = (1.0 - share) * (point + eta * change) + share * (x + eta * change_of_x)
         return tf.clip_by_value(moved, 0.0, 1.0)
@@ -158,7 +162,7 @@ def _search(logits_fn, x, y, epsilon, steps, restarts, targets, settings, seed, 
         moved = moved_from(state.point, *boundary(state))
         if epsilon is None:
             moved = choose(on_segment, _crossing(x, state), moved)
-        margin, distance = losses.margin(logits_fn(moved), y), _length(moved - x, norm)
+        margin, distance = losses.margin(logits_fn(moved), y), norms.of(norm).length(moved - x)
         is_adversary = margin > 0.0
         searched = ~state.fooled & ~state.spent
         better = searched & is_adversary & (distance < state.distance)
@@ -233,7 +237,7 @@ def _nearest_boundary(logits_fn, point, y, norm):
         new_gap = tf.gather(logits, other, batch_dims=1) - tf.gather(logits, true, batch_dims=1)
         new_slope = tape.gradient(logits, point, upstream, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         new_slope = _finite(new_slope)
-        steepness = _length(new_slope, "l2") if norm == "l2" else tf.reduce_sum(tf.abs(new_slope), axis=(1, 2, 3))
+        steepness = norms.of(norm).dual_length(new_slope)
         distance = tf.where(steepness > 0.0, tf.abs(new_gap) / steepness, float("inf"))
         nearer = distance < nearest
         return (
@@ -276,10 +280,7 @@ def to_hyperplane(images, gap, slope, norm):
     room = tf.where(way > 0.0, 1.0 - images, images)
     weight = tf.abs(slope)
     at_border = weight * room
-    if norm == "l2":
-        rate, gain, stops_at = weight, tf.square(weight), tf.math.divide_no_nan(room, weight)
-    else:
-        rate, gain, stops_at = 1.0, weight, room
+    rate, gain, stops_at = GROWTH[norm](weight, room)
     needed = tf.minimum(tf.abs(gap), _total(at_border))
 
     def grow(scale, _):
@@ -294,13 +295,6 @@ def to_hyperplane(images, gap, slope, norm):
 
 def _total(values):
     return tf.reduce_sum(values, axis=(1, 2, 3), keepdims=True)
-
-
-def _length(change, norm):
-    """Returns the length of each image's change (B, H, W, C): (B,)."""
-    if validation.one_of("norm", norm, norms.NORMS) == "linf":
-        return tf.reduce_max(tf.abs(change), axis=(1, 2, 3))
-    return tf.sqrt(tf.reduce_sum(tf.square(change), axis=(1, 2, 3)))
 
 
 def _finite(values):

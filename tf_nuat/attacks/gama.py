@@ -38,10 +38,10 @@ def gama_pgd(logits_fn, x, y, *, epsilon, steps=100, step_size=None, weight=50.0
         ValueError: an argument is out of its range.
     """
     step_size = 2.0 * epsilon if step_size is None else step_size
-    project = norms.projection(x, epsilon, norm)
+    project = norms.of(norm).projection(x, epsilon)
 
     def move(x_adv, gradient, taken):
-        return project(x_adv + step_size * _per_image(_drops(taken, steps, 10.0)) * norms.direction(gradient, norm))
+        return project(x_adv + step_size * _per_image(_drops(taken, steps, 10.0)) * norms.of(norm).steepest(gradient))
 
     return _search(logits_fn, x, y, move, epsilon, steps, weight, restarts, seed, norm)
 
@@ -60,11 +60,11 @@ def gama_fw(logits_fn, x, y, *, epsilon, steps=100, gamma=0.5, weight=50.0, rest
     Raises:
         ValueError: an argument is out of its range.
     """
-    project = norms.projection(x, epsilon, norm)
+    project = norms.of(norm).projection(x, epsilon)
 
     def move(x_adv, gradient, taken):
         share = gamma * _per_image(_drops(taken, steps, 5.0))
-        return project((1.0 - share) * x_adv + share * (x + epsilon * norms.direction(gradient, norm)))
+        return project((1.0 - share) * x_adv + share * (x + epsilon * norms.of(norm).steepest(gradient)))
 
     return _search(logits_fn, x, y, move, epsilon, steps, weight, restarts, seed, norm)
 

@@ -29,14 +29,14 @@ def mifgsm(logits_fn, x, y, *, epsilon, steps=10, step_size=None, decay=1.0, nor
         ValueError: an argument is out of its range.
     """
     step_size = epsilon / tf.cast(steps, tf.float32) if step_size is None else step_size
-    project = norms.projection(x, epsilon, norm)
+    project = norms.of(norm).projection(x, epsilon)
     objective = cross_entropy_of(logits_fn, y)
 
     def step(taken, x_adv, momentum):
         gradient, _ = input_gradient(objective, x_adv)
         mean = tf.reduce_mean(tf.abs(gradient), axis=(1, 2, 3), keepdims=True)
         momentum = decay * momentum + tf.math.divide_no_nan(gradient, mean)
-        return taken + 1, project(x_adv + step_size * norms.direction(momentum, norm)), momentum
+        return taken + 1, project(x_adv + step_size * norms.of(norm).steepest(momentum)), momentum
 
     first = (tf.constant(0), x, tf.zeros_like(x))
     _, x_adv, _ = tf.while_loop(lambda taken, *_: taken < steps, step, first)

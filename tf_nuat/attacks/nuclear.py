@@ -65,7 +65,5 @@ def bernoulli_start(x, alpha, seed, norm="linf"):
 
     In L2 the signs are scaled to the length `alpha`, as the paper's have the L-infinity norm `alpha`.
     """
-    noise = draws.signs(x, seed)
-    if norm == "l2":
-        noise = norms.direction(noise, norm)
+    noise = norms.of(norm).steepest(draws.signs(x, seed))
     return tf.clip_by_value(x + alpha * noise, 0.0, 1.0)

@@ -60,7 +60,7 @@ def pgd(
         ValueError: an argument is out of its range.
     """
     step_size = 2.5 * epsilon / tf.cast(steps, tf.float32) if step_size is None else step_size
-    project = norms.projection(x, epsilon, norm)
+    project = norms.of(norm).projection(x, epsilon)
     keys = draws.image_keys(seed, x)
 
     def loss_of(logits, clean, taken):
@@ -71,8 +71,8 @@ def pgd(
         x,
         y,
         loss_of,
-        lambda x_adv, gradient, taken: project(x_adv + step_size * norms.direction(gradient, norm)),
-        lambda restart: norms.random_point(x, epsilon, draws.fold_in(keys, restart), norm) if random_start else x,
+        lambda x_adv, gradient, taken: project(x_adv + step_size * norms.of(norm).steepest(gradient)),
+        lambda restart: norms.of(norm).random_point(x, epsilon, draws.fold_in(keys, restart)) if random_start else x,
         steps=steps,
         restarts=restarts,
         clean_of=(lambda logits: logits) if loss == "kl" and target is None else None,

@@ -27,8 +27,8 @@ def pgd_cw(
     Raises:
         ValueError: an argument is out of its range.
     """
-    # Not the attack itself, which would run the search, but the function that makes it.
-    return pgd.__wrapped__(
+    # The function that makes the search: the attack itself would run it.
+    return pgd.function(
         logits_fn,
         x,
         y,

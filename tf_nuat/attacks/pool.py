@@ -17,6 +17,7 @@ from tf_nuat.attacks.search import choose, run_search
 from tf_nuat.core import validation
 from tf_nuat.models import precision
 from tf_nuat.models.inference import inference
+from tf_nuat.models.lifetime import kept_by
 
 CHUNK = 25  # steps after which done images are looked for, where not enough are done before
 ENOUGH = 8  # one in so many images of a batch that are done ends the steps sooner
@@ -35,7 +36,7 @@ class Pool:
     """An attack on rows of images.
 
     Args:
-        attack: a function of `tf_nuat.attacks.ATTACKS`, but `autoattack`.
+        attack: a `tf_nuat.attacks.Attack` that consists of no others.
         network: a `keras.Model`, or any function of images that returns logits.
         images: (N, H, W, C), float32 in [0, 1]: an array, or anything that is indexed by an array of rows.
         labels: integers (N,).
@@ -78,7 +79,7 @@ class Pool:
         numbers = tuple((name, value.dtype) for name, value in self._numbers.items())
         shape = tuple(images.shape[1:])
         compile_for = functools.partial(
-            _compiled, attack, numbers=numbers, others=others, shape=shape, strategy=strategy
+            _compiled_for, attack=attack, numbers=numbers, others=others, shape=shape, strategy=strategy
         )
         self._exactly = compile_for(network)
         # Without a radius the nearest adversary lies on the boundary, where bfloat16 does not know on which side.
@@ -222,8 +223,15 @@ class _Compiled(typing.NamedTuple):
     state_like: typing.Any
 
 
-@functools.lru_cache(maxsize=16)
-def _compiled(attack, network, *, numbers, others, shape, strategy):
+def _compiled_for(network, **given):
+    """Returns `_compiled` for a network, made once for it and these arguments."""
+    kept, key = kept_by(network), (_compiled, *given.values())
+    if key not in kept:
+        kept[key] = _compiled(network, **given)
+    return kept[key]
+
+
+def _compiled(network, attack, *, numbers, others, shape, strategy):
     """Returns the three functions for an attack on a network.
 
     Args:
@@ -235,7 +243,7 @@ def _compiled(attack, network, *, numbers, others, shape, strategy):
     logits_fn = inference(network)
 
     def search(x, y, index, given):
-        return attack.prepared(network, x, y, {**dict(others), **given}, index)
+        return attack.search(network, x, y, {**dict(others), **given}, index)
 
     def begin(x, y, index, given):
         return search(x, y, index, given).first()

@@ -33,12 +33,7 @@ def random_search(logits_fn, x, y, *, epsilon, queries=100, seed=0, norm="linf")
     keys = draws.image_keys(seed, x)
 
     def point(number):
-        own = draws.fold_in(keys, number)
-        if norm == "l2":
-            return norms.random_point(x, epsilon, own, norm)
-        change = 2.0 * draws.uniform(x, own) - 1.0
-        corner = tf.where(change < 0.0, -1.0, 1.0)
-        return tf.clip_by_value(x + epsilon * choose(number % 2 == 1, corner, change), 0.0, 1.0)
+        return POINTS[norm](x, epsilon, draws.fold_in(keys, number), number)
 
     def first():
         none = tf.zeros(tf.shape(x)[:1], tf.int32)
@@ -55,6 +50,19 @@ def random_search(logits_fn, x, y, *, epsilon, queries=100, seed=0, norm="linf")
         )
 
     return Search(first, step)
+
+
+def _inside_or_at_a_corner(x, epsilon, keys, number):
+    change = 2.0 * draws.uniform(x, keys) - 1.0
+    corner = tf.where(change < 0.0, -1.0, 1.0)
+    return tf.clip_by_value(x + epsilon * choose(number % 2 == 1, corner, change), 0.0, 1.0)
+
+
+def _inside(x, epsilon, keys, number):
+    return norms.of("l2").random_point(x, epsilon, keys)
+
+
+POINTS = {"linf": _inside_or_at_a_corner, "l2": _inside}  # by the name of the norm
 
 
 class _State(typing.NamedTuple):

@@ -1,12 +1,12 @@
 """`Search`, an attack that stops for each image as soon as it has fooled the network, and how one is run."""
 
-import collections.abc
-import typing
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 
-class Search(typing.NamedTuple):
+class Search(NamedTuple):
     """An attack that stops for each image as soon as it has found an adversary.
 
     The state of a search is a NamedTuple of tensors, one row per image (B, ...), among them:
@@ -25,11 +25,11 @@ class Search(typing.NamedTuple):
         step: function `state -> state`, with about one gradient or a few forwards.
     """
 
-    first: collections.abc.Callable
-    step: collections.abc.Callable
+    first: Callable[[], Any]
+    step: Callable[[Any], Any]
 
 
-class Ended(typing.NamedTuple):
+class Ended(NamedTuple):
     """The state of an attack that goes a fixed way, as of a search that has nothing left to try."""
 
     x_adv: tf.Tensor
@@ -37,7 +37,7 @@ class Ended(typing.NamedTuple):
     spent: tf.Tensor
 
 
-def run_search(search, state, *, steps=None, until_done=None):
+def run_search(search: Search, state: Any, *, steps: Any = None, until_done: Any = None) -> tuple[tf.Tensor, Any]:
     """Returns the number of steps that the images of a search needed, and the state after them.
 
     Args:
@@ -49,19 +49,20 @@ def run_search(search, state, *, steps=None, until_done=None):
     size = tf.shape(state.fooled)[0]
     until_done = size if until_done is None else tf.minimum(until_done, size)
 
-    def goes_on(taken, state):
+    def goes_on(taken: tf.Tensor, state: Any) -> tf.Tensor:
         done = tf.math.count_nonzero(state.fooled | state.spent, dtype=tf.int32)
         return (done < until_done) if steps is None else (done < until_done) & (taken < steps)
 
     return tf.while_loop(goes_on, lambda taken, state: (taken + 1, search.step(state)), (tf.constant(0), state))
 
 
-def ended(x_adv):
+def ended(x_adv: tf.Tensor) -> Ended:
+    """Returns the state of images that nothing is left to try for."""
     one_each = tf.shape(x_adv)[:1]
     return Ended(x_adv, tf.zeros(one_each, tf.bool), tf.ones(one_each, tf.bool))
 
 
-def choose(condition, one, other):
+def choose(condition: tf.Tensor, one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
     """Returns for each image `one` (B, ...) where the condition (B,) holds, else `other`."""
     for _ in range(one.shape.rank - 1):
         condition = condition[..., None]

@@ -49,7 +49,7 @@ def spsa(logits_fn, x, y, *, epsilon, steps=100, samples=128, delta=0.01, step_s
     Algorithm 1 of the paper, with projection onto the ball after each step.
     """
     keys = draws.image_keys(seed, x)
-    project = norms.projection(x, epsilon)
+    project = norms.LINF.projection(x, epsilon)
     size, directions = tf.shape(x)[0], samples // 2
     together = tf.clip_by_value(FORWARD // (2 * size), 1, directions)
 

@@ -49,7 +49,7 @@ def square(logits_fn, x, y, *, epsilon, queries=5000, restarts=1, p_init=0.8, lo
         ValueError: an argument is out of its range.
     """
     keys = draws.image_keys(seed, x)
-    start_of, change = (_linf if norm == "linf" else _l2)(x, epsilon)
+    start_of, change = CHANGES[norm](x, epsilon)
 
     def keys_of(restart, query):
         return draws.fold_in(keys, restart * (queries + 1) + query)
@@ -117,7 +117,7 @@ def _linf(x, epsilon):
 
     All images that it visits are corners of the ball: each pixel is as dark or as bright as can be.
     """
-    low, high = norms.ball(x, epsilon)
+    low, high = norms.corners(x, epsilon)
     height, width, channels = x.shape[1:]
 
     def start_of(keys):
@@ -140,7 +140,7 @@ def _l2(x, epsilon):
     widest -= 1 - widest % 2
 
     def within_ball(change):
-        return tf.clip_by_value(x + epsilon * norms.direction(change, "l2"), 0.0, 1.0)
+        return tf.clip_by_value(x + epsilon * norms.of("l2").steepest(change), 0.0, 1.0)
 
     def start_of(keys):
         side = max(min(height, width) // 5, 1)
@@ -175,6 +175,9 @@ def _l2(x, epsilon):
         return within_ball(tf.where(window, new, tf.where(windows, 0.0, old)))
 
     return start_of, change
+
+
+CHANGES = {"linf": _linf, "l2": _l2}  # by the name of the norm
 
 
 def _root(share, height, width):

@@ -16,7 +16,11 @@ def _is_a_network(name, value):
         validation.classifier(name, value)
 
 
-@attack(surrogate=_is_a_network, decay=lambda name, value: validation.number(name, value, at_least=0.0))
+@attack(
+    needs=("surrogate",),
+    surrogate=_is_a_network,
+    decay=lambda name, value: validation.number(name, value, at_least=0.0),
+)
 def transfer(logits_fn, x, y, *, epsilon, surrogate=None, steps=10, step_size=None, decay=1.0, norm="linf"):
     """Returns where MI-FGSM on `surrogate` ends, for each image where that fools `logits_fn`, and x elsewhere.
 

@@ -54,7 +54,7 @@ def mean_loss(network, images, labels, *, epsilon=0.0, norm="linf", steps=LOSS_S
     @functools.partial(tf.function, autograph=False, reduce_retracing=True)
     def of_batch(x, y, number):
         if epsilon > 0.0:
-            start = norms.random_point(x, epsilon, tf.stack([0, number]), norm=norm)
+            start = norms.of(norm).random_point(x, epsilon, tf.stack([0, number]))
             objective = cross_entropy_of(logits_fn, y)
             step_size = 2.5 * epsilon / steps
             x = ascend(objective, x, start, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)

@@ -52,7 +52,7 @@ class BAT(Defense):
             loss, logits = cross_entropy(images)
             return -loss, logits
 
-        start = norms.random_point(x, self.epsilon, self.draw_seed) if start is None else start
+        start = norms.LINF.random_point(x, self.epsilon, self.draw_seed) if start is None else start
         return ascend(nearness, x, start, epsilon=self.epsilon, step_size=self.epsilon)
 
     def objective(self, x, x_adv, y):

@@ -28,7 +28,7 @@ class FBF(Defense):
         return ascend(
             cross_entropy_of(self.attacked, y),
             x,
-            norms.random_point(x, self.epsilon, self.draw_seed) if start is None else start,
+            norms.LINF.random_point(x, self.epsilon, self.draw_seed) if start is None else start,
             epsilon=self.epsilon,
             step_size=self.step_size,
         )

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tf_nuat import attacks, losses, norms, parallel, schedules
+from tf_nuat import attacks, losses, parallel, schedules
 from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.attacks.nuclear import bernoulli_start
 from tf_nuat.core import validation
@@ -29,7 +29,7 @@ class NuAT(Defense):
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
 
-    NORMS = norms.NORMS
+    NORMS = ("linf", "l2")
 
     def __init__(self, network, *, epsilon, alpha=None, nuclear_weight=1.0, norm="linf", **options):
         super().__init__(network, epsilon=epsilon, norm=norm, **options)

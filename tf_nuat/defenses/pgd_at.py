@@ -24,7 +24,7 @@ class PGDAT(Defense):
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
 
-    NORMS = norms.NORMS
+    NORMS = ("linf", "l2")
 
     def __init__(self, network, *, epsilon, steps=7, step_size=None, random_start=True, norm="linf", **options):
         super().__init__(network, epsilon=epsilon, norm=norm, **options)
@@ -37,7 +37,7 @@ class PGDAT(Defense):
         if start is None:
             start = x
             if self.random_start:
-                start = norms.random_point(x, self.epsilon, self.draw_seed, norm=self.norm)
+                start = norms.of(self.norm).random_point(x, self.epsilon, self.draw_seed)
         return ascend(
             cross_entropy_of(self.attacked, y),
             x,

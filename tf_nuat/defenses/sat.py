@@ -150,7 +150,8 @@ class SATR3(Defense):
         direction = tf.sign(gradient)
         lengths = (self.epsilon,) if self.regularizer_weight == 0 else (self.epsilon_low, self.epsilon)
         steps = (
-            tf.clip_by_value(start + (epsilon - self.alpha) * direction, *norms.ball(x, epsilon)) for epsilon in lengths
+            tf.clip_by_value(start + (epsilon - self.alpha) * direction, *norms.corners(x, epsilon))
+            for epsilon in lengths
         )
         return tf.concat(list(steps), axis=0)
 

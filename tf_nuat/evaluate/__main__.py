@@ -145,7 +145,7 @@ def with_options(names, options):
         ValueError: no attack takes one of the options.
     """
     taken = {
-        name: {"version"} if name == "autoattack" else set(attacks.ATTACKS[name].keywords)
+        name: set(attacks.ATTACKS[name].keywords)
         for name in names
         if validation.one_of("attack", name, attacks.ATTACKS)
     }

@@ -1,6 +1,8 @@
 """Accuracy of a network, clean or under an attack."""
 
 import functools
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -9,13 +11,17 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tf_nuat import losses
+from tf_nuat.attacks.attack import Attack
 from tf_nuat.attacks.pool import Pool
 from tf_nuat.core import validation
-from tf_nuat.models.inference import compiled_for, inference
+from tf_nuat.models.inference import Logits, compiled_for, inference
 from tf_nuat.parallel import workers
 
+# Arrays (images, labels), or a dataset of batches of them.
+Examples: TypeAlias = Any
 
-def arrays(images_and_labels, network):
+
+def arrays(images_and_labels: Examples, network: Logits) -> tuple[np.ndarray, np.ndarray]:
     """Returns the checked images (N, H, W, C) and integer labels (N,) of a pair of arrays or a dataset of batches."""
     if isinstance(images_and_labels, tf.data.Dataset):
         batches = list(images_and_labels.as_numpy_iterator())
@@ -32,15 +38,15 @@ def arrays(images_and_labels, network):
 
 
 def correct(
-    network,
-    images_and_labels,
-    attack=None,
+    network: Logits,
+    images_and_labels: Examples,
+    attack: Callable[..., Any] | None = None,
     *,
-    among=None,
-    batch_size=250,
-    precision="auto",
-    strategy=None,
-    progress=None,
+    among: np.ndarray | None = None,
+    batch_size: int = 250,
+    precision: str = "auto",
+    strategy: tf.distribute.Strategy | None = None,
+    progress: str | None = None,
 ) -> np.ndarray:
     """Returns which images are classified correctly, bool (N,), in their order.
 
@@ -64,35 +70,53 @@ def correct(
     """
     validation.whole_number("batch_size", batch_size, at_least=1)
     images, labels = arrays(images_and_labels, network)
-    ours = _settings_of(attack)
-    if ours is None:
+    stages = _stages_of(attack, network, images)
+    if stages is None:
         return _correct_by_batches(network, images, labels, attack, batch_size, progress)
     outcomes = _correct_by_batches(network, images, labels, None, batch_size, None)
-    rows = np.flatnonzero(outcomes if among is None else outcomes & among)
     several = workers.count(strategy) > 1
-    if several:
-        rows = rows[workers.index(strategy) :: workers.count(strategy)]
     options = {"batch_size": batch_size, "precision": precision, "strategy": None if several else strategy}
-    pool = Pool(ours[0], network, images, labels, rows, ours[1], **options)
-    with tqdm(total=len(rows), desc=progress, unit="image", disable=progress is None or None, leave=False) as bar:
-        for rows, fooled, _ in pool:
-            outcomes[rows] = ~fooled
-            bar.update(len(rows))
-            bar.set_postfix_str(f"accuracy at most {outcomes.mean():.1%}")
-    return workers.true_on_all(outcomes, strategy) if several else outcomes
+    for each, settings in stages:
+        rows = np.flatnonzero(outcomes if among is None else outcomes & among)
+        if several:
+            rows = rows[workers.index(strategy) :: workers.count(strategy)]
+        pool = Pool(each, network, images, labels, rows, settings, **options)
+        with tqdm(total=len(rows), desc=progress, unit="image", disable=progress is None or None, leave=False) as bar:
+            for ended, fooled, _ in pool:
+                outcomes[ended] = ~fooled
+                bar.update(len(ended))
+                bar.set_postfix_str(f"accuracy at most {outcomes.mean():.1%}")
+        if several:
+            outcomes = workers.true_on_all(outcomes, strategy)
+    return outcomes
 
 
-def _settings_of(attack):
-    """Returns (attack, settings) where it is one of this package, with keywords or without, else None."""
+def _stages_of(
+    attack: Callable[..., Any] | None, network: Logits, images: np.ndarray
+) -> list[tuple[Attack, dict[str, Any]]] | None:
+    """Returns what an attack of this package, with keywords or without, consists of, with its settings; else None."""
     function, settings = attack, {}
     if isinstance(attack, functools.partial) and not attack.args:
         function, settings = attack.func, attack.keywords
-    if not hasattr(function, "prepared") or any(np.ndim(value) for value in settings.values()):
+    if not isinstance(function, Attack) or any(np.ndim(value) for value in settings.values()):
         return None  # what belongs to single images cannot go through the pool
-    return function, settings
+    if function.is_single:
+        return [(function, settings)]
+    of_all = {name: value for name, value in settings.items() if name in ("epsilon", "seed")}
+    own = {name: value for name, value in settings.items() if name not in ("epsilon", "seed", "norm")}
+    num_classes = network.output_shape[-1] if isinstance(network, keras.Model) else network(images[:1]).shape[-1]
+    stages = function.stages(own, num_classes=num_classes, norm=str(settings.get("norm", function.norms[0])))
+    return [(each, {**own, **of_all}) for _, each, own in stages]
 
 
-def _correct_by_batches(network, images, labels, attack, batch_size, progress):
+def _correct_by_batches(
+    network: Logits,
+    images: np.ndarray,
+    labels: np.ndarray,
+    attack: Callable[..., Any] | None,
+    batch_size: int,
+    progress: str | None,
+) -> np.ndarray:
     """Each batch has the same shape: the last one is filled up."""
     outcomes = np.zeros(len(images), bool)
     batch_size = min(batch_size, len(images))
@@ -108,7 +132,7 @@ def _correct_by_batches(network, images, labels, attack, batch_size, progress):
     return outcomes
 
 
-def wilson(successes, images, *, confidence=0.95) -> tuple[float, float]:
+def wilson(successes: int, images: int, *, confidence: float = 0.95) -> tuple[float, float]:
     """Returns the Wilson score interval (low, high) of the proportion `successes / images`, within [0, 1].
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
@@ -117,7 +141,7 @@ def wilson(successes, images, *, confidence=0.95) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def share(outcomes, name="accuracy") -> dict:
+def share(outcomes: np.ndarray, name: str = "accuracy") -> dict[str, Any]:
     """Returns, as a card has it, the share of images of which `outcomes`, bool (N,), is true.
 
     That is a dict of the share, in [0, 1], under `name`, its 95 % Wilson "interval", and the number of "images".
@@ -126,15 +150,17 @@ def share(outcomes, name="accuracy") -> dict:
     return {name: float(outcomes.mean()), "interval": interval, "images": len(outcomes)}
 
 
-def exceeds(successes, images, proportion):
+def exceeds(successes: int, images: int, proportion: float) -> float:
     """Returns the p-value of "the proportion is at most `proportion`", exact binomial, one-sided."""
     return float(scipy.stats.binomtest(int(successes), int(images), proportion, alternative="greater").pvalue)
 
 
-def accuracy(network, images_and_labels, attack=None, **options) -> float:
+def accuracy(
+    network: Logits, images_and_labels: Examples, attack: Callable[..., Any] | None = None, **options: Any
+) -> float:
     """Returns the fraction of images that are classified correctly, in [0, 1]; the arguments are those of `correct`."""
     return float(np.mean(correct(network, images_and_labels, attack, **options)))
 
 
-def _predict(network, x):
+def _predict(network: Logits, x: tf.Tensor) -> tf.Tensor:
     return losses.true_class(inference(network)(x))

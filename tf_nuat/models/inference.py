@@ -1,18 +1,24 @@
 """The logits of a network in inference mode, as attacks and evaluations see them; what is compiled for a network."""
 
 import functools
+from collections.abc import Callable, Hashable
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
 
 from tf_nuat.models import precision
+from tf_nuat.models.lifetime import kept_by
+
+Logits: TypeAlias = Any  # a `keras.Model` or a function: images (B, H, W, C) -> logits (B, K)
 
 
-def compiled_for(logits_fn, function, shape=None):
-    """Returns `function(logits_fn, ...)`, compiled once for a network, and for a shape of its images, as a function of
-    the other arguments: TensorFlow would generalize over shapes, and keep what it has for a network for ever.
+def compiled_for(logits_fn: Logits, function: Callable[..., Any], shape: Hashable = None) -> Callable[..., Any]:
+    """Returns `function(logits_fn, ...)`, compiled, as a function of the other arguments.
+
+    It is compiled once for a network, and for a shape of its images: TensorFlow would generalize over shapes.
     """
-    functions = _functions_of(logits_fn)
+    functions = kept_by(logits_fn)
     if (function, shape) not in functions:
         functions[function, shape] = tf.function(
             functools.partial(function, logits_fn), autograph=False, reduce_retracing=True
@@ -20,13 +26,7 @@ def compiled_for(logits_fn, function, shape=None):
     return functions[function, shape]
 
 
-@functools.lru_cache(maxsize=8)
-def _functions_of(logits_fn):
-    """Returns the dict of what is compiled for a network: of the last few alone, since it holds the network, too."""
-    return {}
-
-
-def inference(logits_fn):
+def inference(logits_fn: Logits) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns the logits of a network in inference mode: BatchNorm uses its moving statistics and keeps them.
 
     Where the network computes in float16, gradients to the images are scaled on their way: see `_scaled`.
@@ -40,7 +40,7 @@ def inference(logits_fn):
 LARGEST_SCALED = 256.0  # far from float16's largest and smallest numbers
 
 
-def _scaled(network):
+def _scaled(network: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns `network`, whose gradients to the images pass it so large that float16 does not round them to 0.
 
     The gradient of an image's loss with respect to its logits is brought to about `LARGEST_SCALED`, and the gradient
@@ -49,12 +49,12 @@ def _scaled(network):
     """
 
     @tf.custom_gradient
-    def logits(x):
+    def logits(x: tf.Tensor) -> Any:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
             outputs = network(x)
 
-        def backward(upstream, variables=()):
+        def backward(upstream: tf.Tensor, variables: Any = ()) -> Any:
             largest = tf.reduce_max(tf.abs(tf.cast(upstream, tf.float32)), axis=-1, keepdims=True)
             exponent = tf.math.floor(tf.math.log(LARGEST_SCALED / tf.maximum(largest, _SMALLEST)) / tf.math.log(2.0))
             scale = tf.cast(tf.pow(2.0, exponent), upstream.dtype)

@@ -1,0 +1,165 @@
+"""The journal of an evaluation: a file from which it goes on after it was killed."""
+
+import json
+import os
+import pathlib
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from tf_nuat.attacks.attack import AttackStage
+from tf_nuat.attacks.pool import Pool
+from tf_nuat.core import files, validation
+from tf_nuat.evaluate.record import ROBUST, WRONG, Attacked, Record
+from tf_nuat.parallel import workers
+
+STATE = "state.npz"
+
+
+class Journal:
+    """What is known of an evaluation so far, in a file from which it goes on after it was killed.
+
+    Args:
+        folder: where the file is, or None to keep none.
+        save_every: seconds from one time to the next.
+        own: bool (N,), which images are attacked here.
+        identity: dict of names to values, JSON, that say which evaluation it is.
+        name: of the file.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None,
+        save_every: float,
+        own: np.ndarray,
+        identity: Mapping[str, Any],
+        *,
+        name: str = STATE,
+    ) -> None:
+        self._path = None if folder is None else validation.output_folder("out", folder) / name
+        self._own = own
+        self._identity, self._save_every = identity, save_every
+        self._pool: dict[str, np.ndarray] | None = None
+        self._saved, self._saving, self._warned = time.monotonic(), 0.0, False
+        self.stage = -1  # before the first one
+        self.fooled_by = np.full(len(own), ROBUST)
+        self.distance = np.full(len(own), np.nan, np.float32)
+        self.steps = np.zeros(len(identity["attacks"]), np.int64)
+        self.seconds = np.zeros(len(identity["attacks"]))
+        if self._path is not None and self._path.exists():
+            self._load(self._path)
+
+    def attacked(self) -> np.ndarray:
+        """Returns the rows that this stage's attack gets, those included that it has fooled already."""
+        return np.flatnonzero(self._own & ((self.fooled_by == ROBUST) | (self.fooled_by == self.stage)))
+
+    def continue_with(self, pool: Pool) -> None:
+        """Has the pool go on from where the file says it was."""
+        if self._pool is not None:
+            pool.restore(self._pool)
+            self._pool = None
+
+    def next_stage(self) -> None:
+        """Notes that the attack has ended."""
+        self.stage += 1
+        self.save()
+
+    def save_sometimes(self, pool: Pool) -> None:
+        """Saves where the last time is long enough ago."""
+        waited = time.monotonic() - self._saved
+        if self._save_every == 0.0 or waited > max(self._save_every, 20 * self._saving):
+            self.save(pool)
+
+    def save(self, pool: Pool | None = None) -> None:
+        """Replaces the file. Where that fails the evaluation goes on, with a warning."""
+        if self._path is None:
+            return
+        began = time.monotonic()
+        arrays = {name: getattr(self, name) for name in ("stage", "fooled_by", "distance", "steps", "seconds")}
+        arrays |= {f"pool_{name}": value for name, value in (pool.snapshot() if pool else {}).items()}
+        try:
+            files.save_arrays(self._path, identity=json.dumps(self._identity), **arrays)
+        except OSError as error:
+            if not self._warned:
+                logging.warning("%s: a kill would lose what is done", error)
+            self._warned = True
+        self._saved = time.monotonic()
+        self._saving = self._saved - began
+
+    def _load(self, path: pathlib.Path) -> None:
+        try:
+            with np.load(path) as file:
+                arrays = dict(file)
+            identity = json.loads(str(arrays.pop("identity")))
+            pool = {name.removeprefix("pool_"): arrays.pop(name) for name in list(arrays) if name.startswith("pool_")}
+            self.stage = int(arrays.pop("stage"))
+            differing = [name for name, value in self._identity.items() if identity.get(name) != value]
+            if not differing:
+                for name in ("fooled_by", "distance", "steps", "seconds"):
+                    setattr(self, name, arrays[name])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"out has {path}, which cannot be read ({type(error).__name__}); "
+                "allowed: another folder, or remove this file to begin anew"
+            ) from error
+        if differing:
+            raise ValueError(
+                f"out is {str(path.parent)!r}, which has an evaluation with other {', '.join(differing)}; "
+                f"allowed: another folder, or the same arguments to go on with that one"
+            )
+        self._pool = pool or None
+
+    def join(self, strategy: tf.distribute.Strategy | None) -> None:
+        """Takes in what the other workers know of their images."""
+        if workers.count(strategy) > 1:
+            every = workers.arrays_of_all([self.fooled_by, self.distance, self.steps, self.seconds], strategy)
+            for index, (fooled_by, distance, _, _) in enumerate(every):
+                self.fooled_by[index :: len(every)] = fooled_by[index :: len(every)]
+                self.distance[index :: len(every)] = distance[index :: len(every)]
+            self.steps = sum(steps for _, _, steps, _ in every)
+            self.seconds = np.max([seconds for _, _, _, seconds in every], axis=0)
+
+    def record(self, chosen: Sequence[AttackStage], norm: str, epsilon: float) -> Record:
+        """Returns the `Record` of all stages."""
+        attacked, found = int((self.fooled_by != WRONG).sum()), []
+        for number, (name, _, settings) in enumerate(chosen):
+            fooled = int((self.fooled_by == number).sum())
+            steps, seconds = int(self.steps[number]), round(float(self.seconds[number]), 3)
+            found.append(Attacked(name, _as_json(settings), attacked, fooled, steps, seconds))
+            attacked -= fooled
+        return Record(found, self.fooled_by, self.distance, norm, epsilon)
+
+
+def identity_of(
+    network: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    norm: str,
+    epsilon: float,
+    seed: int,
+    chosen: Sequence[AttackStage],
+) -> dict[str, Any]:
+    """Returns what makes an evaluation the same one, as names and JSON values."""
+    return {
+        "network": files.digest(*network.get_weights()),
+        "images": files.digest(images),
+        "labels": files.digest(labels),
+        "norm": norm,
+        "epsilon": float(epsilon),
+        "seed": int(seed),
+        "attacks": [[name, _as_json(settings)] for name, _, settings in chosen],
+    }
+
+
+def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings with the weights' digest of a surrogate in its place."""
+    return {
+        name: files.digest(*value.get_weights()) if isinstance(value, keras.Model) else value
+        for name, value in settings.items()
+    }

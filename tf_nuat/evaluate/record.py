@@ -1,0 +1,76 @@
+"""`Record`: what became of every image under several attacks."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tf_nuat.core import files
+from tf_nuat.evaluate.outcomes import wilson
+
+ROBUST, WRONG = -1, -2  # in `Record.fooled_by`
+
+
+@dataclasses.dataclass
+class Attacked:
+    """What an attack of an evaluation did: its name and settings, how many images it got and fooled, what it took.
+
+    `steps` counts those of all images: of most attacks a step is a gradient, of Square a forward pass.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    attacked: int = 0
+    fooled: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+
+
+@dataclasses.dataclass
+class Record:
+    """What became of every image.
+
+    Attributes:
+        stages: list of `Attacked`, in the order in which they were run.
+        fooled_by: int (N,), the place in `stages` of the attack that fooled the network, `ROBUST` (-1) where none did,
+            `WRONG` (-2) where no attack was needed.
+        distance: float32 (N,), how far the adversary is from the image in the norm of the threat model: 0 where none
+            was needed, NaN where none was found.
+        norm, epsilon: the threat model.
+    """
+
+    stages: list[Attacked]
+    fooled_by: np.ndarray
+    distance: np.ndarray
+    norm: str
+    epsilon: float
+
+    @property
+    def clean(self) -> np.ndarray:
+        """Which images are classified correctly without an attack, bool (N,)."""
+        return self.fooled_by != WRONG
+
+    @property
+    def robust(self) -> np.ndarray:
+        """Which images no attack fooled, bool (N,)."""
+        return self.fooled_by == ROBUST
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns the accuracy left after each stage: a list of dicts, the first of which is without an attack."""
+        left, rows = int(self.clean.sum()), []
+        for stage in (Attacked("clean", {}), *self.stages):
+            left -= stage.fooled
+            low, high = wilson(left, len(self.fooled_by))
+            accuracy = left / len(self.fooled_by)
+            rows.append({**dataclasses.asdict(stage), "accuracy": accuracy, "interval": [low, high]})
+        return rows
+
+    def save(self, folder: str | os.PathLike[str], about: Mapping[str, Any] | None = None) -> None:
+        """Writes `record.npz` and `results.json` into an existing folder; `about`, a dict, is for the latter, too."""
+        folder = pathlib.Path(folder)
+        files.save_arrays(folder / "record.npz", fooled_by=self.fooled_by, distance=self.distance)
+        content = {"norm": self.norm, "epsilon": self.epsilon, "images": len(self.fooled_by), "stages": self.rows()}
+        files.save_json({**(about or {}), **content}, folder / "results.json")
