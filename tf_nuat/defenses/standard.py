@@ -1,5 +1,6 @@
 """Standard training, without an adversary: what every defense is compared with."""
 
+from tf_nuat import norms
 from tf_nuat.defenses.base import Defense, Passes
 
 
