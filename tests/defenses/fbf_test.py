@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tests.helpers import linear
+from tf_nuat import norms
 from tf_nuat.defenses.fbf import FBF
-from tf_nuat.norms import random_point
 
 
 @pytest.mark.parametrize("step_size", [None, 0.04])
@@ -14,7 +14,7 @@ from tf_nuat.norms import random_point
 def test_one_step_from_a_random_point(step_size, given):
     model = linear.compiled(FBF, step_size=step_size)
     x, y = map(tf.constant, linear.batch())
-    start = random_point(x, linear.EPSILON, 7 if given else model.draw_seed)
+    start = norms.LINF.random_point(x, linear.EPSILON, 7 if given else model.draw_seed)
     assert np.mean(np.abs(start - x) < linear.EPSILON / 2) == pytest.approx(0.5, abs=0.15)  # uniform
     x_adv = tf.function(model.perturb)(x, y, start=start if given else None)
     size = 1.25 * linear.EPSILON if step_size is None else step_size
