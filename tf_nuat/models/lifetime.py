@@ -1,9 +1,19 @@
 """What is made for a network, compiled functions for instance, lives as long as the network, and no longer."""
 
+import weakref
 from collections.abc import Hashable
+from types import MethodType
 from typing import Any
 
 _NAME = "_kept_by_tf_nuat"
+
+
+class _Kept:
+    """The dict of an owner. A plain dict would not do: Keras saves networks in it with the network that has it."""
+
+    def __init__(self, owner: Any) -> None:
+        self.owner = weakref.ref(owner)
+        self.values: dict[Hashable, Any] = {}
 
 
 def kept_by(owner: Any) -> dict[Hashable, Any]:
@@ -12,10 +22,13 @@ def kept_by(owner: Any) -> dict[Hashable, Any]:
     It is an attribute of the owner. A table beside it would hold what refers to the network, and with it the network,
     for ever. An owner that takes no attribute gets an empty dict each time.
     """
-    function = getattr(owner, "__func__", None)  # of a method, which is another object each time it is asked for
+    if isinstance(owner, MethodType):  # another object each time it is asked for
+        return kept_by(owner.__self__).setdefault((kept_by, owner.__func__), {})
     try:
-        # Past Keras, which would take the dict for layers and weights of its own.
-        kept = vars(owner if function is None else owner.__self__).setdefault(_NAME, {})
+        attributes = vars(owner)  # past Keras, which looks at attributes that are set
+        kept = attributes.get(_NAME)
+        if kept is None or kept.owner() is not owner:  # `functools.wraps` copies the attributes of another function
+            kept = attributes[_NAME] = _Kept(owner)
     except TypeError:
         return {}
-    return kept if function is None else kept.setdefault(function, {})
+    return kept.values

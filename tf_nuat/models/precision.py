@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tf_nuat.core import keras_compat, validation
 from tf_nuat.models import weights
+from tf_nuat.models.lifetime import kept_by
 
 PRECISIONS = ("auto", "float32", "bfloat16")  # of an attack's gradients
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")  # of training: names of Keras's dtype policies
@@ -50,7 +51,10 @@ def computing_in(network, policy):
     """
     if isinstance(network, keras.Model) and _has_policy(network, policy):
         return network
-    twin = _twin(network, policy)
+    twins = kept_by(network)
+    if (computing_in, policy) not in twins:
+        twins[computing_in, policy] = _twin(network, policy)
+    twin = twins[computing_in, policy]
     weights.copy(network, to=twin)
     return twin
 
@@ -74,7 +78,6 @@ def _policy_of(layer, last, policy):
     return "float32" if layer in last else policy
 
 
-@functools.lru_cache(maxsize=8)
 def _twin(network, policy):
     last = _last_layers(network)
     return weights.clone(network, lambda layer, config: {**config, "dtype": _policy_of(layer, last, policy)})
