@@ -23,15 +23,18 @@ def second_opinion(subject, settings):
 
     Fails where one of them fools significantly more images than ours of the same kind (paired exact McNemar); passes
     where the sample rules out `settings.detectable` more. It says nothing about the network: masked gradients mislead
-    both. Skipped where CleverHans cannot be imported.
+    both. Skipped where CleverHans, which no other part of the package needs, cannot be imported.
     """
     name = "second_opinion"
     try:
         modules = [importlib.import_module(f"cleverhans.tf2.attacks.{module}") for module in MODULES]
     except ImportError as error:
+        reason = f"CleverHans, whose attacks are the second opinion, cannot be imported ({error})."
+        if isinstance(error, ModuleNotFoundError) and str(error.name).startswith("cleverhans"):
+            reason = "cleverhans is not installed; pip install cleverhans"
         return skipped(
             name,
-            f"CleverHans, whose attacks are the second opinion, cannot be imported ({error}).",
+            reason,
             sample_size=len(subject),
             remedy="Install it: pip install cleverhans.",
             reference=REFERENCE,

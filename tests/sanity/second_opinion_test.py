@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import subprocess
 import sys
 
 import keras
@@ -134,9 +135,30 @@ def test_their_adversaries_are_within_the_ball(undefended, sample):
             assert 0.9 * EPSILON < np.abs(x_adv - x.numpy()).max() <= EPSILON + 1e-6
 
 
+def without_cleverhans(monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cleverhans"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "cleverhans", None)
+
+
 def test_it_is_skipped_without_cleverhans(undefended, sample, monkeypatch):
-    for name in module.MODULES:
-        monkeypatch.setitem(sys.modules, f"cleverhans.tf2.attacks.{name}", None)
+    without_cleverhans(monkeypatch)
     result = judge(undefended, sample)
     assert result.verdict is Verdict.SKIPPED and result.value is None
-    assert "CleverHans" in result.explanation and "pip install cleverhans" in result.remedy
+    assert result.explanation == "cleverhans is not installed; pip install cleverhans"
+    assert "pip install cleverhans" in result.remedy
+
+
+def test_it_is_skipped_with_the_reason_where_cleverhans_is_broken(undefended, sample, monkeypatch):
+    def broken(name):
+        raise ImportError("libbroken.so: cannot open shared object file")
+
+    monkeypatch.setattr(module.importlib, "import_module", broken)
+    result = judge(undefended, sample)
+    assert result.verdict is Verdict.SKIPPED
+    assert "cannot be imported (libbroken.so: cannot open shared object file)" in result.explanation
+
+
+def test_the_checks_are_imported_without_cleverhans():
+    command = "import sys; sys.modules['cleverhans'] = None; import sanity.run"
+    assert subprocess.run([sys.executable, "-c", command], capture_output=True).returncode == 0
