@@ -419,7 +419,7 @@ def test_other_settings_do_not_compile_again(name, network, labelled):
 
 @pytest.mark.parametrize(
     "settings, words",
-    [({"steps": 0}, "steps is 0"), ({"restarts": 0}, "restarts is 0"), ({"norm": "l1"}, "norm is 'l1'; allowed")],
+    [({"steps": 0}, "steps is 0"), ({"restarts": 0}, "restarts is 0"), ({"norm": "l0"}, "norm is 'l0'; allowed")],
 )
 def test_bad_settings_are_named(settings, words, network, labelled):
     for attack in ATTACKS.values():

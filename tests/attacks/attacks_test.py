@@ -226,7 +226,7 @@ BAD = [
     ({"step_size": 0}, "step_size"),
     ({"restarts": 0}, "restarts"),
     ({"seed": -1}, "seed"),
-    ({"norm": "l1"}, "norm is 'l1'; allowed: l2, linf"),
+    ({"norm": "l0"}, "norm is 'l0'; allowed: "),
     ({"norm": None}, "norm is None"),
     ({"epsilon": None}, "epsilon is None"),
     ({"steps": None}, "steps is None"),

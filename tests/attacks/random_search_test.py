@@ -129,7 +129,7 @@ def test_epsilon_0_and_networks_without_numbers_return_the_images(norm, network,
     [
         ({"queries": 0}, "queries is 0; allowed: a whole number, at least 1"),
         ({"queries": 2.0}, "queries is 2.0"),
-        ({"norm": "l1"}, "norm is 'l1'; allowed"),
+        ({"norm": "l0"}, "norm is 'l0'; allowed"),
     ],
 )
 def test_bad_settings_are_named(settings, words, network, labelled):

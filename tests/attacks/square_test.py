@@ -406,7 +406,7 @@ def test_other_settings_do_not_compile_again(network, labelled):
         ({"p_init": 1.5}, "p_init is 1.5"),
         ({"loss": "dlr"}, "loss is 'dlr'; allowed: ce, margin"),
         ({"restarts": 0}, "restarts is 0"),
-        ({"norm": "l1"}, "norm is 'l1'; allowed"),
+        ({"norm": "l0"}, "norm is 'l0'; allowed"),
     ],
 )
 def test_bad_settings_are_named(settings, words, network, labelled):

@@ -141,7 +141,7 @@ def test_sources_are_trained_first_and_kept(tmp_path):
         ({"patience": 0}, "patience is 0; allowed: "),
         ({"images_per_class": 10_000}, "images_per_class is 10000; allowed: "),
         ({"masking_alarm": "ring"}, "masking_alarm is 'ring'; allowed: "),
-        ({"norm": "l1"}, "norm is 'l1'; allowed: "),
+        ({"norm": "l0"}, "norm is 'l0'; allowed: "),
         ({"norm": "l2", "selection": {"attack": "pgd"}}, "norm"),
     ],
 )
