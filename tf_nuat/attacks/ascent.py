@@ -1,11 +1,17 @@
 """Gradients to images, and the ascent along them."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tf_nuat import losses, norms
+from tf_nuat.models.inference import Logits
+
+# Images (B, H, W, C) -> a loss, a scalar or one value per image, and the logits (B, K) that it is of.
+Objective = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
-def input_gradient(objective, x):
+def input_gradient(objective: Objective, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the gradient of `objective` at images x (B, H, W, C), and the logits that it was computed from.
 
     Args:
@@ -20,17 +26,26 @@ def input_gradient(objective, x):
     return tf.where(tf.math.is_finite(gradient), gradient, 0.0), logits
 
 
-def cross_entropy_of(logits_fn, y):
+def cross_entropy_of(logits_fn: Logits, y: tf.Tensor) -> Objective:
     """Returns the objective of `input_gradient` that most attacks increase: the cross-entropy of each image."""
 
-    def objective(x):
+    def objective(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = logits_fn(x)
         return losses.cross_entropy(logits, y), logits
 
     return objective
 
 
-def ascend(objective, x, start, *, epsilon, step_size, steps=1, norm="linf"):
+def ascend(
+    objective: Objective,
+    x: tf.Tensor,
+    start: tf.Tensor,
+    *,
+    epsilon: float,
+    step_size: float,
+    steps: int = 1,
+    norm: str = "linf",
+) -> tf.Tensor:
     """Returns `start` after `steps` steps along the gradient of `objective`, each projected onto the ball.
 
     Args:
@@ -43,7 +58,7 @@ def ascend(objective, x, start, *, epsilon, step_size, steps=1, norm="linf"):
     """
     project = norms.of(norm).projection(x, epsilon)
 
-    def step(x_adv):
+    def step(x_adv: tf.Tensor) -> tf.Tensor:
         gradient, _ = input_gradient(objective, x_adv)
         return project(x_adv + step_size * norms.of(norm).steepest(gradient))
 

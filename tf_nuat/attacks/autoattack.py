@@ -1,20 +1,24 @@
 """AutoAttack, a fixed list of attacks, each on the images that withstood those before it (Croce and Hein, 2020)."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tf_nuat.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
-from tf_nuat.attacks.attack import attack
+from tf_nuat.attacks.attack import AttackStage, attack
 from tf_nuat.attacks.fab import fab, fab_t
 from tf_nuat.attacks.pool import Pool
 from tf_nuat.attacks.square import square
 from tf_nuat.core import validation
+from tf_nuat.models.inference import Logits
 
 VERSIONS = ("standard", "plus", "rand", "v1")
 
 
-def stages(settings, *, num_classes, norm):
+def stages(settings: Mapping[str, Any], *, num_classes: int, norm: str) -> list[AttackStage]:
     """Returns the list of (name, attack, settings) of a version, in the order in which they are run.
 
     - "standard": APGD-CE; APGD-T and FAB-T, each towards 9 classes; Square with 5,000 queries.
@@ -65,8 +69,18 @@ def stages(settings, *, num_classes, norm):
 
 @attack(norms=("linf", "l2"), stages=stages, version=lambda name, value: validation.one_of(name, value, VERSIONS))
 def autoattack(
-    logits_fn, x, y, *, epsilon, version="standard", seed=0, norm="linf", index=None, batch_size=250, precision="auto"
-):
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    epsilon: float,
+    version: str = "standard",
+    seed: int = 0,
+    norm: str = "linf",
+    index: Any = None,
+    batch_size: int = 250,
+    precision: str = "auto",
+) -> tf.Tensor:
     """Returns an adversary of each image, the first that AutoAttack finds, and x where it finds none.
 
     Args:
@@ -91,11 +105,12 @@ def autoattack(
     y = validation.labels("y", y, num_classes=num_classes, num_images=len(x))
     y = y.argmax(axis=-1) if y.ndim == 2 else y
     x_adv, left = x.copy(), np.arange(len(x))
-    options = {"batch_size": batch_size, "precision": precision}
     for stage in stages({"version": version}, num_classes=num_classes, norm=norm):
         settings = {**stage[2], "epsilon": epsilon, "seed": seed}
         robust = []
-        for rows, fooled, found in Pool(stage[1], logits_fn, x, y, left, settings, index=index, **options):
+        for rows, fooled, found in Pool(
+            stage[1], logits_fn, x, y, left, settings, index=index, batch_size=batch_size, precision=precision
+        ):
             x_adv[rows] = found
             robust.append(rows[~fooled])
         left = np.sort(np.concatenate(robust)) if robust else left[:0]

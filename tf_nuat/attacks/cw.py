@@ -1,6 +1,6 @@
 """The attack of Carlini and Wagner in L2 (2017): the nearest adversary, by Adam, for one weight after another."""
 
-import typing
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -10,6 +10,7 @@ from tf_nuat.attacks.attack import attack
 from tf_nuat.attacks.deepfool import nearest_boundary
 from tf_nuat.attacks.search import Search, choose
 from tf_nuat.core import validation
+from tf_nuat.models.inference import Logits
 
 # As in the authors' code.
 INSIDE = 0.999999  # how much nearer to gray images are before the inverse of tanh, which is infinite at black and white
@@ -31,19 +32,19 @@ CLASSES = 10  # among which the nearest is looked for, with the true one
     norms=("l2",),
 )
 def cw(
-    logits_fn,
-    x,
-    y,
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
     *,
-    epsilon=None,
-    steps=1000,
-    searches=9,
-    step_size=0.01,
-    initial_weight=1e-3,
-    confidence=0.0,
-    target=None,
-    norm="l2",
-):
+    epsilon: float | None = None,
+    steps: int = 1000,
+    searches: int = 9,
+    step_size: float = 0.01,
+    initial_weight: float = 1e-3,
+    confidence: float = 0.0,
+    target: tf.Tensor | None = None,
+    norm: str = "l2",
+) -> Search:
     """Returns the nearest adversary of each image that the attack finds, and x where it finds none.
 
     It decreases `|x_adv - x|^2 + weight * max(confidence + logits[y] - logits[k], 0)` by Adam over the inverse of tanh
@@ -76,28 +77,28 @@ def cw(
 
     true = tf.cast(losses.true_class(y), tf.int32)
 
-    def logit(logits, number):
+    def logit(logits: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
         return tf.gather(tf.cast(logits, tf.float32), number, batch_dims=1)
 
-    def needed(logits):
+    def needed(logits: tf.Tensor) -> tf.Tensor:
         """Returns by how much a logit must exceed another, (B,)."""
         highest = tf.reduce_max(tf.abs(tf.cast(logits, tf.float32)), axis=-1)
         return confidence + ROUNDING * tf.stop_gradient(highest)
 
-    def missing(logits, towards):
+    def missing(logits: tf.Tensor, towards: tf.Tensor) -> tf.Tensor:
         """Returns how much of that the class `towards` (B,) lacks, (B,)."""
         ahead = -losses.margin(logits, towards) if target is not None else logit(logits, towards) - logit(logits, true)
         lacking = needed(logits) - ahead
         return tf.where(lacking < 0.0, 0.0, lacking)  # what is not a number stays so, and ends a descent
 
-    def fools(logits):
+    def fools(logits: tf.Tensor) -> tf.Tensor:
         """Returns whether the logits are those of an adversary, (B,)."""
         ahead = losses.margin(logits, y)
         if target is not None:
             ahead = tf.minimum(ahead, -losses.margin(logits, target))
         return ahead > needed(logits)
 
-    def descent():
+    def descent() -> dict[str, tf.Tensor]:
         """Returns the fields of the state that belong to a descent which begins."""
         per_image = tf.zeros(tf.shape(x)[:1])
         return {
@@ -109,7 +110,7 @@ def cw(
             "found": per_image > 0.0,
         }
 
-    def first():
+    def first() -> _State:
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(x)
             logits = tf.cast(logits_fn(x), tf.float32)
@@ -132,11 +133,11 @@ def cw(
             **descent(),
         )
 
-    def step(state):
+    def step(state: _State) -> _State:
         todo = ~(state.fooled | state.spent)
         images = 0.5 + 0.5 * tf.tanh(state.place)
 
-        def objective(images):
+        def objective(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             logits = logits_fn(images)
             return missing(logits, state.towards), logits
 
@@ -170,7 +171,7 @@ def cw(
     return Search(first, step)
 
 
-class _State(typing.NamedTuple):
+class _State(NamedTuple):
     """A descent of each image after `taken` steps; all are (B,) but the first four images (B, H, W, C)."""
 
     x_adv: tf.Tensor
@@ -190,7 +191,7 @@ class _State(typing.NamedTuple):
     high: tf.Tensor  # the smallest one that has not
 
 
-def _adam(state, gradient, images, step_size):
+def _adam(state: _State, gradient: tf.Tensor, images: tf.Tensor, step_size: float) -> _State:
     """Returns the state after a step of Adam; `gradient` is that to the images."""
     gradient = 2.0 * images * (1.0 - images) * gradient  # the derivative of (1 + tanh) / 2
     taken = state.taken + 1
@@ -202,7 +203,7 @@ def _adam(state, gradient, images, step_size):
     return state._replace(place=place, mean=mean, square=square, taken=taken)
 
 
-def _next_weight(state, ends, descent):
+def _next_weight(state: _State, ends: tf.Tensor, descent: dict[str, tf.Tensor]) -> _State:
     """Returns the state in which the images whose descent `ends` (B,) begin another, with the next weight."""
     low = tf.where(state.found, state.low, tf.maximum(state.low, state.weight))
     high = tf.where(state.found, tf.minimum(state.high, state.weight), state.high)

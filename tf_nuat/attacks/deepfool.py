@@ -1,6 +1,6 @@
 """DeepFool, the walk to the nearest decision boundary in L2 (Moosavi-Dezfooli et al., 2016)."""
 
-import typing
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -8,6 +8,7 @@ from tf_nuat import losses
 from tf_nuat.attacks.attack import attack
 from tf_nuat.attacks.search import Search, choose
 from tf_nuat.core import validation
+from tf_nuat.models.inference import Logits
 
 # The shortest step towards a boundary: a point on the boundary itself, or nearer than rounding shows, has to pass it.
 SHORTEST = 1e-4
@@ -18,7 +19,17 @@ SHORTEST = 1e-4
     classes=lambda name, value: validation.whole_number(name, value, at_least=2),
     norms=("l2",),
 )
-def deepfool(logits_fn, x, y, *, epsilon=None, steps=50, overshoot=0.005, classes=10, norm="l2"):
+def deepfool(
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    epsilon: float | None = None,
+    steps: int = 50,
+    overshoot: float = 0.005,
+    classes: int = 10,
+    norm: str = "l2",
+) -> Search:
     """Returns the adversary of each image that DeepFool finds, and x where it finds none.
 
     A step goes to the nearest of the boundaries to other classes as they would be if the network were linear where the
@@ -41,19 +52,19 @@ def deepfool(logits_fn, x, y, *, epsilon=None, steps=50, overshoot=0.005, classe
         ValueError: an argument is out of its range.
     """
 
-    def beyond(change):
+    def beyond(change: tf.Tensor) -> tf.Tensor:
         return tf.clip_by_value(x + (1.0 + overshoot) * change, 0.0, 1.0)
 
-    def within(images):
+    def within(images: tf.Tensor) -> tf.Tensor:
         if epsilon is None:
             return tf.ones(tf.shape(images)[:1], tf.bool)
         return tf.sqrt(tf.reduce_sum(tf.square(images - x), axis=(1, 2, 3))) <= epsilon
 
-    def first():
+    def first() -> _State:
         nothing = tf.zeros(tf.shape(x)[:1], tf.int32)
         return _State(x_adv=x, fooled=nothing > 0, spent=nothing > 0, taken=nothing, change=tf.zeros_like(x))
 
-    def step(state):
+    def step(state: _State) -> _State:
         images = beyond(state.change)
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(images)
@@ -82,7 +93,7 @@ def deepfool(logits_fn, x, y, *, epsilon=None, steps=50, overshoot=0.005, classe
     return Search(first, step)
 
 
-class _State(typing.NamedTuple):
+class _State(NamedTuple):
     """Images that are `(1 + overshoot) * change` away from x after `taken` steps."""
 
     x_adv: tf.Tensor
@@ -92,7 +103,9 @@ class _State(typing.NamedTuple):
     change: tf.Tensor
 
 
-def nearest_boundary(tape, logits, images, y, classes):
+def nearest_boundary(
+    tape: tf.GradientTape, logits: tf.Tensor, images: tf.Tensor, y: tf.Tensor, classes: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the distance (B,) of the nearest linearized boundary, the class beyond it, and the direction to it.
 
     The direction (B, H, W, C) has length 1 but for the pixels that [0, 1] lets go no farther. Where there is no
@@ -108,7 +121,7 @@ def nearest_boundary(tape, logits, images, y, classes):
     wrong = tf.where(true > 0.0, -float("inf"), gaps)
     gaps, ranked = tf.math.top_k(wrong, tf.minimum(classes, num_classes) - 1)
 
-    def consider(number, nearest, beyond, towards):
+    def consider(number: tf.Tensor, nearest: tf.Tensor, beyond: tf.Tensor, towards: tf.Tensor) -> tuple[tf.Tensor, ...]:
         gradient = tape.gradient(
             logits,
             images,

@@ -7,7 +7,7 @@ along a segment that the paper ends with: the code has none, and the closest adv
 """
 
 import functools
-import typing
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -16,6 +16,7 @@ from tf_nuat.attacks.ascent import input_gradient
 from tf_nuat.attacks.attack import attack
 from tf_nuat.attacks.search import Search, choose
 from tf_nuat.core import validation
+from tf_nuat.models.inference import Logits
 
 # Twice the distance of a random start where neither `epsilon` nor an adversary says it: the default of the authors.
 FARTHEST = {"linf": 0.3, "l2": 1.0}  # by the name of the norm
@@ -35,8 +36,19 @@ _beta = functools.partial(validation.number, above=0.0, below=1.0)
 
 @attack(alpha_max=_alpha_max, eta=_eta, beta=_beta)
 def fab(
-    logits_fn, x, y, *, epsilon=None, steps=100, restarts=1, alpha_max=0.1, eta=1.05, beta=0.9, seed=0, norm="linf"
-):
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    epsilon: float | None = None,
+    steps: int = 100,
+    restarts: int = 1,
+    alpha_max: float = 0.1,
+    eta: float = 1.05,
+    beta: float = 0.9,
+    seed: Any = 0,
+    norm: str = "linf",
+) -> Search:
     """Returns an adversary of each image, the closest that FAB finds, and x where it finds none.
 
     A step takes K - 1 gradients, one towards each wrong class, and goes to the boundary that seems the nearest.
@@ -64,20 +76,20 @@ def fab(
 
 @attack(alpha_max=_alpha_max, eta=_eta, beta=_beta)
 def fab_t(
-    logits_fn,
-    x,
-    y,
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
     *,
-    epsilon=None,
-    steps=100,
-    restarts=1,
-    targets=9,
-    alpha_max=0.1,
-    eta=1.05,
-    beta=0.9,
-    seed=0,
-    norm="linf",
-):
+    epsilon: float | None = None,
+    steps: int = 100,
+    restarts: int = 1,
+    targets: int = 9,
+    alpha_max: float = 0.1,
+    eta: float = 1.05,
+    beta: float = 0.9,
+    seed: Any = 0,
+    norm: str = "linf",
+) -> Search:
     """Returns what `fab` does, with runs towards the boundary with one wrong class after the other: a gradient a step.
 
     The targets are the wrong classes with the highest logits at x, the highest first.
@@ -93,7 +105,7 @@ def fab_t(
     return _search(logits_fn, x, y, epsilon, steps, restarts, targets, (alpha_max, eta, beta), seed, norm)
 
 
-class _State(typing.NamedTuple):
+class _State(NamedTuple):
     """A run of each image after `taken` steps; all are (B,) but images (B, H, W, C) and what says otherwise."""
 
     x_adv: tf.Tensor  # the closest adversary that is close enough, or x
@@ -109,13 +121,24 @@ class _State(typing.NamedTuple):
     taken: tf.Tensor
 
 
-def _search(logits_fn, x, y, epsilon, steps, restarts, targets, settings, seed, norm):
+def _search(
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    epsilon: float | None,
+    steps: int,
+    restarts: int,
+    targets: int | None,
+    settings: tuple[float, float, float],
+    seed: Any,
+    norm: str,
+) -> Search:
     """Returns the search of `restarts` runs at most, or towards each of `targets` classes where that is not None."""
     alpha_max, eta, beta = settings
     keys = draws.image_keys(seed, x)
     farthest = FARTHEST[norm] if epsilon is None else epsilon
 
-    def first():
+    def first() -> _State:
         clean = tf.cast(logits_fn(x), tf.float32)
         margin = losses.margin(clean, y)
         none = tf.zeros(tf.shape(x)[:1], tf.int32)
@@ -137,18 +160,18 @@ def _search(logits_fn, x, y, epsilon, steps, restarts, targets, settings, seed, 
             taken=none,
         )
 
-    def random_start(state):
+    def random_start(state: _State) -> tf.Tensor:
         radius = 0.5 * tf.minimum(state.distance, farthest)[:, None, None, None]
         change = norms.of(norm).random_direction(x, draws.fold_in(keys, state.run))
         return tf.clip_by_value(x + radius * change, 0.0, 1.0)
 
-    def boundary(state):
+    def boundary(state: _State) -> tuple[tf.Tensor, tf.Tensor]:
         if targets is None:
             return _nearest_boundary(logits_fn, state.point, y, norm)
         target = tf.gather(state.ranked, tf.minimum(state.run, state.runs - 1) // restarts, batch_dims=1)
         return _boundary_with(logits_fn, state.point, y, target)
 
-    def moved_from(point, gap, slope):
+    def moved_from(point: tf.Tensor, gap: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
         """Returns the images after a step from `point` towards the hyperplane where `gap` would be 0."""
         gap_at_x = gap + tf.reduce_sum(slope * (x - point), axis=(1, 2, 3))
         change, change_of_x = to_hyperplane(point, gap, slope, norm), to_hyperplane(x, gap_at_x, slope, norm)
@@ -157,7 +180,7 @@ def _search(logits_fn, x, y, epsilon, steps, restarts, targets, settings, seed, 
         moved = (1.0 - share) * (point + eta * change) + share * (x + eta * change_of_x)
         return tf.clip_by_value(moved, 0.0, 1.0)
 
-    def step(state):
+    def step(state: _State) -> _State:
         on_segment = state.run >= state.runs
         moved = moved_from(state.point, *boundary(state))
         if epsilon is None:
@@ -202,17 +225,17 @@ def _search(logits_fn, x, y, epsilon, steps, restarts, targets, settings, seed, 
     return Search(first, step)
 
 
-def _crossing(x, state):
+def _crossing(x: tf.Tensor, state: _State) -> tf.Tensor:
     """Returns where the margin crosses 0 on the segments, were it linear there, and a bit beyond."""
     share = tf.math.divide_no_nan(state.margin_at_end, state.margin_at_end - state.margin)[:, None, None, None]
     crossing = state.point + share * (state.x_adv - state.point)
     return tf.clip_by_value(crossing + BEYOND * (state.x_adv - x), 0.0, 1.0)
 
 
-def _boundary_with(logits_fn, point, y, target):
+def _boundary_with(logits_fn: Logits, point: tf.Tensor, y: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the target's logit minus the true one, (B,), at images `point`, and its gradient."""
 
-    def objective(images):
+    def objective(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = tf.cast(logits_fn(images), tf.float32)
         other, true = (tf.gather(logits, chosen, batch_dims=1) for chosen in (target, losses.true_class(y)))
         return other - true, other - true
@@ -221,7 +244,7 @@ def _boundary_with(logits_fn, point, y, target):
     return _finite(gap), slope
 
 
-def _nearest_boundary(logits_fn, point, y, norm):
+def _nearest_boundary(logits_fn: Logits, point: tf.Tensor, y: tf.Tensor, norm: str) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns what `_boundary_with` does for the class whose boundary seems the nearest, by its linearization."""
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(point)
@@ -229,7 +252,7 @@ def _nearest_boundary(logits_fn, point, y, norm):
     true = losses.true_class(y)
     num_classes = tf.shape(logits)[-1]
 
-    def compare(number, nearest, gap, slope):
+    def compare(number: tf.Tensor, nearest: tf.Tensor, gap: tf.Tensor, slope: tf.Tensor) -> tuple[tf.Tensor, ...]:
         other = tf.cast(number, true.dtype)
         other = tf.where(other < true, other, other + 1)  # the classes without the true one
         upstream = tf.one_hot(other, num_classes) - tf.one_hot(true, num_classes)
@@ -256,7 +279,7 @@ def _nearest_boundary(logits_fn, point, y, norm):
     return gap, slope
 
 
-def to_hyperplane(images, gap, slope, norm):
+def to_hyperplane(images: tf.Tensor, gap: tf.Tensor, slope: tf.Tensor, norm: str) -> tf.Tensor:
     """Returns the smallest change of each image that lies within [0, 1] and brings it to a hyperplane.
 
     The hyperplane is where `gap + <slope, change>` is 0. Where [0, 1] does not reach it the change goes as far as it
@@ -283,7 +306,7 @@ def to_hyperplane(images, gap, slope, norm):
     rate, gain, stops_at = GROWTH[norm](weight, room)
     needed = tf.minimum(tf.abs(gap), _total(at_border))
 
-    def grow(scale, _):
+    def grow(scale: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         moves = scale < stops_at
         missing = needed - _total(tf.where(moves, 0.0, at_border))
         grown = tf.maximum(scale, tf.math.divide_no_nan(missing, _total(tf.where(moves, gain, 0.0))))
@@ -293,9 +316,9 @@ def to_hyperplane(images, gap, slope, norm):
     return way * tf.minimum(scale * rate, room)
 
 
-def _total(values):
+def _total(values: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(values, axis=(1, 2, 3), keepdims=True)
 
 
-def _finite(values):
+def _finite(values: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.math.is_finite(values), values, 0.0)

@@ -1,11 +1,14 @@
 """FGSM, the fast gradient sign method (Goodfellow et al., 2015)."""
 
+import tensorflow as tf
+
 from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.attacks.attack import attack
+from tf_nuat.models.inference import Logits
 
 
 @attack
-def fgsm(logits_fn, x, y, *, epsilon, norm="linf"):
+def fgsm(logits_fn: Logits, x: tf.Tensor, y: tf.Tensor, *, epsilon: float, norm: str = "linf") -> tf.Tensor:
     """Returns x after one step of size `epsilon` along the sign of the gradient of the cross-entropy.
 
     In L2 the step is along the gradient itself, scaled to a length of `epsilon` (the fast gradient method).

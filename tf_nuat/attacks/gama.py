@@ -5,19 +5,39 @@ those at x, which guides the first steps: the weight falls linearly to 0 over th
 that distance from the clean image, as this does; the published code takes it from the random start.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
 from tf_nuat import draws, losses, norms
 from tf_nuat.attacks.attack import attack
 from tf_nuat.attacks.nuclear import bernoulli_start
 from tf_nuat.attacks.pgd import ascents
+from tf_nuat.attacks.search import Search
 from tf_nuat.core import validation
+from tf_nuat.models.inference import Logits
+
+# Images, the gradient there, steps taken (B,) -> images after a step.
+Move = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 DROPS = (60, 85)  # percentages of the steps at which steps become shorter
 
 
 @attack
-def gama_pgd(logits_fn, x, y, *, epsilon, steps=100, step_size=None, weight=50.0, restarts=1, seed=0, norm="linf"):
+def gama_pgd(
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    epsilon: float,
+    steps: int = 100,
+    step_size: float | None = None,
+    weight: float = 50.0,
+    restarts: int = 1,
+    seed: Any = 0,
+    norm: str = "linf",
+) -> Search:
     """Returns an adversary of each image that GAMA-PGD finds, and x where it finds none.
 
     An ascent takes steps along the sign of the gradient, which become 10 times shorter after 60 % and 85 % of them.
@@ -40,14 +60,26 @@ def gama_pgd(logits_fn, x, y, *, epsilon, steps=100, step_size=None, weight=50.0
     step_size = 2.0 * epsilon if step_size is None else step_size
     project = norms.of(norm).projection(x, epsilon)
 
-    def move(x_adv, gradient, taken):
+    def move(x_adv: tf.Tensor, gradient: tf.Tensor, taken: tf.Tensor) -> tf.Tensor:
         return project(x_adv + step_size * _per_image(_drops(taken, steps, 10.0)) * norms.of(norm).steepest(gradient))
 
     return _search(logits_fn, x, y, move, epsilon, steps, weight, restarts, seed, norm)
 
 
 @attack(gamma=lambda name, value: validation.number(name, value, above=0.0, at_most=1.0))
-def gama_fw(logits_fn, x, y, *, epsilon, steps=100, gamma=0.5, weight=50.0, restarts=1, seed=0, norm="linf"):
+def gama_fw(
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    epsilon: float,
+    steps: int = 100,
+    gamma: float = 0.5,
+    weight: float = 50.0,
+    restarts: int = 1,
+    seed: Any = 0,
+    norm: str = "linf",
+) -> Search:
     """Returns an adversary of each image that GAMA-FW finds, and x where it finds none.
 
     An ascent takes steps of the method of Frank and Wolfe: a share `gamma` of the way to the corner of the ball that
@@ -62,17 +94,28 @@ def gama_fw(logits_fn, x, y, *, epsilon, steps=100, gamma=0.5, weight=50.0, rest
     """
     project = norms.of(norm).projection(x, epsilon)
 
-    def move(x_adv, gradient, taken):
+    def move(x_adv: tf.Tensor, gradient: tf.Tensor, taken: tf.Tensor) -> tf.Tensor:
         share = gamma * _per_image(_drops(taken, steps, 5.0))
         return project((1.0 - share) * x_adv + share * (x + epsilon * norms.of(norm).steepest(gradient)))
 
     return _search(logits_fn, x, y, move, epsilon, steps, weight, restarts, seed, norm)
 
 
-def _search(logits_fn, x, y, move, epsilon, steps, weight, restarts, seed, norm):
+def _search(
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    move: Move,
+    epsilon: float,
+    steps: int,
+    weight: float,
+    restarts: int,
+    seed: Any,
+    norm: str,
+) -> Search:
     keys = draws.image_keys(seed, x)
 
-    def loss_of(logits, clean, taken):
+    def loss_of(logits: tf.Tensor, clean: tf.Tensor, taken: tf.Tensor) -> tf.Tensor:
         probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
         gone = tf.cast(taken, tf.float32) / tf.cast(steps, tf.float32)
         guide = weight * tf.maximum(1.0 - 4.0 * gone, 0.0)
@@ -91,11 +134,11 @@ def _search(logits_fn, x, y, move, epsilon, steps, weight, restarts, seed, norm)
     )
 
 
-def _drops(taken, steps, factor):
+def _drops(taken: tf.Tensor, steps: int, factor: float) -> tf.Tensor:
     """Returns the length of each image's step (B,) as a share of the first one's."""
     passed = tf.cast(100 * taken[:, None] >= tf.constant(DROPS) * steps, tf.float32)
     return factor ** -tf.reduce_sum(passed, axis=1)
 
 
-def _per_image(value):
+def _per_image(value: tf.Tensor) -> tf.Tensor:
     return value[:, None, None, None]

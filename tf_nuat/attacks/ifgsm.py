@@ -4,10 +4,20 @@ import tensorflow as tf
 
 from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.attacks.attack import attack
+from tf_nuat.models.inference import Logits
 
 
 @attack
-def ifgsm(logits_fn, x, y, *, epsilon, steps=7, step_size=None, norm="linf"):
+def ifgsm(
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    epsilon: float,
+    steps: int = 7,
+    step_size: float | None = None,
+    norm: str = "linf",
+) -> tf.Tensor:
     """Returns the last of `steps` steps from x along the sign of the gradient of the cross-entropy.
 
     In L2 the steps are along the gradient itself, scaled to their length.

@@ -6,10 +6,21 @@ from tf_nuat import norms
 from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
 from tf_nuat.attacks.attack import attack
 from tf_nuat.core import validation
+from tf_nuat.models.inference import Logits
 
 
 @attack(decay=lambda name, value: validation.number(name, value, at_least=0.0))
-def mifgsm(logits_fn, x, y, *, epsilon, steps=10, step_size=None, decay=1.0, norm="linf"):
+def mifgsm(
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    epsilon: float,
+    steps: int = 10,
+    step_size: float | None = None,
+    decay: float = 1.0,
+    norm: str = "linf",
+) -> tf.Tensor:
     """Returns the last of `steps` steps from x along the sign of a running sum of gradients of the cross-entropy.
 
     Each gradient is divided by the mean of its absolute values before it is added (equation 6 of the paper divides by
@@ -32,7 +43,7 @@ def mifgsm(logits_fn, x, y, *, epsilon, steps=10, step_size=None, decay=1.0, nor
     project = norms.of(norm).projection(x, epsilon)
     objective = cross_entropy_of(logits_fn, y)
 
-    def step(taken, x_adv, momentum):
+    def step(taken: tf.Tensor, x_adv: tf.Tensor, momentum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         gradient, _ = input_gradient(objective, x_adv)
         mean = tf.reduce_mean(tf.abs(gradient), axis=(1, 2, 3), keepdims=True)
         momentum = decay * momentum + tf.math.divide_no_nan(gradient, mean)

@@ -1,16 +1,30 @@
 """The nuclear-norm attack (Sriramanan et al., 2021, section 5.1, equation 1 and algorithm 1)."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from tf_nuat import draws, losses, norms, parallel
 from tf_nuat.attacks.ascent import ascend
 from tf_nuat.attacks.attack import attack
+from tf_nuat.models.inference import Logits
 
 
 @attack
 def nuclear(
-    logits_fn, x, y, *, epsilon, alpha=None, weight=1.0, steps=1, step_size=None, seed=0, start=None, norm="linf"
-):
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    epsilon: float,
+    alpha: float | None = None,
+    weight: Any = 1.0,
+    steps: int = 1,
+    step_size: float | None = None,
+    seed: Any = 0,
+    start: tf.Tensor | None = None,
+    norm: str = "linf",
+) -> tf.Tensor:
     """Returns images that increase the cross-entropy and the nuclear norm of the change of the batch's logits.
 
     The objective is `CE(f(x_adv), y) + weight * |f(x_adv) - f(x)|_* / B`, a statistic of the batch: the images of a
@@ -40,14 +54,14 @@ def nuclear(
 
     weight = tf.convert_to_tensor(weight, tf.float32)
 
-    def clean_logits():
+    def clean_logits() -> tf.Tensor:
         return tf.stop_gradient(tf.cast(logits_fn(x), tf.float32))
 
     # Several steps share one forward of the clean images. A single step leaves it inside the branch below, where it is
     # not computed while the weight is 0: on half of NuAT's batches.
     shared = None if isinstance(steps, int) and steps == 1 else clean_logits()
 
-    def objective(x_adv):
+    def objective(x_adv: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = tf.cast(logits_fn(x_adv), tf.float32)
         change = tf.cond(
             tf.equal(weight, 0.0),
@@ -60,7 +74,7 @@ def nuclear(
     return ascend(objective, x, start, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
 
 
-def bernoulli_start(x, alpha, seed, norm="linf"):
+def bernoulli_start(x: tf.Tensor, alpha: float, seed: Any, norm: str = "linf") -> tf.Tensor:
     """Returns x plus or minus `alpha` in every pixel, cut to [0, 1] (algorithm 1, line 4).
 
     In L2 the signs are scaled to the length `alpha`, as the paper's have the L-infinity norm `alpha`.

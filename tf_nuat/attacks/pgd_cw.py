@@ -1,24 +1,30 @@
 """PGD along the margin, the loss of Carlini and Wagner (2017)."""
 
+from typing import Any
+
+import tensorflow as tf
+
 from tf_nuat.attacks.attack import attack
 from tf_nuat.attacks.pgd import pgd
+from tf_nuat.attacks.search import Search
+from tf_nuat.models.inference import Logits
 
 
 @attack
 def pgd_cw(
-    logits_fn,
-    x,
-    y,
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
     *,
-    epsilon,
-    step_size=None,
-    steps=40,
-    random_start=True,
-    restarts=1,
-    seed=0,
-    start=None,
-    norm="linf",
-):
+    epsilon: float,
+    step_size: float | None = None,
+    steps: int = 40,
+    random_start: bool = True,
+    restarts: int = 1,
+    seed: Any = 0,
+    start: tf.Tensor | None = None,
+    norm: str = "linf",
+) -> Search:
     """Returns what `pgd` does, with ascents along the largest wrong logit minus the true one.
 
     Args:

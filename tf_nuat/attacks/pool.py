@@ -7,29 +7,34 @@ network itself goes on in float32, from where it is.
 """
 
 import functools
-import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from tf_nuat import losses
-from tf_nuat.attacks.search import choose, run_search
+from tf_nuat.attacks.attack import Attack
+from tf_nuat.attacks.search import Search, choose, run_search
 from tf_nuat.core import validation
 from tf_nuat.models import precision
-from tf_nuat.models.inference import inference
+from tf_nuat.models.inference import Logits, inference
 from tf_nuat.models.lifetime import kept_by
 
 CHUNK = 25  # steps after which done images are looked for, where not enough are done before
 ENOUGH = 8  # one in so many images of a batch that are done ends the steps sooner
 
+Done: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]  # rows, whether they are fooled, images
+Strategy: TypeAlias = tf.distribute.Strategy | None
 
-class Slots(typing.NamedTuple):
+
+class Slots(NamedTuple):
     """Images that are being attacked: their row numbers (n,), x, y, and the attack's state, row by row."""
 
     rows: np.ndarray
     x: tf.Tensor
     y: tf.Tensor
-    state: typing.Any
+    state: Any
 
 
 class Pool:
@@ -58,18 +63,18 @@ class Pool:
 
     def __init__(
         self,
-        attack,
-        network,
-        images,
-        labels,
-        rows,
-        settings,
+        attack: Attack,
+        network: Logits,
+        images: Any,
+        labels: np.ndarray,
+        rows: np.ndarray,
+        settings: Mapping[str, Any],
         *,
-        index=None,
-        batch_size=250,
-        precision="auto",
-        strategy=None,
-    ):
+        index: np.ndarray | None = None,
+        batch_size: int = 250,
+        precision: str = "auto",
+        strategy: Strategy = None,
+    ) -> None:
         settings = attack.as_tensors(settings)
         for name, value in settings.items():
             if tf.is_tensor(value) and value.shape.rank:
@@ -93,16 +98,16 @@ class Pool:
         self.steps = {"fast": 0, "exact": 0}
 
     @property
-    def size(self):
+    def size(self) -> int:
         """Number of images to attack."""
         return len(self._rows)
 
     @property
-    def ended(self):
+    def ended(self) -> int:
         """Number of images that are done."""
         return self._begun - self._held("fast") - self._held("exact")
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Done]:
         """Yields (rows, whether they are fooled, x_adv) of images that are done, as arrays, until all are.
 
         x_adv is an adversary where the image is fooled, and the clean image where it is not. At times none is done, and
@@ -115,7 +120,7 @@ class Pool:
                 return
             yield self._advance(name)
 
-    def _fill(self):
+    def _fill(self) -> None:
         """Begins with as many images as there is room for."""
         room = self._batch_size - self._held("fast") - self._held("exact")
         rows = self._rows[self._begun : self._begun + room]
@@ -125,17 +130,17 @@ class Pool:
             self._add("fast", Slots(rows, x, y, state))
             self._begun += len(rows)
 
-    def _index(self, rows):
+    def _index(self, rows: np.ndarray) -> tf.Tensor:
         return tf.constant(rows if self._numbering is None else np.asarray(self._numbering)[rows], tf.int32)
 
-    def _next(self):
+    def _next(self) -> str | None:
         """Returns the slots to go on with: those in float32 once they are many, or all there is."""
         waiting = self._held("exact")
         if self._held("fast") and waiting < max(1, self._batch_size // 2):
             return "fast"
         return "exact" if waiting else None
 
-    def _advance(self, name):
+    def _advance(self, name: str) -> Done:
         """Takes steps, and returns the rows that are done, whether they are fooled, and their images."""
         slots, is_fast = self._slots[name], name == "fast" and self._fast is not self._exactly
         if not np.all(_done(slots)):
@@ -164,21 +169,21 @@ class Pool:
         x_adv = choose(tf.constant(fooled), ended.state.x_adv, ended.x).numpy()
         return ended.rows, fooled, x_adv
 
-    def _held(self, name):
+    def _held(self, name: str) -> int:
         return len(self._slots[name].rows) if name in self._slots else 0
 
-    def _add(self, name, slots):
+    def _add(self, name: str, slots: Slots) -> None:
         self._slots[name] = _concatenated(self._slots[name], slots) if name in self._slots else slots
 
-    def snapshot(self):
+    def snapshot(self) -> dict[str, np.ndarray]:
         """Returns the pool as a flat dict of arrays, from which `restore` goes on."""
-        arrays = {"begun": np.int64(self._begun), "steps": np.array(list(self.steps.values()), np.int64)}
+        arrays = {"begun": np.array(self._begun, np.int64), "steps": np.array(list(self.steps.values()), np.int64)}
         for name, slots in self._slots.items():
             for number, part in enumerate(tf.nest.flatten(tuple(slots))):
                 arrays[f"{name}_{number}"] = np.asarray(part)
         return arrays
 
-    def restore(self, arrays):
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Goes on from a `snapshot` of a pool that was made with the same arguments."""
         self._begun = int(arrays["begun"])
         self.steps = dict(zip(self.steps, map(int, arrays["steps"])))
@@ -191,39 +196,39 @@ class Pool:
                 self._slots[name] = Slots(rows, tf.constant(x), tf.constant(y), state)
 
 
-def _attacked(network, requested, strategy):
+def _attacked(network: Logits, requested: str, strategy: Strategy) -> Logits:
     if strategy is None:
         return precision.attacked(network, requested)
     with strategy.scope():
         return precision.attacked(network, requested)
 
 
-def _done(slots):
+def _done(slots: Slots) -> np.ndarray:
     return slots.state.fooled.numpy() | slots.state.spent.numpy()
 
 
-def _take(slots, places):
+def _take(slots: Slots, places: np.ndarray) -> Slots:
     rows, *tensors = slots
     places_there = tf.constant(places, tf.int32)
     x, y, state = tf.nest.map_structure(lambda part: tf.gather(part, places_there), tensors)
     return Slots(rows[places], x, y, state)
 
 
-def _concatenated(one, other):
+def _concatenated(one: Slots, other: Slots) -> Slots:
     x, y, state = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), one[1:], other[1:])
     return Slots(np.concatenate([one.rows, other.rows]), x, y, state)
 
 
-class _Compiled(typing.NamedTuple):
+class _Compiled(NamedTuple):
     """An attack on a network, compiled for batches of any size."""
 
-    begin: typing.Callable
-    advance: typing.Callable
-    fooled: typing.Callable
-    state_like: typing.Any
+    begin: Callable[..., Any]
+    advance: Callable[..., Any]
+    fooled: Callable[..., Any]
+    state_like: Any
 
 
-def _compiled_for(network, **given):
+def _compiled_for(network: Logits, **given: Any) -> _Compiled:
     """Returns `_compiled` for a network, made once for it and these arguments."""
     kept, key = kept_by(network), (_compiled, *given.values())
     if key not in kept:
@@ -231,7 +236,15 @@ def _compiled_for(network, **given):
     return kept[key]
 
 
-def _compiled(network, attack, *, numbers, others, shape, strategy):
+def _compiled(
+    network: Logits,
+    attack: Attack,
+    *,
+    numbers: tuple[tuple[str, tf.DType], ...],
+    others: tuple[tuple[str, Any], ...],
+    shape: tuple[int, ...],
+    strategy: Strategy,
+) -> _Compiled:
     """Returns the three functions for an attack on a network.
 
     Args:
@@ -242,18 +255,20 @@ def _compiled(network, attack, *, numbers, others, shape, strategy):
     """
     logits_fn = inference(network)
 
-    def search(x, y, index, given):
+    def search(x: tf.Tensor, y: tf.Tensor, index: tf.Tensor, given: dict[str, tf.Tensor]) -> Search:
         return attack.search(network, x, y, {**dict(others), **given}, index)
 
-    def begin(x, y, index, given):
+    def begin(x: tf.Tensor, y: tf.Tensor, index: tf.Tensor, given: dict[str, tf.Tensor]) -> Any:
         return search(x, y, index, given).first()
 
-    def advance(x, y, index, given, state):
+    def advance(
+        x: tf.Tensor, y: tf.Tensor, index: tf.Tensor, given: dict[str, tf.Tensor], state: Any
+    ) -> tuple[tf.Tensor, Any]:
         enough = (tf.shape(x)[0] + ENOUGH - 1) // ENOUGH
         taken, state = run_search(search(x, y, index, given), state, steps=CHUNK, until_done=enough)
         return tf.fill(tf.shape(index), taken), state
 
-    def fooled(x, y):
+    def fooled(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         """Logits that are not finite are no robustness: they count as fooled."""
         logits = tf.cast(logits_fn(x), tf.float32)
         return (losses.margin(logits, y) > 0.0) | ~tf.reduce_all(tf.math.is_finite(logits), axis=1)
@@ -267,7 +282,7 @@ def _compiled(network, attack, *, numbers, others, shape, strategy):
     return _Compiled(begin, advance, fooled, like)
 
 
-def _compile(function, strategy, *specs):
+def _compile(function: Callable[..., Any], strategy: Strategy, *specs: Any) -> tuple[Callable[..., Any], Any]:
     """Returns `function`, compiled for batches of any size, which the replicas share; and what its result is like."""
     compiled = tf.function(function, input_signature=specs, autograph=False)
     like = tf.nest.map_structure(
@@ -280,18 +295,18 @@ def _compile(function, strategy, *specs):
     one = tf.autograph.experimental.do_not_convert(lambda *arguments: compiled(*arguments))
     on_all = tf.function(lambda *arguments: strategy.run(one, arguments), autograph=False, reduce_retracing=True)
 
-    def shared(x, *others):
+    def shared(x: tf.Tensor, *others: Any) -> Any:
         # Fewer images than replicas are attacked more than once.
         places = np.array_split(np.arange(max(len(x), replicas)) % len(x), replicas)
 
-        def share(value):
+        def share(value: tf.Tensor) -> Any:
             if value.shape.rank == 0:
                 return value
             return strategy.experimental_distribute_values_from_function(
                 lambda context: tf.gather(value, places[context.replica_id_in_sync_group])
             )
 
-        def joined(value):
+        def joined(value: Any) -> tf.Tensor:
             return tf.concat(strategy.experimental_local_results(value), axis=0)[: len(x)]
 
         return tf.nest.map_structure(joined, on_all(*tf.nest.map_structure(share, (x, *others))))

@@ -1,14 +1,26 @@
 """R-FGSM: a small random step, then FGSM with what is left of epsilon (Tramer et al., 2018)."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from tf_nuat import draws
 from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.attacks.attack import attack
+from tf_nuat.models.inference import Logits
 
 
 @attack
-def rfgsm(logits_fn, x, y, *, epsilon, alpha=None, seed=0, start=None):
+def rfgsm(
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    epsilon: float,
+    alpha: float | None = None,
+    seed: Any = 0,
+    start: tf.Tensor | None = None,
+) -> tf.Tensor:
     """Returns x after a random step of size `alpha` and a gradient step of size `epsilon - alpha`.
 
     The random step goes along the sign of a Gaussian draw; the gradient is that of the cross-entropy where it ended.
@@ -31,6 +43,6 @@ def rfgsm(logits_fn, x, y, *, epsilon, alpha=None, seed=0, start=None):
     return ascend(cross_entropy_of(logits_fn, y), x, start, epsilon=epsilon, step_size=epsilon - alpha, steps=1)
 
 
-def random_step(x, alpha, seed):
+def random_step(x: tf.Tensor, alpha: float, seed: Any) -> tf.Tensor:
     """Returns x after a step of size `alpha` along the sign of a Gaussian draw, cut to [0, 1]."""
     return tf.clip_by_value(x + alpha * tf.sign(draws.normal(x, seed)), 0.0, 1.0)

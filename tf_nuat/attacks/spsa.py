@@ -1,6 +1,6 @@
 """SPSA, an ascent along gradients that are estimated from logits alone (Uesato et al., 2018)."""
 
-import typing
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -8,6 +8,7 @@ from tf_nuat import draws, losses, norms
 from tf_nuat.attacks.attack import attack
 from tf_nuat.attacks.search import Search, choose
 from tf_nuat.core import validation
+from tf_nuat.models.inference import Logits
 
 # Adam's settings (Kingma and Ba, 2015), which the paper leaves as they are.
 DECAY = 0.9
@@ -24,7 +25,18 @@ FORWARD = 256
     samples=lambda name, value: validation.whole_number(name, value, at_least=2),
     delta=lambda name, value: validation.number(name, value, above=0.0),
 )
-def spsa(logits_fn, x, y, *, epsilon, steps=100, samples=128, delta=0.01, step_size=0.01, seed=0):
+def spsa(
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    epsilon: float,
+    steps: int = 100,
+    samples: int = 128,
+    delta: float = 0.01,
+    step_size: float = 0.01,
+    seed: Any = 0,
+) -> Search:
     """Returns an adversary of each image, the first that an ascent from it along the margin goes through, and x else.
 
     A step of Adam follows the mean of finite differences along random directions, all of whose entries are -1 or 1.
@@ -53,11 +65,11 @@ def spsa(logits_fn, x, y, *, epsilon, steps=100, samples=128, delta=0.01, step_s
     size, directions = tf.shape(x)[0], samples // 2
     together = tf.clip_by_value(FORWARD // (2 * size), 1, directions)
 
-    def estimate(x_adv, number):
+    def estimate(x_adv: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
         """Returns the gradient of the margin, from as many directions at a time as go into a forward."""
         own = draws.fold_in(keys, number)
 
-        def add(done, total):
+        def add(done: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             some = tf.minimum(together, directions - done)
             numbers = tf.repeat(done + tf.range(some), size)
             many = tf.tile(x_adv, (some, 1, 1, 1))
@@ -72,12 +84,12 @@ def spsa(logits_fn, x, y, *, epsilon, steps=100, samples=128, delta=0.01, step_s
         _, total = tf.while_loop(lambda done, _: done < directions, add, (tf.constant(0), tf.zeros_like(x)))
         return total / tf.cast(directions, tf.float32)
 
-    def first():
+    def first() -> _State:
         none = tf.zeros(size, tf.int32)
         nothing = tf.zeros_like(x)
         return _State(x_adv=x, fooled=none > 0, spent=none > 0, taken=none, mean=nothing, mean_square=nothing)
 
-    def step(state):
+    def step(state: _State) -> _State:
         gradient = estimate(state.x_adv, state.taken)
         taken = state.taken + 1
         mean = DECAY * state.mean + (1.0 - DECAY) * gradient
@@ -92,7 +104,7 @@ def spsa(logits_fn, x, y, *, epsilon, steps=100, samples=128, delta=0.01, step_s
     return Search(first, step)
 
 
-class _State(typing.NamedTuple):
+class _State(NamedTuple):
     """An ascent of each image after `taken` steps, and the moving averages of Adam (B, H, W, C)."""
 
     x_adv: tf.Tensor

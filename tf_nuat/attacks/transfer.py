@@ -1,6 +1,6 @@
 """Transfer: an adversary that MI-FGSM (Dong et al., 2018) finds on another network (Papernot et al., 2016)."""
 
-import typing
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -9,9 +9,10 @@ from tf_nuat.attacks.attack import attack
 from tf_nuat.attacks.mifgsm import mifgsm
 from tf_nuat.attacks.search import Search
 from tf_nuat.core import validation
+from tf_nuat.models.inference import Logits
 
 
-def _is_a_network(name, value):
+def _is_a_network(name: str, value: Any) -> None:
     if isinstance(value, keras.Model) or not callable(value):
         validation.classifier(name, value)
 
@@ -21,7 +22,18 @@ def _is_a_network(name, value):
     surrogate=_is_a_network,
     decay=lambda name, value: validation.number(name, value, at_least=0.0),
 )
-def transfer(logits_fn, x, y, *, epsilon, surrogate=None, steps=10, step_size=None, decay=1.0, norm="linf"):
+def transfer(
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    epsilon: float,
+    surrogate: Logits | None = None,
+    steps: int = 10,
+    step_size: float | None = None,
+    decay: float = 1.0,
+    norm: str = "linf",
+) -> Search:
     """Returns where MI-FGSM on `surrogate` ends, for each image where that fools `logits_fn`, and x elsewhere.
 
     It takes no gradient of `logits_fn`, and goes on where the surrogate is fooled: an image that lies deep in a wrong
@@ -45,7 +57,7 @@ def transfer(logits_fn, x, y, *, epsilon, surrogate=None, steps=10, step_size=No
 
     _is_a_network("surrogate", surrogate)
 
-    def first():
+    def first() -> _State:
         settings = {"epsilon": epsilon, "steps": steps, "step_size": step_size, "decay": decay, "norm": norm}
         nothing = tf.zeros(tf.shape(x)[:1], tf.bool)
         # A candidate: whoever runs the search looks at its logits.
@@ -54,7 +66,7 @@ def transfer(logits_fn, x, y, *, epsilon, surrogate=None, steps=10, step_size=No
     return Search(first, lambda state: state)
 
 
-class _State(typing.NamedTuple):
+class _State(NamedTuple):
     x_adv: tf.Tensor
     fooled: tf.Tensor
     spent: tf.Tensor

@@ -75,12 +75,14 @@ def correct(
         return _correct_by_batches(network, images, labels, attack, batch_size, progress)
     outcomes = _correct_by_batches(network, images, labels, None, batch_size, None)
     several = workers.count(strategy) > 1
-    options = {"batch_size": batch_size, "precision": precision, "strategy": None if several else strategy}
+    shared = None if several else strategy
     for each, settings in stages:
         rows = np.flatnonzero(outcomes if among is None else outcomes & among)
         if several:
             rows = rows[workers.index(strategy) :: workers.count(strategy)]
-        pool = Pool(each, network, images, labels, rows, settings, **options)
+        pool = Pool(
+            each, network, images, labels, rows, settings, batch_size=batch_size, precision=precision, strategy=shared
+        )
         with tqdm(total=len(rows), desc=progress, unit="image", disable=progress is None or None, leave=False) as bar:
             for ended, fooled, _ in pool:
                 outcomes[ended] = ~fooled

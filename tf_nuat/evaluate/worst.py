@@ -108,8 +108,17 @@ def worst_case(
     while journal.stage < len(chosen):
         name, attack, settings = chosen[journal.stage]
         settings = {"seed": seed, **settings} if "seed" in attack.keywords else settings
-        options = {"batch_size": batch_size, "precision": precision, "strategy": None if count > 1 else strategy}
-        pool = Pool(attack, network, images, labels, journal.attacked(), settings, **options)
+        pool = Pool(
+            attack,
+            network,
+            images,
+            labels,
+            journal.attacked(),
+            settings,
+            batch_size=batch_size,
+            precision=precision,
+            strategy=None if count > 1 else strategy,
+        )
         _run(journal, pool, images, norm, progress if isinstance(progress, str) else name if progress else None)
         journal.next_stage()
     journal.join(strategy)
