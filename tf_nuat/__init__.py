@@ -8,6 +8,7 @@ from tf_nuat import (
     evaluate,
     losses,
     networks,
+    norms,
     optimizers,
     parallel,
     schedules,
@@ -44,6 +45,7 @@ from tf_nuat.defenses import (
     Standard,
 )
 from tf_nuat.networks import NETWORKS
+from tf_nuat.norms import NORMS
 from tf_nuat.training import callbacks
 
 __version__ = "0.1.0"
@@ -63,6 +65,7 @@ __all__ = [
     "GATWA",
     "MART",
     "NETWORKS",
+    "NORMS",
     "NuAT",
     "NuAT2",
     "NuAT2WA",
@@ -83,11 +86,12 @@ __all__ = [
     "critical_epsilon",
     "data",
     "defenses",
-    "parallel",
     "evaluate",
     "losses",
     "networks",
+    "norms",
     "optimizers",
+    "parallel",
     "schedules",
     "training",
 ]

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_nuat import draws, losses, norms, parallel
-from tf_nuat.attacks.ascent import ascend
+from tf_nuat.attacks.ascent import Objective, ascend
 from tf_nuat.attacks.attack import attack
 from tf_nuat.models.inference import Logits
 
@@ -51,7 +51,12 @@ def nuclear(
     step_size = epsilon if step_size is None else step_size
     if start is None:
         start = bernoulli_start(x, alpha, seed, norm)
+    objective = _objective(logits_fn, x, y, weight, is_single=isinstance(steps, int) and steps == 1)
+    return ascend(objective, x, start, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
 
+
+def _objective(logits_fn: Logits, x: tf.Tensor, y: tf.Tensor, weight: Any, *, is_single: bool) -> Objective:
+    """Returns equation 1; `is_single` says whether it is asked for once."""
     weight = tf.convert_to_tensor(weight, tf.float32)
 
     def clean_logits() -> tf.Tensor:
@@ -59,7 +64,7 @@ def nuclear(
 
     # Several steps share one forward of the clean images. A single step leaves it inside the branch below, where it is
     # not computed while the weight is 0: on half of NuAT's batches.
-    shared = None if isinstance(steps, int) and steps == 1 else clean_logits()
+    shared = None if is_single else clean_logits()
 
     def objective(x_adv: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = tf.cast(logits_fn(x_adv), tf.float32)
@@ -71,7 +76,7 @@ def nuclear(
         loss = parallel.share_of_mean(losses.cross_entropy(logits, y)) + losses.nuclear_penalty(change, weight)
         return loss, logits
 
-    return ascend(objective, x, start, epsilon=epsilon, step_size=step_size, steps=steps, norm=norm)
+    return objective
 
 
 def bernoulli_start(x: tf.Tensor, alpha: float, seed: Any, norm: str = "linf") -> tf.Tensor:

@@ -94,31 +94,13 @@ def worst_case(
     validation.number("save_every", save_every, at_least=0.0)
     identity = identity_of(network, images, labels, norm, epsilon, seed, chosen)
     workers.agree(identity, strategy)
-    index, count = workers.index(strategy), workers.count(strategy)
-    if count > 1:
-        identity["worker"] = [index, count]
-    own = np.arange(len(images)) % count == index
-    journal = Journal(folder, save_every, own, identity, name=f"state-{index}.npz" if index else STATE)
-    if journal.stage < 0:
-        right = correct(network, (images, labels), batch_size=batch_size)
-        journal.fooled_by[:] = np.where(right, ROBUST, WRONG)
-        journal.distance[~right] = 0.0
-        journal.stage = 0
-        journal.save()
+    journal = _begun(folder, save_every, identity, network, images, labels, batch_size, strategy)
+    options: dict[str, Any] = {"batch_size": batch_size, "precision": precision}
+    options["strategy"] = None if workers.count(strategy) > 1 else strategy  # several workers share the images instead
     while journal.stage < len(chosen):
         name, attack, settings = chosen[journal.stage]
         settings = {"seed": seed, **settings} if "seed" in attack.keywords else settings
-        pool = Pool(
-            attack,
-            network,
-            images,
-            labels,
-            journal.attacked(),
-            settings,
-            batch_size=batch_size,
-            precision=precision,
-            strategy=None if count > 1 else strategy,
-        )
+        pool = Pool(attack, network, images, labels, journal.attacked(), settings, **options)
         _run(journal, pool, images, norm, progress if isinstance(progress, str) else name if progress else None)
         journal.next_stage()
     journal.join(strategy)
@@ -129,6 +111,30 @@ def worst_case(
         except OSError as error:  # what took so long must not be lost for this
             logging.error("the record is not saved: %s", error)
     return record
+
+
+def _begun(
+    folder: str | os.PathLike[str] | None,
+    save_every: float,
+    identity: dict[str, Any],
+    network: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int,
+    strategy: tf.distribute.Strategy | None,
+) -> Journal:
+    """Returns the journal of this worker's images, in which it is known what is wrong without an attack."""
+    index, count = workers.index(strategy), workers.count(strategy)
+    if count > 1:
+        identity = {**identity, "worker": [index, count]}
+    own = np.arange(len(images)) % count == index
+    journal = Journal(folder, save_every, own, identity, name=f"state-{index}.npz" if index else STATE)
+    if journal.stage < 0:
+        right = correct(network, (images, labels), batch_size=batch_size)
+        journal.fooled_by[:] = np.where(right, ROBUST, WRONG)
+        journal.distance[~right] = 0.0
+        journal.next_stage()
+    return journal
 
 
 def _run(journal: Journal, pool: Pool, images: np.ndarray, norm: str, title: str | None) -> None:
