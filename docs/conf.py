@@ -80,6 +80,8 @@ def math(writer, node):
 
 
 def setup(app):
+    for name, attack in tf_nuat.ATTACKS.items():  # shown as the function that it is called like
+        setattr(tf_nuat.attacks, name, attack.function)
     app.add_html_math_renderer("mathml", (math, None), (math, None))
     app.connect("autodoc-process-signature", signature_of_defense)
     app.connect("autodoc-process-docstring", as_written)
