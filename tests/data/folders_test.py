@@ -5,7 +5,7 @@ import pytest
 
 from tests.helpers.pictures import encoded, flat, save_folder
 from tf_nuat import data, training
-from tf_nuat.data.splits import Arrays
+from tf_nuat.data.arrays import Arrays
 from tf_nuat.data.subsets import divide, stratified
 
 

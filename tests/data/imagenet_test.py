@@ -13,7 +13,7 @@ from recipes import command, imagenet, imagenet100
 from tests.data.records_test import store
 from tests.helpers.pictures import encoded, flat, save_folder
 from tf_nuat import data, training
-from tf_nuat.data import streams
+from tf_nuat.data.encoded import MARGIN
 from tf_nuat.data.imagenet import wnids
 
 OTHER = "n00000001"  # of no class of ImageNet-100
@@ -43,7 +43,7 @@ def test_a_hundred_classes_are_taken_and_imagenet_validation_images_are_for_test
     images, labels = splits.arrays("test")
     ranks = np.arange(101)[np.array(sorted([*wnids(), OTHER])) != OTHER]
     np.testing.assert_allclose(images[:, 4, 4, 0], 2 * ranks[labels] / 255, atol=1e-6)
-    assert splits.augmentation == "resized_crop" and splits.examples["test"].margin == streams.MARGIN
+    assert splits.augmentation == "resized_crop" and splits.examples["test"].margin == MARGIN
 
 
 def test_imagenet_is_all_of_its_classes_at_224(folder):

@@ -14,8 +14,9 @@ from collections.abc import Callable
 import numpy as np
 
 from tf_nuat.core import functions, validation
-from tf_nuat.data import folders, imagenet, npz, pipelines, records, splits, streams
-from tf_nuat.data.splits import Arrays, Splits
+from tf_nuat.data import encoded, folders, imagenet, npz, pipelines, records, splits
+from tf_nuat.data.arrays import Arrays
+from tf_nuat.data.splits import Splits
 from tf_nuat.data.subsets import divide, first_of_each_class, rank_in_class, stratified
 
 __all__ = ["DATASETS", "Splits", "check_name", "load", "sample", "stratified"]
@@ -62,7 +63,7 @@ def load(
     and labels: `tf_nuat.data.pipelines`.
 
     Where these have a validation but no test split, they are tested on it. A split that then is missing is made of
-    training images: a tenth of each class, drawn at random, the same tenth for every seed (`dividing.divide`).
+    training images: a tenth of each class, drawn at random, the same tenth for every seed (`subsets.divide`).
 
     ImageNet, folders and directories are read and decoded as they are needed; everything else is held in memory.
 
@@ -194,7 +195,7 @@ def _open(name, data_dir, input_shape, augmentation, corrupt):
         if None in wanted:
             known = first.input_shape or first.first_shape(skip=corrupt == "skip")
             wanted = tuple(size or actual for size, actual in zip(wanted, known))
-        margin = streams.MARGIN if augmentation == "resized_crop" else 1.0
+        margin = encoded.MARGIN if augmentation == "resized_crop" else 1.0
         given = {
             split: dataclasses.replace(images, input_shape=wanted, margin=margin) for split, images in given.items()
         }

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from tf_nuat.data.streams import Files
+from tf_nuat.data.encoded import Files
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}

@@ -4,7 +4,7 @@ import zipfile
 
 import numpy as np
 
-from tf_nuat.data import in_memory
+from tf_nuat.data.arrays import checked
 from tf_nuat.data.splits import NAMES
 
 ALLOWED = (
@@ -44,4 +44,4 @@ def read(argument, path):
             f"(it has {', '.join(sorted(arrays)) or 'nothing'}); allowed: {ALLOWED}"
         )
     given = {split: ((images, arrays[images]), (labels, arrays[labels])) for split, (images, labels) in wanted.items()}
-    return in_memory.checked(where, given, arrays.get("class_names"))
+    return checked(where, given, arrays.get("class_names"))

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_nuat.core import functions, keras_compat
-from tf_nuat.data import in_memory
+from tf_nuat.data.arrays import checked
 from tf_nuat.data.splits import NAMES
 
 MOST_BYTES = 2**32  # of pixels that are held in memory
@@ -47,7 +47,7 @@ def read(argument, name):
         images, labels = _arrays(f"{where}: {split}", datasets[split], most)
         most -= images.nbytes
         given[split] = ((f"images of {split}", images), (f"labels of {split}", labels))
-    return in_memory.checked(where, given, class_names)
+    return checked(where, given, class_names)
 
 
 def _arrays(where, dataset, most):

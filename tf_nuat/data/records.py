@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from tf_nuat.data.encoded import THREADS, Encoded
 from tf_nuat.data.splits import NAMES
-from tf_nuat.data.streams import THREADS, Encoded
 
 LARGE = 2**30  # bytes of files whose index is worth keeping
 HEADER = 12  # bytes before the data of a record: its length, and a checksum of that

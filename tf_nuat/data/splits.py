@@ -8,57 +8,23 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import typing
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from tf_nuat.core import keras_compat, validation
+from tf_nuat.data.arrays import Arrays
+from tf_nuat.data.augmentation import random_crop_and_flip
+from tf_nuat.data.encoded import UnreadableError
 
 NAMES = ("train", "validation", "test")
 AUGMENTATIONS = ("none", "crop_flip", "resized_crop")
 CORRUPT = ("raise", "skip")
-PADDING = 4  # pixels on each side, from which crops of the original size are taken
 BATCHES_AHEAD = 2  # that are read while the network computes
 CHUNK_BYTES = 2**28  # of images, as float32, that are evaluated at a time
 EVALUATED = 250  # images that are evaluated in a batch: a chunk holds whole ones
 MOST_BYTES = 2**30  # of images, as float32, that are taken out of files at once
-
-
-class UnreadableError(ValueError):
-    """An image cannot be read; the message is one line that names it."""
-
-
-class Arrays(typing.NamedTuple):
-    """Images that are held in memory.
-
-    Attributes:
-        images: (N, H, W, C), uint8, or float32 in [0, 1].
-        labels: int64 (N,).
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-
-    @property
-    def input_shape(self):
-        """(height, width, channels) of an image."""
-        return self.images.shape[1:]
-
-    @property
-    def dtype(self):
-        """Type of the pixels."""
-        return self.images.dtype
-
-    def select(self, indices):
-        """Returns the images at `indices`, in that order."""
-        return Arrays(self.images[indices], self.labels[indices])
-
-    def read(self, indices, key=None, first=0):
-        """Returns the pixels of the images at `indices`, a new array, and no troubles; see `streams.Encoded.read`."""
-        del key, first  # windows are not cut out of these
-        return self.images[indices], {}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,10 +39,10 @@ class Splits:
         class_names: tuple of names, one per label.
         batch_size: images per batch, all replicas together.
         seed: whole number from which order and augmentation follow.
-        examples: dict of "train", "validation" and "test" to `Arrays`, or to `streams.Encoded` images.
+        examples: dict of "train", "validation" and "test" to `Arrays`, or to `encoded.Encoded` images.
         augmentation: what happens to training images. "none": nothing. "crop_flip": they are padded by 4, cropped to
             their size at random and flipped left to right half of the time. "resized_crop", of files only: see
-            `streams.Encoded`, whose windows are drawn; half of them are flipped.
+            `encoded.Encoded`, whose windows are drawn; half of them are flipped.
         corrupt: what an image that cannot be decoded does: "raise" an error that names it, or "skip": it is named in
             a warning, another image of its batch stands in for it in training, and evaluation leaves it out.
     """
@@ -287,40 +253,6 @@ def epoch_order(seed, epoch, count):
     return tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), _key(seed, epoch), alg="philox")
 
 
-def random_crop_and_flip(images, key, *, first=0, of=None):
-    """Returns `images` (B, H, W, C) moved by up to `PADDING` pixels each way and mirrored with probability 1/2.
-
-    The draws are functions of `key`, int64 (2,), alone, and of the places of the images in their batch: the first one's
-    is `first`, of `of` (None: B).
-    """
-    count = tf.shape(images)[0]
-    places = tf.range(count) + tf.cast(first, tf.int32)
-    of = count if of is None else of
-    crop_key, flip_key = tf.unstack(tf.random.experimental.stateless_split(key, 2, alg="philox"))
-    corner = tf.gather(_draw((2, of), crop_key, below=2 * PADDING + 1), places, axis=1)
-    flip = tf.gather(_draw((of,), flip_key, below=2), places)
-    return crop_and_flip(images, corner[0], corner[1], flip == 1)
-
-
-def crop_and_flip(images, top, left, flip):
-    """Returns windows of `images`, of their own size, out of the images padded by `PADDING` black pixels.
-
-    Args:
-        images: (B, H, W, C) of any type.
-        top: int32 (B,), row of the padded image at which a window begins, from 0 to 2 `PADDING`.
-        left: int32 (B,), column at which it begins, likewise.
-        flip: bool (B,), whether the window is mirrored left to right.
-    """
-    height, width, channels = images.shape[1:]
-    pads = [(0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0)]
-    pixels = tf.reshape(tf.pad(images, pads), (-1, channels))
-    column = tf.range(width)
-    columns = left[:, None] + tf.where(flip[:, None], width - 1 - column, column)
-    rows = top[:, None] + tf.range(height)
-    rows += tf.range(tf.shape(images)[0])[:, None] * (height + 2 * PADDING)
-    return tf.gather(pixels, rows[:, :, None] * (width + 2 * PADDING) + columns[:, None, :])
-
-
 def _with_options(dataset):
     options = tf.data.Options()
     options.deterministic = True
@@ -339,7 +271,3 @@ def _white(source):
 
 def _key(seed, epoch):
     return tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])
-
-
-def _draw(shape, key, *, below):
-    return tf.random.stateless_uniform(shape, key, 0, below, tf.int32, alg="philox")

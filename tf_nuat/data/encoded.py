@@ -14,8 +14,6 @@ import os
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from tf_nuat.data.splits import UnreadableError
-
 THREADS = max(2, min(16, os.cpu_count() or 2))  # images that are decoded at a time
 
 # Inception's crops: 8 % to 100 % of the image's area, width to height 3:4 to 4:3, ten attempts to fit one in.
@@ -23,6 +21,10 @@ AREA = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
 ATTEMPTS = 10
 MARGIN = 8 / 7  # their evaluation images are resized to 256 for a centre crop of 224
+
+
+class UnreadableError(ValueError):
+    """An image cannot be read; the message is one line that names it."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

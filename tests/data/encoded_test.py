@@ -5,7 +5,9 @@ import pytest
 
 from tests.helpers.pictures import encoded, flat, save_folder
 from tf_nuat import data
-from tf_nuat.data import splits, streams
+from tf_nuat.data import splits
+from tf_nuat.data.arrays import Arrays
+from tf_nuat.data.encoded import Files, decode, window
 
 RED, GREEN, BLUE = np.eye(3, dtype=np.uint8) * 255
 
@@ -29,7 +31,7 @@ def assert_same(left, right):
 
 
 def decoded(pixels, shape, **options):
-    return streams.decode(encoded(pixels), shape, **options).astype(int)
+    return decode(encoded(pixels), shape, **options).astype(int)
 
 
 def test_an_image_of_the_right_size_is_what_it_was():
@@ -66,13 +68,13 @@ def test_colours_become_luminance_and_grey_becomes_three_channels():
 
 def test_a_photograph_much_too_large_is_decoded_smaller_and_looks_the_same():
     ramp = np.broadcast_to(np.linspace(0, 255, 3000).astype(np.uint8)[:, None], (3000, 3000))
-    found = streams.decode(encoded(ramp, "JPEG"), (8, 8, 1))[:, 4, 0]
+    found = decode(encoded(ramp, "JPEG"), (8, 8, 1))[:, 4, 0]
     np.testing.assert_allclose(found, np.linspace(0, 255, 3000).reshape(8, -1).mean(axis=1), atol=8)
 
 
 def test_windows_are_of_the_published_areas_and_ratios_and_lie_anywhere():
     draws = np.random.default_rng(2)
-    boxes = np.array([streams.window(400, 300, draws) for _ in range(4000)])
+    boxes = np.array([window(400, 300, draws) for _ in range(4000)])
     left, top, right, bottom = boxes.T
     assert left.min() == top.min() == 0 and right.max() == 400 and bottom.max() == 300
     width, height = right - left, bottom - top
@@ -85,13 +87,13 @@ def test_windows_are_of_the_published_areas_and_ratios_and_lie_anywhere():
 
 
 def test_where_no_window_fits_the_centre_at_the_nearest_ratio_is_taken():
-    assert streams.window(900, 3, np.random.default_rng(0)) == (448.0, 0.0, 452.0, 3.0)
-    assert streams.window(3, 900, np.random.default_rng(0)) == (0.0, 448.0, 3.0, 452.0)
+    assert window(900, 3, np.random.default_rng(0)) == (448.0, 0.0, 452.0, 3.0)
+    assert window(3, 900, np.random.default_rng(0)) == (0.0, 448.0, 3.0, 452.0)
 
 
 def test_windows_are_a_function_of_the_key_and_half_of_them_are_flipped(tmp_path):
     rising = np.broadcast_to(np.arange(64, dtype=np.uint8), (64, 64)) * 4
-    source = streams.Files(np.zeros(1, int), np.array([_saved(tmp_path / "rising.png", encoded(rising))]), (8, 8, 1))
+    source = Files(np.zeros(1, int), np.array([_saved(tmp_path / "rising.png", encoded(rising))]), (8, 8, 1))
     images, troubles = source.read(np.zeros(400, int), np.array([3, -4]))
     assert not troubles
     again, _ = source.read(np.zeros(400, int), np.array([3, -4]))
@@ -115,7 +117,7 @@ def test_files_give_the_batches_that_arrays_give(folder, augmentation):
     examples = {}
     for split in splits.NAMES:
         images, labels = streamed.arrays(split)
-        examples[split] = splits.Arrays((images * 255).round().astype(np.uint8), labels)
+        examples[split] = Arrays((images * 255).round().astype(np.uint8), labels)
     held = data.Splits("held", streamed.class_names, 8, 5, examples, augmentation)
     assert streamed.steps_per_epoch == 6
     assert_same(batches(streamed.train_from(1), 12), batches(held.train_from(1), 12))
@@ -137,8 +139,8 @@ def test_random_windows_too_follow_seed_and_epoch_alone_and_a_resumed_run_sees_t
 
 def test_no_more_than_a_few_batches_are_read_ahead(folder, monkeypatch):
     read = []
-    contents = streams.Files.contents
-    monkeypatch.setattr(streams.Files, "contents", lambda self, index: read.append(index) or contents(self, index))
+    contents = Files.contents
+    monkeypatch.setattr(Files, "contents", lambda self, index: read.append(index) or contents(self, index))
     streamed = data.load(folder, batch_size=4, input_shape=(6, 5, 3))
     assert not read  # nothing is decoded to know what there is
     batches(streamed.train_from(0), 1)

@@ -1,9 +1,41 @@
-"""Datasets that are held in memory, of arrays that somebody else made: whether they are what they have to be."""
+"""Images that are held in memory, and the check of arrays that somebody else made."""
+
+import typing
 
 import numpy as np
 
 from tf_nuat.core import validation
-from tf_nuat.data.splits import Arrays
+
+
+class Arrays(typing.NamedTuple):
+    """Images that are held in memory.
+
+    Attributes:
+        images: (N, H, W, C), uint8, or float32 in [0, 1].
+        labels: int64 (N,).
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def input_shape(self):
+        """(height, width, channels) of an image."""
+        return self.images.shape[1:]
+
+    @property
+    def dtype(self):
+        """Type of the pixels."""
+        return self.images.dtype
+
+    def select(self, indices):
+        """Returns the images at `indices`, in that order."""
+        return Arrays(self.images[indices], self.labels[indices])
+
+    def read(self, indices, key=None, first=0):
+        """Returns the pixels of the images at `indices`, a new array, and no troubles; see `encoded.Encoded.read`."""
+        del key, first  # windows are not cut out of these
+        return self.images[indices], {}
 
 
 def checked(where, given, class_names=None):

@@ -6,7 +6,9 @@ import pytest
 import tensorflow as tf
 
 from tf_nuat import data
-from tf_nuat.data.splits import NAMES, Arrays, crop_and_flip, epoch_order, random_crop_and_flip
+from tf_nuat.data.arrays import Arrays
+from tf_nuat.data.augmentation import crop_and_flip, random_crop_and_flip
+from tf_nuat.data.splits import NAMES, epoch_order
 from tf_nuat.data.subsets import first_of_each_class
 
 
