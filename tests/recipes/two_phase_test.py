@@ -9,7 +9,7 @@ import pytest
 
 from recipes import leaderboard, table, two_phase
 from recipes.pages import evaluations
-from tests.data.data_test import prepared
+from tests.data.datasets_test import prepared
 from tests.recipes.compare_test import card_of
 from tests.recipes.leaderboard_test import evaluated, rows, write
 from tf_nuat import data
