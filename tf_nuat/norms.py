@@ -60,6 +60,10 @@ class Norm(abc.ABC):
         It has the form of the gradient: attacks without a version of their own for a norm take it.
         """
 
+    def step(self, x_adv: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+        """Returns the step of length 1 that an ascent takes from images x_adv, where the loss has this gradient."""
+        return self.steepest(gradient)
+
     @abc.abstractmethod
     def random_point(self, x: tf.Tensor, epsilon: tf.Tensor | float, seed: tf.Tensor) -> tf.Tensor:
         """Returns a point drawn uniformly from the ball of radius `epsilon` around x, cut to [0, 1]."""

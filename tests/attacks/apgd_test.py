@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tests.helpers.recorded import Recorded, minimal_distance
 from tf_nuat import losses, norms
-from tf_nuat.attacks import apgd
+from tf_nuat.attacks import apgd, apgd_steps
 
 SHAPE = (4, 4, 2)
 CLASSES = 5
@@ -250,7 +250,7 @@ def test_checkpoints_are_those_of_the_paper():
     p = [0.0, 0.22]
     while p[-1] < 1.0:
         p.append(p[-1] + max(p[-1] - p[-2] - 0.03, 0.06))
-    np.testing.assert_allclose(np.array(apgd.CHECKPOINTS) / 100, p[1:-1])
+    np.testing.assert_allclose(np.array(apgd_steps.CHECKPOINTS) / 100, p[1:-1])
 
 
 @pytest.mark.parametrize("norm", norms.NORMS)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_nuat import losses, norms
 from tf_nuat.attacks import pgd
-from tf_nuat.attacks.square import LOSSES, _eta, square
+from tf_nuat.attacks.square import _L2, LOSSES, _eta, square
 
 SHAPE = (7, 8, 2)
 CLASSES = 5
@@ -209,7 +209,7 @@ def test_the_pattern_of_l2_is_that_of_the_paper(side):
         expected = np.zeros((11, 12))
         expected[:side, 1 : side + 1] = eta(side).T if sideways else eta(side)
         rows, columns = tf.range(11)[None], tf.range(12)[None] - 1
-        found = _eta(rows, columns, tf.constant([side]), tf.constant([sideways]))[0]
+        found = _eta(_L2, rows, columns, tf.constant([side]), tf.constant([sideways]))[0]
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 

@@ -1,27 +1,36 @@
 """APGD, projected gradient descent that chooses its own step sizes (Croce and Hein, 2020).
 
-Three attacks that differ in the loss they increase. The paper and its published code disagree in small things; where
-they do this is the code's way: it halves the step where *at most* the share `RHO` of the steps increased the loss, not
-at the first checkpoint for want of a new best loss, and what restarts from the best is the iterate of the checkpoint.
+Three attacks that differ in the loss they increase. How their ascents go is in `tf_nuat.attacks.apgd_steps`.
 """
 
-import typing
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tf_nuat import draws, losses, norms
+from tf_nuat import draws, losses
+from tf_nuat.attacks.apgd_steps import STEPS
 from tf_nuat.attacks.ascent import input_gradient
 from tf_nuat.attacks.attack import attack
 from tf_nuat.attacks.search import Search, choose
+from tf_nuat.models.inference import Logits
 
-# Percentages of the steps at which the step size is reconsidered: p_1 = 22, p_{j+1} = p_j + max(p_j - p_{j-1} - 3, 6).
-CHECKPOINTS = (22, 41, 57, 70, 80, 87, 93, 99)
-MOMENTUM = 0.75  # the share of the new step; the rest is that of the change before
-RHO = 0.75
+Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # of logits (B, K) and labels, (B,)
 
 
-@attack
-def apgd_ce(logits_fn, x, y, *, epsilon, steps=100, restarts=1, eot_iterations=1, seed=0, norm="linf"):
+@attack(norms=tuple(STEPS))
+def apgd_ce(
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    epsilon: tf.Tensor | float,
+    steps: tf.Tensor | int = 100,
+    restarts: tf.Tensor | int = 1,
+    eot_iterations: int = 1,
+    seed: tf.Tensor | int = 0,
+    norm: str = "linf",
+) -> Search:
     """Returns an adversary of each image that APGD finds along the cross-entropy, and x where it finds none.
 
     It is the first one that an ascent goes through.
@@ -42,14 +51,24 @@ def apgd_ce(logits_fn, x, y, *, epsilon, steps=100, restarts=1, eot_iterations=1
     Raises:
         ValueError: an argument is out of its range.
     """
-
     return _search(
         logits_fn, x, y, losses.cross_entropy, epsilon, steps, restarts, seed, norm, eot_iterations=eot_iterations
     )
 
 
-@attack
-def apgd_dlr(logits_fn, x, y, *, epsilon, steps=100, restarts=1, eot_iterations=1, seed=0, norm="linf"):
+@attack(norms=tuple(STEPS))
+def apgd_dlr(
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    epsilon: tf.Tensor | float,
+    steps: tf.Tensor | int = 100,
+    restarts: tf.Tensor | int = 1,
+    eot_iterations: int = 1,
+    seed: tf.Tensor | int = 0,
+    norm: str = "linf",
+) -> Search:
     """Returns what `apgd_ce` does, with the ascent along `losses.dlr`.
 
     Args:
@@ -59,12 +78,22 @@ def apgd_dlr(logits_fn, x, y, *, epsilon, steps=100, restarts=1, eot_iterations=
     Raises:
         ValueError: an argument is out of its range, or there are fewer than 3 classes.
     """
-
     return _search(logits_fn, x, y, losses.dlr, epsilon, steps, restarts, seed, norm, eot_iterations=eot_iterations)
 
 
-@attack
-def apgd_t(logits_fn, x, y, *, epsilon, steps=100, restarts=1, targets=9, seed=0, norm="linf"):
+@attack(norms=tuple(STEPS))
+def apgd_t(
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    epsilon: tf.Tensor | float,
+    steps: tf.Tensor | int = 100,
+    restarts: tf.Tensor | int = 1,
+    targets: tf.Tensor | int = 9,
+    seed: tf.Tensor | int = 0,
+    norm: str = "linf",
+) -> Search:
     """Returns what `apgd_ce` does, with ascents along `losses.targeted_dlr`, towards one wrong class after the other.
 
     The targets are the wrong classes with the highest logits at x, the highest first.
@@ -81,19 +110,44 @@ def apgd_t(logits_fn, x, y, *, epsilon, steps=100, restarts=1, targets=9, seed=0
     return _search(logits_fn, x, y, None, epsilon, steps, restarts, seed, norm, targets=targets)
 
 
-def _search(logits_fn, x, y, loss, epsilon, steps, restarts, seed, norm, *, targets=1, eot_iterations=1):
+class _State(NamedTuple):
+    """The ascents of each image, of which `run` have ended; all are (B,) but images (B, H, W, C), and as said."""
+
+    x_adv: tf.Tensor
+    fooled: tf.Tensor
+    spent: tf.Tensor
+    run: tf.Tensor
+    runs: tf.Tensor  # of ascents at most
+    ranked: tf.Tensor  # (B, K - 1), the wrong classes, where they are targets
+    ascent: Any  # the state of the ascent, as of its steps
+
+
+def _search(
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    loss: Loss | None,
+    epsilon: tf.Tensor | float,
+    steps: tf.Tensor | int,
+    restarts: tf.Tensor | int,
+    seed: tf.Tensor | int,
+    norm: str,
+    *,
+    targets: tf.Tensor | int = 1,
+    eot_iterations: int = 1,
+) -> Search:
     """Returns the search of `restarts` ascents at most along `loss`, or towards each of `targets` classes without one.
 
     Args:
         loss: function of logits (B, K) and labels, what to increase (B,); None for `losses.targeted_dlr`.
     """
-    project = norms.of(norm).projection(x, epsilon)
+    ascents = STEPS[norm](x, epsilon, steps, norm)
     keys = draws.image_keys(seed, x)
 
-    def start_of(run):
-        return tf.clip_by_value(x + epsilon * norms.of(norm).random_direction(x, draws.fold_in(keys, run)), 0.0, 1.0)
+    def start_of(run: tf.Tensor) -> tf.Tensor:
+        return ascents.start(draws.fold_in(keys, run))
 
-    def first():
+    def first() -> _State:
         none = tf.zeros(tf.shape(x)[:1], tf.int32)
         start, fooled, runs, ranked = start_of(none), none > 0, none + restarts, none[:, None]
         if loss is None:
@@ -101,50 +155,62 @@ def _search(logits_fn, x, y, loss, epsilon, steps, restarts, seed, norm, *, targ
             ranked = losses.wrong_classes(clean, y)
             runs *= tf.minimum(targets, tf.shape(ranked)[1])
             fooled = losses.margin(clean, y) > 0.0
-        ascent = _ascent(choose(fooled, x, start), epsilon)
-        return _State(fooled=fooled, spent=none > 0, run=none, runs=runs, ranked=ranked, **ascent)
+        start = choose(fooled, x, start)
+        return _State(start, fooled, none > 0, run=none, runs=runs, ranked=ranked, ascent=ascents.begin(start))
 
-    def step(state):
-        def loss_of(logits):
+    def step(state: _State) -> _State:
+        def loss_of(logits: tf.Tensor) -> tf.Tensor:
             if loss is not None:
                 return loss(logits, y)
             target = tf.gather(state.ranked, tf.minimum(state.run, state.runs - 1) // restarts, batch_dims=1)
             return losses.targeted_dlr(logits, y, target)
 
-        def objective(images):
+        def objective(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             logits = logits_fn(images)
             return loss_of(logits), logits
 
         gradient, logits, value = _averaged(objective, loss_of, state.x_adv, eot_iterations)
-        fooled = state.fooled | (~state.spent & (losses.margin(logits, y) > 0.0))
-        origin, gradient, moved = _check(_keep_best(state, gradient, value), gradient, steps)
-        new = project(origin + moved.step_size * norms.of(norm).steepest(gradient)) - origin
-        share = tf.where(tf.equal(state.taken, 0), 1.0, MOMENTUM)[:, None, None, None]
-        x_adv = project(origin + share * new + (1.0 - share) * (origin - state.previous))
-        moved = moved._replace(x_adv=x_adv, previous=origin, taken=state.taken + 1)
+        found = ascents.is_candidate(state.ascent) & (losses.margin(logits, y) > 0.0)
+        fooled = state.fooled | (~state.spent & found)
+        x_adv, ascent = ascents.move(state.x_adv, state.ascent, gradient, value)
 
         # The gradient of an ascent's last point was for its logits, where another ascent follows.
-        ends = (state.taken >= steps) & ~fooled & ~state.spent
-        moved = moved._replace(run=state.run + tf.cast(ends, tf.int32))
-        moved = tf.cond(
+        ends = (state.ascent.taken >= ascents.moves) & ~fooled & ~state.spent
+        run = state.run + tf.cast(ends, tf.int32)
+        x_adv, ascent = tf.cond(
             tf.reduce_any(ends),
-            lambda: _replace_where(ends, moved, _ascent(start_of(moved.run), epsilon)),
-            lambda: moved,
+            lambda: _begin_where(ends, ascents, start_of(run), x_adv, ascent),
+            lambda: (x_adv, ascent),
         )
-        return moved._replace(
-            x_adv=choose(fooled | state.spent, state.x_adv, moved.x_adv),
+        return state._replace(
+            x_adv=choose(fooled | state.spent, state.x_adv, x_adv),
             fooled=fooled,
             # The last point of the last ascent is a candidate: whoever runs the search looks at its logits.
-            spent=state.spent | (~fooled & (moved.taken >= steps) & (moved.run + 1 >= state.runs)),
+            spent=state.spent | (~fooled & (ascent.taken >= ascents.moves) & (run + 1 >= state.runs)),
+            run=run,
+            ascent=ascent,
         )
 
     return Search(first, step)
 
 
-def _averaged(objective, loss_of, x_adv, eot_iterations):
+def _begin_where(
+    condition: tf.Tensor, ascents: Any, start: tf.Tensor, x_adv: tf.Tensor, ascent: Any
+) -> tuple[tf.Tensor, Any]:
+    """Returns iterates and the state of their ascents, which begin at `start` where the condition (B,) holds."""
+    begun = (start, ascents.begin(start))
+    return tf.nest.map_structure(lambda new, old: choose(condition, new, old), begun, (x_adv, ascent))
+
+
+def _averaged(
+    objective: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    loss_of: Callable[[tf.Tensor], tf.Tensor],
+    x_adv: tf.Tensor,
+    eot_iterations: int,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns gradient, logits and loss at x_adv, each the mean of so many eot_iterations."""
 
-    def one_pass():
+    def one_pass() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         gradient, logits = input_gradient(objective, x_adv)
         return gradient, tf.cast(logits, tf.float32), loss_of(logits)
 
@@ -155,81 +221,5 @@ def _averaged(objective, loss_of, x_adv, eot_iterations):
         lambda done, sums: (done + 1, tuple(one + other for one, other in zip(sums, one_pass()))),
         (tf.constant(1), one_pass()),
     )
-    return tuple(each / eot_iterations for each in sums)
-
-
-class _State(typing.NamedTuple):
-    """An ascent of each image after `taken` steps; all are (B,) but images (B, H, W, C) and what says otherwise."""
-
-    x_adv: tf.Tensor
-    fooled: tf.Tensor
-    spent: tf.Tensor
-    run: tf.Tensor  # number of the ascent
-    runs: tf.Tensor  # of ascents at most
-    ranked: tf.Tensor  # (B, K - 1), the wrong classes, where they are targets
-    taken: tf.Tensor
-    checked: tf.Tensor  # the step of the last checkpoint
-    previous: tf.Tensor  # the iterate before x_adv
-    loss: tf.Tensor  # of the iterate before x_adv
-    step_size: tf.Tensor  # (B, 1, 1, 1)
-    best: tf.Tensor  # the iterate with the largest loss
-    best_gradient: tf.Tensor
-    best_loss: tf.Tensor
-    increases: tf.Tensor  # steps since the last checkpoint that increased the loss
-    loss_when_checked: tf.Tensor  # best_loss at the last checkpoint
-    halved: tf.Tensor  # whether the last checkpoint halved the step size
-
-
-def _ascent(start, epsilon):
-    """Returns the fields of the state that belong to an ascent which begins at `start`, as a dict."""
-    per_image = tf.zeros(tf.shape(start)[:1])
-    unknown = per_image - tf.float32.max
-    nothing = tf.cast(per_image, tf.int32)
-    return {
-        "x_adv": start,
-        "taken": nothing,
-        "checked": nothing,
-        "previous": start,
-        "loss": -unknown,
-        "step_size": 2.0 * epsilon * tf.ones_like(per_image)[:, None, None, None],
-        "best": start,
-        "best_gradient": tf.zeros_like(start),
-        "best_loss": unknown,
-        "increases": nothing,
-        "loss_when_checked": unknown,
-        "halved": nothing == 0,
-    }
-
-
-def _replace_where(condition, state, fields):
-    changed = {name: choose(condition, value, getattr(state, name)) for name, value in fields.items()}
-    return state._replace(**changed)
-
-
-def _keep_best(state, gradient, loss):
-    better = loss > state.best_loss
-    return state._replace(
-        loss=loss,
-        increases=state.increases + tf.cast(loss > state.loss, tf.int32),
-        best=choose(better, state.x_adv, state.best),
-        best_gradient=choose(better, gradient, state.best_gradient),
-        best_loss=tf.where(better, loss, state.best_loss),
-    )
-
-
-def _check(state, gradient, steps):
-    """Returns where to go on from, the gradient there, and the state, after the checkpoint of this step, if any."""
-    checkpoints = (tf.constant(CHECKPOINTS) * steps + 99) // 100
-    due = tf.reduce_any(tf.equal(state.taken[:, None], checkpoints), axis=1)
-    since = tf.cast(state.taken - state.checked, tf.float32)
-    too_few = tf.cast(state.increases, tf.float32) <= RHO * since
-    no_better = ~state.halved & (state.best_loss <= state.loss_when_checked)
-    halve = due & (too_few | no_better)
-    checked = state._replace(
-        checked=tf.where(due, state.taken, state.checked),
-        step_size=choose(halve, 0.5 * state.step_size, state.step_size),
-        increases=tf.where(due, 0, state.increases),
-        loss_when_checked=tf.where(due, state.best_loss, state.loss_when_checked),
-        halved=tf.where(due, halve, state.halved),
-    )
-    return choose(halve, state.best, state.x_adv), choose(halve, state.best_gradient, gradient), checked
+    gradient, logits, loss = (each / eot_iterations for each in sums)
+    return gradient, logits, loss

@@ -1,6 +1,7 @@
 """PGD, projected gradient descent (Madry et al., 2018), along any of several losses."""
 
-import typing
+from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -9,6 +10,7 @@ from tf_nuat.attacks.ascent import input_gradient
 from tf_nuat.attacks.attack import attack
 from tf_nuat.attacks.search import Search, choose
 from tf_nuat.core import validation
+from tf_nuat.models.inference import Logits
 
 # What to increase: functions of logits (B, K), labels, and the logits at x.
 LOSSES = {
@@ -19,23 +21,23 @@ LOSSES = {
 }
 
 
-@attack(loss=lambda name, value: validation.one_of(name, value, LOSSES))
+@attack(norms=tuple(norms.NORMS), loss=lambda name, value: validation.one_of(name, value, LOSSES))
 def pgd(
-    logits_fn,
-    x,
-    y,
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
     *,
-    epsilon,
-    step_size=None,
-    steps=40,
-    random_start=True,
-    restarts=1,
-    loss="ce",
-    target=None,
-    seed=0,
-    start=None,
-    norm="linf",
-):
+    epsilon: tf.Tensor | float,
+    step_size: tf.Tensor | float | None = None,
+    steps: tf.Tensor | int = 40,
+    random_start: bool = True,
+    restarts: tf.Tensor | int = 1,
+    loss: str = "ce",
+    target: tf.Tensor | None = None,
+    seed: tf.Tensor | int = 0,
+    start: tf.Tensor | None = None,
+    norm: str = "linf",
+) -> Search:
     """Returns an adversary of each image, the first that `restarts` ascents of `steps` steps find, and x where none is.
 
     Args:
@@ -63,7 +65,7 @@ def pgd(
     project = norms.of(norm).projection(x, epsilon)
     keys = draws.image_keys(seed, x)
 
-    def loss_of(logits, clean, taken):
+    def loss_of(logits: tf.Tensor, clean: tf.Tensor, taken: tf.Tensor) -> tf.Tensor:
         return LOSSES[loss](logits, y, clean) if target is None else -losses.cross_entropy(logits, target)
 
     return ascents(
@@ -71,7 +73,7 @@ def pgd(
         x,
         y,
         loss_of,
-        lambda x_adv, gradient, taken: project(x_adv + step_size * norms.of(norm).steepest(gradient)),
+        lambda x_adv, gradient, taken: project(x_adv + step_size * norms.of(norm).step(x_adv, gradient)),
         lambda restart: norms.of(norm).random_point(x, epsilon, draws.fold_in(keys, restart)) if random_start else x,
         steps=steps,
         restarts=restarts,
@@ -80,7 +82,19 @@ def pgd(
     )
 
 
-def ascents(logits_fn, x, y, loss_of, move, start_of, *, steps, restarts, clean_of=None, start=None):
+def ascents(
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    loss_of: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
+    move: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
+    start_of: Callable[[tf.Tensor], tf.Tensor],
+    *,
+    steps: tf.Tensor | int,
+    restarts: tf.Tensor | int,
+    clean_of: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    start: tf.Tensor | None = None,
+) -> Search:
     """Returns the search of `restarts` ascents at most, of `steps` steps each.
 
     Args:
@@ -95,7 +109,7 @@ def ascents(logits_fn, x, y, loss_of, move, start_of, *, steps, restarts, clean_
         start: where the first ascent starts, unless `start_of` says it.
     """
 
-    def first():
+    def first() -> _State:
         restart = tf.zeros(tf.shape(x)[:1], tf.int32)
         return _State(
             x_adv=start_of(restart) if start is None else start,
@@ -106,8 +120,8 @@ def ascents(logits_fn, x, y, loss_of, move, start_of, *, steps, restarts, clean_
             clean=restart if clean_of is None else clean_of(tf.cast(logits_fn(x), tf.float32)),
         )
 
-    def step(state):
-        def objective(images):
+    def step(state: _State) -> _State:
+        def objective(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             logits = logits_fn(images)
             return loss_of(logits, state.clean, state.taken), logits
 
@@ -130,7 +144,7 @@ def ascents(logits_fn, x, y, loss_of, move, start_of, *, steps, restarts, clean_
     return Search(first, step)
 
 
-class _State(typing.NamedTuple):
+class _State(NamedTuple):
     """An ascent of each image: its number, the steps it has taken, and what the loss needs of the logits at x."""
 
     x_adv: tf.Tensor

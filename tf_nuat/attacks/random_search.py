@@ -1,6 +1,7 @@
 """Random search: points drawn from the ball, without gradients, until one fools the network."""
 
-import typing
+from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -8,10 +9,20 @@ from tf_nuat import draws, losses, norms
 from tf_nuat.attacks.attack import attack
 from tf_nuat.attacks.search import Search, choose
 from tf_nuat.core import validation
+from tf_nuat.models.inference import Logits
 
 
 @attack(queries=lambda name, value: validation.whole_number(name, value, at_least=1))
-def random_search(logits_fn, x, y, *, epsilon, queries=100, seed=0, norm="linf"):
+def random_search(
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    epsilon: tf.Tensor | float,
+    queries: tf.Tensor | int = 100,
+    seed: tf.Tensor | int = 0,
+    norm: str = "linf",
+) -> Search:
     """Returns the first of `queries` random points around each image that fools the network, and x where none does.
 
     In L-infinity the first, third, ... points are drawn uniformly from the ball, the others from its corners, where a
@@ -32,14 +43,14 @@ def random_search(logits_fn, x, y, *, epsilon, queries=100, seed=0, norm="linf")
     """
     keys = draws.image_keys(seed, x)
 
-    def point(number):
+    def point(number: tf.Tensor) -> tf.Tensor:
         return POINTS[norm](x, epsilon, draws.fold_in(keys, number), number)
 
-    def first():
+    def first() -> _State:
         none = tf.zeros(tf.shape(x)[:1], tf.int32)
         return _State(x_adv=point(none), fooled=none > 0, spent=none + 1 >= queries, drawn=none + 1)
 
-    def step(state):
+    def step(state: _State) -> _State:
         fooled = state.fooled | (~state.spent & (losses.margin(logits_fn(state.x_adv), y) > 0.0))
         return _State(
             x_adv=choose(fooled | state.spent, state.x_adv, point(state.drawn)),
@@ -52,20 +63,21 @@ def random_search(logits_fn, x, y, *, epsilon, queries=100, seed=0, norm="linf")
     return Search(first, step)
 
 
-def _inside_or_at_a_corner(x, epsilon, keys, number):
+def _inside_or_at_a_corner(x: tf.Tensor, epsilon: tf.Tensor | float, keys: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
     change = 2.0 * draws.uniform(x, keys) - 1.0
     corner = tf.where(change < 0.0, -1.0, 1.0)
     return tf.clip_by_value(x + epsilon * choose(number % 2 == 1, corner, change), 0.0, 1.0)
 
 
-def _inside(x, epsilon, keys, number):
+def _inside(x: tf.Tensor, epsilon: tf.Tensor | float, keys: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
     return norms.of("l2").random_point(x, epsilon, keys)
 
 
-POINTS = {"linf": _inside_or_at_a_corner, "l2": _inside}  # by the name of the norm
+# By the name of the norm: functions of images, epsilon, keys and the number of the point (B,).
+POINTS: dict[str, Callable[..., tf.Tensor]] = {"linf": _inside_or_at_a_corner, "l2": _inside}
 
 
-class _State(typing.NamedTuple):
+class _State(NamedTuple):
     """The last point that was drawn for each image, and how many were."""
 
     x_adv: tf.Tensor

@@ -6,7 +6,10 @@ windows may touch the last row and column, each image has windows of its own (th
 and in L2 each channel has the norm to spend in a window that it had there (in the code, all channels together).
 """
 
-import typing
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -15,9 +18,13 @@ from tf_nuat import draws, losses, norms
 from tf_nuat.attacks.attack import attack
 from tf_nuat.attacks.search import Search, choose
 from tf_nuat.core import threefry, validation
+from tf_nuat.models.inference import Logits
 
 # What to increase: functions of logits (B, K) and labels.
 LOSSES = {"margin": losses.margin, "ce": losses.cross_entropy}
+
+Start = Callable[[tf.Tensor], tf.Tensor]  # of keys (B, 2): images
+Change = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]  # of images, a share of the pixels (B,), keys: images
 
 # The share p of the pixels in a window is halved after so many of 10,000 queries. Other numbers of queries rescale it.
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -28,7 +35,19 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
     p_init=lambda name, value: validation.number(name, value, above=0.0, at_most=1.0),
     loss=lambda name, value: validation.one_of(name, value, LOSSES),
 )
-def square(logits_fn, x, y, *, epsilon, queries=5000, restarts=1, p_init=0.8, loss="margin", seed=0, norm="linf"):
+def square(
+    logits_fn: Logits,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    epsilon: tf.Tensor | float,
+    queries: tf.Tensor | int = 5000,
+    restarts: tf.Tensor | int = 1,
+    p_init: tf.Tensor | float = 0.8,
+    loss: str = "margin",
+    seed: tf.Tensor | int = 0,
+    norm: str = "linf",
+) -> Search:
     """Returns an adversary of each image, the first that `restarts` random searches find, and x where none is.
 
     It takes logits alone: the network need not be differentiable.
@@ -51,10 +70,10 @@ def square(logits_fn, x, y, *, epsilon, queries=5000, restarts=1, p_init=0.8, lo
     keys = draws.image_keys(seed, x)
     start_of, change = CHANGES[norm](x, epsilon)
 
-    def keys_of(restart, query):
+    def keys_of(restart: tf.Tensor, query: tf.Tensor) -> tf.Tensor:
         return draws.fold_in(keys, restart * (queries + 1) + query)
 
-    def first():
+    def first() -> _State:
         none = tf.zeros(tf.shape(x)[:1], tf.int32)
         start = start_of(keys_of(none, none))
         return _State(
@@ -67,7 +86,7 @@ def square(logits_fn, x, y, *, epsilon, queries=5000, restarts=1, p_init=0.8, lo
             best_loss=tf.fill(tf.shape(none), -float("inf")),
         )
 
-    def step(state):
+    def step(state: _State) -> _State:
         logits = logits_fn(state.x_adv)
         value = LOSSES[loss](logits, y)
         fooled = state.fooled | (~state.spent & (losses.margin(logits, y) > 0.0))
@@ -93,7 +112,7 @@ def square(logits_fn, x, y, *, epsilon, queries=5000, restarts=1, p_init=0.8, lo
     return Search(first, step)
 
 
-class _State(typing.NamedTuple):
+class _State(NamedTuple):
     """A search of each image: its number, the changes it has tried or is about to, its best image and loss there."""
 
     x_adv: tf.Tensor
@@ -105,14 +124,14 @@ class _State(typing.NamedTuple):
     best_loss: tf.Tensor
 
 
-def _share(p_init, taken, queries):
+def _share(p_init: tf.Tensor | float, taken: tf.Tensor, queries: tf.Tensor | int) -> tf.Tensor:
     """Returns the share of the pixels (B,) that the window of the next query has, after `taken` (B,) of them."""
     progress = tf.cast(taken, tf.int64) * 10000 // tf.cast(queries, tf.int64)
     halvings = tf.math.count_nonzero(progress[:, None] > tf.constant(HALVINGS, tf.int64), axis=1, dtype=tf.int32)
     return p_init * 0.5 ** tf.cast(halvings, tf.float32)
 
 
-def _linf(x, epsilon):
+def _linf(x: tf.Tensor, epsilon: tf.Tensor | float) -> tuple[Start, Change]:
     """Returns the start of a search, of keys, and how it changes an image: functions for `square`.
 
     All images that it visits are corners of the ball: each pixel is as dark or as bright as can be.
@@ -120,10 +139,10 @@ def _linf(x, epsilon):
     low, high = norms.corners(x, epsilon)
     height, width, channels = x.shape[1:]
 
-    def start_of(keys):
+    def start_of(keys: tf.Tensor) -> tf.Tensor:
         return tf.where(threefry.uniform(keys, (1, width, channels)) < 0.5, low, high)
 
-    def change(best, share, keys):
+    def change(best: tf.Tensor, share: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
         drawn = threefry.uniform(keys, (2 + channels,))
         side = tf.clip_by_value(_root(share, height, width), 1, min(height, width))
         rows, columns = _coordinates(drawn[:, 0], height, side), _coordinates(drawn[:, 1], width, side)
@@ -133,28 +152,54 @@ def _linf(x, epsilon):
     return start_of, change
 
 
-def _l2(x, epsilon):
-    """Returns what `_linf` does, for L2: a query moves the change in one window into another, and varies it there."""
+@dataclasses.dataclass(frozen=True)
+class _Measure:
+    """How long a change is, in a norm that adds up over the pixels: `root` of the sum of `part` of each.
+
+    Attributes:
+        part, root: functions of tensors.
+        steepness: the n-th square of a pile is 1 / n^steepness high.
+        into_ball: function `(x, epsilon, change)` that returns the images x + change, brought into the ball.
+    """
+
+    part: Callable[[tf.Tensor], tf.Tensor]
+    root: Callable[[tf.Tensor], tf.Tensor]
+    steepness: int
+    into_ball: Callable[[tf.Tensor, tf.Tensor | float, tf.Tensor], tf.Tensor]
+
+    def unit_channels(self, change: tf.Tensor) -> tf.Tensor:
+        """Returns each channel of `change` (B, H, W, C) divided by its length."""
+        length = self.root(tf.reduce_sum(self.part(change), axis=(1, 2), keepdims=True))
+        return tf.math.divide_no_nan(change, length)
+
+
+_L2 = _Measure(
+    part=tf.square,
+    root=tf.sqrt,
+    steepness=2,
+    into_ball=lambda x, epsilon, change: tf.clip_by_value(x + epsilon * norms.of("l2").steepest(change), 0.0, 1.0),
+)
+
+
+def _moved(measure: _Measure, x: tf.Tensor, epsilon: tf.Tensor | float) -> tuple[Start, Change]:
+    """Returns what `_linf` does, for other norms: a query moves the change in a window into another, and varies it."""
     height, width, channels = x.shape[1:]
     widest = min(height, width)
     widest -= 1 - widest % 2
 
-    def within_ball(change):
-        return tf.clip_by_value(x + epsilon * norms.of("l2").steepest(change), 0.0, 1.0)
-
-    def start_of(keys):
+    def start_of(keys: tf.Tensor) -> tf.Tensor:
         side = max(min(height, width) // 5, 1)
         down, across = height // side, width // side
         drawn = threefry.uniform(keys, (down, across, 1 + channels))[:, :, None, :, None]
         axis = tf.range(side)[None]
-        tile = _eta(axis, axis, tf.constant([side]), tf.constant([False]))[0][None, :, None, :, None]
+        tile = _eta(measure, axis, axis, tf.constant([side]), tf.constant([False]))[0][None, :, None, :, None]
         tiles = tf.where(drawn[..., :1] < 0.5, tile, tf.transpose(tile, (0, 3, 2, 1, 4)))
         tiles *= tf.where(drawn[..., 1:] < 0.5, -1.0, 1.0)  # (B, down, side, across, side, C)
         change = tf.reshape(tiles, (-1, down * side, across * side, channels))
         margins = [(spare // 2, spare - spare // 2) for spare in (height - down * side, width - across * side)]
-        return within_ball(tf.pad(change, [(0, 0), *margins, (0, 0)]))
+        return measure.into_ball(x, epsilon, tf.pad(change, [(0, 0), *margins, (0, 0)]))
 
-    def change(best, share, keys):
+    def change(best: tf.Tensor, share: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
         drawn = threefry.uniform(keys, (5 + channels,))
         side = tf.maximum(_root(share, height, width), 3)
         side = tf.minimum(side + 1 - side % 2, widest)
@@ -164,50 +209,47 @@ def _l2(x, epsilon):
         window = _window(rows, columns, side)[..., None]
         windows = window | _window(other_rows, other_columns, side)[..., None]
         old = best - x
-        squares = tf.square(old)
-        unused = tf.maximum(epsilon**2 - tf.reduce_sum(squares, axis=(1, 2, 3), keepdims=True), 0.0)
-        freed = tf.reduce_sum(tf.where(windows, squares, 0.0), axis=(1, 2), keepdims=True)
+        parts = measure.part(old)
+        unused = tf.maximum(measure.part(epsilon) - tf.reduce_sum(parts, axis=(1, 2, 3), keepdims=True), 0.0)
+        freed = tf.reduce_sum(tf.where(windows, parts, 0.0), axis=(1, 2), keepdims=True)
 
-        new = _eta(rows, columns, side, drawn[:, 4] < 0.5)[..., None]
+        new = _eta(measure, rows, columns, side, drawn[:, 4] < 0.5)[..., None]
         new *= tf.where(drawn[:, None, None, 5:] < 0.5, -1.0, 1.0)
-        new += _unit_channels(tf.where(window, old, 0.0))
-        new = _unit_channels(new) * tf.sqrt(unused / channels + freed)
-        return within_ball(tf.where(window, new, tf.where(windows, 0.0, old)))
+        new += measure.unit_channels(tf.where(window, old, 0.0))
+        new = measure.unit_channels(new) * measure.root(unused / channels + freed)
+        return measure.into_ball(x, epsilon, tf.where(window, new, tf.where(windows, 0.0, old)))
 
     return start_of, change
 
 
-CHANGES = {"linf": _linf, "l2": _l2}  # by the name of the norm
+# By the name of the norm: functions of images and epsilon.
+CHANGES: dict[str, Callable[..., tuple[Start, Change]]] = {"linf": _linf, "l2": functools.partial(_moved, _L2)}
 
 
-def _root(share, height, width):
+def _root(share: tf.Tensor, height: int, width: int) -> tf.Tensor:
     """Returns the side (B,), int32, of a square with the share (B,) of the pixels."""
     return tf.cast(tf.round(tf.sqrt(share * height * width)), tf.int32)
 
 
-def _coordinates(drawn, size, side):
+def _coordinates(drawn: tf.Tensor, size: int, side: tf.Tensor) -> tf.Tensor:
     """Returns the places (B, size) of the pixels along an axis, from where a window begins: `drawn` (B,) of [0, 1)."""
     begin = tf.cast(drawn * tf.cast(size - side + 1, tf.float32), tf.int32)
     return tf.range(size)[None] - begin[:, None]
 
 
-def _window(rows, columns, side):
+def _window(rows: tf.Tensor, columns: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
     """Returns whether pixels (B, H, W) are in a window, from their places along both axes, (B, H) and (B, W)."""
     inside_rows, inside_columns = ((places >= 0) & (places < side[:, None]) for places in (rows, columns))
     return inside_rows[:, :, None] & inside_columns[:, None, :]
 
 
-def _unit_channels(change):
-    """Returns each channel of `change` (B, H, W, C) divided by its L2 norm."""
-    return tf.math.divide_no_nan(change, tf.sqrt(tf.reduce_sum(tf.square(change), axis=(1, 2), keepdims=True)))
+def _eta(measure: _Measure, rows: tf.Tensor, columns: tf.Tensor, side: tf.Tensor, sideways: tf.Tensor) -> tf.Tensor:
+    """Returns a change (B, H, W) of length 1: a peak in one half of the window, a dip of the same length in the other.
 
-
-def _eta(rows, columns, side, sideways):
-    """Returns the change (B, H, W) of the L2 attack, of norm 1: a peak in one half of the window, a dip in the other.
-
-    Each half is a pile of concentric squares, the n-th of height 1/n^2, cut off where the half ends.
+    Each half is a pile of concentric squares, the n-th of height 1/n^2 in L2, cut off where the half ends.
 
     Args:
+        measure: of the norm.
         rows, columns: places of the pixels from where the window begins, (B, H) and (B, W).
         side: of the window (B,).
         sideways: (B,), bool: the halves are left and right, not above and below.
@@ -215,9 +257,9 @@ def _eta(rows, columns, side, sideways):
     Equation 2 of the paper.
     """
     side, flat, longest = side[:, None], sideways[:, None], max(rows.shape[1], columns.shape[1])
-    below = tf.constant(np.cumsum([0.0, *(1.0 / np.arange(1, longest + 2) ** 2)]), tf.float32)
+    below = tf.constant(np.cumsum([0.0, *(1.0 / np.arange(1, longest + 2) ** measure.steepness)]), tf.float32)
 
-    def heights(places, is_split):
+    def heights(places: tf.Tensor, is_split: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns how high the pile is along an axis through its middle, and whether that is in the first half."""
         is_first = is_split & (places < side // 2)
         begin = tf.where(is_split & ~is_first, side // 2, 0)
@@ -231,9 +273,9 @@ def _eta(rows, columns, side, sideways):
     # Around a square the pile is as high as on the axis that is farther away from the middle.
     pile = tf.where(_window(rows, columns, side[:, 0]), tf.minimum(down[:, :, None], across[:, None, :]), 0.0)
     is_first = is_above[:, :, None] | is_left[:, None, :]
-    squares = tf.square(pile)
-    first = tf.reduce_sum(tf.where(is_first, squares, 0.0), axis=(1, 2), keepdims=True)
-    second = tf.reduce_sum(tf.where(is_first, 0.0, squares), axis=(1, 2), keepdims=True)
+    parts = measure.part(pile)
+    first = tf.reduce_sum(tf.where(is_first, parts, 0.0), axis=(1, 2), keepdims=True)
+    second = tf.reduce_sum(tf.where(is_first, 0.0, parts), axis=(1, 2), keepdims=True)
     halves = tf.cast(first > 0.0, tf.float32) + 1.0  # a window of one pixel has one half
-    scale = [tf.math.divide_no_nan(1.0, tf.sqrt(halves * half)) for half in (first, second)]
+    scale = [tf.math.divide_no_nan(1.0, measure.root(halves * half)) for half in (first, second)]
     return pile * tf.where(is_first, scale[0], -scale[1])
