@@ -17,7 +17,7 @@ import pathlib
 from absl import flags
 
 from recipes import cifar10, cifar100, command, digits, imagenet, imagenet100, mnist, svhn, table
-from recipes.pages import plots
+from sanity.report import comparison
 from tf_nuat import command_line, training
 from tf_nuat.core import validation
 
@@ -149,7 +149,7 @@ def _write(out, cards, conditions, failed):
     text = [table.caption(cards, conditions), table.markdown(list(map(table.cells_with_costs, cards))), *failed]
     (out / "table.md").write_text("\n\n".join([*text, "![Comparison](comparison.png)"]) + "\n", encoding="utf-8")
     table.write_csv(records, out / "table.csv")
-    plots.comparison(records, conditions).savefig(out / "comparison.png", metadata={"Software": None})
+    comparison.comparison(records, conditions).savefig(out / "comparison.png", metadata={"Software": None})
 
 
 if __name__ == "__main__":

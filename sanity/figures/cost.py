@@ -1,8 +1,8 @@
 """Figure: robust accuracy against training cost, of the cards (Sriramanan et al., 2021, figure 3b)."""
 
 from recipes import table
-from recipes.pages import plots
 from sanity.figures.models import NotShownError
+from sanity.report import comparison
 
 TITLE = "Robust accuracy against training cost"
 
@@ -28,13 +28,13 @@ def measure(models, options):
 
 
 def draw(data):
-    """Returns the figure of `recipes.pages.plots.comparison`."""
-    return plots.comparison(data["records"], data["conditions"])
+    """Returns the figure of `sanity.report.comparison.comparison`."""
+    return comparison.comparison(data["records"], data["conditions"])
 
 
 def caption(data):
     """Returns what one sees."""
-    attack = plots.strongest(data["records"], data["conditions"])
+    attack = comparison.strongest(data["records"], data["conditions"])
     return (
         "Accuracy under the strongest attack that the cards have, against clean accuracy, training time and "
         "forward-backward passes; times are those of the machines that trained. "

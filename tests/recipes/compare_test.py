@@ -14,7 +14,7 @@ import pytest
 from matplotlib import colors, image
 
 from recipes import compare, table
-from recipes.pages import plots
+from sanity.report import comparison
 from tf_nuat import command_line, training
 from tf_nuat.training import experiment
 
@@ -88,7 +88,7 @@ def card_of(defense, clean, robust, *, seconds=100.0, passes=3.0, epochs=1, seed
 
 def figure_of(*cards):
     """Returns the figure of these cards, and its axes as a list (rows) of lists (panels)."""
-    figure = plots.comparison([table.record(card) for card in cards], table.conditions(cards[0]))
+    figure = comparison.comparison([table.record(card) for card in cards], table.conditions(cards[0]))
     figure.draw_without_rendering()
     rows = {}
     for axes in figure.axes:
@@ -98,7 +98,7 @@ def figure_of(*cards):
 
 def marks(axes, hollow=False):
     """Returns the places of the marks, {(x, y), ...}, filled or hollow."""
-    lines = [line for line in axes.lines if line.get_markersize() == plots.MARK and len(line.get_xdata()) == 1]
+    lines = [line for line in axes.lines if line.get_markersize() == comparison.MARK and len(line.get_xdata()) == 1]
     is_hollow = [line.get_markerfacecolor() == "white" for line in lines]
     return {tuple(map(float, line.get_xydata()[0])) for line, found in zip(lines, is_hollow) if found == hollow}
 
@@ -153,9 +153,9 @@ def test_the_figure_shows_both_runs(compared):
     out, cards, _ = compared
     pixels = image.imread(out / "comparison.png")[..., :3]
     assert pixels.shape[0] > 400 and pixels.shape[1] > 1200
-    for colour in plots.COLOURS[:2]:
+    for colour in comparison.COLOURS[:2]:
         assert (np.abs(pixels - colors.to_rgb(colour)).max(axis=-1) < 0.02).sum() > 300, colour
-    assert (np.abs(pixels - colors.to_rgb(plots.COLOURS[2])).max(axis=-1) < 0.02).sum() == 0
+    assert (np.abs(pixels - colors.to_rgb(comparison.COLOURS[2])).max(axis=-1) < 0.02).sum() == 0
 
 
 def test_a_second_call_trains_nothing_and_writes_the_same(compared, monkeypatch):
@@ -425,6 +425,6 @@ def test_labels_of_a_crowd_cover_neither_each_other_nor_marks():
 
 def test_runs_of_one_defense_are_told_apart_by_what_differs():
     cards = [card_of("nuat", 0.98, 0.9), card_of("nuat", 0.98, 0.9, seed=1), card_of("sat_r2", 0.98, 0.9, epochs=5)]
-    assert plots.labels(list(map(table.record, cards))) == ["nuat, seed 0", "nuat, seed 1", "sat_r2"]
+    assert comparison.labels(list(map(table.record, cards))) == ["nuat, seed 0", "nuat, seed 1", "sat_r2"]
     cards[1]["recipe"]["network"] = "mnist_cnn"
-    assert plots.labels(list(map(table.record, cards)))[2] == "sat_r2, lenet_plus"
+    assert comparison.labels(list(map(table.record, cards)))[2] == "sat_r2, lenet_plus"

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from recipes import table
-from recipes.pages import plot_labels
+from sanity.report import plot_labels
 from sanity.report.figures import COLOURS, DOTS_PER_INCH, MARKERS
 
 MARK = 7  # size in points

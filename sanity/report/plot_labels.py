@@ -13,7 +13,7 @@ def write(axes, points, all_points, mark_size):
 
     Args:
         axes: matplotlib axes whose limits are final.
-        points: list of `recipes.pages.plots.Point`, those in these axes.
+        points: list of `sanity.report.comparison.Point`, those in these axes.
         all_points: those and the ones in other parts of a broken axis, whose bars reach in here.
         mark_size: of a mark, in points.
     """
