@@ -19,7 +19,7 @@ import recipes.command
 from recipes import leaderboard, table
 from sanity import judgement
 from sanity.checks import CHECKS
-from tf_nuat import ATTACKS, DEFENSES, NETWORKS, command_line
+from tf_nuat import ATTACKS, DEFENSES, NETWORKS, card, command_line
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 REGION = re.compile(r"(<!-- rendered: (\w+)([^\n]*?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -53,7 +53,7 @@ def claims(*folders):
 
 def summary(folder):
     """Returns what a recipe prints at its end, from the card in `folder`."""
-    return _block(recipes.command.summary(table.read(ROOT / folder / "card.json")))
+    return _block(recipes.command.summary(card.read(ROOT / folder / card.NAME)))
 
 
 def judged(folder):

@@ -2,11 +2,13 @@
 
 import dataclasses
 import inspect
+import pathlib
+import shlex
 
 import tensorflow as tf
 from absl import flags, logging
 
-from tf_nuat import command_line, networks, parallel, training
+from tf_nuat import card, command_line, data, networks, parallel, training
 from tf_nuat.core import validation
 from tf_nuat.models import precision
 from tf_nuat.networks import by_name
@@ -171,23 +173,25 @@ def run(recipe, values):
     """Trains and measures `recipe` as the flags of a run say, prints what was measured; returns the exit status."""
     command_line.require(values, out="a folder for the results (--out DIR)")
     logging.set_verbosity(logging.INFO)
-    card = training.run(recipe, values.out, **run_options(values))
+    training.run(recipe, values.out, **run_options(values))
     if workers.is_chief(parallel.strategy(values.strategy)):
-        print(summary(card))
+        print(summary(card.read(pathlib.Path(values.out) / card.NAME)))
         print(f"\n{values.out}/network.keras  {values.out}/card.json")
-        print(f"Next: python -m sanity.run --checkpoint {values.out}/network.keras")
+        # A card names no code, and no path elsewhere.
+        own = "" if recipe.dataset in data.DATASETS else f" --dataset {shlex.quote(recipe.dataset)}"
+        print(f"Next: python -m sanity.run --checkpoint {values.out}/network.keras{own}")
     return 0
 
 
-def summary(card):
-    """Returns the measured accuracies of a card, with their intervals and what was claimed, as lines of text."""
+def summary(run):
+    """Returns the measured accuracies of a `Card`, with their intervals and what was claimed, as lines of text."""
     lines = [
-        f"{card['recipe']['defense']} on {card['recipe']['dataset']}, test split; "
-        f"epoch {card['epoch_chosen']} was the best on the validation split, by {card['recipe']['chosen_by']}"
+        f"{run.defense} on {run.dataset}, test split; "
+        f"epoch {run.epoch_chosen} was the best on the validation split, by {run.chosen_by}"
     ]
-    for name, measured in card["measured"].items():
-        low, high = measured["interval"]
-        line = f"{name:>10}: {measured['accuracy']:7.2%}  (95 %: {low:.2%} to {high:.2%}, {measured['images']} images)"
-        claimed = card["claimed"].get(name)
+    for name, measured in run.measured.items():
+        low, high = measured.interval
+        line = f"{name:>10}: {measured.accuracy:7.2%}  (95 %: {low:.2%} to {high:.2%}, {measured.images} images)"
+        claimed = run.claimed.get(name)
         lines.append(line if claimed is None else f"{line}  claimed {claimed:.2%}")
     return "\n".join(lines)

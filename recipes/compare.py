@@ -18,8 +18,9 @@ from absl import flags
 
 from recipes import cifar10, cifar100, command, digits, imagenet, imagenet100, mnist, svhn, table
 from sanity.report import comparison
-from tf_nuat import command_line, training
+from tf_nuat import card, command_line, training
 from tf_nuat.core import validation
+from tf_nuat.evaluate import runs
 
 DATASETS = {
     "digits": digits,
@@ -55,23 +56,21 @@ def main(arguments):
     recipes, options = _recipes(values), command.run_options(values)
     folders = {name: out / name for name in recipes}
     paths = list(map(pathlib.Path, values.cards))
-    _refuse_twice(
-        "cards", [path.resolve() for path in (*(folder / "card.json" for folder in folders.values()), *paths)]
-    )
-    cards = {str(path): table.read(path, table.record, table.conditions) for path in paths}
+    _refuse_twice("cards", [path.resolve() for path in (*(folder / card.NAME for folder in folders.values()), *paths)])
+    cards = {str(path): card.read(path) for path in paths}
     conditions = same_conditions(
         {
             **_conditions_of_runs(recipes, folders, options),
-            **{path: table.conditions(card) for path, card in cards.items()},
+            **{path: runs.conditions(run) for path, run in cards.items()},
         }
     )
-    if not conditions["measures"]:
+    if not conditions.measures:
         first = next(iter([*folders.values(), *paths]))
         raise ValueError(
             f"cards has {str(first)!r}, which was not attacked; allowed: runs with an accuracy under attack"
         )
-    if values.dataset not in (None, conditions["dataset"]):
-        raise ValueError(f"dataset is {values.dataset!r}; allowed: {conditions['dataset']}, that of the cards")
+    if values.dataset not in (None, conditions.dataset):
+        raise ValueError(f"dataset is {values.dataset!r}; allowed: {conditions.dataset}, that of the cards")
     for folder in (out, *folders.values()):
         validation.output_folder("out", folder)
 
@@ -106,26 +105,27 @@ def _conditions_of_runs(recipes, folders, options):
     """Returns the conditions under which the recipes are measured, a dict of folder to those; checks the recipes."""
     conditions = {}
     for name, recipe in recipes.items():
-        card, splits = training.check(recipe, folders[name], **options)
-        if card is not None:
-            card = table.read(folders[name] / "card.json", table.record, table.conditions)
+        finished, splits = training.check(recipe, folders[name], **options)
+        if finished is not None:
+            found = runs.conditions(card.read(folders[name] / card.NAME))
         else:
-            images = len(splits.labels("test")[: recipe.test_images])
-            measured = {name: {"images": images} for name in ("clean", *recipe.measures)}
-            card = {"recipe": dataclasses.asdict(recipe), "measured": measured}
-        conditions[str(folders[name])] = table.conditions(card)
+            images = dict.fromkeys(("clean", *recipe.measures), len(splits.labels("test")[: recipe.test_images]))
+            measures = dataclasses.asdict(recipe)["measures"]
+            found = runs.Conditions(recipe.dataset, recipe.norm, recipe.epsilon, measures, images)
+        conditions[str(folders[name])] = found
     return conditions
 
 
 def same_conditions(conditions):
-    """Returns what all `conditions`, a dict of the run's name to those of `table.conditions`, are."""
+    """Returns what all `conditions`, a dict of the run's name to `runs.Conditions`, are."""
     (first, expected), *others = conditions.items()
+    named = expected.to_json()
     for other, found in others:
-        for name, value in expected.items():
-            if found[name] != value:
+        for name, value in found.to_json().items():
+            if value != named[name]:
                 raise ValueError(
-                    f"cards are {first!r} and {other!r}, with {name} {value!r} and {found[name]!r}; "
-                    f"allowed: runs that agree on {', '.join(expected)}"
+                    f"cards are {first!r} and {other!r}, with {name} {named[name]!r} and {value!r}; "
+                    f"allowed: runs that agree on {', '.join(named)}"
                 )
     return expected
 
@@ -134,18 +134,19 @@ def _train(recipes, folders, options):
     """Returns the cards of the recipes, and a line for each that failed."""
     cards, failed = [], []
     for number, (name, recipe) in enumerate(recipes.items(), start=1):
-        finished = (folders[name] / "card.json").exists()
+        finished = (folders[name] / card.NAME).exists()
         doing = "finished before" if finished else f"{recipe.epochs} epochs of {recipe.network} on {recipe.dataset}"
         print(f"{name} ({number} of {len(recipes)}): {doing}", flush=True)
         try:
-            cards.append(training.run(recipe, folders[name], verbose=2, **options))
+            training.run(recipe, folders[name], verbose=2, **options)
+            cards.append(card.read(folders[name] / card.NAME))
         except FloatingPointError as error:
             failed.append(f"failed: {name}: {error}")
     return cards, failed
 
 
 def _write(out, cards, conditions, failed):
-    records = list(map(table.record, cards))
+    records = list(map(runs.record, cards))
     text = [table.caption(cards, conditions), table.markdown(list(map(table.cells_with_costs, cards))), *failed]
     (out / "table.md").write_text("\n\n".join([*text, "![Comparison](comparison.png)"]) + "\n", encoding="utf-8")
     table.write_csv(records, out / "table.csv")

@@ -19,6 +19,7 @@ from recipes.pages import evaluations
 from sanity.report import html
 from tf_nuat import command_line, evaluate
 from tf_nuat.core import validation
+from tf_nuat.evaluate import runs
 
 TITLE = "Leaderboard"
 NOTE = (
@@ -66,8 +67,8 @@ def pages(folder, out):
     """
     by_threat = {}
     for path in cards_below(folder):
-        card, _ = evaluations.card_with(path, table.record)
-        by_threat.setdefault(table.threat(table.conditions(card)), []).append((path, card))
+        run, _ = evaluations.card_with(path)
+        by_threat.setdefault(runs.conditions(run).threat, []).append((path, run))
     groups = [_group(threat, found, out) for threat, found in sorted(by_threat.items())]
     parts = [f"# {TITLE}", NOTE]
     for group in groups:
@@ -93,9 +94,9 @@ def cards_below(folder):
 def _group(threat, found, out):
     """Returns "title", "note", "columns" and "rows" of the runs `found`, pairs (path, card), of one threat model."""
     counts, settings = {}, {}
-    for _, card in found:
-        for measure, outcome in _measured(card).items():
-            counts.setdefault(measure, set()).add(outcome["images"])
+    for _, run in found:
+        for measure, outcome in _measured(run).items():
+            counts.setdefault(measure, set()).add(outcome.images)
             settings.setdefault(measure[0], set()).add(measure[1])
     # Attacks of one name that differ between runs have a column each.
     titles = {(name, attack): name if len(settings[name]) == 1 else f"{name} ({attack})" for name, attack in counts}
@@ -103,55 +104,54 @@ def _group(threat, found, out):
     for (name, attack), images in counts.items():
         of = [f"{count:,} images" for count in images if len(images) == 1]
         notes.append(f"{titles[name, attack]}: {', '.join([*([attack] if attack else []), *of])}")
-    sources = list(filter(None, dict.fromkeys(card["recipe"].get("source") for _, card in found)))
-    rows = [_row(runs, titles, counts, out) for runs in _of_one_recipe(found)]
+    sources = list(filter(None, dict.fromkeys(run.source for _, run in found)))
+    rows = [_row(alike, titles, counts, out) for alike in _of_one_recipe(found)]
     rows.sort(key=lambda row: (row["defense"], row["network"], row["runs"]))
     note = f"{'; '.join(notes)}." + (f" Settings and claims: {'; '.join(sources)}." if sources else "")
     return {"title": threat, "note": note, "columns": table.columns(rows), "rows": rows}
 
 
-def _measured(card):
-    """Returns what a card measured, a dict of (name, the attack's settings as text) to outcome."""
-    measures = card["recipe"]["measures"]
+def _measured(run):
+    """Returns what a card measured, a dict of (name, the attack's settings as text) to `Measured`."""
     return {
-        (name, table.described(measures[name]) if name in measures else ""): outcome
-        for name, outcome in card["measured"].items()
+        (name, runs.described(run.measures[name]) if name in run.measures else ""): outcome
+        for name, outcome in run.measured.items()
     }
 
 
 def _of_one_recipe(found):
     """Returns the runs as lists of those whose recipes differ in the seed alone, each seed once."""
     entries = []
-    for path, card in found:
-        recipe = {name: value for name, value in card["recipe"].items() if name not in ("seed", "measures")}
-        for known, runs in entries:
-            if known == recipe and card["recipe"]["seed"] not in [each["recipe"]["seed"] for _, each in runs]:
-                runs.append((path, card))
+    for path, run in found:
+        recipe = {name: value for name, value in run.recipe.items() if name not in ("schema", "seed", "measures")}
+        for known, alike in entries:
+            if known == recipe and run.seed not in [each.seed for _, each in alike]:
+                alike.append((path, run))
                 break
         else:
-            entries.append((recipe, [(path, card)]))
-    return [sorted(runs, key=lambda run: run[1]["recipe"]["seed"]) for _, runs in entries]
+            entries.append((recipe, [(path, run)]))
+    return [sorted(alike, key=lambda each: each[1].seed) for _, alike in entries]
 
 
-def _row(runs, titles, counts, out):
+def _row(alike, titles, counts, out):
     """Returns the cells of the runs of one recipe; that of "runs" is a list of (name, link)."""
-    cards = [card for _, card in runs]
-    records, recipe = list(map(table.record, cards)), cards[0]["recipe"]
-    options = [f"{name} {value}" for name, value in recipe.get("network_options", {}).items()]
-    row = {"defense": recipe["defense"], "network": ", ".join([recipe["network"], *options])}
+    cards = [run for _, run in alike]
+    records, first = list(map(runs.record, cards)), cards[0]
+    options = [f"{name} {value}" for name, value in first.network_options.items()]
+    row = {"defense": first.defense, "network": ", ".join([first.network, *options])}
     for measure, title in titles.items():
-        outcomes = [_measured(card)[measure] for card in cards if measure in _measured(card)]
+        outcomes = [_measured(run)[measure] for run in cards if measure in _measured(run)]
         if not outcomes:
             continue
         remarks = [] if len(outcomes) == len(cards) else [f"{len(outcomes)} of {len(cards)} seeds"]
         if len(counts[measure]) > 1:
-            remarks.append(f"{', '.join(sorted({str(outcome['images']) for outcome in outcomes}))} images")
-        row[title] = _cell(outcomes, cards[0]["claimed"].get(measure[0]), remarks)
-    row["chosen epoch"] = f"{', '.join(str(record['chosen_epoch']) for record in records)} of {recipe['epochs']}"
+            remarks.append(f"{', '.join(sorted({str(outcome.images) for outcome in outcomes}))} images")
+        row[title] = _cell(outcomes, first.claimed.get(measure[0]), remarks)
+    row["chosen epoch"] = f"{', '.join(str(run.epoch_chosen) for run in cards)} of {first.epochs}"
     row |= table.costs({name: _mean([record[name] for record in records]) for name in table.COSTS})
-    row["precision"] = records[0]["precision"]
-    row["seeds"] = ", ".join(str(record["seed"]) for record in records)
-    row["runs"] = [(path.parent.name, pathlib.Path(os.path.relpath(path, out)).as_posix()) for path, _ in runs]
+    row["precision"] = first.precision
+    row["seeds"] = ", ".join(str(run.seed) for run in cards)
+    row["runs"] = [(path.parent.name, pathlib.Path(os.path.relpath(path, out)).as_posix()) for path, _ in alike]
     return row
 
 
@@ -163,23 +163,23 @@ def beside_claims(paths):
     Raises:
         ValueError: a card cannot be read, or the runs differ in more than their seed.
     """
-    found = [(path, evaluations.card_with(path, table.record)[0]) for path in paths]
+    found = [(path, evaluations.card_with(path)[0]) for path in paths]
     recipes = _of_one_recipe(found)
     if len(recipes) != 1 or len(recipes[0]) != len(found):
         raise ValueError(f"cards are {', '.join(map(str, paths))}; allowed: those of one recipe, each seed once")
-    measures = {measure: {} for _, card in found for measure in _measured(card)}
-    for _, card in recipes[0]:
-        for measure, outcome in _measured(card).items():
-            measures[measure][card["recipe"]["seed"]] = outcome
+    measures = {measure: {} for _, run in found for measure in _measured(run)}
+    for _, run in recipes[0]:
+        for measure, outcome in _measured(run).items():
+            measures[measure][run.seed] = outcome
     rows = []
     for (name, _), outcomes in measures.items():
-        images = sorted({outcome["images"] for outcome in outcomes.values()})
+        images = sorted({outcome.images for outcome in outcomes.values()})
         row = {"measure": name, "test images": ", ".join(f"{count:,}" for count in images)}
         if len(found) > 1:
             for seed, outcome in outcomes.items():
-                row[f"seed {seed}"] = table.percent(outcome["accuracy"], outcome["interval"])
+                row[f"seed {seed}"] = table.percent(outcome.accuracy, outcome.interval)
         remarks = [] if len(outcomes) == len(found) else [f"{len(outcomes)} of {len(found)} seeds"]
-        rows.append({**row, "measured": _cell(list(outcomes.values()), found[0][1]["claimed"].get(name), remarks)})
+        rows.append({**row, "measured": _cell(list(outcomes.values()), found[0][1].claimed.get(name), remarks)})
     return rows
 
 
@@ -189,22 +189,22 @@ def _mean(values):
 
 def _cell(outcomes, claimed, remarks):
     """Returns what was measured, by one seed or several, beside what is claimed, as text."""
-    accuracies = [outcome["accuracy"] for outcome in outcomes]
+    accuracies = [outcome.accuracy for outcome in outcomes]
     mean = float(np.mean(accuracies))
     if len(outcomes) == 1:
-        low, high = outcomes[0]["interval"]
+        low, high = outcomes[0].interval
         text = table.percent(mean, (low, high))
     else:
         half = float(scipy.stats.t.ppf(0.975, len(outcomes) - 1) * scipy.stats.sem(accuracies))
         text = f"{100 * mean:.2f} ± {100 * half:.2f}"
         # Few seeds may agree by chance, and all are measured on the same images, which more seeds do not make more.
-        own = np.mean([outcome["interval"] for outcome in outcomes], axis=0)
+        own = np.mean([outcome.interval for outcome in outcomes], axis=0)
         low, high = min(mean - half, own[0]), max(mean + half, own[1])
-        if any(outcome.get("estimated") for outcome in outcomes):  # there are no images to count
+        if any(outcome.estimated for outcome in outcomes):  # there are no images to count
             text += f", of a seed [{100 * own[0]:.2f}, {100 * own[1]:.2f}]"
         else:
-            correct = sum(round(outcome["accuracy"] * outcome["images"]) for outcome in outcomes)
-            total = sum(outcome["images"] for outcome in outcomes)
+            correct = sum(round(outcome.accuracy * outcome.images) for outcome in outcomes)
+            total = sum(outcome.images for outcome in outcomes)
             text += f", pooled {table.percent(correct / total, evaluate.wilson(correct, total))}"
     if claimed is not None:
         gap = round(100 * (mean - claimed), 2) + 0.0  # no "-0.00"

@@ -25,6 +25,7 @@ from recipes.pages import evaluations
 from sanity import statistics
 from tf_nuat import command_line
 from tf_nuat.core import validation
+from tf_nuat.evaluate import runs
 
 LEVEL = 0.05  # of all comparisons together
 
@@ -75,6 +76,15 @@ class Comparison:
     test: str
 
 
+NOTE = (
+    "An ordering holds, or does not, where the difference is significant at {level} for all {comparisons} comparisons "
+    "together (Holm); else it is within noise, that of drawing test images. Paired: McNemar's exact test on the same "
+    "images; unpaired: Fisher's exact test, which takes them for independent. Intervals are at 95 % for each "
+    "comparison alone (Bonett and Price; Newcombe). There is one training of each defense: how trainings differ is not "
+    "in it."
+)
+
+
 def flag_values():
     """Returns the flags of this command, not yet parsed."""
     values = flags.FlagValues()
@@ -104,105 +114,105 @@ def page(folder):
     Raises:
         ValueError: there are not two runs to compare, two of one defense, or runs that were not measured alike.
     """
-    runs = _runs(folder)
-    having = {
-        measure: {name: run for name, run in runs.items() if measure in run[1]["measured"]} for measure in COLUMNS
-    }
-    conditions = {measure: _conditions(measure, found) for measure, found in having.items() if found}
-    ours = {name: run for name, run in runs.items() if name in PAPER}
+    found = _runs(folder)
+    having = {measure: {name: run for name, run in found.items() if measure in run[1].measured} for measure in COLUMNS}
+    conditions = {measure: _conditions(measure, measured) for measure, measured in having.items() if measured}
+    ours = [name for name in found if name in PAPER]
     if len(ours) < 2:
         raise ValueError(
             f"cards is {str(folder)!r}, with {len(ours)} of table 1a; allowed: at least 2 of {', '.join(PAPER)}"
         )
     comparisons = [each for measure in COLUMNS for each in _comparisons(measure, having[measure])]
-    adjusted = holm([each.p_value for each in comparisons])
-    rows = {measure: [] for measure in COLUMNS}
-    counts = {measure: dict.fromkeys(("holds", "within noise", "does not hold"), 0) for measure in COLUMNS}
-    for each, p_value in zip(comparisons, adjusted):
-        verdict = verdict_of(each, p_value)
-        counts[each.measure][verdict] += 1
-        rows[each.measure].append(_row(each, p_value, verdict))
-    summary = [
-        {"measure": measure, "orderings": str(len(rows[measure])), **{name: str(n) for name, n in found.items()}}
-        for measure, found in counts.items()
-    ]
-    missing = [name for name in runs if name not in PAPER]
-    sources = dict.fromkeys(card["recipe"].get("source") for _, card, _ in runs.values())
+    p_values = holm([each.p_value for each in comparisons])
+    verdicts = [(each, p_value, verdict_of(each, p_value)) for each, p_value in zip(comparisons, p_values)]
+    rows = {measure: [_row(*each) for each in verdicts if each[0].measure == measure] for measure in COLUMNS}
     parts = [
         "# Orderings of table 1a of Sriramanan et al. (2021)",
-        f"{table.threat(conditions['clean'])}; made by `python -m recipes.orderings`. "
-        + "; ".join(_beside(measure, found) for measure, found in conditions.items())
-        + f". Settings: {'; '.join(filter(None, sources)) or 'see the cards'}.",
-        f"An ordering holds, or does not, where the difference is significant at {LEVEL:.0%} for all "
-        f"{len(comparisons)} comparisons together (Holm); else it is within noise, that of drawing test images. "
-        "Paired: McNemar's exact test on the same images; unpaired: Fisher's exact test, which takes them for "
-        "independent. Intervals are at 95 % for each comparison alone (Bonett and Price; Newcombe). There is one "
-        "training of each defense: how trainings differ is not in it.",
-        table.markdown(summary),
+        _settings(conditions, [run for _, run, _ in found.values()]),
+        NOTE.format(level=f"{LEVEL:.0%}", comparisons=len(comparisons)),
+        table.markdown([_counts(measure, verdicts) for measure in COLUMNS]),
     ]
+    missing = [name for name in found if name not in PAPER]
     if missing:
         parts.append(f"Not in table 1a: {', '.join(missing)}.")
-    for measure, found in having.items():
-        if len(found) < len(runs):
-            parts.append(f"Not measured by {measure}: {', '.join(name for name in runs if name not in found)}.")
+    for measure, measured in having.items():
+        if len(measured) < len(found):
+            parts.append(f"Not measured by {measure}: {', '.join(name for name in found if name not in measured)}.")
     for measure, column in COLUMNS.items():
         if rows[measure]:
             parts += [f"## {measure}, and {column} of the paper", table.markdown(rows[measure])]
     return "\n\n".join(parts) + "\n"
 
 
+def _settings(conditions, cards):
+    """Returns the threat model, what each measure is, and where the settings come from, as text."""
+    sources = filter(None, dict.fromkeys(run.source for run in cards))
+    return (
+        f"{conditions['clean'].threat}; made by `python -m recipes.orderings`. "
+        + "; ".join(_beside(measure, found) for measure, found in conditions.items())
+        + f". Settings: {'; '.join(sources) or 'see the cards'}."
+    )
+
+
+def _counts(measure, verdicts):
+    """Returns the row of the summary that counts the orderings of a measure by their verdict."""
+    found = [verdict for each, _, verdict in verdicts if each.measure == measure]
+    counts = {verdict: str(found.count(verdict)) for verdict in ("holds", "within noise", "does not hold")}
+    return {"measure": measure, "orderings": str(len(found)), **counts}
+
+
 def _beside(name, conditions):
     """Returns what our measure `name` is, and what of the paper it is compared with, as text."""
-    attack = conditions["measures"].get(name)
-    images = f"{conditions['test images'][name]:,} test images"
-    return f"{name}: {', '.join([*([table.described(attack)] if attack else []), images])}, beside {COLUMNS[name]}"
+    attack = conditions.measures.get(name)
+    images = f"{conditions.images[name]:,} test images"
+    return f"{name}: {', '.join([*([runs.described(attack)] if attack else []), images])}, beside {COLUMNS[name]}"
 
 
 def _runs(folder):
     """Returns the runs below `folder`, a dict of defense to (path, card, outcomes), as of `evaluations.card_with`."""
-    runs = {}
-    for path in leaderboard.cards_below(folder):
-        card, outcomes = evaluations.card_with(path)
-        defense = card["recipe"]["defense"]
-        if defense in runs:
-            raise ValueError(
-                f"cards has {str(runs[defense][0])!r} and {str(path)!r}, both {defense}; allowed: each once"
-            )
-        runs[defense] = (path, card, outcomes)
-    return runs
-
-
-def _conditions(measure, runs):
-    """Returns under what `runs` were measured by `measure`, which all of them have."""
     found = {}
-    for path, card, _ in runs.values():
-        found[str(path)] = table.conditions({**card, "measured": {measure: card["measured"][measure]}})
-    return compare.same_conditions(found)
+    for path in leaderboard.cards_below(folder):
+        run, outcomes = evaluations.card_with(path)
+        if run.defense in found:
+            raise ValueError(
+                f"cards has {str(found[run.defense][0])!r} and {str(path)!r}, both {run.defense}; allowed: each once"
+            )
+        found[run.defense] = (path, run, outcomes)
+    return found
 
 
-def _comparisons(measure, runs):
+def _conditions(measure, found):
+    """Returns under what the runs `found` were measured by `measure`, which all of them have."""
+    conditions = {}
+    for path, run, _ in found.values():
+        alone = dataclasses.replace(run, measured={measure: run.measured[measure]})
+        conditions[str(path)] = runs.conditions(alone)
+    return compare.same_conditions(conditions)
+
+
+def _comparisons(measure, ours):
     """Returns the `Comparison`s of all pairs that the paper orders by a measure, the largest difference first."""
     place, found = list(COLUMNS).index(measure), []
-    for pair in itertools.combinations([name for name in runs if name in PAPER], 2):
+    for pair in itertools.combinations([name for name in ours if name in PAPER], 2):
         higher, lower = sorted(pair, key=lambda name: -PAPER[name][place])
         paper = PAPER[higher][place], PAPER[lower][place]
         if paper[0] > paper[1]:
-            found.append(_comparison(measure, higher, lower, paper, runs))
+            found.append(_comparison(measure, higher, lower, paper, ours))
     return sorted(found, key=lambda each: each.paper[1] - each.paper[0])
 
 
-def _comparison(measure, higher, lower, paper, runs):
-    pair_of_runs = runs[higher], runs[lower]
-    measured = [card["measured"][measure] for _, card, _ in pair_of_runs]
-    ours = tuple(each["accuracy"] for each in measured)
+def _comparison(measure, higher, lower, paper, found):
+    pair_of_runs = found[higher], found[lower]
+    measured = [run.measured[measure] for _, run, _ in pair_of_runs]
+    ours = tuple(each.accuracy for each in measured)
     pair = _of_the_same_images(*(outcomes.get(measure) for _, _, outcomes in pair_of_runs))
     if pair is not None:
         ours, difference = (float(pair[1].mean()), float(pair[0].mean())), statistics.paired_difference(*pair)
         p_value, test = statistics.mcnemar_two_sided(*pair), "paired"
     else:
         difference = unpaired_difference(*measured)
-        correct = [round(each["accuracy"] * each["images"]) for each in measured]
-        counts = [[right, each["images"] - right] for right, each in zip(correct, measured)]
+        correct = [round(each.accuracy * each.images) for each in measured]
+        counts = [[right, each.images - right] for right, each in zip(correct, measured)]
         p_value, test = float(scipy.stats.fisher_exact(counts).pvalue), "unpaired"
     return Comparison(measure, higher, lower, paper, ours, *difference, p_value, test)
 
@@ -215,11 +225,11 @@ def _of_the_same_images(higher, lower):
 
 
 def unpaired_difference(first, second) -> tuple[float, float, float]:
-    """Returns (difference, low, high) of the accuracy of `first` minus that of `second`, outcomes as in a card.
+    """Returns (difference, low, high) of the accuracy of `first` minus that of `second`, both `card.Measured`.
 
     Source: Newcombe, "Interval estimation for the difference between independent proportions", 1998, method 10.
     """
-    (p, (p_low, p_high)), (q, (q_low, q_high)) = ((each["accuracy"], each["interval"]) for each in (first, second))
+    (p, (p_low, p_high)), (q, (q_low, q_high)) = ((each.accuracy, each.interval) for each in (first, second))
     return p - q, p - q - math.hypot(p - p_low, q_high - q), p - q + math.hypot(p_high - p, q - q_low)
 
 

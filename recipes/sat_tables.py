@@ -23,9 +23,10 @@ import numpy as np
 from absl import flags
 
 from recipes import table
-from tf_nuat import attacks, checkpoint, command_line, evaluate
+from tf_nuat import attacks, card, command_line, evaluate
 from tf_nuat.attacks.pool import Pool
 from tf_nuat.core import files, validation
+from tf_nuat.evaluate import inputs
 
 RESULTS = "sat_tables.json"
 
@@ -95,7 +96,7 @@ def main(arguments):
     for name in "samples", "l2_samples":
         if getattr(values, name) is not None:
             validation.whole_number(name, getattr(values, name), at_least=1)
-    cards = {pathlib.Path(run): table.read(pathlib.Path(run) / "card.json") for run in values.runs}
+    cards = {pathlib.Path(run): card.read(pathlib.Path(run) / card.NAME) for run in values.runs}
     known = {run: _known(run) for run in cards}
     open_runs = [run for run, found in known.items() if not set(found.get("measured", ())) >= {*WITHIN, *NEAREST}]
     if open_runs:
@@ -134,19 +135,16 @@ def _known(run):
     return found
 
 
-def _measure(run, card, sources, values, known):
-    """Measures the run's network, writes what is known after each attack, and returns it."""
+def _measure(run, of_run, sources, values, known):
+    """Measures the network in the folder `run`, writes what is known after each attack, and returns it."""
     network = validation.classifier("runs", validation.load_network("runs", run / "network.keras"))
-    recipe = card["recipe"]
-    options = {"split": "test", "seed": 0, "data_dir": values.data_dir}
-    images, labels, names = checkpoint.sample(
-        network, checkpoint.Card(run / "network.keras"), recipe["dataset"], samples=values.samples, **options
+    sample = functools.partial(
+        inputs.sample, network, of_run, of_run.dataset, split="test", seed=0, data_dir=values.data_dir
     )
+    images, labels, names = sample(samples=values.samples)
     for name, tested in {"runs": network, **sources}.items():
-        checkpoint.fits(name, tested, images, len(names), recipe["dataset"])
-    l2_images, l2_labels, _ = checkpoint.sample(
-        network, checkpoint.Card(run / "network.keras"), recipe["dataset"], samples=values.l2_samples, **options
-    )
+        inputs.fits(name, tested, images, len(names), of_run.dataset)
+    l2_images, l2_labels, _ = sample(samples=values.l2_samples)
     of = {
         "network": files.digest(*network.get_weights()),
         **{name: files.digest(*source.get_weights()) for name, source in sources.items()},
@@ -156,11 +154,12 @@ def _measure(run, card, sources, values, known):
     if known and known["of"] != of:
         differing = ", ".join(name for name, value in of.items() if known["of"].get(name) != value)
         raise ValueError(f"runs has {str(run / RESULTS)!r}, of other {differing}; allowed: the same, or remove it")
-    measured = dict(known.get("measured", {}))
-    work = {name: functools.partial(_accuracy, network, (images, labels), recipe, sources, name) for name in WITHIN}
-    work = {"clean": functools.partial(_accuracy, network, (images, labels), recipe, sources, None), **work}
+    within = functools.partial(_accuracy, network, (images, labels), of_run.epsilon, sources)
     nearest = functools.partial(_nearest, network, l2_images, l2_labels)
+    work = {"clean": functools.partial(within, None)}
+    work |= {name: functools.partial(within, name) for name in WITHIN}
     work |= {name: functools.partial(nearest, getattr(attacks, name)) for name in NEAREST}
+    measured = dict(known.get("measured", {}))
     for name, measure in work.items():
         if name not in measured:
             began = time.monotonic()
@@ -170,14 +169,14 @@ def _measure(run, card, sources, values, known):
     return {"of": of, "measured": measured}
 
 
-def _accuracy(network, images_and_labels, recipe, sources, name):
+def _accuracy(network, images_and_labels, epsilon, sources, name):
     attack = None
     if name is not None:
         settings = dict(WITHIN[name])
         function = attacks.ATTACKS[settings.pop("attack")]
         if "source" in settings:
             settings["surrogate"] = sources[f"source_{settings.pop('source')}"]
-        attack = functools.partial(function, epsilon=recipe["epsilon"], **settings)
+        attack = functools.partial(function, epsilon=epsilon, **settings)
     outcomes = evaluate.correct(network, images_and_labels, attack, progress=name or "clean")
     return evaluate.share(outcomes)
 
@@ -198,11 +197,9 @@ def _nearest(network, images, labels, attack):
 def render(cards_and_results):
     """Returns the page, Markdown, of pairs of a card and what was measured of its network, whatever their order."""
     tables = [[], []]
-    for card, results in sorted(
-        cards_and_results, key=lambda pair: [pair[0]["recipe"][n] for n in ("defense", "seed")]
-    ):
-        for rows, row in zip(tables, (_within_row(card, results["measured"]), _nearest_row(card, results["measured"]))):
-            rows.append({"defense": card["recipe"]["defense"], **row, "seed": str(card["recipe"]["seed"])})
+    for run, results in sorted(cards_and_results, key=lambda pair: (pair[0].defense, pair[0].seed)):
+        for rows, row in zip(tables, (_within_row(run, results["measured"]), _nearest_row(run, results["measured"]))):
+            rows.append({"defense": run.defense, **row, "seed": str(run.seed)})
     counts = [
         ", ".join(sorted({f"{found['measured'][name]['images']:,}" for _, found in cards_and_results}))
         for name in ("clean", NEAREST[0])
@@ -224,23 +221,22 @@ def render(cards_and_results):
     )
 
 
-def _theirs(card, figures):
-    """Returns their figures for the card's defense; None for each that they do not have."""
-    recipe = card["recipe"]
-    is_theirs = (recipe["dataset"], recipe["network"], recipe["epsilon"]) == ("mnist", "lenet_plus", 0.3)
-    return figures.get(recipe["defense"] if is_theirs else None, (None,) * len(figures["standard"]))
+def _theirs(run, figures):
+    """Returns their figures for the defense of a card; None for each that they do not have."""
+    is_theirs = (run.dataset, run.network, run.epsilon) == ("mnist", "lenet_plus", 0.3)
+    return figures.get(run.defense if is_theirs else None, (None,) * len(figures["standard"]))
 
 
-def _within_row(card, measured):
-    claimed = dict(zip(("clean", *WITHIN), _theirs(card, THEIRS)))
+def _within_row(run, measured):
+    claimed = dict(zip(("clean", *WITHIN), _theirs(run, THEIRS)))
     return {
         name: _beside(table.percent(measured[name]["accuracy"], measured[name]["interval"]), theirs, ".2f")
         for name, theirs in claimed.items()
     }
 
 
-def _nearest_row(card, measured):
-    row, theirs = {}, iter(_theirs(card, THEIRS_NEAREST))
+def _nearest_row(run, measured):
+    row, theirs = {}, iter(_theirs(run, THEIRS_NEAREST))
     for name in NEAREST:
         found = measured[name]
         row[f"{name}, fooled"] = _beside(table.percent(found["fooled"], found["interval"]), next(theirs), "d")

@@ -4,14 +4,13 @@ python -m recipes.table results/mnist/*/card.json
 """
 
 import csv
-import json
-import pathlib
 
 from absl import flags
 
-from tf_nuat import command_line
+from tf_nuat import card, command_line
+from tf_nuat.evaluate import runs
 
-# Of the numbers of a `record`, what training took, with their columns.
+# Of the numbers of a `runs.record`, what training took, with their columns.
 COSTS = {
     "input_gradient_passes": "attack FBP",
     "forward_backward_passes": "total FBP",
@@ -19,41 +18,20 @@ COSTS = {
 }
 
 
-def read(path, *views):
-    """Returns the card at `path`, which has all that `cells` and the functions of a card `views` need.
-
-    Raises:
-        ValueError: there is no such file, or it is not the card of a run.
-    """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise ValueError(f"card is {str(path)!r}, which is not a file; allowed: paths of card.json files")
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        for view in (cells, *views):
-            view(card)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # JSON, but of another shape
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(
-            f"card is {str(path)!r}, which is not the card of a run ({reason}); allowed: paths of card.json files"
-        ) from error
-    return card
-
-
 def row(path):
     """Returns the cells of the card at `path`."""
-    return cells(read(path))
+    return cells(card.read(path))
 
 
-def cells(card):
-    """Returns what a card says in short, a dict of column to text."""
-    recipe, cells = card["recipe"], {"defense": card["recipe"]["defense"], "network": card["recipe"]["network"]}
-    for name, measured in card["measured"].items():
-        claimed = f" (claimed {100 * card['claimed'][name]:.2f})" if name in card["claimed"] else ""
-        cells[name] = f"{percent(measured['accuracy'], measured['interval'])}{claimed}"
-    cells["chosen epoch"] = f"{card['epoch_chosen']} of {recipe['epochs']}"
-    cells["training images/s"] = f"{card['training_images_per_second']:.0f}"
-    cells["command"] = f"`{card['command']}`"
+def cells(run):
+    """Returns what a `Card` says in short, a dict of column to text."""
+    cells = {"defense": run.defense, "network": run.network}
+    for name, measured in run.measured.items():
+        claimed = f" (claimed {100 * run.claimed[name]:.2f})" if name in run.claimed else ""
+        cells[name] = f"{percent(measured.accuracy, measured.interval)}{claimed}"
+    cells["chosen epoch"] = f"{run.epoch_chosen} of {run.epochs}"
+    cells["training images/s"] = f"{run.training_images_per_second:.0f}"
+    cells["command"] = f"`{run.command}`"
     return cells
 
 
@@ -63,87 +41,35 @@ def percent(share, interval):
     return f"{100 * share:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
 
 
-def cells_with_costs(card):
+def cells_with_costs(run):
     """Returns `cells` and, before the command, `costs` and the seed."""
-    short = cells(card)
+    short = cells(run)
     command = short.pop("command")
-    return {**short, **costs(record(card)), "seed": str(card["recipe"]["seed"]), "command": command}
+    return {**short, **costs(runs.record(run)), "seed": str(run.seed), "command": command}
 
 
 def costs(values):
-    """Returns what training took, as text, of the `COSTS` of a `record`; without passes where they are not known."""
+    """Returns what training took, as text: of a `runs.record` the `COSTS`, without passes where they are not known."""
     *passes, (seconds, column) = COSTS.items()
     known = {column: f"{values[name]:.3g}" for name, column in passes if values[name] is not None}
     return {**known, column: f"{values[seconds]:.0f}"}
 
 
-def record(card):
-    """Returns the numbers of a card, a flat dict of column to value; None where a card says nothing.
-
-    Accuracies are in [0, 1], and `epochs` is the number of those that were trained. The passes, of `defenses.Passes`,
-    are per training image and epoch.
-    """
-    recipe, passes = card["recipe"], card.get("passes") or {}  # cards of before have no passes
-    values = {
-        "defense": recipe["defense"],
-        "network": recipe["network"],
-        "epochs": len(card["history"]),
-        "chosen_epoch": card["epoch_chosen"],
-    }
-    for name, measured in card["measured"].items():
-        values[name] = measured["accuracy"]
-        values[f"{name}_low"], values[f"{name}_high"] = measured["interval"]
-        values[f"{name}_claimed"] = card["claimed"].get(name)
-    for kind in ("input_gradient", "training", "forward", "forward_backward"):
-        values[f"{kind}_passes"] = passes.get(kind)
-    values["training_seconds"] = card["training_seconds"]
-    values["training_images_per_second"] = card["training_images_per_second"]
-    values["seed"] = recipe["seed"]
-    values["precision"] = recipe.get("precision", "float32")  # all that was there before
-    values["command"] = card["command"]
-    return values
-
-
-def conditions(card):
-    """Returns under what a card's accuracies were measured: they can be compared with those of the same conditions."""
-    recipe, measured = card["recipe"], card["measured"]
-    return {
-        "dataset": recipe["dataset"],
-        "norm": recipe.get("norm", "linf"),
-        "epsilon": recipe["epsilon"],
-        "measures": {name: recipe["measures"][name] for name in measured if name != "clean"},
-        "test images": {name: outcome["images"] for name, outcome in measured.items()},
-    }
-
-
-def threat(conditions):
-    """Returns the dataset and the threat model of `conditions` as text."""
-    norm = {"linf": "L-infinity", "l2": "L2"}.get(conditions["norm"], conditions["norm"])
-    return f"{conditions['dataset']}, {norm}, epsilon {conditions['epsilon']:.4g}"
-
-
-def described(attack):
-    """Returns the settings of an attack, a dict as in a recipe, as text."""
-    settings = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in attack.items()}
-    return ", ".join([settings.pop("attack"), *(f"{name} {value}" for name, value in settings.items())])
-
-
 def caption(cards, conditions):
     """Returns what the columns of `cells_with_costs` are, for cards that were all measured under `conditions`."""
-    attacks = [f"{name}: {described(attack)}" for name, attack in conditions["measures"].items()]
-    images = conditions["test images"]
-    counted = sorted({f"{count} test images" for count in images.values()})
+    attacks = [f"{name}: {runs.described(attack)}" for name, attack in conditions.measures.items()]
+    counted = sorted({f"{count} test images" for count in conditions.images.values()})
     if len(counted) > 1:
-        counted = [f"{name}: {count} test images" for name, count in images.items()]
+        counted = [f"{name}: {count} test images" for name, count in conditions.images.items()]
     lines = [
-        f"{threat(conditions)}. Accuracies in percent, with 95 % Wilson intervals, of the network of the chosen epoch.",
+        f"{conditions.threat}. Accuracies in percent, with 95 % Wilson intervals, of the network of the chosen epoch.",
         f"{'; '.join([*counted, *attacks])}.",
         "Training seconds: all epochs, with the building of graphs, without validation.",
     ]
-    if any(card.get("passes") for card in cards):
+    if any(run.passes for run in cards):
         passes = "forward-backward passes per training image and epoch"
         lines.insert(2, f"FBP: {passes}, of the attack alone, and of attack and training.")
-    machines = [(card.get("machine"), card.get("replicas")) for card in cards]
+    machines = [(run.machine, run.replicas) for run in cards]
     if any(machine != machines[0] for machine in machines):
         lines.append("The runs were made on different devices: their times are not to be compared.")
     return "\n".join(lines)

@@ -50,11 +50,12 @@ def estimates(path, data_dir=None):
     Raises:
         ValueError: no attack was evaluated on all test images, or none on a sample, or these are no such images.
     """
-    card, outcomes = evaluations.card_with(path)
-    dataset = card["recipe"]["dataset"]
+    run, outcomes = evaluations.card_with(path)
+    dataset = run.dataset
     labels = data.sample(dataset, data_dir=data_dir)[1]
     of_all = {name: found for name, (_, found) in outcomes.items() if name != "clean" and len(found) == len(labels)}
-    of_samples = [each for each in evaluations.beside(path, card) if each.sample and each.sample[2] < len(labels)]
+    found = [(each, each.sample) for each in evaluations.beside(path, run)]
+    of_samples = [(each, sample) for each, sample in found if sample and sample[2] < len(labels)]
     if not of_all or not of_samples:
         raise ValueError(
             f"card is {str(path)!r}, beside which {len(of_all)} attacks were evaluated on all {len(labels)} test "
@@ -63,8 +64,7 @@ def estimates(path, data_dir=None):
     clean = outcomes["clean"][1] if "clean" in outcomes else np.ones(len(labels), bool)
     withstood = np.logical_and.reduce(list(of_all.values()))
     written = {}
-    for each in of_samples:
-        _, seed, count = each.sample
+    for each, (_, seed, count) in of_samples:
         chosen, robust = data.stratified(labels, count, seed=seed), each.robust()
         if robust is None or np.any(robust & ~clean[chosen]):
             raise ValueError(f"record of {str(each.folder)!r} is not of {count} images of {dataset}; allowed: that")

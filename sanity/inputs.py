@@ -8,8 +8,8 @@ from sanity import measure
 from sanity.judgement import checked_names
 from sanity.settings import BUDGETS, Settings
 from sanity.subject import Subject
-from tf_nuat import checkpoint, data, norms
 from tf_nuat.core import validation
+from tf_nuat.evaluate import inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,37 +36,25 @@ def collect(flags, command, *, progress=False):
         raise ValueError("--checkpoint is not given; allowed: a network saved by Keras (.keras)")
     checks = checked_names(flags.checks, "--checks")
     settings, samples = validation.one_of("--budget", flags.budget, BUDGETS)
-    samples = samples if flags.samples is None else validation.whole_number("--samples", flags.samples, at_least=1)
-    validation.whole_number("--seed", flags.seed, at_least=0)
+    inputs.check_sample(flags)
+    samples = samples if flags.samples is None else flags.samples
     path = pathlib.Path(flags.checkpoint)
-    network = _network("--checkpoint", path)
-    card = checkpoint.Card(path)
-    dataset, dataset_from = card.default("dataset", flags.dataset)
-    data.check_name(dataset_from, dataset)
-    epsilon, epsilon_from = card.default("epsilon", flags.epsilon)
-    norm, norm_from = card.default("norm", flags.norm, otherwise="linf")
-    validation.one_of(norm_from, norm, norms.NORMS)
-    validation.number(epsilon_from, epsilon, above=0.0, at_most=1.0 if norm == "linf" else None)
-    surrogates = [_network("--surrogate", name) for name in flags.surrogate]
-
+    network = inputs.network("--checkpoint", path)
+    asked = inputs.asked(flags, [(path, network)])
+    surrogates = [inputs.network("--surrogate", name) for name in flags.surrogate]
     options = {"seed": flags.seed, "data_dir": flags.data_dir}
-    images, labels, class_names = checkpoint.sample(network, card, dataset, samples=samples, **options)
-    for argument, each in [
-        (f"--checkpoint {path}", network),
-        *((f"--surrogate {name}", each) for name, each in zip(flags.surrogate, surrogates)),
-    ]:
-        checkpoint.fits(argument, each, images, len(class_names), f"--dataset {dataset}")
+    images, labels, class_names = inputs.sample(network, asked.cards[0], asked.dataset, samples=samples, **options)
+    named = {f"--surrogate {name}": each for name, each in zip(flags.surrogate, surrogates)}
+    for argument, each in {f"--checkpoint {path}": network, **named}.items():
+        inputs.fits(argument, each, images, len(class_names), f"--dataset {asked.dataset}")
     training_data = None
-    if not surrogates:
-        options.update(split="train", samples=measure.surrogate.MOST_IMAGES)
-        try:
-            training_data = checkpoint.sample(network, card, dataset, **options)[:2]
-        except ValueError:  # a file of test images alone: checks that need a surrogate say that they were skipped
-            training_data = None
+    if not surrogates:  # without training images, checks that need a surrogate say that they were skipped
+        most = measure.surrogate.MOST_IMAGES
+        training_data = inputs.training_sample(network, asked.cards[0], asked.dataset, samples=most, **options)
     out = path.parent / "sanity" if flags.out is None else pathlib.Path(flags.out)
     options = {
-        "epsilon": epsilon,
-        "norm": norm,
+        "epsilon": asked.epsilon,
+        "norm": asked.norm,
         "surrogates": surrogates,
         "training_data": training_data,
         "seed": flags.seed,
@@ -79,13 +67,9 @@ def collect(flags, command, *, progress=False):
         "checkpoint": str(path),
         "checkpoint_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "surrogates": list(flags.surrogate),
-        "dataset": dataset,
+        "dataset": asked.dataset,
         "split": "test",
         "class_names": list(class_names),
-        "card": card.facts,
+        "card": asked.cards[0].facts if asked.cards[0] is not None else {},
     }
     return Inputs(subject, checks, settings, out, provenance)
-
-
-def _network(argument, path):
-    return validation.classifier(f"{argument} {path}", validation.load_network(argument, path))

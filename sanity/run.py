@@ -20,7 +20,8 @@ from sanity import inputs, report
 from sanity.checks import CHECKS
 from sanity.judgement import judge_subject
 from sanity.settings import BUDGETS
-from tf_nuat import command_line, data
+from tf_nuat import command_line
+from tf_nuat.evaluate import inputs as shared
 
 NO_FLAG, RED_FLAG, COULD_NOT_JUDGE = 0, 1, command_line.BAD_INPUT
 
@@ -33,32 +34,8 @@ def flag_values():
         define(name, default, help_text, flag_values=values)
 
     flag(flags.DEFINE_string, "checkpoint", None, "the network to judge, a .keras file; required")
-    flag(
-        flags.DEFINE_string,
-        "dataset",
-        None,
-        f"whose test split to judge on: {', '.join(data.DATASETS)}, a folder of class folders, a folder that "
-        "TensorFlow Datasets prepared, an .npz file, or module:function. Default: that of card.json beside the "
-        "checkpoint",
-    )
-    flag(flags.DEFINE_string, "data_dir", None, "where the datasets are (default: TFDS_DATA_DIR, else that of TFDS)")
-    flag(
-        flags.DEFINE_float,
-        "epsilon",
-        None,
-        "largest change that the network should withstand, in the norm: usually 0.3 for MNIST and 0.031 (8/255) for "
-        "CIFAR-10 in linf, 0.5 for CIFAR-10 in l2. Default: that of card.json beside the checkpoint",
-    )
-    flag(flags.DEFINE_string, "norm", None, "norm of the threat model: linf, l2. Default: that of card.json, else linf")
+    shared.define(values, samples="Default: that of the budget")
     flag(flags.DEFINE_string, "out", None, "folder for the results. Default: sanity, beside the checkpoint")
-    flag(
-        flags.DEFINE_integer,
-        "samples",
-        None,
-        "number of test images, each class in proportion. Fewer are faster, and leave more checks inconclusive. "
-        "Default: that of the budget",
-    )
-    flag(flags.DEFINE_integer, "seed", 0, "the sample, random starts and the surrogate follow from it")
     flag(
         flags.DEFINE_multi_string,
         "surrogate",

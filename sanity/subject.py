@@ -9,7 +9,7 @@ import numpy as np
 
 from sanity import measure
 from sanity.outcome_cache import OutcomeCache
-from tf_nuat import checkpoint, evaluate, norms
+from tf_nuat import evaluate, norms
 from tf_nuat.attacks import ATTACKS
 from tf_nuat.core import files, validation
 
@@ -215,7 +215,7 @@ class Subject:
 def _sample(argument, network, images, labels):
     validation.classifier(argument, network)
     images, labels = evaluate.arrays((images, labels), network)
-    checkpoint.logits_on(argument, network, images)
+    validation.logits_on(argument, network, images)
     return images, labels
 
 

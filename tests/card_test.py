@@ -8,6 +8,7 @@ import pytest
 
 from tf_nuat import card
 from tf_nuat.core import json_input
+from tf_nuat.evaluate import runs
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMMITTED = sorted((ROOT / "results").rglob("card.json"))
@@ -29,7 +30,7 @@ def test_every_committed_card_reads_and_is_written_as_it_was(path, tmp_path):
     before = json.loads(path.read_text(encoding="utf-8"))
     assert found.measured["clean"].accuracy == before["measured"]["clean"]["accuracy"]
     assert (found.dataset, found.epsilon) == (before["recipe"]["dataset"], before["recipe"]["epsilon"])
-    assert found.conditions.images == {name: each["images"] for name, each in before["measured"].items()}
+    assert runs.conditions(found).images == {name: each["images"] for name, each in before["measured"].items()}
     card.write(found, tmp_path / "card.json")
     assert card.read(tmp_path / "card.json") == found
     written = json.loads((tmp_path / "card.json").read_text(encoding="utf-8"))
@@ -201,8 +202,13 @@ def test_a_name_as_long_as_a_book_is_cut(tmp_path):
     assert {len(value) for value in found.facts.values()} == {card.MOST_TEXT}
 
 
-def test_an_attack_is_described_in_the_order_of_its_settings():
+def test_a_measure_more_is_one_of_the_card():
     attack = {"attack": "pgd", "steps": 40, "step_size": 1 / 3}
-    assert card.described(attack) == "pgd, steps 40, step_size 0.3333"
-    found = card.read(ROOT / "results/mnist/nuat/card.json").with_measure("more", attack, card.Measured(0.5, (0, 1), 9))
-    assert found.conditions.measures["more"] == attack and found.conditions.images["more"] == 9
+    assert runs.described(attack) == "pgd, steps 40, step_size 0.3333"
+    before = card.read(ROOT / "results/mnist/nuat/card.json")
+    found = before.with_measure("more", attack, card.Measured(0.5, (0, 1), 9))
+    conditions = runs.conditions(found)
+    assert conditions.measures["more"] == attack and conditions.images["more"] == 9
+    assert conditions.threat == "mnist, L-infinity, epsilon 0.3"
+    assert runs.Conditions.from_json(json.loads(json.dumps(conditions.to_json()))) == conditions
+    assert "more" not in before.measures and "more" not in before.measured

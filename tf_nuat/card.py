@@ -15,7 +15,6 @@ from tf_nuat.core.json_input import Field
 
 SCHEMA = 2  # of the cards that are written; 1 are those without a number
 NAME = "card.json"
-PASSES = ("input_gradient", "training", "forward", "forward_backward")
 MOST_TEXT = 300  # characters of a value that is shown
 
 _SHOWN = ("defense", "defense_options", "epochs", "seed")  # of a recipe, in `Card.facts`
@@ -41,25 +40,6 @@ class Measured:
         object.__setattr__(self, "interval", tuple(self.interval))
 
 
-@dataclasses.dataclass(frozen=True)
-class Conditions:
-    """Under what accuracies were measured: those of equal conditions can be compared.
-
-    Attributes:
-        dataset: its name, path or `module:function`.
-        norm: name of the threat model's norm.
-        epsilon: its radius, pixels in [0, 1].
-        measures: dict of the measure's name to its attack, {"attack": name, **settings}; without "clean".
-        images: dict of the measure's name to the number of test images; with "clean".
-    """
-
-    dataset: str
-    norm: str
-    epsilon: float
-    measures: dict[str, dict[str, Any]]
-    images: dict[str, int]
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Card:
     """What a run did and found; what `card.json` has, but for `missing`.
@@ -72,8 +52,8 @@ class Card:
         epoch_chosen: epoch, from 1, whose network was kept.
         measured: dict of the measure's name ("clean" and those of the recipe) to `Measured`, on the test split.
         claimed: dict of the measure's name to the accuracy that the recipe's source claims, in [0, 1].
-        passes: dict of `PASSES` to forward-backward passes per training image and epoch (`defenses.Passes`); {} where
-            it is not known.
+        passes: dict of "input_gradient", "training", "forward" and "forward_backward" to passes per training image and
+            epoch, see `defenses.Passes`; {} where they are not known.
         training_seconds: seconds of all epochs, without validation.
         training_images_per_second: images over these.
         history: what Keras logged, a dict of name to number for each epoch that was trained.
@@ -170,13 +150,6 @@ class Card:
         """Attacks of the final measurement, a dict of name to {"attack": name, **settings}."""
         return self.recipe.get("measures", {})
 
-    @property
-    def conditions(self) -> Conditions:
-        """Under what the accuracies were measured."""
-        measures = {name: self.measures[name] for name in self.measured if name != "clean"}
-        images = {name: each.images for name, each in self.measured.items()}
-        return Conditions(self.dataset, self.norm, self.epsilon, measures, images)
-
     def says(self, name: str) -> Any:
         """Returns the recipe's field `name`; None where a partial card does not say it."""
         return self.recipe.get(name)
@@ -204,12 +177,6 @@ class Card:
             if not each["estimated"]:
                 del each["estimated"]
         return {name: value for name, value in content.items() if value not in (None, "")}
-
-
-def described(attack: Mapping[str, Any]) -> str:
-    """Returns the settings of an attack, {"attack": name, **settings}, as text."""
-    settings = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in attack.items()}
-    return ", ".join([settings.pop("attack"), *(f"{name} {value}" for name, value in settings.items())])
 
 
 def read(path: str | os.PathLike, *, partial: bool = False) -> Card:
@@ -281,34 +248,29 @@ def _refused(path: str | os.PathLike, reason: str) -> ValueError:
     )
 
 
-def _checked_measure(value: Any, field: Field) -> Measured:
-    found = json_input.fields(_MEASURED, json_input.dict_of(json_input.anything)(value, field), field)
-    if not {"accuracy", "interval", "images"} <= set(found):
-        field.refuse(value, "accuracy, interval and images")
-    if len(found["interval"]) != 2:
-        (field / "interval").refuse(value["interval"], "[low, high]")
-    return Measured(**{**found, "interval": tuple(found["interval"])})
+def checked_measure(value: Any, field: Field) -> Measured:
+    """Returns what JSON says of an accuracy as `Measured`; a check, see `json_input`."""
+    return Measured(**json_input.fields(_MEASURED, value, field, required=("accuracy", "interval", "images")))
 
 
 def _checked_attack(value: Any, field: Field) -> dict[str, Any]:
-    found = json_input.dict_of(json_input.anything)(value, field)
-    json_input.text(found.get("attack"), field / "attack")
-    return found
+    json_input.fields({"attack": json_input.text}, value, field, required=("attack",))
+    return value
 
 
 _MEASURED: dict[str, json_input.Check] = {
     "accuracy": json_input.share,
-    "interval": json_input.list_of(json_input.share),
+    "interval": json_input.interval,
     "images": json_input.count,
     "estimated": json_input.flag,
 }
 _FIELDS: dict[str, json_input.Check] = {
     "schema": json_input.count,
-    "recipe": json_input.dict_of(json_input.anything),
+    "recipe": json_input.named,
     "command": json_input.text,
     "parameters": json_input.whole,
     "epoch_chosen": json_input.count,
-    "measured": json_input.dict_of(_checked_measure),
+    "measured": json_input.dict_of(checked_measure),
     "claimed": json_input.dict_of(json_input.share),
     "passes": json_input.dict_of(json_input.number),
     "training_seconds": json_input.number,
@@ -316,7 +278,7 @@ _FIELDS: dict[str, json_input.Check] = {
     "history": json_input.list_of(json_input.dict_of(json_input.logged)),
     "replicas": json_input.count,
     "workers": json_input.count,
-    "machine": json_input.dict_of(json_input.anything),
+    "machine": json_input.named,
     "versions": json_input.dict_of(json_input.text_or_none),
     "source_training_seconds": json_input.number,
     "defense_facts": json_input.dict_of(json_input.logged),
@@ -325,7 +287,7 @@ _FIELDS: dict[str, json_input.Check] = {
 _RECIPE: dict[str, json_input.Check] = {
     "dataset": json_input.text,
     "network": json_input.text,
-    "network_options": json_input.dict_of(json_input.anything),
+    "network_options": json_input.named,
     "defense": json_input.text,
     "epsilon": json_input.number,
     "norm": json_input.text,
@@ -334,7 +296,7 @@ _RECIPE: dict[str, json_input.Check] = {
     "precision": json_input.text,
     "chosen_by": json_input.text,
     "source": json_input.text_or_none,
-    "data_options": json_input.dict_of(json_input.anything),
+    "data_options": json_input.named,
     "measures": json_input.dict_of(_checked_attack),
 }
 _OF_A_RUN = (

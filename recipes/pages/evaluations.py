@@ -6,17 +6,26 @@ What it found lies in the folder of the run's card, as `evaluation/results.json`
 """
 
 import dataclasses
-import json
+import os
 import pathlib
 import zipfile
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from recipes import table
+from tf_nuat import card
+from tf_nuat.card import Card, Measured
+from tf_nuat.core import json_input
+from tf_nuat.core.json_input import Field
+from tf_nuat.evaluate import runs
 from tf_nuat.evaluate.record import ROBUST
 from tf_nuat.training.experiment import OUTCOMES
 
 ESTIMATE = "two_phase.json"  # of `recipes.two_phase`, beside the results of a sample
+
+# Which images these are, equal for equal images; which of them are classified correctly, bool (N,).
+Outcomes = tuple[tuple[Any, ...], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,20 +35,20 @@ class Evaluation:
     Attributes:
         name: what to call it: the attacks with their steps, or the version of AutoAttack.
         attack: what was run, as an attack in a recipe.
-        measured: as in a card: "accuracy" under the worst of the attacks for each image, "interval" and "images".
+        measured: the accuracy under the worst of the attacks for each image.
         sample: what says which images these are, equal for equal images; None where the results do not say it.
         folder: where the results are.
-        estimate: as `measured`, what they say of all images of the split; None where `recipes.two_phase` was not run.
+        estimate: what they say of all images of the split; None where `recipes.two_phase` was not run.
     """
 
     name: str
-    attack: dict
-    measured: dict
-    sample: tuple | None
+    attack: dict[str, Any]
+    measured: Measured
+    sample: tuple[str, int, int] | None
     folder: pathlib.Path
-    estimate: dict | None = None
+    estimate: Measured | None = None
 
-    def robust(self):
+    def robust(self) -> np.ndarray | None:
         """Returns which images withstood all attacks, bool (N,), or None where the record of each image is not kept."""
         path = self.folder / "record.npz"
         if not path.is_file():
@@ -48,8 +57,8 @@ class Evaluation:
             return record["fooled_by"] == ROBUST
 
 
-def beside(path, card):
-    """Returns the evaluations beside the card at `path`, a list of `Evaluation`.
+def beside(path: str | os.PathLike, run: Card) -> list[Evaluation]:
+    """Returns the evaluations beside the card `run`, which is at `path`.
 
     Those of another split, dataset, norm or epsilon answer another question, and are left out.
 
@@ -59,56 +68,55 @@ def beside(path, card):
     found = []
     for results in sorted(pathlib.Path(path).parent.glob("evaluation/**/results.json")):
         try:
-            content = json.loads(results.read_text(encoding="utf-8"))
-            if _is_of(content, card["recipe"]):
-                found.append(_evaluation(content, results.parent))
-                clean = content["stages"][0]["accuracy"]
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:  # JSON, but of another shape
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            content = _content(results)
+            if not _is_of(content, run):
+                continue
+            found.append(_evaluation(content, results.parent))
+        except ValueError as error:
             raise ValueError(
-                f"results are {str(results)!r}, which are not those of an evaluation ({reason}); "
+                f"results are {str(results)!r}, which are not those of an evaluation ({error}); "
                 "allowed: what tf_nuat.evaluate writes"
             ) from error
-        ours = card["measured"]["clean"]
-        if found and found[-1].measured["images"] == ours["images"] and abs(clean - ours["accuracy"]) > 1e-9:
+        ours, clean = run.measured["clean"], content["stages"][0]["accuracy"]
+        if found[-1].measured.images == ours.images and abs(clean - ours.accuracy) > 1e-9:
             raise ValueError(
-                f"results are {str(results)!r}, with {clean:.2%} of {ours['images']} clean images correct; "
-                f"allowed: {ours['accuracy']:.2%}, those of the network of {path}"
+                f"results are {str(results)!r}, with {clean:.2%} of {ours.images} clean images correct; "
+                f"allowed: {ours.accuracy:.2%}, those of the network of {path}"
             )
     return found
 
 
-def card_with(path, *views):
+def card_with(path: str | os.PathLike) -> tuple[Card, dict[str, Outcomes]]:
     """Returns a card with the evaluations beside it as measures, and what became of each image.
 
     An estimate for all images beside an evaluation of a sample is a measure, too, and takes over what is claimed.
 
     Returns:
-        the card at `path`, read as by `table.read`; and a dict of measure to (which images these are, equal for equal
-        images; which of them are classified correctly, bool (N,)), of those measures of which it is known.
+        the card at `path`; and a dict of measure to its `Outcomes`, of those measures of which they are known.
 
     Raises:
         ValueError: there is no such card, or what lies beside it cannot be read or belongs to another network.
     """
-    card = table.read(path, table.conditions, *views)
-    outcomes = {name: (("test", None, len(correct)), correct) for name, correct in _outcomes(path, card).items()}
-    for each in beside(path, card):
-        if each.name not in card["measured"]:
-            card["measured"][each.name] = each.measured
-            card["recipe"]["measures"][each.name] = each.attack
+    run = card.read(path)
+    outcomes: dict[str, Outcomes] = {
+        name: (("test", None, len(correct)), correct) for name, correct in _outcomes(path, run).items()
+    }
+    for each in beside(path, run):
+        if each.name not in run.measured:
+            run = run.with_measure(each.name, each.attack, each.measured)
             robust = each.robust()
             if each.sample is not None and robust is not None:
                 outcomes[each.name] = (each.sample, robust)
         if each.estimate is not None:
             name = f"{each.name}, estimated"
-            card["measured"][name] = {**each.estimate, "estimated": True}
-            card["recipe"]["measures"][name] = {"attack": f"for all images, by recipes.two_phase from {each.name}"}
-            if each.name in card["claimed"]:
-                card["claimed"][name] = card["claimed"].pop(each.name)
-    return card, outcomes
+            attack = {"attack": f"for all images, by recipes.two_phase from {each.name}"}
+            run = run.with_measure(name, attack, dataclasses.replace(each.estimate, estimated=True))
+            claimed = {name if known == each.name else known: value for known, value in run.claimed.items()}
+            run = dataclasses.replace(run, claimed=claimed)
+    return run, outcomes
 
 
-def _outcomes(path, card):
+def _outcomes(path: str | os.PathLike, run: Card) -> dict[str, np.ndarray]:
     """Returns what the run at `path` kept of each image, a dict of measure to bool (N,); {} where it kept nothing."""
     path = pathlib.Path(path).parent / OUTCOMES
     if not path.is_file():
@@ -121,22 +129,40 @@ def _outcomes(path, card):
             f"outcomes are {str(path)!r}, which cannot be read ({type(error).__name__}); allowed: what the run wrote"
         ) from error
     for name, correct in found.items():
-        measured = card["measured"].get(name, {})
-        if len(correct) != measured.get("images") or abs(np.mean(correct) - measured["accuracy"]) > 1e-9:
+        measured = run.measured.get(name)
+        if (
+            measured is None
+            or len(correct) != measured.images
+            or abs(float(np.mean(correct)) - measured.accuracy) > 1e-9
+        ):
             raise ValueError(f"outcomes are {str(path)!r}, of another {name} than the card; allowed: those of its run")
     return found
 
 
-def _is_of(content, recipe):
-    """Returns whether results are of the recipe's test images and threat model; those of before do not say all."""
-    asked = {"dataset": recipe["dataset"], "split": "test"}
-    threat = {"norm": recipe.get("norm", "linf"), "epsilon": recipe["epsilon"]}
+def _stage(value: Any, field: Field) -> dict[str, Any]:
+    return json_input.fields(_STAGE, value, field, required=_STAGE)
+
+
+def _content(path: pathlib.Path) -> dict[str, Any]:
+    """Returns what results say, with checked types.
+
+    Raises:
+        ValueError: they are not those of an evaluation.
+    """
+    required = ("norm", "epsilon", "images", "stages")
+    return json_input.fields(_RESULTS, json_input.load("it", path), Field("", path.name), required=required)
+
+
+def _is_of(content: Mapping[str, Any], run: Card) -> bool:
+    """Returns whether results are of the run's test images and threat model; those of before do not say all."""
+    asked = {"dataset": run.dataset, "split": "test"}
+    threat = {"norm": run.norm, "epsilon": run.epsilon}
     return all(content.get(name, value) == value for name, value in asked.items()) and all(
         content[name] == value for name, value in threat.items()
     )
 
 
-def _evaluation(content, folder):
+def _evaluation(content: Mapping[str, Any], folder: pathlib.Path) -> Evaluation:
     last = content["stages"][-1]
     ran = content.get("attacks") or [(stage["name"], stage["settings"]) for stage in content["stages"][1:]]
     attacks = [
@@ -144,27 +170,54 @@ def _evaluation(content, folder):
         for name, settings in ran
     ]
     # What runs after another gets what withstood that one.
-    described = [table.described({"attack": name, **settings}) for name, settings in attacks]
+    described = [runs.described({"attack": name, **settings}) for name, settings in attacks]
     return Evaluation(
         name="+".join(_short(name, settings) for name, settings in attacks),
         attack={"attack": ", then ".join(described)},
-        measured={"accuracy": last["accuracy"], "interval": last["interval"], "images": content["images"]},
-        sample=(content["split"], content["seed"], content["images"]) if "seed" in content else None,
+        measured=Measured(last["accuracy"], last["interval"], content["images"]),
+        sample=(content.get("split", ""), content["seed"], content["images"]) if "seed" in content else None,
         folder=folder,
         estimate=_estimate(folder / ESTIMATE),
     )
 
 
-def _estimate(path):
+def _estimate(path: pathlib.Path) -> Measured | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {name: content[name] for name in ("accuracy", "interval", "images")}
-    except (KeyError, TypeError, ValueError) as error:
+        return card.checked_measure(json_input.load("estimate", path), Field("estimate", path))
+    except ValueError as error:
         raise ValueError(f"{path.name} beside it is not what recipes.two_phase writes: delete it") from error
 
 
-def _short(name, settings):
+def _short(name: str, settings: Mapping[str, Any]) -> str:
     told_by = settings.get("version", settings.get("steps"))
     return name if told_by in (None, "standard") else f"{name}_{told_by}"
+
+
+def _stages(value: Any, field: Field) -> list[dict[str, Any]]:
+    stages = json_input.list_of(_stage)(value, field)
+    return stages or field.refuse(value, "the clean images, and a stage for each attack")
+
+
+def _attack(value: Any, field: Field) -> tuple[str, dict[str, Any]]:
+    name, settings = json_input.pair(value, field)
+    return json_input.text(name, field / "0"), json_input.named(settings, field / "1")
+
+
+_STAGE: dict[str, json_input.Check] = {
+    "name": json_input.text,
+    "settings": json_input.named,
+    "accuracy": json_input.share,
+    "interval": json_input.interval,
+}
+_RESULTS: dict[str, json_input.Check] = {
+    "norm": json_input.text,
+    "epsilon": json_input.number,
+    "images": json_input.count,
+    "stages": _stages,
+    "attacks": json_input.list_of(_attack),
+    "dataset": json_input.text,
+    "split": json_input.text,
+    "seed": json_input.whole,
+}

@@ -1,14 +1,18 @@
 """Figures of the critical epsilon and of the simulation behind it; they can be read without colour."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sanity.report.figures import COLOURS, DOTS_PER_INCH, LINES, MARKERS
+from tf_nuat import norms
+from tf_nuat.critical_epsilon import Measured
+from tf_nuat.training import Recipe
 
-NORMS = {"linf": "L-infinity", "l2": "L2"}
 
-
-def estimates(measured, recipe):
+def estimates(measured: Sequence[Measured], recipe: Recipe) -> Figure:
     """Returns the figure of `critical_epsilon.Measured`: losses by epsilon, the fitted lines, and where they cross."""
     figure = Figure(figsize=(6.4, 4.6), dpi=DOTS_PER_INCH, layout="constrained")
     axes = figure.add_subplot()
@@ -32,7 +36,7 @@ def estimates(measured, recipe):
         axes.axhline(loss, color="black", linestyle=LINES[3], linewidth=1, label=label)
     axes.set_xlim(left=0.0 - 0.02 * axes.get_xlim()[1])
     axes.set_ylim(bottom=0.0)
-    axes.set_xlabel(f"epsilon, {NORMS[recipe.norm]}, in 1/255 of the range of a pixel")
+    axes.set_xlabel(f"epsilon, {norms.of(recipe.norm).label}, in 1/255 of the range of a pixel")
     axes.set_ylabel("cross-entropy of training images under PGD")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="upper left")
@@ -41,10 +45,10 @@ def estimates(measured, recipe):
     return figure
 
 
-def _mark(axes, measured, height, number):
+def _mark(axes: Axes, measured: Measured, height: float, number: int) -> None:
     estimate = measured.estimate
     interval = None
-    if estimate.low is not None:
+    if estimate.low is not None and estimate.high is not None:
         interval = [[255 * (estimate.epsilon - estimate.low)], [255 * (estimate.high - estimate.epsilon)]]
     interval_text = "" if interval is None else ", bar: 95 % interval"
     axes.errorbar(
@@ -63,7 +67,7 @@ def _mark(axes, measured, height, number):
     )
 
 
-def paths(n, ratios, differences):
+def paths(n: int, ratios: Sequence[float], differences: Mapping[int, np.ndarray]) -> Figure:
     """Returns the left of figure 2: how far paths of theta are from those without an adversary, a panel for each d.
 
     Args:
@@ -88,7 +92,7 @@ def paths(n, ratios, differences):
     return figure
 
 
-def p_values(n, logs, found):
+def p_values(n: int, logs: np.ndarray, found: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> Figure:
     """Returns the right of figure 2, and figure 3: p-values of theta and of the training loss by log(epsilon/epsilon*).
 
     Args:

@@ -20,8 +20,9 @@ from tqdm import tqdm
 from sanity.figures import FIGURES, inputs, page
 from sanity.figures.models import NotShownError
 from sanity.settings import BUDGETS
-from tf_nuat import command_line, data
+from tf_nuat import command_line
 from tf_nuat.core import validation
+from tf_nuat.evaluate import inputs as shared
 
 
 def flag_values():
@@ -31,27 +32,10 @@ def flag_values():
     def flag(define, name, default, help_text):
         define(name, default, help_text, flag_values=values)
 
-    card = "Default: that of card.json beside the checkpoints, which have to agree"
     flag(flags.DEFINE_multi_string, "checkpoint", [], "a network, a .keras file; several times for several; required")
     flag(flags.DEFINE_string, "out", None, "folder for the figures; required")
     flag(flags.DEFINE_list, "only", ["all"], f"which figures, by commas: all, or {', '.join(FIGURES)}")
-    flag(
-        flags.DEFINE_string,
-        "dataset",
-        None,
-        f"whose test split to look at: {', '.join(data.DATASETS)}, a folder of class folders, a folder that TensorFlow "
-        f"Datasets prepared, an .npz file, or module:function. {card}",
-    )
-    flag(flags.DEFINE_string, "data_dir", None, "where the datasets are (default: TFDS_DATA_DIR, else that of TFDS)")
-    flag(flags.DEFINE_float, "epsilon", None, f"radius of the threat model (pixels in [0, 1]). {card}")
-    flag(flags.DEFINE_string, "norm", None, f"norm of the threat model: linf, l2. {card}, else linf")
-    flag(
-        flags.DEFINE_integer,
-        "samples",
-        None,
-        "number of test images, each class in proportion. Default: that of the budget",
-    )
-    flag(flags.DEFINE_integer, "seed", 0, "the sample and all random draws follow from it")
+    shared.define(values, samples="Default: that of the budget")
     flag(
         flags.DEFINE_string,
         "budget",

@@ -1,8 +1,8 @@
 """Figure: robust accuracy against training cost, of the cards (Sriramanan et al., 2021, figure 3b)."""
 
-from recipes import table
 from sanity.figures.models import NotShownError
 from sanity.report import comparison
+from tf_nuat.evaluate import runs
 
 TITLE = "Robust accuracy against training cost"
 
@@ -15,29 +15,27 @@ def measure(models, options):
     """
     records, conditions = [], []
     for model in models:
-        try:
-            records.append(table.record(model.card or {}))
-            conditions.append(table.conditions(model.card))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise NotShownError(
-                f"{model.name} has no card.json of a run beside it, which says what training cost"
-            ) from error
-        if conditions[-1] != conditions[0] or not conditions[0]["measures"]:
+        if model.card is None or model.card.missing:
+            raise NotShownError(f"{model.name} has no card.json of a run beside it, which says what training cost")
+        records.append(runs.record(model.card))
+        conditions.append(runs.conditions(model.card))
+        if conditions[-1] != conditions[0] or not conditions[0].measures:
             raise NotShownError(f"{models[0].name} and {model.name} were measured by other attacks, see card.json")
-    return {"records": records, "conditions": conditions[0]}
+    return {"records": records, "conditions": conditions[0].to_json()}
 
 
 def draw(data):
     """Returns the figure of `sanity.report.comparison.comparison`."""
-    return comparison.comparison(data["records"], data["conditions"])
+    return comparison.comparison(data["records"], runs.Conditions.from_json(data["conditions"]))
 
 
 def caption(data):
     """Returns what one sees."""
-    attack = comparison.strongest(data["records"], data["conditions"])
+    conditions = runs.Conditions.from_json(data["conditions"])
+    attack = comparison.strongest(data["records"], conditions)
     return (
         "Accuracy under the strongest attack that the cards have, against clean accuracy, training time and "
         "forward-backward passes; times are those of the machines that trained. "
-        f"{data['conditions']['test images'][attack]} test images; {table.threat(data['conditions'])} (pixels in "
-        f"[0, 1]); {attack}: {table.described(data['conditions']['measures'][attack])}. Bars: Wilson's 95 % intervals."
+        f"{conditions.images[attack]} test images; {conditions.threat} (pixels in [0, 1]); {attack}: "
+        f"{runs.described(conditions.measures[attack])}. Bars: Wilson's 95 % intervals."
     )

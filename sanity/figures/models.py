@@ -4,6 +4,8 @@ import dataclasses
 
 from sanity.settings import Settings
 from sanity.subject import Subject
+from tf_nuat import norms
+from tf_nuat.card import Card
 
 
 class NotShownError(ValueError):
@@ -17,12 +19,12 @@ class Model:
     Attributes:
         name: what the figures call it.
         subject: `sanity.subject.Subject`, which keeps what figures share: the outcomes of attacks.
-        card: what `card.json` beside the checkpoint has, a dict; None where there is none.
+        card: the card beside the checkpoint, which may lack something; None where there is none.
     """
 
     name: str
     subject: Subject
-    card: dict | None = None
+    card: Card | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +64,11 @@ def about(models, options):
 def threat(data):
     """Returns the sample and the threat model of a figure's data as text."""
     sample = data["sample"]
-    norm = {"linf": "L-infinity", "l2": "L2"}[sample["norm"]]
+    norm = norms.of(sample["norm"]).label
     of = f" of {sample['dataset']}" if sample["dataset"] else ""
     return f"{sample['images']} test images{of}, {norm}, epsilon {sample['epsilon']:.4g} (pixels in [0, 1])"
 
 
 def radius(sample):
     """Returns what an axis of radii shows."""
-    return f"epsilon ({'L-infinity' if sample['norm'] == 'linf' else 'L2'}, pixels in [0, 1])"
+    return f"epsilon ({norms.of(sample['norm']).label}, pixels in [0, 1])"

@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from recipes import table
 from sanity.report import plot_labels
 from sanity.report.figures import COLOURS, DOTS_PER_INCH, MARKERS
+from tf_nuat.evaluate import runs
 
 MARK = 7  # size in points
 WIDE = 0.4  # share of the range of accuracies; where none lies in a stretch of this length, the axis is broken
@@ -38,7 +38,7 @@ class Panel:
 
 
 def comparison(records, conditions):
-    """Returns the figure of `records`, those of `table.record`, all measured under `conditions`.
+    """Returns the figure of `records`, those of `runs.record`, all measured under `conditions`, a `runs.Conditions`.
 
     The height in all panels is the accuracy under the strongest attack, that with the lowest mean accuracy.
     """
@@ -66,7 +66,7 @@ def comparison(records, conditions):
         column[-1].set_xlabel(panel.text)
         (_cost_axis if panel.is_cost else _accuracy_axis)(column[0], panel.points)
         _mark_break(column)
-    images = conditions["test images"][attack]
+    images = conditions.images[attack]
     figure.supylabel(f"accuracy under {attack} ({images} test images)", fontsize="medium")
     figure.suptitle(_heading(conditions, attack, any(point.claimed for point in points)), fontsize="medium")
     figure.draw_without_rendering()  # the places of the axes, which labels need, follow from it
@@ -78,7 +78,7 @@ def comparison(records, conditions):
 
 def strongest(records, conditions):
     """Returns the name of the attack under which the mean accuracy is lowest."""
-    return min(conditions["measures"], key=lambda name: sum(record[name] for record in records))
+    return min(conditions.measures, key=lambda name: sum(record[name] for record in records))
 
 
 def labels(records):
@@ -128,7 +128,7 @@ def _panels(records, conditions, attack):
         each = record["forward_backward_passes"]
         return None if each is None else each * record["epochs"]
 
-    yield panel(f"clean accuracy ({conditions['test images']['clean']} test images)", lambda r: r["clean"], cost=False)
+    yield panel(f"clean accuracy ({conditions.images['clean']} test images)", lambda r: r["clean"], cost=False)
     yield panel(f"training time in {unit}, all epochs", lambda record: record["training_seconds"] / seconds)
     yield panel("forward-backward passes per training image,\nattack and training, all epochs", passes)
 
@@ -140,9 +140,9 @@ def _unit(times):
 
 
 def _heading(conditions, attack, claims):
-    settings = table.described(conditions["measures"][attack])
+    settings = runs.described(conditions.measures[attack])
     hollow = "; hollow: as claimed by the paper" if claims else ""
-    return f"{table.threat(conditions)}; {attack}: {settings}\nbars: 95 % intervals{hollow}"
+    return f"{conditions.threat}; {attack}: {settings}\nbars: 95 % intervals{hollow}"
 
 
 def _draw(axes, point):

@@ -16,6 +16,8 @@ from matplotlib import colors, image
 from recipes import compare, table
 from sanity.report import comparison
 from tf_nuat import command_line, training
+from tf_nuat.card import from_json
+from tf_nuat.evaluate import runs
 from tf_nuat.training import experiment
 
 RESULTS = sorted(pathlib.Path(__file__).parents[2].glob("results/mnist/*/card.json"))
@@ -86,9 +88,15 @@ def card_of(defense, clean, robust, *, seconds=100.0, passes=3.0, epochs=1, seed
     return card
 
 
+def as_card(content):
+    """Returns the `Card` of what `card.json` has."""
+    return from_json(content, "card.json")
+
+
 def figure_of(*cards):
     """Returns the figure of these cards, and its axes as a list (rows) of lists (panels)."""
-    figure = comparison.comparison([table.record(card) for card in cards], table.conditions(cards[0]))
+    found = list(map(as_card, cards))
+    figure = comparison.comparison(list(map(runs.record, found)), runs.conditions(found[0]))
     figure.draw_without_rendering()
     rows = {}
     for axes in figure.axes:
@@ -194,7 +202,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(compared, tmp_path, monk
     def run(recipe, out, **options):
         if recipe.defense == "standard":
             raise FloatingPointError("the loss became NaN or infinite in epoch 1")
-        return cards[1]
+        (out / "card.json").write_text(json.dumps(cards[1]))
 
     monkeypatch.setattr(training, "run", run)
     assert call(monkeypatch, *SMALL, f"--out={tmp_path}") == 1
@@ -277,7 +285,7 @@ BAD = [
     (["--dataset=digits", "--defenses=nuat", "--strategy=multiworker"], "strategy is 'multiworker'; allowed: with one"),
     (["--cards=missing.json"], "card is 'missing.json', which is not a file; allowed: "),
     ([f"--cards={RESULTS[0]},{RESULTS[0]}"], "twice; allowed: each once"),
-    (["--cards=pyproject.toml"], "which is not the card of a run (JSONDecodeError"),
+    (["--cards=pyproject.toml"], "which is not JSON (JSONDecodeError"),
     ([f"--cards={RESULTS[0]}", "--dataset=digits"], "dataset is 'digits'; allowed: mnist, that of the cards"),
 ]
 
@@ -302,7 +310,7 @@ def test_cards_without_an_attack_have_nothing_to_compare(card, tmp_path, monkeyp
 def test_json_that_lacks_what_a_card_has_is_refused(card, key, tmp_path):
     del card[key]
     (tmp_path / "card.json").write_text(json.dumps(card))
-    with pytest.raises(ValueError, match=f"not the card of a run .KeyError: '{key}'.; allowed"):
+    with pytest.raises(ValueError, match=f"not the card of a run .{key} is missing.; allowed"):
         compare.main([f"--cards={tmp_path / 'card.json'}", f"--out={tmp_path / 'out'}"])
 
 
@@ -324,7 +332,7 @@ def test_help_teaches(monkeypatch, capsys):
 def test_columns_that_a_row_lacks_keep_their_place(card):
     older = copy.deepcopy(card)
     del older["passes"]
-    lines = table.markdown([table.cells_with_costs(older), table.cells_with_costs(card)]).splitlines()
+    lines = table.markdown([table.cells_with_costs(as_card(each)) for each in (older, card)]).splitlines()
     assert lines[0].endswith("| training images/s | attack FBP | total FBP | training s | seed | command |")
     assert lines[2].endswith("| 500 | - | - | 100 | 0 | `python -m recipes.mnist` |")
     assert lines[3].endswith("| 500 | 1 | 3 | 100 | 0 | `python -m recipes.mnist` |")
@@ -332,13 +340,14 @@ def test_columns_that_a_row_lacks_keep_their_place(card):
 
 def test_the_caption_says_what_was_measured_and_when_times_are_not_comparable(card):
     other = {**card, "machine": {"processor": "another"}}
-    alike, unlike = (table.caption(cards, table.conditions(card)) for cards in ([card, card], [card, other]))
+    conditions = runs.conditions(as_card(card))
+    alike, unlike = (table.caption(list(map(as_card, cards)), conditions) for cards in ([card, card], [card, other]))
     assert (
         "mnist, L-infinity, epsilon 0.3." in alike and "1000 test images; pgd_40: pgd, steps 40; fgsm: fgsm." in alike
     )
     assert "FBP: " in alike
     del card["passes"]
-    assert "FBP: " not in table.caption([card], table.conditions(card))
+    assert "FBP: " not in table.caption([as_card(card)], conditions)
     assert "different devices" in unlike and "different devices" not in alike
 
 
@@ -425,6 +434,10 @@ def test_labels_of_a_crowd_cover_neither_each_other_nor_marks():
 
 def test_runs_of_one_defense_are_told_apart_by_what_differs():
     cards = [card_of("nuat", 0.98, 0.9), card_of("nuat", 0.98, 0.9, seed=1), card_of("sat_r2", 0.98, 0.9, epochs=5)]
-    assert comparison.labels(list(map(table.record, cards))) == ["nuat, seed 0", "nuat, seed 1", "sat_r2"]
+    assert comparison.labels([runs.record(as_card(each)) for each in cards]) == [
+        "nuat, seed 0",
+        "nuat, seed 1",
+        "sat_r2",
+    ]
     cards[1]["recipe"]["network"] = "mnist_cnn"
-    assert comparison.labels(list(map(table.record, cards)))[2] == "sat_r2, lenet_plus"
+    assert comparison.labels([runs.record(as_card(each)) for each in cards])[2] == "sat_r2, lenet_plus"

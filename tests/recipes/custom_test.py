@@ -79,7 +79,8 @@ def test_a_network_of_ones_own_learns_a_folder_of_ones_own_and_is_judged(own, mo
     assert network.layers[2].units == 8
     images, labels, _ = data.sample(own, input_shape=(8, 8, 3), corrupt="skip")
     assert evaluate.accuracy(network, (images, labels)) == 1.0
-    judged = ["--samples=4", "--checks=network_is_deterministic", f"--out={tmp_path / 'judged'}"]
+    assert f"Next: python -m sanity.run --checkpoint {out}/network.keras --dataset {own}\n" in printed
+    judged = ["--samples=4", "--checks=network_is_deterministic", f"--out={tmp_path / 'judged'}", f"--dataset={own}"]
     assert sanity.run.main([f"--checkpoint={out / 'network.keras'}", *judged]) == 0
 
 

@@ -15,7 +15,7 @@ import pytest
 from recipes import leaderboard, table
 from recipes.pages import evaluations
 from tests.recipes.compare_test import card_of, rows_of
-from tf_nuat import command_line
+from tf_nuat import card, command_line
 from tf_nuat.evaluate import wilson
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -146,7 +146,7 @@ def test_evaluations_of_another_question_are_left_out(change, tmp_path):
     path = write(tmp_path / "run", card_of("nuat", 0.98, 0.9))
     evaluated(path, 0.88, **change)
     assert "autoattack" not in rows(tmp_path)[0]
-    assert evaluations.beside(path, card_of("nuat", 0.98, 0.9)) == []
+    assert evaluations.beside(path, card.read(path)) == []
 
 
 def test_an_evaluation_of_another_network_is_refused(tmp_path):
@@ -167,7 +167,7 @@ def test_what_is_no_evaluation_is_named(text, tmp_path):
 def test_the_record_of_each_image_is_read(tmp_path):
     path = write(tmp_path / "run", card_of("nuat", 0.98, 0.9))
     folder = evaluated(path, 0.88).parent
-    [found] = evaluations.beside(path, card_of("nuat", 0.98, 0.9))
+    [found] = evaluations.beside(path, card.read(path))
     assert found.robust() is None and found.sample == ("test", 0, 1000)
     np.savez(folder / "record.npz", fooled_by=np.array([-1, -2, 0, -1]), distance=np.zeros(4))
     np.testing.assert_array_equal(found.robust(), [True, False, False, True])
@@ -270,7 +270,7 @@ def test_a_broken_card_is_named(tmp_path):
     card = card_of("nuat", 0.98, 0.9)
     del card["training_seconds"]
     write(tmp_path / "run", card)
-    with pytest.raises(ValueError, match="run/card.json', which is not the card of a run .KeyError: 'training_sec"):
+    with pytest.raises(ValueError, match="run/card.json', which is not the card of a run .training_seconds is missing"):
         leaderboard.pages(tmp_path, tmp_path)
 
 

@@ -11,6 +11,7 @@ from recipes import cifar10, orderings
 from tests.recipes.compare_test import card_of, rows_of
 from tests.recipes.leaderboard_test import evaluated, write
 from tf_nuat import command_line
+from tf_nuat.card import Measured
 from tf_nuat.evaluate import wilson
 
 IMAGES = 1000
@@ -150,7 +151,7 @@ def test_holm_by_hand():
 
 def test_the_interval_of_an_unpaired_difference_is_newcombes():
     """Newcombe (1998), table II, method 10: 56 of 70 and 48 of 80."""
-    first, second = ({"accuracy": k / n, "interval": wilson(k, n)} for k, n in ((56, 70), (48, 80)))
+    first, second = (Measured(k / n, wilson(k, n), n) for k, n in ((56, 70), (48, 80)))
     assert orderings.unpaired_difference(first, second) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
 
 

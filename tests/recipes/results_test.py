@@ -8,6 +8,7 @@ import pytest
 
 from recipes import orderings, sat_tables, table
 from sanity.figures import FIGURES
+from tf_nuat import card
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -16,7 +17,7 @@ def test_the_table_of_runs_is_rendered_from_the_cards():
     cards = sorted((ROOT / "results" / "mnist").glob("*/card.json"))
     assert len(cards) >= 3
     page = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
-    assert table.markdown([table.row(card) for card in cards]) in page
+    assert table.markdown([table.row(path) for path in cards]) in page
 
 
 def test_the_table_of_the_first_page_is_a_part_of_it():
@@ -29,7 +30,7 @@ def test_the_table_of_the_first_page_is_a_part_of_it():
 
 
 def test_the_comparison_is_that_of_the_cards():
-    cards = [table.read(card) for card in sorted((ROOT / "results" / "mnist").glob("*/card.json"))]
+    cards = [card.read(path) for path in sorted((ROOT / "results" / "mnist").glob("*/card.json"))]
     rendered = table.markdown(list(map(table.cells_with_costs, cards)))
     assert rendered in (ROOT / "results" / "mnist" / "comparison" / "table.md").read_text(encoding="utf-8")
 
@@ -43,7 +44,7 @@ def test_orderings_are_those_of_the_runs_beside(page):
 def test_tables_of_the_sat_paper_are_those_of_the_runs_beside(page):
     runs = [path.parent for path in page.parent.glob("*/sat_tables.json")]
     assert runs
-    found = [(table.read(run / "card.json"), json.loads((run / "sat_tables.json").read_text("utf-8"))) for run in runs]
+    found = [(card.read(run / card.NAME), json.loads((run / "sat_tables.json").read_text("utf-8"))) for run in runs]
     assert sat_tables.render(found) == page.read_text(encoding="utf-8")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recipes import mnist, sat_tables
-from tests.recipes.compare_test import card_of, rows_of
+from tests.recipes.compare_test import as_card, card_of, rows_of
 from tf_nuat import evaluate
 
 EPSILON = 0.11
@@ -96,7 +96,7 @@ def measured(accuracy):
 def test_their_figures_stand_beside_ours():
     cards = [card_of("sat_r3+sat_r2", 0.9, 0.9), card_of("sat_r1", 0.9, 0.9, seed=1), card_of("sat_r1", 0.9, 0.9)]
     cards[1]["recipe"]["epsilon"] = 0.2
-    page = sat_tables.render([(card, measured(0.9)) for card in cards])
+    page = sat_tables.render([(as_card(card), measured(0.9)) for card in cards])
     within, nearest = (rows_of(part) for part in page.split("## Table 6"))
     assert [(row["defense"], row["seed"]) for row in within] == [
         ("sat_r1", "0"),

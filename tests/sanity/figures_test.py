@@ -18,7 +18,7 @@ from sanity.figures.models import NotShownError
 from sanity.settings import Settings
 from sanity.subject import Subject
 from tests.helpers import linear, small
-from tf_nuat import command_line
+from tf_nuat import card, command_line
 
 
 def test_the_loss_of_a_network_whose_logits_are_constant_is_a_plane():
@@ -244,8 +244,8 @@ def test_a_path_between_networks_has_no_statistics_of_batches():
 
 def test_costs_of_runs_that_were_attacked_otherwise_are_not_compared():
     root = pathlib.Path(__file__).parents[2] / "results"
-    cards = [json.loads((root / name / "card.json").read_text()) for name in ("mnist/nuat", "cifar10_small/nuat")]
-    models = [dataclasses.replace(model("clean", small.undefended(0), size=10), card=card) for card in cards]
+    cards = [card.read(root / name / card.NAME) for name in ("mnist/nuat", "cifar10_small/nuat")]
+    models = [dataclasses.replace(model("clean", small.undefended(0), size=10), card=each) for each in cards]
     assert len(cost.measure(models[:1], Options())["records"]) == 1
     with pytest.raises(NotShownError, match="were measured by other attacks, see card.json"):
         cost.measure(models, Options())

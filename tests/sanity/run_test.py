@@ -356,8 +356,9 @@ def test_hostile_names_are_escaped(folder, tmp_path, monkeypatch, capsys):
     place.mkdir()
     checkpoint = place / "network.keras"
     checkpoint.write_bytes((folder / "network.keras").read_bytes())
-    measured = {hostile: {"accuracy": 0.5, "images": 10}, "not ours": 3, "nor this": {"accuracy": "x"}}
-    card = {"recipe": {"defense": hostile, "epochs": [hostile]}, "measured": measured, "command": hostile * 100}
+    measured = {hostile: {"accuracy": 0.5, "interval": [0.2, 0.8], "images": 10}}
+    recipe = {"defense": hostile, "defense_options": [hostile]}
+    card = {"recipe": recipe, "measured": measured, "command": hostile * 100}
     (place / "card.json").write_text(json.dumps(card))
     pages = []
     original = report.render
@@ -372,7 +373,16 @@ def test_hostile_names_are_escaped(folder, tmp_path, monkeypatch, capsys):
     assert run.main(["--checkpoint", str(checkpoint), *QUICK]) == 0
     assert_self_contained(pages[0])
     assert "<script" not in pages[0] and "<b onload" not in pages[0]
-    assert "&lt;script&gt;" in pages[0] and "50.00% of 10 images" in pages[0] and "not ours" not in pages[0]
+    assert "&lt;script&gt;" in pages[0] and "50.00% of 10 images" in pages[0]
+
+
+def test_a_card_that_is_none_is_named_and_not_used_where_the_flags_say_everything(folder, tmp_path, capsys):
+    checkpoint = tmp_path / "network.keras"
+    checkpoint.write_bytes((folder / "network.keras").read_bytes())
+    (tmp_path / "card.json").write_text(json.dumps({"measured": {"not ours": 3}, "command": "python"}))
+    assert run.main(["--checkpoint", str(checkpoint), *QUICK]) == 0
+    assert f"not used: measured.not ours in {tmp_path / 'card.json'} is 3; allowed: " in capsys.readouterr().out
+    assert json.loads((tmp_path / "sanity" / "results.json").read_text())["provenance"]["card"] == {}
 
 
 def test_help_teaches_every_flag(capsys):

@@ -10,7 +10,7 @@ import math
 import os
 import pathlib
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 MOST_BYTES = 64 * 2**20
@@ -71,7 +71,8 @@ class Field:
 
     def refuse(self, value: Any, allowed: str) -> typing.NoReturn:
         """Raises `ValueError` for a value that is not allowed."""
-        raise ValueError(f"{_cut(self.name)} in {self.path} is {shown(value)}; allowed: {allowed}")
+        name = f"{_cut(self.name)} in {self.path}" if self.name else f"content of {self.path}"
+        raise ValueError(f"{name} is {shown(value)}; allowed: {allowed}")
 
 
 Check = Callable[[Any, Field], Any]
@@ -146,6 +147,9 @@ def dict_of(check: Check) -> Check:
     return checked
 
 
+named = dict_of(anything)
+
+
 def list_of(check: Check) -> Check:
     """Returns the check of a list whose values `check` checks."""
 
@@ -157,6 +161,23 @@ def list_of(check: Check) -> Check:
     return checked
 
 
-def fields(checks: Mapping[str, Check], content: Mapping[str, Any], field: Field) -> dict[str, Any]:
-    """Returns those of the named fields that `content` has, each checked."""
+def pair(value: Any, field: Field) -> tuple[Any, Any]:
+    """Returns `value`, a list of two, as a pair."""
+    if not isinstance(value, list) or len(value) != 2:
+        field.refuse(value, "a list of two, [..., ...]")
+    return value[0], value[1]
+
+
+def interval(value: Any, field: Field) -> tuple[float, float]:
+    """Returns `value`, [low, high] in [0, 1], as a pair."""
+    low, high = pair(value, field)
+    return share(low, field / "0"), share(high, field / "1")
+
+
+def fields(checks: Mapping[str, Check], value: Any, field: Field, *, required: Iterable[str] = ()) -> dict[str, Any]:
+    """Returns those of the named fields that `value`, a dict, has, each checked; other fields are left out."""
+    content = named(value, field)
+    for name in required:
+        if name not in content:
+            field.refuse(value, f"one with {name}")
     return {name: check(content[name], field / name) for name, check in checks.items() if name in content}

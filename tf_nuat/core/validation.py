@@ -13,6 +13,8 @@ import typing
 import keras
 import numpy as np
 
+PROBED = 100  # images that show whether a network returns logits
+
 
 def refuse(argument: str, value: object, allowed: str) -> typing.NoReturn:
     """Raises `ValueError`: "`argument` is `value`; allowed: `allowed`"."""
@@ -134,6 +136,23 @@ def ends_in_softmax(network):
         last = last.layers[-1]
     probabilities = (keras.activations.softmax, keras.activations.sigmoid)
     return isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) in probabilities
+
+
+def logits_on(argument: str, network: keras.Model, images: np.ndarray) -> keras.Model:
+    """Returns `network` where its outputs for some of `images` are finite and are logits, not probabilities.
+
+    Raises:
+        ValueError: they are not.
+    """
+    outputs = keras.ops.convert_to_numpy(network(images[:PROBED], training=False))
+    if not np.all(np.isfinite(outputs)):
+        raise ValueError(f"{argument} returns values that are not finite for the sample; allowed: finite logits")
+    probabilities = np.all((outputs >= 0.0) & (outputs <= 1.0)) and np.allclose(outputs.sum(axis=-1), 1.0, atol=1e-3)
+    if probabilities:
+        raise ValueError(
+            f"{argument} returns probabilities (rows in [0, 1] that sum to 1); allowed: logits, without a softmax"
+        )
+    return network
 
 
 def load_network(argument, path):

@@ -11,38 +11,34 @@ The same command goes on with an evaluation that was interrupted.
 
 import pathlib
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import tensorflow as tf
 from absl import flags
 
-from tf_nuat import attacks, checkpoint, command_line, data, norms, parallel
+from tf_nuat import attacks, command_line, parallel
 from tf_nuat.attacks.autoattack import VERSIONS
 from tf_nuat.core import validation
+from tf_nuat.evaluate import inputs
+from tf_nuat.evaluate.record import Record
 from tf_nuat.evaluate.worst import stages, worst_case
 from tf_nuat.models import precision
 from tf_nuat.parallel import workers
 
+Chosen = tuple[str, dict[str, Any]]  # name and settings of an attack
 
-def flag_values():
+
+def flag_values() -> flags.FlagValues:
     """Returns the flags of this command, not yet parsed."""
     values = flags.FlagValues()
 
-    def flag(define, name, default, help_text):
+    def flag(define: Callable[..., Any], name: str, default: Any, help_text: str) -> None:
         define(name, default, help_text, flag_values=values)
 
-    card = "Default: that of card.json beside the checkpoint"
     flag(flags.DEFINE_string, "checkpoint", None, "the network to attack, a .keras file; required")
-    flag(
-        flags.DEFINE_string,
-        "dataset",
-        None,
-        f"images to attack: {', '.join(data.DATASETS)}, a folder of class folders, a folder that TensorFlow Datasets "
-        f"prepared, an .npz file, or module:function. {card}",
-    )
-    flag(flags.DEFINE_string, "data_dir", None, "where the datasets are (default: TFDS_DATA_DIR, else that of TFDS)")
+    inputs.define(values, samples="Default: all")
     flag(flags.DEFINE_string, "split", "test", "train, validation or test")
-    flag(flags.DEFINE_integer, "samples", None, "number of images, each class in proportion (default: all)")
-    flag(flags.DEFINE_float, "epsilon", None, f"radius of the threat model, at least 0. {card}")
-    flag(flags.DEFINE_string, "norm", None, f"norm of the threat model: {', '.join(norms.NORMS)}. {card}, else linf")
     flag(
         flags.DEFINE_list,
         "attack",
@@ -60,13 +56,12 @@ def flag_values():
     flag(flags.DEFINE_integer, "batch_size", 250, "images that are attacked at a time, all devices together")
     flag(flags.DEFINE_string, "precision", "auto", f"of the attacks' gradients: {', '.join(precision.PRECISIONS)}")
     flag(flags.DEFINE_string, "strategy", "auto", f"devices: {', '.join(parallel.STRATEGIES)}")
-    flag(flags.DEFINE_integer, "seed", 0, "the sample and all random draws follow from it")
     flag(flags.DEFINE_float, "save_every", 10.0, "seconds of work that a kill may cost")
     flag(flags.DEFINE_string, "out", None, "folder for the results. Default: evaluation, beside the checkpoint")
     return values
 
 
-def command(arguments):
+def command(arguments: Sequence[str]) -> int:
     """Runs the command with `arguments` (without the program's name) and returns its exit status."""
     values = flag_values()
     command_line.parse(values, arguments, __doc__)
@@ -76,69 +71,64 @@ def command(arguments):
         return _evaluate(values, strategy)
 
 
-def _evaluate(values, strategy):
-    path = pathlib.Path(values.checkpoint)
-    validation.load_network("checkpoint", path)  # before anything that takes longer
-    card = checkpoint.Card(path)
-    dataset, dataset_from = card.default("dataset", values.dataset)
-    epsilon, epsilon_from = card.default("epsilon", values.epsilon)
-    norm, norm_from = card.default("norm", values.norm, otherwise="linf")
-    validation.number(epsilon_from, epsilon, at_least=0.0)
-    validation.one_of(norm_from, norm, norms.NORMS)
-    for name in ("samples", "batch_size"):
-        if getattr(values, name) is not None:
-            validation.whole_number(name, getattr(values, name), at_least=1)
-    validation.whole_number("seed", values.seed, at_least=0)
-    validation.one_of("precision", values.precision, precision.PRECISIONS)
-    asked = chosen = with_options(values.attack, dict(map(command_line.option, values.options)))
+def _evaluate(values: Any, strategy: tf.distribute.Strategy) -> int:
+    path, is_chief = pathlib.Path(values.checkpoint), workers.is_chief(strategy)
     with strategy.scope():
-        network = validation.classifier(f"checkpoint {path}", validation.load_network("checkpoint", path))
-    if ("transfer" in values.attack) != (values.surrogate is not None):
-        raise ValueError(
-            "surrogate and the attack transfer belong together; allowed: both (--surrogate FILE.keras), or none"
-        )
-    if values.surrogate is not None:
-        surrogate = validation.classifier("surrogate", validation.load_network("surrogate", values.surrogate))
-        chosen = [(name, {**given, "surrogate": surrogate} if name == "transfer" else given) for name, given in chosen]
-    num_classes = network.output_shape[-1]
-    stages(chosen, num_classes=num_classes, norm=norm)
-    images, labels, class_names = checkpoint.sample(
-        network,
-        card,
-        data.check_name(dataset_from, dataset),
-        split=values.split,
-        samples=values.samples,
-        seed=values.seed,
-        data_dir=values.data_dir,
-    )
-    checkpoint.fits(f"checkpoint {path}", network, images, len(class_names), f"dataset {dataset}")
+        network = inputs.network("--checkpoint", path)  # before anything that takes longer
+    inputs.check_sample(values)
+    validation.whole_number("batch_size", values.batch_size, at_least=1)
+    validation.one_of("precision", values.precision, precision.PRECISIONS)
+    asked = inputs.asked(values, [(path, network)], zero=True, say=print if is_chief else lambda line: None)
+    chosen = with_options(values.attack, dict(map(command_line.option, values.options)))
+    run = _with_surrogate(chosen, values.surrogate)
+    stages(run, num_classes=network.output_shape[-1], norm=asked.norm)
+    options = {"split": values.split, "samples": values.samples, "seed": values.seed, "data_dir": values.data_dir}
+    images, labels, class_names = inputs.sample(network, asked.cards[0], asked.dataset, **options)
+    inputs.fits(f"--checkpoint {path}", network, images, len(class_names), f"--dataset {asked.dataset}")
     out = path.parent / "evaluation" if values.out is None else pathlib.Path(values.out)
     record = worst_case(
         network,
         (images, labels),
-        chosen,
-        epsilon=epsilon,
-        norm=norm,
+        run,
+        epsilon=asked.epsilon,
+        norm=asked.norm,
         seed=values.seed,
         batch_size=values.batch_size,
         precision=values.precision,
         strategy=strategy,
         folder=out,
         save_every=values.save_every,
-        # In a log file, moving bars are noise.
-        progress=sys.stderr.isatty() and workers.is_chief(strategy),
-        about={"attacks": asked, "dataset": dataset, "split": values.split, "seed": values.seed},
+        progress=sys.stderr.isatty() and is_chief,  # in a log file, moving bars are noise
+        about={"attacks": chosen, "dataset": asked.dataset, "split": values.split, "seed": values.seed},
     )
-    if not workers.is_chief(strategy):
+    if not is_chief:
         return 0
-    print(table(record))
-    print(f"\nRobust accuracy {record.robust.mean():.2%} of {len(labels)} images ({norm}, epsilon {epsilon:g})")
+    robust = f"Robust accuracy {record.robust.mean():.2%} of {len(labels)} images"
+    print(f"{table(record)}\n\n{robust} ({asked.norm}, epsilon {asked.epsilon:g})")
     written = [out / name for name in ("results.json", "record.npz")]
     print("  ".join(map(str, written)))
     return 0 if all(path.exists() for path in written) else 1
 
 
-def with_options(names, options):
+def _with_surrogate(chosen: Sequence[Chosen], path: str | None) -> list[Chosen]:
+    """Returns the attacks with the surrogate, a network saved at `path`, for those that need one.
+
+    Raises:
+        ValueError: there is none where it is needed, or the other way round, or it cannot be read.
+    """
+    takers = [name for name, kind in attacks.ATTACKS.items() if "surrogate" in kind.needs]
+    if any(name in takers for name, _ in chosen) != (path is not None):
+        raise ValueError(
+            f"surrogate and the attack {', '.join(takers)} belong together; "
+            "allowed: both (--surrogate FILE.keras), or none"
+        )
+    if path is None:
+        return list(chosen)
+    surrogate = validation.classifier("surrogate", validation.load_network("surrogate", path))
+    return [(name, {**given, "surrogate": surrogate} if name in takers else given) for name, given in chosen]
+
+
+def with_options(names: Sequence[str], options: Mapping[str, Any]) -> list[Chosen]:
     """Returns pairs (name, settings) of attacks, each with those of the options that it takes.
 
     Raises:
@@ -158,7 +148,7 @@ def with_options(names, options):
     return [(name, {key: value for key, value in options.items() if key in taken[name]}) for name in names]
 
 
-def table(record):
+def table(record: Record) -> str:
     """Returns the accuracy after each attack as lines of text."""
     rows = [("attack", "images", "fooled", "accuracy left", "95% interval", "seconds", "images/s")]
     for row in record.rows():

@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 from tqdm import tqdm
 
-from tf_nuat import checkpoint, norms
+from tf_nuat import norms
 from tf_nuat.attacks import ATTACKS
 from tf_nuat.attacks.attack import AttackStage
 from tf_nuat.attacks.pool import Pool
@@ -85,7 +85,7 @@ def worst_case(
     """
     validation.classifier("network", network)
     images, labels = arrays(images_and_labels, network)
-    checkpoint.logits_on("network", network, images)
+    validation.logits_on("network", network, images)
     validation.whole_number("batch_size", batch_size, at_least=1)
     validation.number("epsilon", epsilon, at_least=0.0)
     validation.whole_number("seed", seed, at_least=0)

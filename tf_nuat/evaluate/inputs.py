@@ -1,0 +1,256 @@
+"""From the flags of a command to networks, images and a threat model, with everything checked before any work.
+
+`tf_nuat.evaluate`, `sanity.run` and `sanity.figures` take a network that anyone may have saved, and ask the card beside
+it for what the flags leave out. A card is data: it names no code, and no path elsewhere on the machine.
+"""
+
+import dataclasses
+import math
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from absl import flags
+
+from tf_nuat import card, data, norms
+from tf_nuat.card import Card
+from tf_nuat.core import functions, json_input, validation
+
+_CARD = "Default: that of card.json beside the checkpoint; of several, the cards have to agree"
+# Of a flag: its type, its default and its help.
+FLAGS: dict[str, tuple[Callable[..., Any], Any, str]] = {
+    "dataset": (
+        flags.DEFINE_string,
+        None,
+        f"whose images to look at: {', '.join(data.DATASETS)}, a folder of class folders, a folder that TensorFlow "
+        f"Datasets prepared, an .npz file, or module:function. {_CARD}",
+    ),
+    "data_dir": (
+        flags.DEFINE_string,
+        None,
+        "where the datasets are (default: TFDS_DATA_DIR, else that of TFDS)",
+    ),
+    "epsilon": (
+        flags.DEFINE_float,
+        None,
+        "radius of the threat model: the largest change that the network should withstand, in the norm; usually 0.3 "
+        f"for MNIST and 0.031 (8/255) for CIFAR-10 in linf, 0.5 for CIFAR-10 in l2. {_CARD}",
+    ),
+    "norm": (
+        flags.DEFINE_string,
+        None,
+        f"norm of the threat model: {', '.join(norms.NORMS)}. {_CARD}, else linf",
+    ),
+    "samples": (
+        flags.DEFINE_integer,
+        None,
+        "number of images, each class in proportion. Fewer are faster, and leave more undecided",
+    ),
+    "seed": (flags.DEFINE_integer, 0, "the sample and all random draws follow from it"),
+}
+
+
+class Flags(Protocol):
+    """The values of `FLAGS`, as absl has them."""
+
+    dataset: str | None
+    data_dir: str | None
+    epsilon: float | None
+    norm: str | None
+    samples: int | None
+    seed: int
+
+
+def define(values: flags.FlagValues, **more: str) -> None:
+    """Adds `FLAGS` to `values`; `more` goes on with the help of some of them."""
+    for name, (kind, default, text) in FLAGS.items():
+        kind(name, default, f"{text}. {more[name]}" if name in more else text, flag_values=values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What networks are asked: to withstand every change within a ball, on images of a dataset.
+
+    Attributes:
+        dataset: its name, its path, or `module:function`.
+        epsilon: radius of the ball, pixels in [0, 1].
+        norm: name of its norm.
+        cards: of each network, what is beside it; None where there is no card.
+    """
+
+    dataset: str
+    epsilon: float
+    norm: str
+    cards: tuple[Card | None, ...]
+
+
+def network(argument: str, path: str | os.PathLike) -> keras.Model:
+    """Returns the classifier saved at `path`.
+
+    Raises:
+        ValueError: Keras cannot read it, or it is no image classifier that returns logits.
+    """
+    return validation.classifier(f"{argument} {path}", validation.load_network(argument, path))
+
+
+def check_sample(values: Flags) -> None:
+    """Raises a `ValueError` where `samples` or `seed` is wrong."""
+    if values.samples is not None:
+        validation.whole_number("--samples", values.samples, at_least=1)
+    validation.whole_number("--seed", values.seed, at_least=0)
+
+
+def asked(
+    values: Flags,
+    networks: Sequence[tuple[pathlib.Path, keras.Model]],
+    *,
+    zero: bool = False,
+    say: Callable[[str], None] = print,
+) -> Asked:
+    """Returns what the flags ask of networks and, where they leave something out, the cards beside these.
+
+    Args:
+        values: flags, those of `FLAGS` among them.
+        networks: pairs of a checkpoint's path and the network that was loaded from it.
+        zero: whether epsilon may be 0.
+        say: gets one line that names what a card asks for, before any of it is used.
+
+    Raises:
+        ValueError: a flag or a value in a card is wrong, is missing, or cards disagree.
+    """
+    cards = [(card.place(path), _card_beside(path, values, say)) for path, _ in networks]
+    taken = {
+        "dataset": _agreed("dataset", values.dataset, cards),
+        "epsilon": _agreed("epsilon", values.epsilon, cards),
+        "norm": _agreed("norm", values.norm, cards, otherwise="linf"),
+    }
+    dataset, epsilon, norm = (each.value for each in taken.values())
+    if taken["dataset"].card is not None:
+        _refuse_code_and_paths(taken["dataset"], taken["dataset"].card)
+    validation.one_of(taken["norm"].name, norm, norms.NORMS)
+    at_most = _largest(norm, [network for _, network in networks])
+    bounds = {"at_least": 0.0} if zero else {"above": 0.0}
+    validation.number(taken["epsilon"].name, epsilon, **bounds, at_most=at_most)
+    said = [f"{name} {each.value}" for name, each in taken.items() if each.card is not None]
+    if said:
+        say(f"from card.json: {', '.join(said)}")
+    data.check_name(taken["dataset"].name, dataset)  # which imports the module of a function
+    return Asked(dataset, epsilon, norm, tuple(beside for _, beside in cards))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Value:
+    """A value, what an error calls it, and the path of the card that it comes from; None for a flag or a default."""
+
+    value: Any
+    name: str
+    card: pathlib.Path | None = None
+
+
+def _card_beside(path: pathlib.Path, values: Flags, say: Callable[[str], None]) -> Card | None:
+    """Returns the card beside a checkpoint. One that cannot be read is left out where the flags say everything."""
+    try:
+        return card.beside(path)
+    except ValueError as error:
+        lacking = [f"--{name}" for name in ("dataset", "epsilon") if getattr(values, name) is None]
+        if lacking:
+            raise ValueError(f"{error}; or give {' and '.join(lacking)}") from error
+        say(f"not used: {error}")
+        return None
+
+
+def _agreed(
+    name: str, given: Any, cards: Sequence[tuple[pathlib.Path, Card | None]], *, otherwise: str | None = None
+) -> _Value:
+    """Returns the value of a flag or, where it is not given, what all cards say; else what it is `otherwise`."""
+    if given is not None:
+        return _Value(given, f"--{name}")
+    found = [_said(name, place, beside, otherwise) for place, beside in cards]
+    for each in found[1:]:
+        if each.value != found[0].value:
+            raise ValueError(
+                f"{each.name} is {each.value!r}, and {found[0].name} is {found[0].value!r}; "
+                f"allowed: the same for all, or --{name}"
+            )
+    return found[0]
+
+
+def _said(name: str, place: pathlib.Path, beside: Card | None, otherwise: str | None) -> _Value:
+    if beside is not None and beside.says(name) is not None:
+        return _Value(beside.says(name), f"{name} in {place}", place)
+    if otherwise is None:
+        raise ValueError(f"--{name} is not given, and {place} does not name it; give --{name}")
+    return _Value(otherwise, f"--{name}")
+
+
+def _refuse_code_and_paths(dataset: _Value, place: pathlib.Path) -> None:
+    """Raises a `ValueError` where a card names a function, or a path out of the card's folder and the current one."""
+    name = dataset.value
+    if name in data.DATASETS:
+        return
+    folders = (place.parent.resolve(), pathlib.Path.cwd())
+    if functions.is_name(name) or not (
+        os.path.exists(name) and any(pathlib.Path(name).resolve().is_relative_to(folder) for folder in folders)
+    ):
+        raise ValueError(
+            f"{dataset.name} is {json_input.shown(name)}; allowed in a card: {', '.join(sorted(data.DATASETS))}, or a "
+            "path within its folder or the current one; give --dataset on the command line for any other, a function "
+            "for instance, whose code is run"
+        )
+
+
+def _largest(norm: str, networks: Iterable[keras.Model]) -> float | None:
+    """Returns the largest radius that means anything for the images of the networks; None where there is no bound."""
+    shapes: list[Any] = [[size or math.inf for size in each.input_shape[1:]] for each in networks]
+    largest = max(norms.NORMS[norm].largest(shape) for shape in shapes)
+    return largest if math.isfinite(largest) else None
+
+
+def sample(
+    network: keras.Model, beside: Card | None, dataset: str, **options: Any
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Returns images of a dataset for `network`, prepared as for its training: (images, labels, class_names).
+
+    Args:
+        network: whose input shape images from files get.
+        beside: the card beside it, if there is one.
+        dataset, **options: what `tf_nuat.data.sample` takes.
+
+    Raises:
+        ValueError: as `tf_nuat.data.sample`.
+    """
+    if dataset not in data.DATASETS and pathlib.Path(dataset).is_dir():  # others are as they are
+        options["input_shape"] = network.input_shape[1:]
+        prepared = beside.data_options if beside is not None else {}
+        options.update({name: prepared[name] for name in ("augmentation", "corrupt") if name in prepared})
+    return data.sample(dataset, **options)
+
+
+def training_sample(
+    network: keras.Model, beside: Card | None, dataset: str, **options: Any
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns training images and labels, as `sample`; None where the dataset has none, as a file of test images."""
+    try:
+        return sample(network, beside, dataset, split="train", **options)[:2]
+    except ValueError:
+        return None
+
+
+def fits(argument: str, network: keras.Model, images: np.ndarray, num_classes: int, dataset: str) -> keras.Model:
+    """Returns `network` where it takes the images, has an output for each class, and returns logits.
+
+    Raises:
+        ValueError: it does not.
+    """
+    expected, given = network.input_shape[1:], images.shape[1:]
+    if not all(size in (None, actual) for size, actual in zip(expected, given)):
+        raise ValueError(f"{argument} takes images of shape {expected}; those of {dataset} are {given}")
+    if network.output_shape[1] < num_classes:
+        raise ValueError(
+            f"{argument} has {network.output_shape[1]} outputs; "
+            f"allowed: at least {num_classes}, the classes of {dataset}"
+        )
+    return validation.logits_on(argument, network, images)
