@@ -20,12 +20,16 @@ class Norm(abc.ABC):
     Attributes:
         name: what flags, recipes and cards call it.
         label: what reports and figures call it.
+        order: p of the p-norm, as NumPy's `ord`.
         direction_label: what reports call the steepest direction.
+        random_label: what reports call a random direction.
     """
 
     name: str
     label: str
+    order: float
     direction_label: str
+    random_label: str = "a random direction"
 
     def __str__(self) -> str:
         return self.name
@@ -72,11 +76,24 @@ class Norm(abc.ABC):
     def random_direction(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Returns a random change of each image of length 1, of the shape of x."""
 
+    def orthogonal_direction(self, directions: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Returns a random change of each image of length 1, orthogonal to `directions`, both (N, H, W, C), float32.
+
+        It is a normal draw without what is along the direction.
+        """
+        smallest = np.finfo(np.float64).tiny
+        flat = directions.reshape(len(directions), -1).astype(np.float64)
+        drawn = generator.normal(size=flat.shape)
+        along = np.sum(drawn * flat, axis=1) / np.maximum(np.sum(flat * flat, axis=1), smallest)
+        drawn = (drawn - along[:, None] * flat).reshape(directions.shape)
+        return (drawn / np.maximum(self.distances(drawn), smallest)[:, None, None, None]).astype(np.float32)
+
 
 class Linf(Norm):
     """L-infinity: the largest change of a pixel."""
 
-    name, label, direction_label = "linf", "L-infinity", "sign of the gradient"
+    name, label, order = "linf", "L-infinity", np.inf
+    direction_label, random_label = "sign of the gradient", "random signs"
 
     def length(self, change: tf.Tensor) -> tf.Tensor:
         return tf.reduce_max(tf.abs(change), axis=(1, 2, 3))
@@ -106,11 +123,26 @@ class Linf(Norm):
         change = 2.0 * draws.uniform(x, seed) - 1.0
         return tf.math.divide_no_nan(change, tf.reduce_max(tf.abs(change), axis=(1, 2, 3), keepdims=True))
 
+    def orthogonal_direction(self, directions: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Returns random signs that agree with those of `directions` as often as they do not.
+
+        They are drawn uniformly among these; where the number of signs is odd, one entry is 0.
+        """
+        flat = directions.reshape(len(directions), -1).astype(np.float64)
+        drawn = generator.choice([-1.0, 1.0], size=flat.shape)
+        for row, signs in zip(drawn, flat):
+            (places,) = np.nonzero(signs)
+            generator.shuffle(places)
+            half = len(places) // 2
+            row[places[:half]], row[places[half : 2 * half]] = signs[places[:half]], -signs[places[half : 2 * half]]
+            row[places[2 * half :]] = 0.0
+        return drawn.reshape(directions.shape).astype(np.float32)
+
 
 class L2(Norm):
     """L2: the Euclidean length of the change of an image."""
 
-    name, label, direction_label = "l2", "L2", "gradient"
+    name, label, order, direction_label = "l2", "L2", 2, "gradient"
 
     def length(self, change: tf.Tensor) -> tf.Tensor:
         return tf.sqrt(tf.reduce_sum(tf.square(change), axis=(1, 2, 3)))

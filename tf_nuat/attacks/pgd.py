@@ -120,14 +120,17 @@ def ascents(
             clean=restart if clean_of is None else clean_of(tf.cast(logits_fn(x), tf.float32)),
         )
 
-    def step(state: _State) -> _State:
+    def climb(state: _State) -> tuple[tf.Tensor, tf.Tensor]:
         def objective(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             logits = logits_fn(images)
             return loss_of(logits, state.clean, state.taken), logits
 
         gradient, logits = input_gradient(objective, state.x_adv)
+        return move(state.x_adv, gradient, state.taken), logits
+
+    def step(state: _State) -> _State:
+        moved, logits = climb(state)
         fooled = state.fooled | (~state.spent & (losses.margin(logits, y) > 0.0))
-        moved = move(state.x_adv, gradient, state.taken)
         ends = (state.taken >= steps) & ~fooled & ~state.spent  # this gradient was for the logits of the last point
         restart = state.restart + tf.cast(ends, tf.int32)
         moved = tf.cond(tf.reduce_any(ends), lambda: choose(ends, start_of(restart), moved), lambda: moved)
@@ -141,7 +144,7 @@ def ascents(
             taken=taken,
         )
 
-    return Search(first, step)
+    return Search(first, step, climb)
 
 
 class _State(NamedTuple):

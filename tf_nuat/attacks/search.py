@@ -23,10 +23,13 @@ class Search(NamedTuple):
     Attributes:
         first: function `() -> state`.
         step: function `state -> state`, with about one gradient or a few forwards.
+        climb: of an ascent, function `state -> (images after a step, logits at x_adv)`, the same step for an image that
+            is fooled: for those who look at the way of an attack. None where there is none.
     """
 
     first: Callable[[], Any]
     step: Callable[[Any], Any]
+    climb: Callable[[Any], tuple[tf.Tensor, tf.Tensor]] | None = None
 
 
 class Ended(NamedTuple):
