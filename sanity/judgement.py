@@ -3,17 +3,21 @@
 import dataclasses
 import importlib.metadata
 import platform
+import sys
 import time
+from collections.abc import Iterable, Sequence
 
+import keras
 import numpy as np
 from tqdm import tqdm
 
 import tf_nuat
 from sanity import measure, statistics
 from sanity.checks import CHECKS
-from sanity.result import SCHEMA, Verdict, to_json
+from sanity.result import SCHEMA, Result, Verdict, skipped, to_json
 from sanity.settings import Settings
-from sanity.subject import Subject
+from sanity.subject import NoVersionError, Subject
+from tf_nuat import norms
 from tf_nuat.core import validation
 
 ROBUST, PARTLY, NOT = "genuinely robust", "partly robust", "not robust"
@@ -75,32 +79,32 @@ class Judgement:
     examples: tuple = dataclasses.field(default=(), metadata={"json": False}, repr=False, compare=False)
 
     @property
-    def sentence(self):
+    def sentence(self) -> str:
         """The verdict in words, with the accuracies."""
         return f"{self.headline} {self.accuracies}"
 
     @property
-    def failed(self):
+    def failed(self) -> tuple[str, ...]:
         """Names of the checks that failed."""
         return tuple(result.name for result in self.results if result.verdict is Verdict.FAIL)
 
-    def to_json(self):
+    def to_json(self) -> dict:
         """Returns the judgement as dicts, lists, strings and numbers."""
         return to_json(self)
 
 
 def judge(
-    network,
-    images,
-    labels,
+    network: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
     *,
-    epsilon,
-    norm="linf",
-    surrogates=(),
-    training_data=None,
-    seed=0,
-    checks=None,
-    progress=True,
+    epsilon: float,
+    norm: str | norms.Norm = "linf",
+    surrogates: Sequence[keras.Model] = (),
+    training_data: tuple | None = None,
+    seed: int = 0,
+    checks: Iterable[str] | None = None,
+    progress: bool = True,
 ) -> Judgement:
     """Judges whether the robustness of `network` is real; for perturbations of at most `epsilon` in a norm.
 
@@ -109,7 +113,7 @@ def judge(
         images: (N, H, W, C), floating point in [0, 1], which the network was not trained on.
         labels: integers (N,) below K, or one-hot (N, K).
         epsilon: radius of the threat model, above 0; at most 1 in L-infinity, sqrt(H W C) in L2.
-        norm: of the threat model, "linf" or "l2".
+        norm: of the threat model, a key of `tf_nuat.NORMS`. A check whose attacks have no version for it is skipped.
         surrogates: networks as above, trained by other means, for attacks by transfer.
         training_data: (images, labels) to train a surrogate on where none is given; None for no surrogate.
         seed: whole number, at least 0, from which all random draws follow.
@@ -139,7 +143,7 @@ def judge(
     return judge_subject(subject, checks=names, progress=progress)
 
 
-def checked_names(checks, argument="checks"):
+def checked_names(checks: Iterable[str] | None, argument: str = "checks") -> tuple[str, ...]:
     """Returns the names of the checks to run as a tuple, in the order of `CHECKS`; all for None, none or "all"."""
     checks = () if list(checks or ()) == ["all"] else checks
     for name in checks or ():
@@ -147,7 +151,14 @@ def checked_names(checks, argument="checks"):
     return tuple(name for name in CHECKS if not checks or name in checks)
 
 
-def judge_subject(subject, *, checks=None, settings=None, progress=True, provenance=None) -> Judgement:
+def judge_subject(
+    subject: Subject,
+    *,
+    checks: Iterable[str] | None = None,
+    settings: Settings | None = None,
+    progress: bool = True,
+    provenance: dict | None = None,
+) -> Judgement:
     """Returns the `Judgement` on a `Subject`, with `provenance`, a dict of facts, kept in it; otherwise see `judge`."""
     settings = settings or Settings()
     names = checked_names(checks)
@@ -157,7 +168,7 @@ def judge_subject(subject, *, checks=None, settings=None, progress=True, provena
             bar.set_description(name)
             bar.set_postfix_str(f"left: {', '.join(names[position + 1 :]) or 'none'}")
             started = time.perf_counter()
-            result = CHECKS[name](subject, settings)
+            result = _checked(name, subject, settings)
             results.append(dataclasses.replace(result, seconds=round(time.perf_counter() - started, 2)))
     shown = measure.examples.found_by_pgd(subject, settings)
     clean, robust = _accuracy(subject.correct(), settings), _accuracy(subject.worst_case(), settings)
@@ -178,7 +189,17 @@ def judge_subject(subject, *, checks=None, settings=None, progress=True, provena
     )
 
 
-def overall(results, clean, robust, num_classes):
+def _checked(name, subject, settings):
+    """Returns the result of a check, which is skipped where an attack that it needs has no version for the norm."""
+    try:
+        return CHECKS[name](subject, settings)
+    except NoVersionError as error:
+        reference = vars(sys.modules[CHECKS[name].__module__]).get("REFERENCE", "")
+        remedy = "Rely on the other checks."
+        return skipped(name, str(error), sample_size=len(subject), remedy=remedy, reference=reference)
+
+
+def overall(results: Sequence[Result], clean: Accuracy, robust: Accuracy, num_classes: int) -> str:
     """Returns the verdict that follows from the results of the checks and the two accuracies, by `RULE`."""
     results = [result for result in results if result.name not in REPORTED]
     verdicts = [result.verdict for result in results]
@@ -215,13 +236,9 @@ def _accuracies(clean, robust, subject, settings):
     attacks = sum(each.attack is not None and subject.within_epsilon(each) for each in subject.evaluations())
     return (
         f"{robust.accuracy:.1%} of {robust.images} images withstand the worst of {attacks} attacks within epsilon "
-        f"{subject.epsilon:.4g} in {_norm(subject)} ({settings.confidence:.0%} interval {low:.1%} to {high:.1%}); "
+        f"{subject.epsilon:.4g} in {subject.norm.label} ({settings.confidence:.0%} interval {low:.1%} to {high:.1%}); "
         f"{clean.accuracy:.1%} are classified correctly without attack."
     )
-
-
-def _norm(subject):
-    return {"linf": "L-infinity", "l2": "L2"}[subject.norm]
 
 
 def _and(names):
@@ -254,7 +271,7 @@ def _facts(subject):
         "parameters": subject.network.count_params(),
         "input_shape": subject.network.input_shape[1:],
         "num_classes": subject.num_classes,
-        "norm": _norm(subject),
+        "norm": subject.norm.label,
         "epsilon": subject.epsilon,
         "images": len(subject),
         "images_per_class": np.bincount(subject.labels, minlength=subject.num_classes).tolist(),

@@ -1,6 +1,7 @@
 """What a judgement has evaluated so far, in a file, so that one that was interrupted does not begin anew."""
 
 import json
+import os
 import pathlib
 import zipfile
 
@@ -21,18 +22,20 @@ class OutcomeCache:
         ValueError: the file cannot be read, or belongs to another network or sample.
     """
 
-    def __init__(self, path=None, identity=None, *, resume=False):
+    def __init__(
+        self, path: str | os.PathLike | None = None, identity: dict | None = None, *, resume: bool = False
+    ) -> None:
         self._path = None if path is None else pathlib.Path(path)
         self._identity = identity or {}
-        self._outcomes = {}
+        self._outcomes: dict[str, np.ndarray] = {}
         if resume and self._path is not None and self._path.exists():
             self._load(self._path)
 
-    def get(self, key):
+    def get(self, key: tuple) -> np.ndarray | None:
         """Returns which images remained correct, bool (N,), of the attack that `key` stands for; None if unknown."""
         return self._outcomes.get(json.dumps(key))
 
-    def keep(self, key, outcome):
+    def keep(self, key: tuple, outcome: np.ndarray) -> None:
         """Keeps an outcome, bool (N,), in the file, too. `key` is made of lists, strings and numbers."""
         self._outcomes[json.dumps(key)] = outcome
         if self._path is not None:

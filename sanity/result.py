@@ -19,6 +19,9 @@ Accuracies, rates and their differences are fractions in [0, 1] (differences in 
 
 import dataclasses
 import enum
+import typing
+
+from sanity.series import Bars, Curves, Histogram, Surface
 
 SCHEMA = 1
 
@@ -30,130 +33,6 @@ class Verdict(enum.StrEnum):
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
     SKIPPED = "skipped"
-
-
-@dataclasses.dataclass(frozen=True)
-class Curve:
-    """A line of a figure: values `y` at `x`, with the limits `low` and `high` of their intervals, all of one length."""
-
-    name: str
-    x: tuple
-    y: tuple
-    low: tuple
-    high: tuple
-
-
-@dataclasses.dataclass(frozen=True)
-class Curves:
-    """A figure of lines; `y` is in fractions.
-
-    Attributes:
-        x_label, y_label: what the axes show.
-        curves: tuple of `Curve`.
-        x_scale: "log", or "ordinal" for equal distances between the values whatever they are.
-        levels: tuple of (name, y) to be marked by horizontal lines.
-        kind: "curves".
-    """
-
-    x_label: str
-    y_label: str
-    curves: tuple
-    x_scale: str = "log"
-    levels: tuple = ()
-    kind: str = "curves"
-
-
-@dataclasses.dataclass(frozen=True)
-class Bar:
-    """A bar of a figure: its value `y`, the limits of its interval, and the group that it belongs to."""
-
-    name: str
-    y: float
-    low: float
-    high: float
-    group: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Bars:
-    """A figure of horizontal bars, in fractions.
-
-    Attributes:
-        label: what the length of a bar shows.
-        bars: tuple of `Bar`, from top to bottom.
-        levels: tuple of (name, length) to be marked by vertical lines.
-        kind: "bars".
-    """
-
-    label: str
-    bars: tuple
-    levels: tuple = ()
-    kind: str = "bars"
-
-
-@dataclasses.dataclass(frozen=True)
-class Panel:
-    """One surface of a figure: its name, and rows of heights `z`, finite, one row per `y` and one height per `x`."""
-
-    name: str
-    z: tuple
-
-
-@dataclasses.dataclass(frozen=True)
-class Surface:
-    """A figure of heights above a plane, all panels on one scale.
-
-    Attributes:
-        x_label, y_label: what the axes of the plane show.
-        z_label: what the heights are, in fractions.
-        x, y: coordinates, rising.
-        panels: tuple of `Panel`.
-        kind: "surface".
-    """
-
-    x_label: str
-    y_label: str
-    z_label: str
-    x: tuple
-    y: tuple
-    panels: tuple
-    kind: str = "surface"
-
-
-@dataclasses.dataclass(frozen=True)
-class Histogram:
-    """A figure of counts between edges on a log axis, and of counts that have no place on it.
-
-    Attributes:
-        x_label: what is counted by its size.
-        edges: above 0, rising, one more than `counts`; none where nothing has a place.
-        counts: whole numbers: bin i is edges[i] <= x < edges[i + 1], the last one with its upper edge.
-        apart: tuple of (name, count) of what has no place on the axis: zeros, for instance.
-        kind: "histogram".
-    """
-
-    x_label: str
-    edges: tuple
-    counts: tuple
-    apart: tuple = ()
-    kind: str = "histogram"
-
-
-@dataclasses.dataclass(frozen=True)
-class Example:
-    """An adversarial example for the report's pictures; it is not part of `results.json`.
-
-    Attributes:
-        image, adversary: arrays (H, W, C) in [0, 1].
-        label: the true class.
-        predicted, attacked_as: what the network takes the image and the adversary for.
-    """
-
-    image: object
-    adversary: object
-    label: int
-    predicted: int
-    attacked_as: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,23 +69,22 @@ class Result:
     masking: bool = True
 
     @property
-    def title(self):
+    def title(self) -> str:
         """The name in words."""
         return self.name.replace("_", " ")
 
     @property
-    def shown(self):
+    def shown(self) -> str:
         """What the figure shows; empty where there is none."""
-        labels = {"curves": "y_label", "bars": "label", "surface": "z_label", "histogram": "x_label"}
-        return "" if self.series is None else getattr(self.series, labels[self.series.kind])
+        return "" if self.series is None else self.series.shown
 
 
-def skipped(name, reason, *, sample_size, remedy, reference):
+def skipped(name: str, reason: str, *, sample_size: int, remedy: str, reference: str) -> Result:
     """Returns the `Result` of a check that does not apply."""
     return Result(name, Verdict.SKIPPED, "", None, None, sample_size, None, None, reason, remedy, reference)
 
 
-def to_json(value):
+def to_json(value: typing.Any) -> typing.Any:
     """Returns `value`, of dataclasses, sequences, dicts, numbers and NumPy scalars, as what `json.dumps` takes.
 
     Fields whose metadata say `json=False` are left out.

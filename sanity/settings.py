@@ -38,7 +38,7 @@ class Settings:
     points: int = 100
     slow_images: int = 200
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("alpha", "confidence", "detectable"):
             validation.number(name, getattr(self, name), above=0.0, below=1.0)
         for name in ("steps", "restarts", "queries", "points"):
@@ -46,14 +46,14 @@ class Settings:
         validation.whole_number("slow_images", self.slow_images, at_least=2)
         validation.whole_number("most_steps", self.most_steps, at_least=max(2, self.steps))
 
-    def pgd(self, epsilon):
+    def pgd(self, epsilon: float) -> dict:
         """Returns the keywords of the white-box PGD at `epsilon`: one random start, step size 2.5 epsilon / steps."""
         return {"epsilon": epsilon, "steps": self.steps, "step_size": 2.5 * epsilon / self.steps}
 
 
 # What a judgement may cost: the settings, and the number of images where none is given. The steps of PGD are not fewer
 # where it is quick: 20 stop too soon on networks that are robust.
-BUDGETS = {
+BUDGETS: dict[str, tuple[Settings, int]] = {
     "quick": (Settings(most_steps=100, restarts=2, queries=300, points=50, slow_images=200), 300),
     "standard": (Settings(), 1000),
     "thorough": (Settings(steps=100, restarts=10, queries=5000, points=1000, slow_images=500), 1000),

@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
-import inspect
+import os
+import typing
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -36,6 +38,10 @@ class Evaluation:
     among: np.ndarray | None = dataclasses.field(default=None, repr=False)
 
 
+class NoVersionError(ValueError):
+    """An attack has no version for the norm of the threat model: the check that needs it is skipped."""
+
+
 class Subject:
     """A network that is judged on a sample, for perturbations of at most `epsilon` in a norm.
 
@@ -44,7 +50,7 @@ class Subject:
         images: (N, H, W, C), floating point in [0, 1].
         labels: integers (N,) below K, or one-hot (N, K).
         epsilon: radius of the threat model, above 0 and at most `largest` of the norm and the images.
-        norm: of the threat model, "linf" or "l2".
+        norm: of the threat model, a key of `tf_nuat.NORMS`.
         surrogates: networks as above, trained by other means, for attacks by transfer.
         training_data: (images, labels) to train a surrogate on where none is given; None for no surrogate.
         seed: whole number, at least 0, from which all random draws follow.
@@ -53,6 +59,11 @@ class Subject:
         kept_in: file (.npz) for the outcomes of the attacks, or None to keep none.
         resume: whether to take from that file what it has.
 
+    Attributes:
+        images, labels: the sample, float32 (N, H, W, C) and integers (N,).
+        norm: the `tf_nuat.norms.Norm` of the threat model.
+        num_classes: number K of logits.
+
     Raises:
         ValueError: an argument is out of its range, a network does not return logits for the sample, or the file is
             not one of this network and sample.
@@ -60,25 +71,25 @@ class Subject:
 
     def __init__(
         self,
-        network,
-        images,
-        labels,
+        network: keras.Model,
+        images: np.ndarray,
+        labels: np.ndarray,
         *,
-        epsilon,
-        norm="linf",
-        surrogates=(),
-        training_data=None,
-        seed=0,
-        batch_size=250,
-        progress=False,
-        kept_in=None,
-        resume=False,
-    ):
+        epsilon: float,
+        norm: str | norms.Norm = "linf",
+        surrogates: Sequence[keras.Model] = (),
+        training_data: tuple | None = None,
+        seed: int = 0,
+        batch_size: int = 250,
+        progress: bool = False,
+        kept_in: str | os.PathLike | None = None,
+        resume: bool = False,
+    ) -> None:
         self.images, self.labels = _sample("network", network, images, labels)
         for number, given in enumerate(surrogates, start=1):
             _sample(f"surrogate {number}", given, images, labels)
         self.network = network
-        self.norm = norms.of(norm).name
+        self.norm = norms.of(norm)
         self.epsilon = float(validation.number("epsilon", epsilon, above=0.0, at_most=self.largest))
         self.seed = int(validation.whole_number("seed", seed, at_least=0))
         self.num_classes = network.output_shape[-1]
@@ -86,32 +97,57 @@ class Subject:
         self.batch_size = validation.whole_number("batch_size", batch_size, at_least=1)
         self._training_data = None if training_data is None else evaluate.arrays(training_data, network)
         self._given = tuple(surrogates)
-        self._surrogates = None
-        self._evaluations, self._traces = {}, {}
+        self._surrogates: tuple[Surrogate, ...] | None = None
+        self._evaluations: dict[tuple, Evaluation] = {}
+        self._traces: dict[tuple, measure.trace.Trace] = {}
         self._networks: dict[str | None, keras.Model] = {None: network}
         identity = {
             "network": files.digest(*network.get_weights()),
             "images": files.digest(self.images, self.labels),
-            "norm": self.norm,
+            "norm": self.norm.name,
             "seed": self.seed,  # of the surrogate that is trained, too
             "surrogates": [files.digest(*each.get_weights()) for each in surrogates],
         }
         self._memory = OutcomeCache(kept_in, identity, resume=resume)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
     @property
-    def largest(self):
+    def largest(self) -> float:
         """The radius within which any image can become any other: 1, or the diagonal of the cube in L2."""
-        return 1.0 if self.norm == "linf" else float(np.sqrt(np.prod(self.images.shape[1:])))
+        return self.norm.largest(self.images.shape[1:])
 
     @property
-    def radius_label(self):
+    def radius_label(self) -> str:
         """What an axis of radii shows."""
-        return f"epsilon ({'L-infinity' if self.norm == 'linf' else 'L2'}, pixels in [0, 1])"
+        return f"epsilon ({self.norm.label}, pixels in [0, 1])"
 
-    def correct(self, attack=None, *, source=None, among=None, **settings):
+    def has(self, attack: str) -> bool:
+        """Returns whether an attack, a key of `tf_nuat.ATTACKS`, has a version for the subject's norm."""
+        return self.norm.name in ATTACKS[attack].norms
+
+    def threat(self, attack: str | None) -> dict:
+        """Returns the keywords that tell an attack of the norm: none where that is what the attack takes by itself.
+
+        Raises:
+            NoVersionError: it has no version for the norm.
+        """
+        if attack is None:
+            return {}
+        if not self.has(attack):
+            raise NoVersionError(f"It needs the attack {attack}, which has no version for {self.norm.label}.")
+        name = self.norm.name
+        return {} if ATTACKS[attack].keywords.get("norm", name) == name else {"norm": name}
+
+    def correct(
+        self,
+        attack: str | None = None,
+        *,
+        source: str | None = None,
+        among: np.ndarray | None = None,
+        **settings: typing.Any,
+    ) -> np.ndarray:
         """Returns which images remain correctly classified, bool (N,); what was run before is not run again.
 
         Args:
@@ -119,13 +155,16 @@ class Subject:
             source: the name of the surrogate on which the attack is computed; None for the network itself.
             among: bool (N,), which images to attack, of the network itself; of the others the result is False.
             **settings: the attack's keywords. Its norm, and its seed where it takes one, are the subject's.
+
+        Raises:
+            NoVersionError: the attack, or its transfer from a surrogate, has no version for the norm.
         """
         if attack is None or settings.get("epsilon") == 0:
             attack, source, settings = None, None, {}
         else:
-            if "seed" in inspect.signature(ATTACKS[attack]).parameters:
+            if "seed" in ATTACKS[attack].keywords:
                 settings = {"seed": self.seed, **settings}
-            settings = {**settings, **self.threat}
+            settings = {**settings, **self.threat(attack), **(self.threat("transfer") if source else {})}
         if among is not None and not np.any(among & self.correct()):
             return np.zeros(len(self), bool)
         chosen = None if among is None else files.digest(among)
@@ -146,12 +185,7 @@ class Subject:
         outcome = self._evaluations[key].correct
         return outcome if among is None else outcome & among
 
-    @property
-    def threat(self):
-        """The keywords that tell an attack of the norm, which L-infinity needs none for."""
-        return {} if self.norm == "linf" else {"norm": self.norm}
-
-    def surrogates(self):
+    def surrogates(self) -> tuple[Surrogate, ...]:
         """Returns the given surrogates, else one that is trained at the first call, as a tuple of `Surrogate`.
 
         It is empty where neither surrogates nor training data were given.
@@ -171,16 +205,16 @@ class Subject:
         return self._surrogates
 
     @property
-    def known_surrogates(self):
+    def known_surrogates(self) -> tuple[Surrogate, ...]:
         """The surrogates that were used so far: none before the first call of `surrogates`."""
         return self._surrogates or ()
 
     @functools.cached_property
-    def gradients(self):
+    def gradients(self) -> measure.gradients.Gradients:
         """The `sanity.measure.gradients.Gradients` at the images."""
         return measure.gradients.at(self.network, self.images, self.labels, batch_size=self.batch_size)
 
-    def trace(self, **attack):
+    def trace(self, **attack: typing.Any) -> measure.trace.Trace:
         """Returns the `sanity.measure.trace.Trace` of PGD with these keywords, in the subject's norm, run once."""
         key = tuple(sorted(attack.items()))
         if key not in self._traces:
@@ -188,15 +222,15 @@ class Subject:
             self._traces[key] = measure.trace.pgd(self.network, self.images, self.labels, **attack, **options)
         return self._traces[key]
 
-    def evaluations(self):
+    def evaluations(self) -> tuple[Evaluation, ...]:
         """Returns every `Evaluation` so far, in the order in which they were run."""
         return tuple(self._evaluations.values())
 
-    def within_epsilon(self, evaluation):
+    def within_epsilon(self, evaluation: Evaluation) -> bool:
         """Returns whether an evaluation belongs to the threat model: its perturbations are no larger than epsilon."""
         return evaluation.settings.get("epsilon", 0.0) <= self.epsilon
 
-    def worst_case(self):
+    def worst_case(self) -> np.ndarray:
         """Returns which images no attack within epsilon has fooled so far, bool (N,)."""
         return np.logical_and.reduce(
             [self.correct(), *(each.correct for each in self.evaluations() if self.within_epsilon(each))]

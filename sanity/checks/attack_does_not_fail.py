@@ -6,12 +6,15 @@ import numpy as np
 import tensorflow as tf
 
 from sanity import measure, statistics
-from sanity.result import Bars, Result, Verdict, skipped
+from sanity.result import Result, Verdict, skipped
+from sanity.settings import Settings
 from sanity.statistics.tolerance import Share
-from tf_nuat import draws, losses, norms
+from sanity.subject import Subject
+from tf_nuat import draws, losses
 from tf_nuat.core import threefry
 from tf_nuat.models.inference import inference
 
+NAME = "attack_does_not_fail"
 REFERENCE = (
     "Pintor et al., Indicators of attack failure: debugging and improving optimization of adversarial examples, 2022, "
     "section 3"
@@ -60,7 +63,7 @@ REMEDY = {
 }
 
 
-def attack_does_not_fail(subject, settings):
+def attack_does_not_fail(subject: Subject, settings: Settings) -> Result:
     """PGD at epsilon must show none of the indicators of attack failure, on the images that are right without attack.
 
     The share of these images that show an indicator is compared with a tolerated share; the check fails where one is
@@ -84,11 +87,11 @@ def attack_does_not_fail(subject, settings):
 
     Skipped where no image is classified correctly.
     """
-    name, clean = "attack_does_not_fail", subject.correct()
+    clean = subject.correct()
     size = int(np.sum(clean))
     if not size:
         return skipped(
-            name,
+            NAME,
             "The network classifies no image of the sample correctly: there is nothing to attack.",
             sample_size=len(subject),
             remedy="Check the labels and the scaling of the images.",
@@ -100,45 +103,48 @@ def attack_does_not_fail(subject, settings):
         indicator: Share.of(int(np.sum(each)), size, tolerated[indicator], settings, tests=len(shown))
         for indicator, each in shown.items()
     }
-    failing = [indicator for indicator, share in found.items() if share.verdict is Verdict.FAIL]
-    failing.sort(key=lambda indicator: found[indicator].p_value)
-    undecided = [indicator for indicator, share in found.items() if share.verdict is Verdict.INCONCLUSIVE]
-    if failing:
-        verdict, main = Verdict.FAIL, failing[0]
-        seen = "; ".join(f"{each}, {found[each].value:.1%} of the images: {SEEN[each]}" for each in failing)
-        explanation = f"The attack fails. {seen[0].upper()}{seen[1:]}."
-        remedy = f"Do not report the accuracy under this attack. {REMEDY[main]}"
-    elif undecided:
-        verdict, main = Verdict.INCONCLUSIVE, max(undecided, key=lambda each: found[each].high - found[each].tolerance)
-        explanation = f"{size} images are too few to rule out that the attack fails ({', '.join(undecided)})."
-        remedy = max((found[each] for each in undecided), key=lambda share: share.decisive or math.inf).more
-    else:
-        verdict, main = Verdict.PASS, min(found, key=lambda each: found[each].p_value)
-        explanation, remedy = "The attack shows no sign of failing: its gradients exist and lead to where it ends.", ""
+    verdict, main, explanation, remedy = _decided(found, size)
+    groups = {Verdict.FAIL: "failing", Verdict.INCONCLUSIVE: "undecided", Verdict.PASS: "tolerated"}
+    bars = {
+        (f"{indicator} (tolerated: {share.tolerance:.3g})", groups[share.verdict]): shown[indicator]
+        for indicator, share in found.items()
+    }
     return Result(
-        name=name,
+        name=NAME,
         verdict=verdict,
         quantity=f"images with {main}",
         value=found[main].value,
         threshold=found[main].tolerance,
         sample_size=size,
         interval=(found[main].low, found[main].high),
-        series=Bars(
-            label="images that show an indicator of failure",
-            bars=tuple(
-                statistics.bar(
-                    f"{indicator} (tolerated: {share.tolerance:.3g})",
-                    shown[indicator],
-                    group={Verdict.FAIL: "failing", Verdict.INCONCLUSIVE: "undecided"}.get(share.verdict, "tolerated"),
-                    confidence=settings.confidence,
-                )
-                for indicator, share in found.items()
-            ),
-        ),
+        series=statistics.bars("images that show an indicator of failure", bars, confidence=settings.confidence),
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
     )
+
+
+def _decided(found, size):
+    """Returns the verdict, the indicator that decided it, the explanation and the remedy.
+
+    `found` is a dict of indicators to the `Share` of the `size` images that show it.
+    """
+    failing = [indicator for indicator, share in found.items() if share.verdict is Verdict.FAIL]
+    failing.sort(key=lambda indicator: found[indicator].p_value)
+    undecided = [indicator for indicator, share in found.items() if share.verdict is Verdict.INCONCLUSIVE]
+    if failing:
+        seen = "; ".join(f"{each}, {found[each].value:.1%} of the images: {SEEN[each]}" for each in failing)
+        explanation = f"The attack fails. {seen[0].upper()}{seen[1:]}."
+        remedy = f"Do not report the accuracy under this attack. {REMEDY[failing[0]]}"
+        return Verdict.FAIL, failing[0], explanation, remedy
+    if undecided:
+        main = max(undecided, key=lambda each: found[each].high - found[each].tolerance)
+        explanation = f"{size} images are too few to rule out that the attack fails ({', '.join(undecided)})."
+        remedy = max((found[each] for each in undecided), key=lambda share: share.decisive or math.inf).more
+        return Verdict.INCONCLUSIVE, main, explanation, remedy
+    main = min(found, key=lambda each: found[each].p_value)
+    explanation = "The attack shows no sign of failing: its gradients exist and lead to where it ends."
+    return Verdict.PASS, main, explanation, ""
 
 
 def _indicators(subject, settings):
@@ -188,19 +194,12 @@ def instability(subject):
         reference, keys = losses.margin(logits_fn(x), y), threefry.keys(draws.seed_pair(subject.seed), index)
 
         def draw(number, total):
-            point = norms.of(subject.norm).random_point(
-                x, radius, draws.fold_in(keys, tf.fill(tf.shape(index), number))
-            )
+            point = subject.norm.random_point(x, radius, draws.fold_in(keys, tf.fill(tf.shape(index), number)))
             return number + 1, total + tf.abs(losses.margin(logits_fn(point), y) - reference)
 
         _, total = tf.while_loop(lambda number, _: number < DRAWS, draw, (0, tf.zeros_like(reference)))
         size = tf.abs(reference)
-        return total / DRAWS / tf.where(size > 0.0, size, 1.0)  # as in the authors' code
+        return [total / DRAWS / tf.where(size > 0.0, size, 1.0)]  # as in the authors' code
 
-    specs = (
-        tf.TensorSpec((None, *subject.images.shape[1:])),
-        *(tf.TensorSpec((None,), t) for t in (tf.int64, tf.int32)),
-    )
-    change = measure.trace.compiled(change, *specs)
-    batches = measure.trace.batches(subject.images, subject.labels, subject.batch_size)
-    return np.concatenate([change(*batch).numpy() for batch in batches])
+    (found,) = measure.batches.of_all(change, subject.images, subject.labels, batch_size=subject.batch_size)
+    return found

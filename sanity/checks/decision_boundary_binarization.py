@@ -4,11 +4,15 @@ import numpy as np
 import tensorflow as tf
 
 from sanity import measure, statistics
-from sanity.result import Bars, Result, Verdict, skipped
+from sanity.measure.batches import compiled, specs
+from sanity.result import Result, Verdict, skipped
+from sanity.settings import Settings
 from sanity.statistics.tolerance import Share
+from sanity.subject import Subject
 from tf_nuat import data, losses
 from tf_nuat.attacks import pgd, random_search
 
+NAME = "decision_boundary_binarization"
 # Points inside of the ball. With fewer, guessing finds more: 40 random points on a small robust convolutional
 # network 38 % with 99, 40 % with 199, 25 % with 499 and 21 % with the 999 of the paper, which cost twice as much.
 INNER = 499
@@ -17,7 +21,7 @@ EASY = 0.5  # of them, by random search
 REFERENCE = "Zimmermann et al., Increasing confidence in adversarial robustness evaluations, 2022, section 3"
 
 
-def decision_boundary_binarization(subject, settings):
+def decision_boundary_binarization(subject: Subject, settings: Settings) -> Result:
     """PGD must find the adversaries of networks whose last layer was replaced by one that has them.
 
     For each of at most `settings.slow_images` / 2 images a linear function of what enters the last `Dense` layer tells
@@ -52,35 +56,24 @@ def decision_boundary_binarization(subject, settings):
     )
     if missed.verdict is not Verdict.FAIL and by_chance >= EASY:
         return _skipped(f"{seen}: they are too easy to find.", size)
-    explanation, remedy = {
-        Verdict.FAIL: (
-            f"{seen}. An attack that misses adversaries that are there cannot show that there are none.",
-            "Do not report the accuracy under this attack. Adapt it until it finds the planted adversaries: more "
-            "steps, another loss, a differentiable version of whatever hides the gradients.",
-        ),
-        Verdict.INCONCLUSIVE: (
-            f"{seen}. That cannot be told from {FOUND:.0%}.",
-            missed.more if len(rows) < settings.slow_images // 2 else "Attack with more steps, and judge again.",
-        ),
-        Verdict.PASS: (f"{seen}: where there are adversaries, the attack sees them.", ""),
-    }[missed.verdict]
+    remedy = missed.more if len(rows) < settings.slow_images // 2 else "Attack with more steps, and judge again."
+    explanation, remedy = _words(missed.verdict, seen, remedy)
+    shown = {
+        (f"PGD, {settings.steps} steps", "white box"): found,
+        (f"{settings.steps} random points", "without gradients"): drawn,
+    }
     return Result(
-        name="decision_boundary_binarization",
+        name=NAME,
         verdict=missed.verdict,
         quantity="planted adversaries that the attack finds",
         value=1.0 - missed.value,
         threshold=FOUND,
         sample_size=size,
         interval=(1.0 - missed.high, 1.0 - missed.low),
-        series=Bars(
-            label="planted adversaries that are found",
-            bars=tuple(
-                statistics.bar(name, outcomes, group=group, confidence=settings.confidence)
-                for name, outcomes, group in [
-                    (f"PGD, {settings.steps} steps", found, "white box"),
-                    (f"{settings.steps} random points", drawn, "without gradients"),
-                ]
-            ),
+        series=statistics.bars(
+            "planted adversaries that are found",
+            shown,
+            confidence=settings.confidence,
             levels=(("required of PGD", FOUND),),
         ),
         explanation=explanation,
@@ -89,9 +82,22 @@ def decision_boundary_binarization(subject, settings):
     )
 
 
+def _words(verdict, seen, more):
+    """Returns the explanation and the remedy; `more` is what to do where the sample does not decide."""
+    return {
+        Verdict.FAIL: (
+            f"{seen}. An attack that misses adversaries that are there cannot show that there are none.",
+            "Do not report the accuracy under this attack. Adapt it until it finds the planted adversaries: more "
+            "steps, another loss, a differentiable version of whatever hides the gradients.",
+        ),
+        Verdict.INCONCLUSIVE: (f"{seen}. That cannot be told from {FOUND:.0%}.", more),
+        Verdict.PASS: (f"{seen}: where there are adversaries, the attack sees them.", ""),
+    }[verdict]
+
+
 def _skipped(reason, size):
     options = {"sample_size": size, "remedy": "Rely on the other checks.", "reference": REFERENCE}
-    return skipped("decision_boundary_binarization", reason, **options)
+    return skipped(NAME, reason, **options)
 
 
 class NotDenseError(Exception):
@@ -109,39 +115,12 @@ def attacked(subject, settings, rows):
     if layer is None:
         raise NotDenseError("The network does not end in a dense layer, which would be replaced.")
     features_of = measure.readout.features_of(subject.network, layer)
-    drawn = {"epsilon": subject.epsilon, "norm": subject.norm, "seed": subject.seed}
-    white_box = {**settings.pgd(subject.epsilon), "norm": subject.norm, "seed": subject.seed}
-
-    def outcomes(x, adversary, weights, biases, index):
-        inside = tf.zeros_like(index)
-
-        def binary_logits(images):
-            g = tf.reduce_sum(features_of(images) * weights, axis=1) + biases
-            return tf.stack([-g, g], axis=1)
-
-        results = [
-            adversary,
-            pgd(binary_logits, x, inside, index=index, **white_box),
-            random_search(binary_logits, x, inside, index=index, queries=settings.steps, **drawn),
-        ]
-        return [losses.margin(binary_logits(each), inside) > 0.0 for each in results]
-
-    shape, width = subject.images.shape[1:], layer.kernel.shape[0]
-    images, numbers = tf.TensorSpec((None, *shape)), tf.TensorSpec((None,), tf.int32)
-    unfit = NotDenseError("The network without its last dense layer does not return the features of an image.")
-    try:
-        features = measure.trace.compiled(features_of, images)
-    except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:  # what follows does not take them
-        raise unfit from error
-    if features.outputs[0].shape.as_list() != [None, width]:
-        raise unfit
-    points = measure.trace.compiled(
-        lambda x, row: measure.readout.points(x, row, inner=INNER, **drawn),
-        tf.TensorSpec(shape),
+    features = _compiled_features(features_of, layer, subject)
+    outcomes = _compiled_outcomes(features_of, layer, subject, settings)
+    points = compiled(
+        lambda x, row: measure.readout.points(x, row, inner=INNER, **_ball(subject)),
+        tf.TensorSpec(subject.images.shape[1:]),
         tf.TensorSpec((), tf.int32),
-    )
-    outcomes = measure.trace.compiled(
-        outcomes, images, images, tf.TensorSpec((None, width)), tf.TensorSpec((None,)), numbers
     )
 
     def planted(row):
@@ -160,3 +139,43 @@ def attacked(subject, settings, rows):
         seen = outcomes(x, tf.stack(adversaries), *readouts, index)
         found.append([seen[0] & separable, *seen[1:]])
     return np.concatenate(found, axis=1)
+
+
+def _ball(subject):
+    return {"epsilon": subject.epsilon, "norm": subject.norm.name, "seed": subject.seed}
+
+
+def _compiled_features(features_of, layer, subject):
+    """Returns the function of images that returns what enters the layer; raises `NotDenseError` where it does not."""
+    unfit = NotDenseError("The network without its last dense layer does not return the features of an image.")
+    try:
+        features = compiled(features_of, tf.TensorSpec((None, *subject.images.shape[1:])))
+    except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:  # what follows does not take them
+        raise unfit from error
+    if features.outputs[0].shape.as_list() != [None, layer.kernel.shape[0]]:
+        raise unfit
+    return features
+
+
+def _compiled_outcomes(features_of, layer, subject, settings):
+    """Returns the function of images, planted adversaries, weights and biases of read-outs, and numbers of the images
+    that says whether the planted point is an adversary, and whether PGD and random search find one."""
+    white_box = {**_ball(subject), **settings.pgd(subject.epsilon)}
+
+    def outcomes(x, adversary, weights, biases, index):
+        inside = tf.zeros_like(index)
+
+        def binary_logits(images):
+            g = tf.reduce_sum(features_of(images) * weights, axis=1) + biases
+            return tf.stack([-g, g], axis=1)
+
+        results = [
+            adversary,
+            pgd(binary_logits, x, inside, index=index, **white_box),
+            random_search(binary_logits, x, inside, index=index, queries=settings.steps, **_ball(subject)),
+        ]
+        return [losses.margin(binary_logits(each), inside) > 0.0 for each in results]
+
+    images, _, numbers = specs(subject.images)
+    width = layer.kernel.shape[0]
+    return compiled(outcomes, images, images, tf.TensorSpec((None, width)), tf.TensorSpec((None,)), numbers)

@@ -4,8 +4,11 @@ import numpy as np
 
 from sanity import statistics
 from sanity.measure.gradients import MOST_WITHOUT
-from sanity.result import Histogram, Result, Verdict
+from sanity.result import Result, Verdict
+from sanity.series import Histogram
+from sanity.settings import Settings
 from sanity.statistics import sample_size
+from sanity.subject import Subject
 
 NAME = "gradient_magnitude"
 LEVELS = 255  # the papers measure pixels in [0, 255]
@@ -17,7 +20,7 @@ REFERENCE = (
 )
 
 
-def gradient_magnitude(subject, settings):
+def gradient_magnitude(subject: Subject, settings: Settings) -> Result:
     """Reports the squared L2 norm of the gradient of the cross-entropy at the images: its mean, largest and spread.
 
     The magnitude is no verdict: networks that are robust have smaller gradients than those that are not, but how much
@@ -33,39 +36,13 @@ def gradient_magnitude(subject, settings):
     count = infinite + zeros
     share = count / size
     low, high = statistics.wilson(count, size, confidence=settings.confidence)
-    magnitude = _magnitude(found.squared_norm[found.finite])
-    if infinite:
+    if infinite or statistics.exceeds(zeros, size, MOST_WITHOUT) < settings.alpha:
         verdict = Verdict.FAIL
-        explanation = (
-            f"For {infinite / size:.1%} of the images the gradient of the loss is not a finite number. Attacks take it "
-            f"for zero and do not move, and the images seem to withstand them. {magnitude}"
-        )
-        remedy = (
-            "Do not report the accuracy under attacks that follow gradients. Look for a square root, a logarithm or a "
-            "division that meets zero, or numbers too large for the precision, and make it stable."
-        )
-    elif statistics.exceeds(zeros, size, MOST_WITHOUT) < settings.alpha:
-        verdict = Verdict.FAIL
-        explanation = (
-            f"For {zeros / size:.1%} of the images the gradient of the loss is exactly zero. That is no sign of "
-            f"robustness, as a small gradient can be: attacks do not move at all. {magnitude}"
-        )
-        remedy = (
-            "Do not report the accuracy under attacks that increase the cross-entropy. Attack the margin of the logits "
-            "instead (pgd with loss='margin', apgd_dlr), and add attacks that need no gradients (square)."
-        )
     elif share <= MOST_WITHOUT and high < MOST_WITHOUT + settings.detectable:
         verdict = Verdict.PASS
-        explanation = f"The gradients are finite, and there are some to follow. {magnitude}"
-        remedy = ""
     else:
         verdict = Verdict.INCONCLUSIVE
-        needed = sample_size.ruling_out(MOST_WITHOUT + settings.detectable, confidence=settings.confidence)
-        explanation = (
-            f"The gradient is exactly zero for {share:.1%} of the images, which are too few to tell whether it is for "
-            f"more than {MOST_WITHOUT:.0%} of all. {magnitude}"
-        )
-        remedy = f"Judge at least {needed} images (--samples)."
+    explanation, remedy = _words(verdict, infinite / size, zeros / size, share, settings)
     return Result(
         name=NAME,
         verdict=verdict,
@@ -75,10 +52,36 @@ def gradient_magnitude(subject, settings):
         sample_size=size,
         interval=(low, high),
         series=_series(found),
-        explanation=explanation,
+        explanation=f"{explanation} {_magnitude(found.squared_norm[found.finite])}",
         remedy=remedy,
         reference=REFERENCE,
     )
+
+
+def _words(verdict, infinite, zeros, share, settings):
+    """Returns the explanation and the remedy; `infinite` and `zeros` are shares of the images, `share` that of both."""
+    if infinite:
+        return (
+            f"For {infinite:.1%} of the images the gradient of the loss is not a finite number. Attacks take it "
+            "for zero and do not move, and the images seem to withstand them.",
+            "Do not report the accuracy under attacks that follow gradients. Look for a square root, a logarithm or a "
+            "division that meets zero, or numbers too large for the precision, and make it stable.",
+        )
+    needed = sample_size.ruling_out(MOST_WITHOUT + settings.detectable, confidence=settings.confidence)
+    return {
+        Verdict.FAIL: (
+            f"For {zeros:.1%} of the images the gradient of the loss is exactly zero. That is no sign of "
+            "robustness, as a small gradient can be: attacks do not move at all.",
+            "Do not report the accuracy under attacks that increase the cross-entropy. Attack the margin of the logits "
+            "instead (pgd with loss='margin', apgd_dlr), and add attacks that need no gradients (square).",
+        ),
+        Verdict.PASS: ("The gradients are finite, and there are some to follow.", ""),
+        Verdict.INCONCLUSIVE: (
+            f"The gradient is exactly zero for {share:.1%} of the images, which are too few to tell whether it is for "
+            f"more than {MOST_WITHOUT:.0%} of all.",
+            f"Judge at least {needed} images (--samples).",
+        ),
+    }[verdict]
 
 
 def _magnitude(squared_norm):

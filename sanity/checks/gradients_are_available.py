@@ -5,9 +5,11 @@ import tensorflow as tf
 
 from sanity import measure, statistics
 from sanity.measure.gradients import MOST_WITHOUT
-from sanity.result import Bars, Result, Verdict
+from sanity.result import Result, Verdict
+from sanity.settings import Settings
 from sanity.statistics import sample_size
-from tf_nuat import draws, norms
+from sanity.subject import Subject
+from tf_nuat import draws
 from tf_nuat.core import threefry
 
 NAME = "gradients_are_available"
@@ -18,7 +20,7 @@ REFERENCE = (
 )
 
 
-def gradients_are_available(subject, settings):
+def gradients_are_available(subject: Subject, settings: Settings) -> Result:
     """The gradient of the cross-entropy must not be exactly zero, where FGSM begins and where PGD does.
 
     Fails where it is for significantly more than `MOST_WITHOUT` of the images themselves, or of random points of their
@@ -36,38 +38,11 @@ def gradients_are_available(subject, settings):
     p_value = min(1.0, len(missing) * statistics.exceeds(count, size, MOST_WITHOUT))
     if p_value < settings.alpha:
         verdict = Verdict.FAIL
-        explanation = (
-            f"For {share:.1%} of the {where} the gradient of the loss is exactly zero: an attack that follows it does "
-            "not move, and the images seem to withstand it. No network is robust for that reason."
-        )
-        remedy = (
-            "Do not report the accuracy under attacks that increase the cross-entropy. If the logits are very large "
-            "(a temperature, distillation), attack their margin instead (pgd with loss='margin', apgd_dlr). If a layer "
-            "has no gradient (rounding, thresholds), replace it by a smooth one in the backward pass. Add attacks that "
-            "need no gradients (square), and transfer adversaries from another network."
-        )
-    elif share > MOST_WITHOUT:
-        verdict = Verdict.INCONCLUSIVE
-        explanation = (
-            f"For {share:.1%} of the {where} the gradient of the loss is exactly zero, more than {MOST_WITHOUT:.0%}, "
-            "but the sample is too small to be sure of it."
-        )
-        remedy = "Judge more images (--samples)."
-    elif high < MOST_WITHOUT + settings.detectable:
+    elif share <= MOST_WITHOUT and high < MOST_WITHOUT + settings.detectable:
         verdict = Verdict.PASS
-        explanation = (
-            f"The loss has a gradient to follow: it is exactly zero for {share:.1%} of the {where}, no more than "
-            f"{MOST_WITHOUT:.0%}."
-        )
-        remedy = ""
     else:
         verdict = Verdict.INCONCLUSIVE
-        needed = sample_size.ruling_out(MOST_WITHOUT + settings.detectable, confidence=settings.confidence)
-        explanation = (
-            f"The gradient of the loss is exactly zero for {share:.1%} of the {where}, but these are too few to rule "
-            f"out that it is for {MOST_WITHOUT + settings.detectable:.0%} of all."
-        )
-        remedy = f"Judge at least {needed} images (--samples)."
+    explanation, remedy = _words(verdict, share, where, settings)
     return Result(
         name=NAME,
         verdict=verdict,
@@ -76,25 +51,51 @@ def gradients_are_available(subject, settings):
         threshold=MOST_WITHOUT,
         sample_size=size,
         interval=(low, high),
-        series=_series(missing, settings),
+        series=statistics.bars(
+            "gradient exactly zero",
+            {(name, "no gradient"): outcomes for name, outcomes in missing.items()},
+            confidence=settings.confidence,
+            levels=((f"allowed, {MOST_WITHOUT:.0%}", MOST_WITHOUT),),
+        ),
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
     )
 
 
+def _words(verdict, share, where, settings):
+    """Returns the explanation and the remedy; `where` says which points `share` is of."""
+    if verdict is Verdict.INCONCLUSIVE and share > MOST_WITHOUT:
+        return (
+            f"For {share:.1%} of the {where} the gradient of the loss is exactly zero, more than {MOST_WITHOUT:.0%}, "
+            "but the sample is too small to be sure of it.",
+            "Judge more images (--samples).",
+        )
+    needed = sample_size.ruling_out(MOST_WITHOUT + settings.detectable, confidence=settings.confidence)
+    return {
+        Verdict.FAIL: (
+            f"For {share:.1%} of the {where} the gradient of the loss is exactly zero: an attack that follows it does "
+            "not move, and the images seem to withstand it. No network is robust for that reason.",
+            "Do not report the accuracy under attacks that increase the cross-entropy. If the logits are very large "
+            "(a temperature, distillation), attack their margin instead (pgd with loss='margin', apgd_dlr). If a layer "
+            "has no gradient (rounding, thresholds), replace it by a smooth one in the backward pass. Add attacks that "
+            "need no gradients (square), and transfer adversaries from another network.",
+        ),
+        Verdict.PASS: (
+            f"The loss has a gradient to follow: it is exactly zero for {share:.1%} of the {where}, no more than "
+            f"{MOST_WITHOUT:.0%}.",
+            "",
+        ),
+        Verdict.INCONCLUSIVE: (
+            f"The gradient of the loss is exactly zero for {share:.1%} of the {where}, but these are too few to rule "
+            f"out that it is for {MOST_WITHOUT + settings.detectable:.0%} of all.",
+            f"Judge at least {needed} images (--samples).",
+        ),
+    }[verdict]
+
+
 def _at_random_points(subject):
     """Returns the gradients where PGD begins, at a random point of each ball; FGSM and I-FGSM begin at the images."""
     keys = threefry.keys(draws.seed_pair(subject.seed), np.arange(len(subject)))
-    drawn = norms.of(subject.norm).random_point(tf.constant(subject.images), subject.epsilon, keys)
+    drawn = subject.norm.random_point(tf.constant(subject.images), subject.epsilon, keys)
     return measure.gradients.at(subject.network, drawn.numpy(), subject.labels, batch_size=subject.batch_size)
-
-
-def _series(missing, settings):
-    bars = [
-        statistics.bar(name, outcomes, group="no gradient", confidence=settings.confidence)
-        for name, outcomes in missing.items()
-    ]
-    return Bars(
-        label="gradient exactly zero", bars=tuple(bars), levels=((f"allowed, {MOST_WITHOUT:.0%}", MOST_WITHOUT),)
-    )

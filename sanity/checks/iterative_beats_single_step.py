@@ -1,7 +1,9 @@
 """Does an attack of many steps fool at least as many images as one of a single step?"""
 
 from sanity import statistics
-from sanity.result import Bars, Result, Verdict
+from sanity.result import Result, Verdict
+from sanity.settings import Settings
+from sanity.subject import Subject
 
 NAME = "iterative_beats_single_step"
 REFERENCE = (
@@ -19,7 +21,7 @@ def attacks(epsilon, settings):
     }
 
 
-def iterative_beats_single_step(subject, settings):
+def iterative_beats_single_step(subject: Subject, settings: Settings) -> Result:
     """FGSM must not fool more images than I-FGSM or PGD of the same epsilon.
 
     Whoever takes many steps could have taken the one of FGSM. Fails where FGSM leaves significantly fewer images
@@ -64,14 +66,6 @@ def iterative_beats_single_step(subject, settings):
 
 def _series(clean, correct, settings):
     single, *iterative = correct
-    groups = {
-        "clean": {"no attack": clean},
-        "one step": {single: correct[single]},
-        f"{settings.steps} steps": {label: correct[label] for label in iterative},
-    }
-    bars = [
-        statistics.bar(name, outcomes, group=group, confidence=settings.confidence)
-        for group, outcomes in groups.items()
-        for name, outcomes in outcomes.items()
-    ]
-    return Bars(label="accuracy that remains", bars=tuple(bars))
+    shown = {("no attack", "clean"): clean, (single, "one step"): correct[single]}
+    shown |= {(label, f"{settings.steps} steps"): correct[label] for label in iterative}
+    return statistics.accuracies(shown, confidence=settings.confidence)

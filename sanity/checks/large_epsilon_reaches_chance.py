@@ -3,15 +3,18 @@
 import numpy as np
 
 from sanity import statistics
-from sanity.result import Bars, Result, Verdict
+from sanity.result import Result, Verdict
+from sanity.settings import Settings
+from sanity.subject import Subject
 
+NAME = "large_epsilon_reaches_chance"
 REFERENCE = (
     "Athalye, Carlini and Wagner, Obfuscated gradients give a false sense of security, 2018, section 3.1 (unbounded "
     "attacks do not reach 100 % success)"
 )
 
 
-def large_epsilon_reaches_chance(subject, settings):
+def large_epsilon_reaches_chance(subject: Subject, settings: Settings) -> Result:
     """PGD at an epsilon so large that every image is allowed: accuracy must not stay above chance, 1 / K.
 
     Fails where accuracy is significantly above 1 / K (exact binomial). Passes where its interval ends less than
@@ -43,21 +46,20 @@ def large_epsilon_reaches_chance(subject, settings):
         )
         remedy = "Judge more images (--samples)."
     return Result(
-        name="large_epsilon_reaches_chance",
+        name=NAME,
         verdict=verdict,
         quantity=f"accuracy at epsilon {subject.largest:.4g}",
         value=accuracy,
         threshold=chance,
         sample_size=size,
         interval=(low, high),
-        series=Bars(
-            label="accuracy",
-            bars=(
-                statistics.bar("no attack", subject.correct(), group="clean", confidence=settings.confidence),
-                statistics.bar(
-                    f"PGD, epsilon {subject.largest:.4g}", correct, group="white box", confidence=settings.confidence
-                ),
-            ),
+        series=statistics.bars(
+            "accuracy",
+            {
+                ("no attack", "clean"): subject.correct(),
+                (f"PGD, epsilon {subject.largest:.4g}", "white box"): correct,
+            },
+            confidence=settings.confidence,
             levels=((f"chance, 1 / {subject.num_classes}", chance),),
         ),
         explanation=explanation,

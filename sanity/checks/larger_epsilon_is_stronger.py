@@ -3,8 +3,12 @@
 import itertools
 
 from sanity import statistics
-from sanity.result import Curves, Result, Verdict
+from sanity.result import Result, Verdict
+from sanity.series import Curves
+from sanity.settings import Settings
+from sanity.subject import Subject
 
+NAME = "larger_epsilon_is_stronger"
 MULTIPLES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 REFERENCE = (
     "Athalye, Carlini and Wagner, Obfuscated gradients give a false sense of security, 2018, section 3.1; "
@@ -17,7 +21,7 @@ def epsilons(epsilon, largest):
     return tuple(sorted({multiple * epsilon for multiple in MULTIPLES if multiple * epsilon < largest} | {largest}))
 
 
-def larger_epsilon_is_stronger(subject, settings):
+def larger_epsilon_is_stronger(subject: Subject, settings: Settings) -> Result:
     """PGD along growing epsilon: its success rate must not drop anywhere.
 
     Every image within a small distance is also within a larger one, so an attack that works can only gain. Fails where
@@ -47,7 +51,7 @@ def larger_epsilon_is_stronger(subject, settings):
         Verdict.PASS: ("The success rate of PGD drops nowhere as epsilon grows, as it must be.", ""),
     }[verdict]
     return Result(
-        name="larger_epsilon_is_stronger",
+        name=NAME,
         verdict=verdict,
         quantity=f"drop of success {drop.name}",
         value=drop.difference,

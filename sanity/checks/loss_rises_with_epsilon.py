@@ -6,7 +6,10 @@ import itertools
 import numpy as np
 
 from sanity import measure, statistics
-from sanity.result import Curve, Curves, Result, Verdict, skipped
+from sanity.result import Result, Verdict, skipped
+from sanity.series import Curve, Curves
+from sanity.settings import Settings
+from sanity.subject import Subject
 
 NAME = "loss_rises_with_epsilon"
 PARTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of epsilon
@@ -38,7 +41,7 @@ class Sign:
     explanation: str
 
 
-def loss_rises_with_epsilon(subject, settings):
+def loss_rises_with_epsilon(subject: Subject, settings: Settings) -> Result:
     """The mean loss at the end of FGSM and of I-FGSM must rise with epsilon, and FGSM's must not fall far behind.
 
     The loss of an image is its cross-entropy over ln K, at most 1 (see `Losses.share_of_chance`): the mean of the
@@ -106,16 +109,14 @@ def _losses(subject, settings, label, clean):
         options = {"epsilon": radius}
         if label == ITERATIVE:
             options.update(steps=settings.steps, step_size=radius / settings.steps)
-        attack = {SINGLE: "fgsm", ITERATIVE: "ifgsm"}[label]
-        found[radius] = _under(subject, attack, **options)
+        found[radius] = _under(subject, {SINGLE: "fgsm", ITERATIVE: "ifgsm"}[label], **options)
     return found
 
 
 def _under(subject, attack=None, **settings):
-    sample = subject.images, subject.labels
-    if attack:
-        settings.update(subject.threat)
-    return measure.losses.under(subject.network, *sample, attack, batch_size=subject.batch_size, **settings)
+    settings |= subject.threat(attack)
+    sample = subject.network, subject.images, subject.labels
+    return measure.losses.under(*sample, attack, batch_size=subject.batch_size, **settings)
 
 
 def _above(correct, chance, settings):

@@ -3,8 +3,11 @@
 import numpy as np
 
 from sanity import measure
-from sanity.result import Panel, Result, Surface, Verdict, skipped
+from sanity.result import Result, Verdict, skipped
+from sanity.series import Panel, Surface
+from sanity.settings import Settings
 from sanity.statistics.tolerance import Share
+from sanity.subject import Subject
 
 NAME = "loss_surface_is_smooth"
 POINTS = 10
@@ -34,7 +37,7 @@ REFERENCE = (
 )
 
 
-def loss_surface_is_smooth(subject, settings):
+def loss_surface_is_smooth(subject: Subject, settings: Settings) -> Result:
     """At random points of the ball, the gradient at the image must predict something of how the margin has changed.
 
     The error of an image is its mean over `POINTS` points, of |m(x + d) - m(x) - d . grad m(x)|, where m is the true
@@ -57,32 +60,12 @@ def loss_surface_is_smooth(subject, settings):
             remedy="Check the labels and the scaling of the images.",
             reference=REFERENCE,
         )
-    threat = {"epsilon": subject.epsilon, "norm": subject.norm}
     sample = subject.network, subject.images, subject.labels
-    found = measure.surface.linearity(
-        *sample, **threat, points=POINTS, seed=subject.seed, batch_size=subject.batch_size
-    )
+    options = {"epsilon": subject.epsilon, "norm": subject.norm, "seed": subject.seed, "batch_size": subject.batch_size}
+    found = measure.surface.linearity(*sample, points=POINTS, **options)
     misleading = misleads(found) & clean & subject.correct("fgsm", epsilon=subject.epsilon)
     share = Share.of(int(np.sum(misleading)), size, TOLERATED, settings)
-    ratio = float(np.median(relative_error(found)[clean]))
-    seen = (
-        f"On {share.value:.1%} of the images FGSM fails and the gradient predicts nothing of how the margin changes "
-        f"around them. (Its error, relative to the change, is {ratio:.2g} at the median image: 0 for a linear "
-        "network, 1 for a gradient of zero.)"
-    )
-    inside = "diamond between the middles of its sides" if subject.norm == "linf" else "circle in it"
-    seen = f"{seen} (Of the figure, the {inside} is within epsilon.)"
-    if share.verdict is Verdict.FAIL:
-        explanation = f"{seen} An attack that follows it is led astray, and the image only seems to withstand it."
-        remedy = (
-            "Do not report the accuracy under single-step attacks; compare PGD with attacks that need no gradients "
-            "(square). Train against several steps or with a regularizer that keeps the loss smooth (NuAT, SAT, GAT), "
-            "and look for what breaks the surface: rounding, randomness, activations that jump."
-        )
-    elif share.verdict is Verdict.INCONCLUSIVE:
-        explanation, remedy = f"{size} images are too few to tell whether the surface is smooth. {seen}", share.more
-    else:
-        explanation, remedy = f"Around the images the network does what its gradients say. {seen}", ""
+    explanation, remedy = _words(share, float(np.median(relative_error(found)[clean])), subject)
     return Result(
         name=NAME,
         verdict=share.verdict,
@@ -91,11 +74,34 @@ def loss_surface_is_smooth(subject, settings):
         threshold=TOLERATED,
         sample_size=size,
         interval=(share.low, share.high),
-        series=_series(subject, found, clean, misleading, threat),
+        series=_series(subject, found, misleading if np.any(misleading) else clean, options),
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
     )
+
+
+def _words(share, ratio, subject):
+    """Returns the explanation and the remedy; `ratio` is the relative error at the median image."""
+    seen = (
+        f"On {share.value:.1%} of the images FGSM fails and the gradient predicts nothing of how the margin changes "
+        f"around them. (Its error, relative to the change, is {ratio:.2g} at the median image: 0 for a linear "
+        "network, 1 for a gradient of zero.) (Of the figure, the diamond between the middles of its sides is within "
+        "epsilon.)"
+    )
+    return {
+        Verdict.FAIL: (
+            f"{seen} An attack that follows it is led astray, and the image only seems to withstand it.",
+            "Do not report the accuracy under single-step attacks; compare PGD with attacks that need no gradients "
+            "(square). Train against several steps or with a regularizer that keeps the loss smooth (NuAT, SAT, GAT), "
+            "and look for what breaks the surface: rounding, randomness, activations that jump.",
+        ),
+        Verdict.INCONCLUSIVE: (
+            f"{share.images} images are too few to tell whether the surface is smooth. {seen}",
+            share.more,
+        ),
+        Verdict.PASS: (f"Around the images the network does what its gradients say. {seen}", ""),
+    }[share.verdict]
 
 
 def relative_error(found):
@@ -110,29 +116,21 @@ def misleads(found):
     return (found.error > (1.0 - EXPLAINED) * found.change) & (found.error > TRIVIAL * np.abs(found.margin))
 
 
-def _series(subject, found, clean, misleading, threat):
-    """The mean surface of some images, evenly spaced in the sample, and that of the image whose error is largest."""
-    (among,) = np.nonzero(misleading if np.any(misleading) else clean)
-    worst = int(among[np.argmax((found.error / np.maximum(np.abs(found.margin), 1e-12))[among])])
+def _series(subject, found, among, options):
+    """The mean surface of some images, evenly spaced in the sample, and that of the image with the largest error."""
+    (rows,) = np.nonzero(among)
+    worst = int(rows[np.argmax((found.error / np.maximum(np.abs(found.margin), 1e-12))[rows])])
     chosen = np.unique(np.linspace(0, len(subject) - 1, min(len(subject), MOST_IMAGES)).astype(int))
     rows = np.append(chosen, worst)
-    heights = measure.surface.plane(
-        subject.network,
-        subject.images[rows],
-        subject.labels[rows],
-        **threat,
-        parts=PARTS,
-        seed=subject.seed,
-        batch_size=subject.batch_size,
-    )
+    sample = subject.network, subject.images[rows], subject.labels[rows]
+    heights = measure.surface.plane(*sample, parts=PARTS, **options)
     panels = (
         (f"mean of {len(chosen)} images", heights[:-1].mean(axis=0)),
         (f"image {worst}: largest error", heights[-1]),
     )
-    first, second = ("sign of the gradient", "random signs") if subject.norm == "linf" else ("gradient", "random")
     return Surface(
-        x_label=f"along the {first}, in epsilon",
-        y_label=f"along {second}, orthogonal, in epsilon",
+        x_label=f"along the {subject.norm.direction_label}, in epsilon",
+        y_label=f"along {subject.norm.random_label}, orthogonal, in epsilon",
         z_label="loss, share of ln K",
         x=PARTS,
         y=PARTS,

@@ -4,8 +4,10 @@ import keras
 import numpy as np
 
 from sanity import statistics
-from sanity.result import Bars, Result, Verdict
+from sanity.result import Result, Verdict
+from sanity.settings import Settings
 from sanity.statistics import sample_size
+from sanity.subject import Subject
 
 PASSES = 5
 TOLERANCE = 1e-4  # of the length of the logits, above what parallel sums in float32 differ by
@@ -17,7 +19,7 @@ REFERENCE = (
 )
 
 
-def network_is_deterministic(subject, settings):
+def network_is_deterministic(subject: Subject, settings: Settings) -> Result:
     """Five passes over the same images must give the same logits.
 
     Fails where the logits of any image differ by more than `TOLERANCE` times their length, after their mean, which
@@ -83,8 +85,6 @@ def _varying(network, images, batch_size):
 
 
 def _series(varies, flips, settings):
-    bars = [
-        statistics.bar(name, outcomes, group=f"{PASSES} passes", confidence=settings.confidence)
-        for name, outcomes in {"logits change": varies, "predicted class changes": flips}.items()
-    ]
-    return Bars(label="images", bars=tuple(bars))
+    shown = {"logits change": varies, "predicted class changes": flips}
+    grouped = {(name, f"{PASSES} passes"): outcomes for name, outcomes in shown.items()}
+    return statistics.bars("images", grouped, confidence=settings.confidence)

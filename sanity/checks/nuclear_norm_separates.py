@@ -2,7 +2,10 @@
 
 import numpy as np
 
-from sanity.result import Bar, Bars, Result, Verdict, skipped
+from sanity.result import Result, Verdict, skipped
+from sanity.series import Bar, Bars
+from sanity.settings import Settings
+from sanity.subject import Subject
 
 NAME = "nuclear_norm_separates"
 BATCH = 64  # images, as in the training of NuAT on MNIST
@@ -11,7 +14,7 @@ DRAWS = 400
 REFERENCE = "Sriramanan et al., Towards efficient and effective adversarial training, 2021, section 4.1 and figure 3a"
 
 
-def nuclear_norm_separates(subject, settings):
+def nuclear_norm_separates(subject: Subject, settings: Settings) -> Result:
     """Reports the nuclear norm of what PGD does to the logits, of images that withstand it and of those that do not.
 
     The norm is that of a matrix, a row for each image of a batch: the logits where PGD ends, which stops for no image,

@@ -1,8 +1,11 @@
 """Do random changes of the images fool the network where the attack along the gradients does not?"""
 
-from sanity import measure
+from sanity import measure, statistics
 from sanity.result import Result, Verdict
+from sanity.settings import Settings
+from sanity.subject import Subject
 
+NAME = "random_search_is_not_stronger"
 TOLERANCE = 0.005  # of the images
 REFERENCE = (
     "Athalye, Carlini and Wagner, Obfuscated gradients give a false sense of security, 2018, section 3.1 (random "
@@ -10,13 +13,12 @@ REFERENCE = (
 )
 
 
-def random_search_is_not_stronger(subject, settings):
+def random_search_is_not_stronger(subject: Subject, settings: Settings) -> Result:
     """Random points of the ball around the images that withstood PGD: none of them should fool the network.
 
     Fails where the images that one of `settings.points` random points fools, and PGD does not, are significantly more
     than `TOLERANCE` of the sample (exact binomial); passes where the sample rules out `settings.detectable` more than
-    that.
-    They are counted against all images, see `measure_survivors.Loss`.
+    that. They are counted against all images, see `sanity.measure.survivors.Loss`.
     """
     pgd = subject.correct("pgd", **settings.pgd(subject.epsilon))
     drawn = subject.correct("random_search", among=pgd, epsilon=subject.epsilon, queries=settings.points)
@@ -43,14 +45,14 @@ def random_search_is_not_stronger(subject, settings):
         (f"then {settings.points} random points", "without gradients"): drawn,
     }
     return Result(
-        name="random_search_is_not_stronger",
+        name=NAME,
         verdict=loss.verdict,
         quantity="images that random points fool and PGD does not",
         value=loss.value,
         threshold=TOLERANCE,
         sample_size=loss.images,
         interval=(loss.low, loss.high),
-        series=measure.survivors.bars(outcomes, settings),
+        series=statistics.accuracies(outcomes, confidence=settings.confidence),
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,

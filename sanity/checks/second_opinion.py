@@ -7,10 +7,14 @@ import numpy as np
 import tensorflow as tf
 
 from sanity import statistics
-from sanity.result import Bars, Result, Verdict, skipped
+from sanity.result import Result, Verdict, skipped
+from sanity.settings import Settings
+from sanity.subject import Subject
 from tf_nuat import data, evaluate
 from tf_nuat.models.inference import inference
 
+NAME = "second_opinion"
+ORDERS = (np.inf, 2)  # of the norms that CleverHans' PGD has
 MODULES = ("projected_gradient_descent", "momentum_iterative_method")
 REFERENCE = (
     "Papernot et al., Technical report on the CleverHans v2.1.0 adversarial examples library, 2018; Carlini et al., On "
@@ -18,27 +22,24 @@ REFERENCE = (
 )
 
 
-def second_opinion(subject, settings):
+def second_opinion(subject: Subject, settings: Settings) -> Result:
     """CleverHans' PGD and MIM on the network, with the steps of ours, on at most `settings.slow_images` of the images.
 
     Fails where one of them fools significantly more images than ours of the same kind (paired exact McNemar); passes
     where the sample rules out `settings.detectable` more. It says nothing about the network: masked gradients mislead
-    both. Skipped where CleverHans, which no other part of the package needs, cannot be imported.
+    both. Skipped where CleverHans, which no other part of the package needs, cannot be imported, and where it has no
+    version for the norm.
     """
-    name = "second_opinion"
     try:
         modules = [importlib.import_module(f"cleverhans.tf2.attacks.{module}") for module in MODULES]
     except ImportError as error:
         reason = f"CleverHans, whose attacks are the second opinion, cannot be imported ({error})."
         if isinstance(error, ModuleNotFoundError) and str(error.name).startswith("cleverhans"):
             reason = "cleverhans is not installed; pip install cleverhans"
-        return skipped(
-            name,
-            reason,
-            sample_size=len(subject),
-            remedy="Install it: pip install cleverhans.",
-            reference=REFERENCE,
-        )
+        return _skipped(reason, "Install it: pip install cleverhans.", subject)
+    if subject.norm.order not in ORDERS:
+        reason = f"CleverHans, whose attacks are the second opinion, has no PGD for {subject.norm.label}."
+        return _skipped(reason, "Rely on the other checks.", subject)
     rows = data.stratified(subject.labels, min(settings.slow_images, len(subject)), seed=subject.seed)
     pgd = settings.pgd(subject.epsilon)
     ours = {"PGD": subject.correct("pgd", **pgd)[rows], "MIM": subject.correct("mifgsm", **pgd)[rows]}
@@ -50,36 +51,47 @@ def second_opinion(subject, settings):
         {label: (theirs[label], ours[label]) for label in ours}, confidence=settings.confidence
     )
     verdict = excess.verdict(settings)
-    explanation, remedy = {
-        Verdict.FAIL: (
-            f"{excess.name} of CleverHans fools {excess.difference:.1%} more of {len(rows)} images than ours with the "
-            "same steps. Our own attack is failing on this network: the other checks, which use it, cannot be trusted.",
-            "Do not report any accuracy of this judgement. Report the accuracy under CleverHans' attack, and tell us: "
-            "with the network or how it was built this can be repaired.",
-        ),
-        Verdict.INCONCLUSIVE: (
-            f"{len(rows)} images cannot rule out that CleverHans' {excess.name} fools {settings.detectable:.0%} more.",
-            "Judge more images (--samples)." if len(rows) < settings.slow_images else "Judge other images (--seed).",
-        ),
-        Verdict.PASS: (
-            f"PGD and MIM of CleverHans fool no more of {len(rows)} images than ours with the same steps.",
-            "",
-        ),
-    }[verdict]
+    explanation, remedy = _words(verdict, excess, len(rows), settings)
+    shown = {
+        (f"{attack}, {whose}", whose): outcome
+        for whose, by_attack in {"ours": ours, "CleverHans": theirs}.items()
+        for attack, outcome in by_attack.items()
+    }
     return Result(
-        name=name,
+        name=NAME,
         verdict=verdict,
         quantity=f"images that CleverHans' {excess.name} fools in addition to ours",
         value=excess.difference,
         threshold=0.0,
         sample_size=len(rows),
         interval=(excess.low, excess.high),
-        series=_series({"ours": ours, "CleverHans": theirs}, settings),
+        series=statistics.accuracies(shown, confidence=settings.confidence),
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
         masking=False,
     )
+
+
+def _skipped(reason, remedy, subject):
+    return skipped(NAME, reason, sample_size=len(subject), remedy=remedy, reference=REFERENCE)
+
+
+def _words(verdict, excess, size, settings):
+    """Returns the explanation and the remedy; `size` is the number of images that both attacked."""
+    return {
+        Verdict.FAIL: (
+            f"{excess.name} of CleverHans fools {excess.difference:.1%} more of {size} images than ours with the "
+            "same steps. Our own attack is failing on this network: the other checks, which use it, cannot be trusted.",
+            "Do not report any accuracy of this judgement. Report the accuracy under CleverHans' attack, and tell us: "
+            "with the network or how it was built this can be repaired.",
+        ),
+        Verdict.INCONCLUSIVE: (
+            f"{size} images cannot rule out that CleverHans' {excess.name} fools {settings.detectable:.0%} more.",
+            "Judge more images (--samples)." if size < settings.slow_images else "Judge other images (--seed).",
+        ),
+        Verdict.PASS: (f"PGD and MIM of CleverHans fool no more of {size} images than ours with the same steps.", ""),
+    }[verdict]
 
 
 def _attacks(modules, subject, pgd):
@@ -92,7 +104,7 @@ def _attacks(modules, subject, pgd):
     ours = inference(subject.network)
     radius, steps = pgd["epsilon"], pgd["steps"]
     step_size = min(pgd["step_size"], radius)  # the longest that CleverHans takes
-    norm = {"linf": np.inf, "l2": 2}[subject.norm]
+    norm = subject.norm.order
     box = {"clip_min": 0.0, "clip_max": 1.0}
 
     def logits_fn(x):
@@ -130,14 +142,3 @@ def _attacks(modules, subject, pgd):
 def _correct(attack, subject, rows):
     sample = subject.images[rows], subject.labels[rows]
     return evaluate.correct(subject.network, sample, attack, batch_size=subject.batch_size)
-
-
-def _series(outcomes, settings):
-    return Bars(
-        label="accuracy that remains",
-        bars=tuple(
-            statistics.bar(f"{attack}, {whose}", outcome, group=whose, confidence=settings.confidence)
-            for whose, by_attack in outcomes.items()
-            for attack, outcome in by_attack.items()
-        ),
-    )

@@ -3,8 +3,11 @@
 import numpy as np
 
 from sanity import statistics
-from sanity.result import Bars, Result, Verdict, skipped
+from sanity.result import Result, Verdict, skipped
+from sanity.settings import Settings
+from sanity.subject import Subject
 
+NAME = "white_box_beats_black_box"
 REFERENCE = (
     "Athalye, Carlini and Wagner, Obfuscated gradients give a false sense of security, 2018, section 3.1; "
     "Papernot et al., Practical black-box attacks against machine learning, 2017"
@@ -16,7 +19,7 @@ REMEDY = (
 )
 
 
-def white_box_beats_black_box(subject, settings):
+def white_box_beats_black_box(subject: Subject, settings: Settings) -> Result:
     """Adversaries that were computed on a surrogate must not fool the network more often than those computed on itself.
 
     For each surrogate, on the same images, four comparisons; fails where one is significant:
@@ -30,80 +33,86 @@ def white_box_beats_black_box(subject, settings):
 
     A surrogate that is no better than chance says nothing: the check is then inconclusive. Skipped without surrogate.
     """
-    name = "white_box_beats_black_box"
     surrogates = subject.surrogates()
     if not surrogates:
         return skipped(
-            name,
+            NAME,
             "There is no surrogate to transfer attacks from, and no training data to train one.",
             sample_size=len(subject),
             remedy="Give a network that was trained by other means (--surrogate).",
             reference=REFERENCE,
         )
-    pgd, single = settings.pgd(subject.epsilon), {"epsilon": subject.epsilon}
-    attacks = {"PGD": ("pgd", pgd), "MI-FGSM": ("mifgsm", pgd), "FGSM": ("fgsm", single)}
+    white_box, transferred = _outcomes(subject, settings, surrogates)
 
-    def outcome(label, source=None):
-        attack, options = attacks[label]
-        return subject.correct(attack, source=source, **options)
+    def above_chance(correct):
+        return statistics.exceeds(np.sum(correct), len(subject), 1.0 / subject.num_classes) < settings.alpha
 
-    white_box = {label: outcome(label) for label in ("PGD", "FGSM")}
-    transferred = {(label, each.name): outcome(label, each.name) for each in surrogates for label in attacks}
-    chance = 1.0 / subject.num_classes
-    overrated = statistics.exceeds(np.sum(white_box["FGSM"]), len(subject), chance) < settings.alpha
-    references = {"PGD": ["PGD"], "MI-FGSM": ["PGD"], "FGSM": ["PGD", "FGSM"] if overrated else ["PGD"]}
-    excess = statistics.clearest_increase(
-        {
-            f"{label} from {source} instead of {reference} on the network itself": (correct, white_box[reference])
-            for (label, source), correct in transferred.items()
-            for reference in references[label]
-        },
-        tests=4 * len(surrogates),
-        confidence=settings.confidence,
-    )
-    learned = [
-        each for each in surrogates if statistics.exceeds(np.sum(each.correct), len(subject), chance) < settings.alpha
-    ]
+    excess = _excess(white_box, transferred, above_chance(white_box["FGSM"]), settings)
     verdict = excess.verdict(settings)
-    if verdict is Verdict.PASS and not learned:
+    blind = not any(above_chance(each.correct) for each in surrogates)
+    if verdict is Verdict.PASS and blind:
         verdict = Verdict.INCONCLUSIVE
         explanation = "No surrogate classifies the sample better than chance: nothing that transfers can come from it."
         remedy = "Give a network that was trained by other means (--surrogate), or judge more images (--samples)."
     else:
-        explanation, remedy = {
-            Verdict.FAIL: (
-                f"With {excess.name}, {excess.difference:.1%} more images are fooled. Whoever knows the network can "
-                "do at least as well as whoever does not, so its own gradients mislead.",
-                REMEDY,
-            ),
-            Verdict.INCONCLUSIVE: (
-                f"The sample cannot rule out that a transferred attack fools {settings.detectable:.0%} more images.",
-                "Judge more images (--samples).",
-            ),
-            Verdict.PASS: ("No transferred attack fools more images than the attack on the network itself.", ""),
-        }[verdict]
+        explanation, remedy = _words(verdict, excess, settings)
+    shown = {
+        ("no attack", "clean"): subject.correct(),
+        **{(f"{label} on the network itself", "white box"): correct for label, correct in white_box.items()},
+        **{(f"{label} from {source}", "transfer"): correct for (label, source), correct in transferred.items()},
+    }
     return Result(
-        name=name,
+        name=NAME,
         verdict=verdict,
         quantity=f"images that are fooled in addition with {excess.name}",
         value=excess.difference,
         threshold=0.0,
         sample_size=len(subject),
         interval=(excess.low, excess.high),
-        series=_series(subject.correct(), white_box, transferred, settings),
+        series=statistics.accuracies(shown, confidence=settings.confidence),
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
     )
 
 
-def _series(clean, white_box, transferred, settings):
-    white_box = {f"{label} on the network itself": correct for label, correct in white_box.items()}
-    transferred = {f"{label} from {source}": correct for (label, source), correct in transferred.items()}
-    groups = {"clean": {"no attack": clean}, "white box": white_box, "transfer": transferred}
-    bars = [
-        statistics.bar(name, correct, group=group, confidence=settings.confidence)
-        for group, outcomes in groups.items()
-        for name, correct in outcomes.items()
-    ]
-    return Bars(label="accuracy that remains", bars=tuple(bars))
+def _outcomes(subject, settings, surrogates):
+    """Returns which images withstand the attacks on the network itself, by label, and those from surrogates, by label
+    and name of the surrogate."""
+    pgd = settings.pgd(subject.epsilon)
+    attacks = {"PGD": ("pgd", pgd), "MI-FGSM": ("mifgsm", pgd), "FGSM": ("fgsm", {"epsilon": subject.epsilon})}
+
+    def outcome(label, source=None):
+        attack, options = attacks[label]
+        return subject.correct(attack, source=source, **options)
+
+    white_box = {label: outcome(label) for label in ("PGD", "FGSM")}
+    return white_box, {(label, each.name): outcome(label, each.name) for each in surrogates for label in attacks}
+
+
+def _excess(white_box, transferred, overrated, settings):
+    """Returns the clearest `Increase` of what is fooled; `overrated` says whether FGSM leaves more than chance."""
+    references = {"PGD": ["PGD"], "MI-FGSM": ["PGD"], "FGSM": ["PGD", "FGSM"] if overrated else ["PGD"]}
+    compared = {
+        f"{label} from {source} instead of {reference} on the network itself": (correct, white_box[reference])
+        for (label, source), correct in transferred.items()
+        for reference in references[label]
+    }
+    tests = len(transferred) + len({source for _, source in transferred})  # FGSM has two references
+    return statistics.clearest_increase(compared, tests=tests, confidence=settings.confidence)
+
+
+def _words(verdict, excess, settings):
+    """Returns the explanation and the remedy."""
+    return {
+        Verdict.FAIL: (
+            f"With {excess.name}, {excess.difference:.1%} more images are fooled. Whoever knows the network can "
+            "do at least as well as whoever does not, so its own gradients mislead.",
+            REMEDY,
+        ),
+        Verdict.INCONCLUSIVE: (
+            f"The sample cannot rule out that a transferred attack fools {settings.detectable:.0%} more images.",
+            "Judge more images (--samples).",
+        ),
+        Verdict.PASS: ("No transferred attack fools more images than the attack on the network itself.", ""),
+    }[verdict]

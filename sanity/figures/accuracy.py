@@ -5,7 +5,7 @@ from sanity.checks.larger_epsilon_is_stronger import epsilons
 from sanity.checks.step_count_saturates import STEP_COUNTS, step_size
 from sanity.figures import models as compared
 from sanity.report import figures
-from sanity.result import Curve, Curves
+from sanity.series import Curve, Curves
 
 STEPS, EPSILON = "Accuracy against steps", "Accuracy against epsilon"
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from sanity.figures import models as compared
 from sanity.report import figures
-from sanity.result import Curve
+from sanity.series import Curve
 from tf_nuat.training.logit_distances import PAIRS
 
 TITLE = "Distance between the logits of adversaries during training"

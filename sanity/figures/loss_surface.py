@@ -6,7 +6,8 @@ from sanity.figures import models as compared
 from sanity.measure import losses as loss_curves
 from sanity.measure import surface
 from sanity.report import figures
-from sanity.result import Panel, Surface
+from sanity.series import Panel, Surface
+from tf_nuat import norms
 
 TITLE = "Loss surface"
 MOST_IMAGES = 50  # in the mean of a panel
@@ -83,7 +84,7 @@ def draw(data):
         Panel(f"{each['name']}: {name}", heights) for each in data["models"] for name, heights in each["planes"].items()
     )
     series = Surface(
-        x_label=f"along the {'sign of the ' if data['sample']['norm'] == 'linf' else ''}gradient, in epsilon",
+        x_label=f"along the {norms.of(data['sample']['norm']).direction_label}, in epsilon",
         y_label="along what is named above, in epsilon",
         z_label=f"loss, share of ln K, at most 1 (mean of {data['images_drawn']} images)",
         x=data["parts"],

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from sanity.figures import models as compared
 from sanity.measure import losses as loss_curves
 from sanity.report import figures
-from sanity.result import Curve
+from sanity.series import Curve
 
 TITLE = "Loss trend"
 PARTS = (0.25, 0.5, 0.75, 1.0, 1.5)  # of epsilon
@@ -31,7 +31,7 @@ def _curves(subject, settings):
     under = functools.partial(loss_curves.under, *sample, batch_size=subject.batch_size)
     clean = under().loss
     radii = [part * subject.epsilon for part in PARTS if part * subject.epsilon <= subject.largest]
-    single = [under("fgsm", epsilon=radius, **subject.threat).loss for radius in radii]
+    single = [under("fgsm", epsilon=radius, **subject.threat("fgsm")).loss for radius in radii]
     iterative = [subject.trace(**settings.pgd(radius)).losses[-1] for radius in radii]
     curves = {"FGSM": [clean, *single], "PGD": [clean, *iterative]}
     return [{"name": name, "x": [0.0, *radii], **_means(losses)} for name, losses in curves.items()]

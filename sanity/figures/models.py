@@ -55,7 +55,7 @@ def about(models, options):
         "dataset": options.dataset,
         "images": len(subject),
         "epsilon": subject.epsilon,
-        "norm": subject.norm,
+        "norm": subject.norm.name,
         "num_classes": subject.num_classes,
         "seed": subject.seed,
     }

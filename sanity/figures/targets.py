@@ -6,7 +6,7 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from sanity.figures import models as compared
-from sanity.measure import trace
+from sanity.measure.batches import compiled
 from tf_nuat import losses
 from tf_nuat.attacks.ascent import ascend
 from tf_nuat.attacks.nuclear import bernoulli_start
@@ -83,7 +83,7 @@ def _confusion(subject, norm):
             norm_attack(logits_fn, x, norm=norm, epsilon=subject.epsilon, seed=subject.seed, ball=subject.norm)
         )
 
-    attacked = trace.compiled(attacked, tf.TensorSpec((None, *subject.images.shape[1:])))
+    attacked = compiled(attacked, tf.TensorSpec((None, *subject.images.shape[1:])))
     classes, counts, softmax = [], [], []
     for label in range(subject.num_classes):
         images = subject.images[subject.labels == label]

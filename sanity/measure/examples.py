@@ -1,12 +1,30 @@
 """Adversarial examples of a judgement, to be looked at."""
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 
-from sanity.result import Example
 from tf_nuat.attacks import ATTACKS
 
 MOST = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """An adversarial example for the report's pictures; it is not part of `results.json`.
+
+    Attributes:
+        image, adversary: arrays (H, W, C) in [0, 1].
+        label: the true class.
+        predicted, attacked_as: what the network takes the image and the adversary for.
+    """
+
+    image: np.ndarray
+    adversary: np.ndarray
+    label: int
+    predicted: int
+    attacked_as: int
 
 
 def found_by_pgd(subject, settings):
@@ -21,7 +39,8 @@ def found_by_pgd(subject, settings):
     rows = fooled[np.unique(np.linspace(0, len(fooled) - 1, min(len(fooled), MOST)).astype(int))]
     images, labels = subject.images[rows], subject.labels[rows]
     index = tf.constant(rows, tf.int32)
-    x_adv = ATTACKS["pgd"](subject.network, images, labels, index=index, seed=subject.seed, **attack, **subject.threat)
+    attack |= {"seed": subject.seed, **subject.threat("pgd")}
+    x_adv = ATTACKS["pgd"](subject.network, images, labels, index=index, **attack)
     predicted, attacked_as = (
         np.argmax(subject.network(tf.constant(each), training=False), axis=1).tolist() for each in (images, x_adv)
     )

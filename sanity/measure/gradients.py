@@ -1,6 +1,7 @@
 """The gradients of the loss with respect to images, as they are: attacks take one that is not finite for zero."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -26,12 +27,12 @@ class Gradients:
     finite: np.ndarray
 
     @property
-    def missing(self):
+    def missing(self) -> np.ndarray:
         """Which images an attack cannot move along their gradient, bool (N,)."""
         return self.zero | ~self.finite
 
 
-def at(network, images, labels, *, batch_size):
+def at(network: Callable, images: np.ndarray, labels: np.ndarray, *, batch_size: int) -> Gradients:
     """Returns the `Gradients` of the cross-entropy of a network in inference mode, in its own precision.
 
     Args:

@@ -1,6 +1,7 @@
 """The loss of each image under an attack that goes a fixed way, and t tests of its mean."""
 
 import dataclasses
+import typing
 
 import keras
 import numpy as np
@@ -20,7 +21,7 @@ class Losses:
     loss: np.ndarray
     correct: np.ndarray
 
-    def share_of_chance(self, num_classes):
+    def share_of_chance(self, num_classes: int) -> np.ndarray:
         """Returns the losses over ln K, that of a network which knows nothing, at most 1: within [0, 1], (N,).
 
         Beyond that an image is lost, and how far beyond depends on the scale of the logits alone.
@@ -28,7 +29,15 @@ class Losses:
         return np.minimum(self.loss / np.log(num_classes), 1.0)
 
 
-def under(network, images, labels, attack=None, *, batch_size, **settings):
+def under(
+    network: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    attack: str | None = None,
+    *,
+    batch_size: int,
+    **settings: typing.Any,
+) -> Losses:
     """Returns the `Losses` where an attack ends; one that returns the clean image where it fails will not do.
 
     Args:
@@ -50,7 +59,7 @@ def under(network, images, labels, attack=None, *, batch_size, **settings):
     return of_logits(np.concatenate(parts), labels)
 
 
-def of_logits(logits, labels):
+def of_logits(logits: np.ndarray, labels: np.ndarray) -> Losses:
     """Returns the `Losses` of logits, float64 (N, K); a small loss keeps its digits, and NaN is an infinite loss."""
     true = np.arange(logits.shape[1]) == np.asarray(labels)[:, None]
     own = logits[true]
@@ -60,7 +69,7 @@ def of_logits(logits, labels):
     return Losses(np.where(np.isnan(loss), np.inf, loss), own > np.max(np.where(true, -np.inf, logits), axis=1))
 
 
-def exceeds(values, mean):
+def exceeds(values: np.ndarray, mean: float) -> float:
     """Returns the p-value of "the mean is at most `mean`", by Student's test of `values` (N,)."""
     error = _standard_error(values)
     excess = float(np.mean(values)) - mean
@@ -69,13 +78,15 @@ def exceeds(values, mean):
     return float(scipy.stats.t.sf(excess / error, len(values) - 1))
 
 
-def interval(values, *, confidence=0.95):
+def interval(values: np.ndarray, *, confidence: float = 0.95) -> tuple[float, float]:
     """Returns Student's interval (low, high) of the mean of `values` (N,)."""
     half = _quantile(len(values), confidence) * _standard_error(values)
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
-def ratio_interval(numerator, denominator, *, confidence=0.95):
+def ratio_interval(
+    numerator: np.ndarray, denominator: np.ndarray, *, confidence: float = 0.95
+) -> tuple[float, float] | None:
     """Returns Fieller's interval (low, high) of the ratio of the means of two values of the same images, (N,).
 
     It contains the ratios r for which Student's test does not reject that the mean of numerator - r denominator is 0.

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sanity import measure
+from sanity.measure import losses as measured_losses
+from sanity.measure.batches import batches, compiled
 from tf_nuat import losses
 
 BATCH = 64
@@ -98,18 +99,15 @@ class Losses:
         def logits(weights, x):
             return network.stateless_call(weights, frozen, x, training=False)[0]
 
-        self._logits = measure.trace.compiled(logits, specs, tf.TensorSpec((None, *images.shape[1:])))
+        self._logits = compiled(logits, specs, tf.TensorSpec((None, *images.shape[1:])))
         self._images, self._labels, self._batch_size = images, labels, batch_size
 
     def at(self, weights):
         """Returns (mean cross-entropy, accuracy) with these weights, as `weights_of` returns them."""
         weights = [tf.constant(weight, tf.float32) for weight in weights]
-        parts = [
-            self._logits(weights, x).numpy()
-            for x, *_ in measure.trace.batches(self._images, self._labels, self._batch_size)
-        ]
-        found = measure.losses.of_logits(np.concatenate(parts).astype(np.float64), self._labels)
-        return float(min(np.mean(found.loss), measure.losses.MOST)), float(np.mean(found.correct))
+        parts = [self._logits(weights, x).numpy() for x, *_ in batches(self._images, self._labels, self._batch_size)]
+        found = measured_losses.of_logits(np.concatenate(parts).astype(np.float64), self._labels)
+        return float(min(np.mean(found.loss), measured_losses.MOST)), float(np.mean(found.correct))
 
 
 class Plane:

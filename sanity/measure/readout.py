@@ -1,6 +1,7 @@
 """Linear read-outs of a network's features: its last layer replaced by one that is known to have an adversary."""
 
 import warnings
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -19,7 +20,7 @@ ITERATIONS = 10_000  # at which points count as not separable; those that are ha
 _PURPOSE = 1_000_003  # tells these draws from those of the attacks, which begin with the same keys
 
 
-def last_dense(network):
+def last_dense(network: keras.Model) -> keras.layers.Dense | None:
     """Returns the last `Dense` layer of a network, or of one within it, if it has an output per class, else None."""
     for layer in reversed(network.layers):
         if isinstance(layer, keras.Model):
@@ -29,7 +30,7 @@ def last_dense(network):
     return None
 
 
-def features_of(network, layer):
+def features_of(network: keras.Model, layer: keras.layers.Dense) -> Callable:
     """Returns the function of images that is the network without `layer`: (B, H, W, C) -> (B, D).
 
     The layer passes its inputs on while the network is called.
@@ -42,7 +43,9 @@ def features_of(network, layer):
     return features
 
 
-def points(x, index, *, epsilon, inner, seed, norm="linf"):
+def points(
+    x: tf.Tensor, index: tf.Tensor, *, epsilon: float, inner: int, seed: int, norm: str | norms.Norm = "linf"
+) -> tf.Tensor:
     """Returns `inner` points well inside of the ball around an image, itself the first, and last one on its surface.
 
     Args:
@@ -52,15 +55,16 @@ def points(x, index, *, epsilon, inner, seed, norm="linf"):
     Returns:
         (inner + 1, H, W, C), within [0, 1].
     """
+    norm = norms.of(norm)
     x = tf.repeat(x[None], inner + 1, axis=0)
     own = threefry.fold_in(threefry.keys(draws.seed_pair(seed), tf.fill([inner + 1], index)), _PURPOSE)
     own = threefry.fold_in(own, tf.range(inner + 1))
-    inside = norms.of(norm).random_point(x[1:-1], INNER_RADIUS * epsilon, own[1:-1])
-    surface = x[-1:] + epsilon * norms.of(norm).random_direction(x[-1:], own[-1:])
+    inside = norm.random_point(x[1:-1], INNER_RADIUS * epsilon, own[1:-1])
+    surface = x[-1:] + epsilon * norm.random_direction(x[-1:], own[-1:])
     return tf.concat([x[:1], inside, tf.clip_by_value(surface, 0.0, 1.0)], axis=0)
 
 
-def planted(features, logits):
+def planted(features: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, float, bool]:
     """Returns the read-out whose decision boundary passes next to the last point, on the far side of all others.
 
     The maximal margin between them is what logistic regression without a penalty, as in the paper, converges to (Soudry

@@ -1,11 +1,13 @@
 """How well the gradient at an image describes what the network does around it, in numbers and as a surface."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from sanity import measure
+from sanity.measure import losses as measured_losses
+from sanity.measure.batches import batches, compiled, of_all, specs
 from tf_nuat import draws, losses, norms
 from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
 from tf_nuat.attacks.search import choose
@@ -32,7 +34,17 @@ class Linearity:
     predicted: np.ndarray
 
 
-def linearity(network, images, labels, *, epsilon, norm="linf", points, seed=0, batch_size):
+def linearity(
+    network: Callable,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    epsilon: float,
+    norm: str | norms.Norm = "linf",
+    points: int,
+    seed: int = 0,
+    batch_size: int,
+) -> Linearity:
     """Returns the `Linearity` of the network in inference mode, over `points` random points of the ball of each image.
 
     Args:
@@ -47,8 +59,7 @@ def linearity(network, images, labels, *, epsilon, norm="linf", points, seed=0, 
     Source: Qin et al., "Adversarial robustness through local linearization", 2019, equation 5, there for the
     cross-entropy.
     """
-    logits_fn = inference(network)
-    specs = tf.TensorSpec((None, *images.shape[1:])), tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None,), tf.int32)
+    logits_fn, norm = inference(network), norms.of(norm)
 
     def measured(x, y, index):
         rival = losses.wrong_classes(logits_fn(x), y)[:, 0]
@@ -67,7 +78,7 @@ def linearity(network, images, labels, *, epsilon, norm="linf", points, seed=0, 
 
         def add(number, sums):
             numbers = tf.fill(tf.shape(index), number)
-            point = norms.of(norm).random_point(x, epsilon, draws.fold_in(keys, numbers))
+            point = norm.random_point(x, epsilon, draws.fold_in(keys, numbers))
             predicted = tf.reduce_sum(gradient * tf.cast(point - x, tf.float64), axis=(1, 2, 3))
             change = margin(logits_fn(point)) - here
             values = change, change - predicted, predicted
@@ -77,12 +88,20 @@ def linearity(network, images, labels, *, epsilon, norm="linf", points, seed=0, 
         _, sums = tf.while_loop(lambda number, _: number < points, add, (tf.constant(0), zeros))
         return (here, *(total / points for total in sums))
 
-    measured = measure.trace.compiled(measured, *specs)
-    parts = [[part.numpy() for part in measured(*batch)] for batch in measure.trace.batches(images, labels, batch_size)]
-    return Linearity(*(np.concatenate(part) for part in zip(*parts)))
+    return Linearity(*of_all(measured, images, labels, batch_size=batch_size))
 
 
-def largest_error(network, images, labels, *, epsilon, norm="linf", steps=10, seed=0, batch_size):
+def largest_error(
+    network: Callable,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    epsilon: float,
+    norm: str | norms.Norm = "linf",
+    steps: int = 10,
+    seed: int = 0,
+    batch_size: int,
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns the local linearity error of each image, the largest that an ascent finds in its ball, and where it is.
 
     The errors are float64 (N,), the points float32 (N, H, W, C). The error is |L(x + d) - L(x) - d . grad L(x)| of
@@ -95,12 +114,11 @@ def largest_error(network, images, labels, *, epsilon, norm="linf", steps=10, se
 
     Source: Qin et al., "Adversarial robustness through local linearization", 2019, equation 5 (gamma).
     """
-    logits_fn = inference(network)
-    specs = tf.TensorSpec((None, *images.shape[1:])), tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None,), tf.int32)
+    logits_fn, norm = inference(network), norms.of(norm)
 
     def ascent(x, y, index):
         gradient, logits = input_gradient(cross_entropy_of(logits_fn, y), x)
-        here, project = losses.cross_entropy(logits, y), norms.of(norm).projection(x, epsilon)
+        here, project = losses.cross_entropy(logits, y), norm.projection(x, epsilon)
 
         def error(point):
             logits = logits_fn(point)
@@ -109,25 +127,34 @@ def largest_error(network, images, labels, *, epsilon, norm="linf", steps=10, se
 
         def step(taken, point, largest, best):
             slope, _ = input_gradient(error, point)
-            point = project(point + 2.5 * epsilon / steps * norms.of(norm).steepest(slope))
+            point = project(point + 2.5 * epsilon / steps * norm.step(point, slope))
             found = error(point)[0]
             return taken + 1, point, tf.maximum(largest, found), choose(found > largest, point, best)
 
-        start = norms.of(norm).random_point(x, epsilon, threefry.keys(draws.seed_pair(seed), index))
+        start = norm.random_point(x, epsilon, threefry.keys(draws.seed_pair(seed), index))
         begun = (tf.constant(0), start, error(start)[0], start)
         return tf.while_loop(lambda taken, *_: taken < steps, step, begun)[2:]
 
-    ascent = measure.trace.compiled(ascent, *specs)
-    parts = [[part.numpy() for part in ascent(*batch)] for batch in measure.trace.batches(images, labels, batch_size)]
-    errors, points = map(np.concatenate, zip(*parts))
+    errors, points = of_all(ascent, images, labels, batch_size=batch_size)
     return errors.astype(np.float64), points
 
 
-def plane(network, images, labels, *, epsilon, norm="linf", parts, second=None, seed=0, batch_size):
+def plane(
+    network: Callable,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    epsilon: float,
+    norm: str | norms.Norm = "linf",
+    parts: Sequence[float],
+    second: Callable | np.ndarray | None = None,
+    seed: int = 0,
+    batch_size: int,
+) -> np.ndarray:
     """Returns the cross-entropy on a plane through each image, as a share of ln K, at most 1: float64 (N, P, P).
 
-    The plane is spanned by the sign of the gradient of the cross-entropy (columns) and by random signs (rows), both of
-    length epsilon, and cut to [0, 1].
+    The plane is spanned by the steepest direction of the cross-entropy (columns) and by a random one (rows), both of
+    length epsilon, and cut to [0, 1]. In L-infinity these are the sign of the gradient and random signs.
 
     Args:
         network, images, labels, epsilon, norm, seed, batch_size: as for `linearity`.
@@ -139,22 +166,21 @@ def plane(network, images, labels, *, epsilon, norm="linf", parts, second=None, 
     they are orthogonal.
     """
     second = orthogonal if second is None else second
-    logits_fn = inference(network)
-    shape = images.shape[1:]
-    specs = tf.TensorSpec((None, *shape)), tf.TensorSpec((None,), tf.int64)
+    logits_fn, norm = inference(network), norms.of(norm)
+    spec, labels_spec, _ = specs(images)
 
     def along(x, y):
         gradient, _ = input_gradient(cross_entropy_of(logits_fn, y), x)
-        return norms.of(norm).steepest(gradient)
+        return norm.steepest(gradient)
 
     def at(x, first, across, one, other):
         return logits_fn(tf.clip_by_value(x + epsilon * (one * first + other * across), 0.0, 1.0))
 
-    images_spec, part = tf.TensorSpec((None, *shape)), tf.TensorSpec(())
-    along, at = measure.trace.compiled(along, *specs), measure.trace.compiled(at, *(images_spec,) * 3, part, part)
+    part = tf.TensorSpec(())
+    along, at = compiled(along, spec, labels_spec), compiled(at, spec, spec, spec, part, part)
     generator = np.random.default_rng(seed)
     found = []
-    for x, y, index in measure.trace.batches(images, labels, batch_size):
+    for x, y, index in batches(images, labels, batch_size):
         first = along(x, y)
         other = second(first.numpy(), generator, norm) if callable(second) else second[index.numpy()]
         across = tf.constant(other, tf.float32)
@@ -162,41 +188,24 @@ def plane(network, images, labels, *, epsilon, norm="linf", parts, second=None, 
         for row, up in enumerate(parts):
             for column, right in enumerate(parts):
                 logits = at(x, first, across, tf.constant(right, tf.float32), tf.constant(up, tf.float32)).numpy()
-                measured = measure.losses.of_logits(logits.astype(np.float64), y.numpy())
-                heights[:, row, column] = measured.share_of_chance(logits.shape[1])
+                found_there = measured_losses.of_logits(logits.astype(np.float64), y.numpy())
+                heights[:, row, column] = found_there.share_of_chance(logits.shape[1])
         found.append(heights)
     return np.concatenate(found)
 
 
-def orthogonal(directions, generator, norm="linf"):
+def orthogonal(directions: np.ndarray, generator: np.random.Generator, norm: str | norms.Norm = "linf") -> np.ndarray:
     """Returns random directions of length 1, orthogonal to `directions`, both (B, H, W, C), float32.
 
-    In L-infinity these are signs, drawn uniformly among those that agree with the ones of `directions` as often as they
-    do not; where their number is odd, one entry is 0. In L2 they are uniform on the sphere.
+    In L-infinity these are signs, half of which agree with those of `directions`; in L2 they are uniform on the sphere.
     """
-    flat = directions.reshape(len(directions), -1).astype(np.float64)
-    if norm == "l2":
-        drawn = generator.normal(size=flat.shape)
-        drawn -= np.sum(drawn * flat, axis=1, keepdims=True) * flat
-        drawn /= np.maximum(np.linalg.norm(drawn, axis=1, keepdims=True), np.finfo(np.float64).tiny)
-        return drawn.reshape(directions.shape).astype(np.float32)
-    drawn = generator.choice([-1.0, 1.0], size=flat.shape)
-    for row, signs in zip(drawn, flat):
-        (places,) = np.nonzero(signs)
-        generator.shuffle(places)
-        half = len(places) // 2
-        row[places[:half]], row[places[half : 2 * half]] = signs[places[:half]], -signs[places[half : 2 * half]]
-        row[places[2 * half :]] = 0.0
-    return drawn.reshape(directions.shape).astype(np.float32)
+    return norms.of(norm).orthogonal_direction(directions, generator)
 
 
-def independent(directions, generator, norm="linf"):
+def independent(directions: np.ndarray, generator: np.random.Generator, norm: str | norms.Norm = "linf") -> np.ndarray:
     """Returns random directions of length 1 of the shape of `directions`, whatever these are, float32.
 
-    In L-infinity these are the signs of normal draws, in L2 they are uniform on the sphere.
+    They are the steepest directions of normal draws: signs in L-infinity, uniform on the sphere in L2.
     """
-    drawn = generator.normal(size=directions.shape)
-    if norm == "l2":
-        drawn /= np.linalg.norm(drawn.reshape(len(drawn), -1), axis=1)[:, None, None, None]
-        return drawn.astype(np.float32)
-    return np.sign(drawn).astype(np.float32)
+    drawn = tf.constant(generator.normal(size=directions.shape))
+    return norms.of(norm).steepest(drawn).numpy().astype(np.float32)

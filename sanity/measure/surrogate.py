@@ -9,7 +9,7 @@ STEPS = 800  # enough for above 95 % on digits and MNIST
 BATCH_SIZE = 64
 
 
-def train(images, labels, *, num_classes, seed=0):
+def train(images: np.ndarray, labels: np.ndarray, *, num_classes: int, seed: int = 0) -> keras.Model:
     """Returns a small convolutional network, trained on clean images with Adam; the same seed repeats it.
 
     At most `MOST_IMAGES` of the images are used, `STEPS` optimizer steps: a minute for MNIST on two cores.
@@ -41,7 +41,7 @@ def train(images, labels, *, num_classes, seed=0):
     return network
 
 
-def build(input_shape, num_classes, *, seed=0):
+def build(input_shape: tuple[int, ...], num_classes: int, *, seed: int = 0) -> keras.Model:
     """Returns the surrogate, not trained: three 3x3 convolutions, two of them with stride 2, and two dense layers."""
     seeds = iter(np.random.SeedSequence(seed).generate_state(5))
 

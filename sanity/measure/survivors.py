@@ -4,8 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from sanity import statistics
-from sanity.result import Bars
+from sanity.settings import Settings
 from sanity.statistics.tolerance import Share
 
 
@@ -26,12 +25,12 @@ class Loss(Share):
     left: int
 
     @property
-    def fooled(self):
+    def fooled(self) -> int:
         """Number of images that the second attack fools and the first did not."""
         return self.count
 
 
-def loss(before, after, settings, *, tolerance, tests=1):
+def loss(before: np.ndarray, after: np.ndarray, settings: Settings, *, tolerance: float, tests: int = 1) -> Loss:
     """Returns the `Loss` from `before` to `after`, outcomes of the same images, bool (N,).
 
     Args:
@@ -43,14 +42,3 @@ def loss(before, after, settings, *, tolerance, tests=1):
     """
     fooled, left = int(np.sum(before & ~after)), int(np.sum(before))
     return Loss.of(fooled, len(before), tolerance, settings, tests=tests, left=left)
-
-
-def bars(outcomes, settings):
-    """Returns `Bars` of accuracies, of a dict of (name, group) to bool (N,), from top to bottom."""
-    return Bars(
-        label="accuracy that remains",
-        bars=tuple(
-            statistics.bar(name, outcome, group=group, confidence=settings.confidence)
-            for (name, group), outcome in outcomes.items()
-        ),
-    )

@@ -1,14 +1,16 @@
 """PGD that goes its whole way and writes down what it saw at every point, for the checks that look into an attack."""
 
 import typing
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat import draws, losses, norms
+from sanity.measure.batches import of_all
+from tf_nuat import losses, norms
+from tf_nuat.attacks import ATTACKS
 from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
 from tf_nuat.attacks.search import choose
-from tf_nuat.core import threefry
 from tf_nuat.models.inference import inference
 
 
@@ -32,7 +34,18 @@ class Trace(typing.NamedTuple):
     last_logits: np.ndarray
 
 
-def pgd(network, images, labels, *, epsilon, steps, step_size, norm="linf", seed=0, batch_size):
+def pgd(
+    network: Callable,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    epsilon: float,
+    steps: int,
+    step_size: float,
+    norm: str | norms.Norm = "linf",
+    seed: int = 0,
+    batch_size: int,
+) -> Trace:
     """Returns the `Trace` of the first ascent of `tf_nuat.attacks.pgd`, which stops for no image.
 
     Args:
@@ -43,57 +56,41 @@ def pgd(network, images, labels, *, epsilon, steps, step_size, norm="linf", seed
         batch_size: images at a time, which bounds the memory.
     """
     logits_fn = inference(network)
+    settings = {"epsilon": epsilon, "steps": steps, "step_size": step_size, "seed": seed, "norm": norms.of(norm).name}
 
-    def seen(logits, y):
-        logits = tf.cast(logits, tf.float32)
-        return losses.cross_entropy(logits, y), losses.margin(logits, y)
-
-    def ascent(x, y, index):
-        objective, project = cross_entropy_of(logits_fn, y), norms.of(norm).projection(x, epsilon)
-        first = draws.fold_in(threefry.keys(draws.seed_pair(seed), index), tf.zeros_like(index))
-        start = norms.of(norm).random_point(x, epsilon, first)
-        gradient, clean = input_gradient(objective, x)
-        none = tf.fill(tf.shape(index), -np.inf)
-        written = [tf.TensorArray(tf.float32, size=steps + 1, element_shape=[None]) for _ in range(2)]
-
-        def record(taken, x_adv, logits, best, highest, written):
-            loss, margin = seen(logits, y)
-            best = choose(margin > highest, x_adv, best)
-            written = [array.write(taken, value) for array, value in zip(written, (loss, margin))]
-            return best, tf.maximum(highest, margin), written
-
-        def step(taken, x_adv, best, highest, written):
-            slope, logits = input_gradient(objective, x_adv)
-            found = record(taken, x_adv, logits, best, highest, written)
-            return taken + 1, project(x_adv + step_size * norms.of(norm).steepest(slope)), *found
-
-        taken, x_adv, *found = tf.while_loop(
-            lambda taken, *_: taken < steps, step, (tf.constant(0), start, start, none, written)
-        )
-        last = logits_fn(x_adv)
-        best, _, (loss, margin) = record(taken, x_adv, last, *found)
+    def traced(x, y, index):
+        gradient, clean = input_gradient(cross_entropy_of(logits_fn, y), x)
+        best, last, *curves = _walked(ATTACKS["pgd"].search(logits_fn, x, y, settings, index), logits_fn, y, steps)
         slope = tf.reduce_max(tf.abs(gradient), axis=(1, 2, 3))
-        return best, (loss.stack(), margin.stack(), slope), (tf.cast(clean, tf.float32), tf.cast(last, tf.float32))
+        fooled_again = losses.margin(tf.cast(logits_fn(best), tf.float32), y) > 0.0
+        return *curves, slope, fooled_again, tf.cast(clean, tf.float32), tf.cast(last, tf.float32)
 
-    shape = images.shape[1:]
-    specs = tf.TensorSpec((None, *shape)), tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None,), tf.int32)
-    ascent = compiled(ascent, *specs)
-    margin = compiled(lambda x, y: seen(logits_fn(x), y)[1], *specs[:2])
-    found = []
-    for x, y, index in batches(images, labels, batch_size):
-        best, curves, logits = ascent(x, y, index)
-        found.append(tf.nest.map_structure(np.asarray, (*curves, margin(best, y) > 0.0, *logits)))
-    parts = [np.concatenate(part, axis=int(number < 2)) for number, part in enumerate(zip(*found))]
-    return Trace(*parts)
+    loss, margin, *others = of_all(traced, images, labels, batch_size=batch_size)
+    return Trace(np.ascontiguousarray(loss.T), np.ascontiguousarray(margin.T), *others)
 
 
-def compiled(function, *signature):
-    """Returns the graph of a function, which TensorFlow does not take for one that is traced again and again."""
-    return tf.function(function, input_signature=signature, autograph=False).get_concrete_function()
+def _walked(search, logits_fn, y, steps):
+    """Returns what the first ascent of a search meets: the point of the highest margin (B, H, W, C), the logits of the
+    last one (B, K), and the loss and the margin of all (B, steps + 1)."""
+    start = search.first()
+    none = tf.fill(tf.shape(y), -np.inf)
+    written = [tf.TensorArray(tf.float32, size=steps + 1, element_shape=[None]) for _ in range(2)]
 
+    def record(taken, x_adv, logits, best, highest, written):
+        logits = tf.cast(logits, tf.float32)
+        loss, margin = losses.cross_entropy(logits, y), losses.margin(logits, y)
+        best = choose(margin > highest, x_adv, best)
+        written = [array.write(taken, value) for array, value in zip(written, (loss, margin))]
+        return best, tf.maximum(highest, margin), written
 
-def batches(images, labels, batch_size):
-    """Yields (images, labels, numbers of the images), tensors of `batch_size` rows; the last ones may be fewer."""
-    for first in range(0, len(images), batch_size):
-        rows = np.arange(first, min(first + batch_size, len(images)))
-        yield tf.constant(images[rows], tf.float32), tf.constant(labels[rows], tf.int64), tf.constant(rows, tf.int32)
+    def step(taken, state, *found):
+        moved, logits = search.climb(state)
+        found = record(taken, state.x_adv, logits, *found)
+        return taken + 1, state._replace(x_adv=moved, taken=state.taken + 1), *found
+
+    taken, state, *found = tf.while_loop(
+        lambda taken, *_: taken < steps, step, (tf.constant(0), start, start.x_adv, none, written)
+    )
+    last = logits_fn(state.x_adv)
+    best, _, (loss, margin) = record(taken, state.x_adv, last, *found)
+    return best, last, tf.transpose(loss.stack()), tf.transpose(margin.stack())

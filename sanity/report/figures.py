@@ -36,7 +36,7 @@ def as_png(figure):
 
 
 def curves(series, sample_size, interval):
-    """Returns the figure of `sanity.result.Curves` of `sample_size` images; `interval` says what their bands are."""
+    """Returns the figure of `sanity.series.Curves` of `sample_size` images; `interval` says what their bands are."""
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     axes = figure.add_subplot()
     ticks = series.curves[0].x
@@ -64,7 +64,7 @@ def curves(series, sample_size, interval):
 
 
 def line(axes, places, curve, number):
-    """Draws a `sanity.result.Curve` at `places`, with the band of its intervals: a style for each `number`."""
+    """Draws a `sanity.series.Curve` at `places`, with the band of its intervals: a style for each `number`."""
     colour, marker, dashes = (styles[number % len(styles)] for styles in (COLOURS, MARKERS, LINES))
     axes.fill_between(places, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0)
     axes.plot(places, curve.y, color=colour, marker=marker, linestyle=dashes, label=curve.name)
@@ -107,7 +107,7 @@ def _surface(series, sample_size, interval):
 
 
 def surface(series, *, columns=PANELS_PER_ROW, width=WIDTH):
-    """Returns the figure of a `sanity.result.Surface`, so many panels in a row, `width` inches wide.
+    """Returns the figure of a `sanity.series.Surface`, so many panels in a row, `width` inches wide.
 
     Levels are lines with their heights on them; where a panel is flat there are none, and its title says so.
     """

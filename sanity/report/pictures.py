@@ -22,7 +22,7 @@ def png(examples, class_names=()):
     names that are too long are cut.
 
     Args:
-        examples: sequence of `sanity.result.Example`, at least one.
+        examples: sequence of `sanity.measure.examples.Example`, at least one.
         class_names: names of the classes; a class beyond them goes by its number.
 
     Raises:

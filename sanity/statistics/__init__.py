@@ -2,19 +2,18 @@
 
 from sanity.statistics.paired import (
     Increase,
-    bar,
     clearest_increase,
-    curve,
-    exceeds,
     mcnemar,
     mcnemar_two_sided,
     paired_difference,
-    wilson,
 )
+from sanity.statistics.rates import accuracies, bars, curve
+from tf_nuat.evaluate import exceeds, wilson
 
 __all__ = [
     "Increase",
-    "bar",
+    "accuracies",
+    "bars",
     "clearest_increase",
     "curve",
     "exceeds",

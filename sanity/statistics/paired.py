@@ -9,23 +9,12 @@ import math
 import numpy as np
 import scipy.stats
 
-from sanity.result import Bar, Curve, Verdict
-from tf_nuat.evaluate import exceeds, wilson
-
-__all__ = [
-    "Increase",
-    "bar",
-    "clearest_increase",
-    "curve",
-    "exceeds",
-    "mcnemar",
-    "mcnemar_two_sided",
-    "paired_difference",
-    "wilson",
-]
+from sanity.result import Verdict
+from sanity.settings import Settings
+from tf_nuat.evaluate import exceeds
 
 
-def mcnemar(first, second):
+def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     """Returns the p-value of "`second` is true no more often than `first`", for outcomes of the same images.
 
     The exact, one-sided test: of the images whose outcomes differ, half would be true in `second` by chance.
@@ -36,7 +25,7 @@ def mcnemar(first, second):
     return exceeds(gained, gained + lost, 0.5) if gained + lost else 1.0
 
 
-def mcnemar_two_sided(first, second):
+def mcnemar_two_sided(first: np.ndarray, second: np.ndarray) -> float:
     """Returns the p-value of "`first` and `second` are true equally often", for outcomes of the same images.
 
     Twice the smaller of the two one-sided ones of `mcnemar`, at most 1.
@@ -44,7 +33,7 @@ def mcnemar_two_sided(first, second):
     return min(1.0, 2.0 * min(mcnemar(first, second), mcnemar(second, first)))
 
 
-def paired_difference(first, second, *, confidence=0.95) -> tuple[float, float, float]:
+def paired_difference(first: np.ndarray, second: np.ndarray, *, confidence: float = 0.95) -> tuple[float, float, float]:
     """Returns (difference, low, high) of the rate of `second` minus that of `first`, for outcomes of the same images.
 
     The interval is Wald's after one image was added to both kinds of discordant pairs, which keeps its coverage for
@@ -78,14 +67,14 @@ class Increase:
     highest: float
     p_value: float
 
-    def verdict(self, settings):
+    def verdict(self, settings: Settings) -> Verdict:
         """Fail if significant; pass if the sample rules out an increase of `settings.detectable`; else inconclusive."""
         if self.p_value < settings.alpha:
             return Verdict.FAIL
         return Verdict.PASS if self.highest < settings.detectable else Verdict.INCONCLUSIVE
 
 
-def clearest_increase(comparisons, *, tests=None, confidence=0.95):
+def clearest_increase(comparisons: dict, *, tests: int | None = None, confidence: float = 0.95) -> Increase:
     """Returns the `Increase` with the smallest p-value among `comparisons`, a dict of name to (first, second).
 
     `tests` is the number of comparisons that were planned, where some of them are left out; default all of them.
@@ -97,25 +86,6 @@ def clearest_increase(comparisons, *, tests=None, confidence=0.95):
         found.append((p_value, name, paired_difference(first, second, confidence=confidence)))
     p_value, name, (difference, low, high) = min(found, key=lambda entry: (entry[0], -entry[2][0]))
     return Increase(name, difference, low, high, max(entry[2][2] for entry in found), p_value)
-
-
-def curve(name, outcomes, *, confidence=0.95):
-    """Returns the `Curve` of the rates, with Wilson's limits, of `outcomes`, a dict of x to bool (N,)."""
-    limits = [wilson(np.sum(each), len(each), confidence=confidence) for each in outcomes.values()]
-    return Curve(
-        name=name,
-        x=tuple(outcomes),
-        y=tuple(float(np.mean(each)) for each in outcomes.values()),
-        low=tuple(low for low, _ in limits),
-        high=tuple(high for _, high in limits),
-    )
-
-
-def bar(name, outcomes, *, group, confidence=0.95):
-    """Returns the `Bar` of the rate, with Wilson's limits, of `outcomes`, bool (N,)."""
-    return Bar(
-        name, float(np.mean(outcomes)), *wilson(np.sum(outcomes), len(outcomes), confidence=confidence), group=group
-    )
 
 
 def _discordant(first, second):

@@ -1,6 +1,7 @@
 """How many images would decide, where those that were given do not."""
 
 import math
+from collections.abc import Callable
 
 import scipy.stats
 
@@ -9,7 +10,7 @@ from sanity.result import Verdict
 MOST = 1_000_000  # beyond which nobody asks
 
 
-def ruling_out(share, *, confidence=0.95):
+def ruling_out(share: float, *, confidence: float = 0.95) -> int:
     """Returns the smallest number of images, none of them affected, whose Wilson interval ends below `share`.
 
     The upper limit for no success among n is z^2 / (n + z^2), with z the normal quantile of the confidence.
@@ -18,7 +19,7 @@ def ruling_out(share, *, confidence=0.95):
     return math.floor(z * z * (1.0 - share) / share) + 1
 
 
-def deciding(verdict, images):
+def deciding(verdict: Callable[[int], Verdict], images: int) -> int | None:
     """Returns a number of images above `images`, a multiple of ten, that decides; None if none up to `MOST` does.
 
     Args:

@@ -1,9 +1,11 @@
 """The share of the images that shows something, compared with the share that may show it."""
 
 import dataclasses
+import typing
 
 from sanity import statistics
 from sanity.result import Verdict
+from sanity.settings import Settings
 from sanity.statistics import sample_size
 
 
@@ -31,7 +33,9 @@ class Share:
     decisive: int | None
 
     @classmethod
-    def of(cls, count, images, tolerance, settings, *, tests=1, **more):
+    def of(
+        cls, count: int, images: int, tolerance: float, settings: Settings, *, tests: int = 1, **more: typing.Any
+    ) -> typing.Self:
         """Returns the `Share` of `count` of `images`, one of `tests` among which alpha is divided (Bonferroni).
 
         `more` are the attributes that a subclass adds.
@@ -45,12 +49,12 @@ class Share:
         return cls(count, images, tolerance, low, high, p_value, verdict, decisive, **more)
 
     @property
-    def value(self):
+    def value(self) -> float:
         """The share."""
         return self.count / self.images
 
     @property
-    def more(self):
+    def more(self) -> str:
         """What to do where the sample is too small."""
         return f"Judge {f'about {self.decisive:,}' if self.decisive else 'more'} images (--samples)."
 

@@ -9,6 +9,7 @@ from sanity.checks.adaptive_attack_is_not_stronger import adaptive_attack_is_not
 from sanity.settings import Settings
 from sanity.subject import Subject
 from tests.helpers import linear, small
+from tf_nuat.attacks import ATTACKS
 
 EPSILON = 0.1
 NAMES = [*(f"PGD on the nuclear norm, weight {weight}" for weight in (1, 4, 16)), "GAMA-PGD", "targeted APGD"]
@@ -47,6 +48,17 @@ def test_a_weakened_pgd_is_seen(weak, undefended, sample, monkeypatch):
     assert Settings.pgd is full  # the other attacks keep their settings
     left = {bar.name: bar.y for bar in result.series.bars}
     assert min(left, key=left.get).removeprefix("then ") in result.quantity
+
+
+def test_attacks_without_a_version_for_the_norm_are_left_out(undefended, sample, monkeypatch):
+    subject = Subject(undefended, *sample, epsilon=0.5, norm="l2")
+    for name in ("nuclear", "gama_pgd"):
+        monkeypatch.setattr(ATTACKS[name], "norms", ("linf",))
+    result = adaptive_attack_is_not_stronger(subject, Settings(steps=5, restarts=1))
+    assert [bar.name for bar in result.series.bars] == ["no attack", "PGD, 1 restarts", "then targeted APGD"]
+    monkeypatch.setattr(ATTACKS["apgd_t"], "norms", ("linf",))
+    result = adaptive_attack_is_not_stronger(subject, Settings(steps=5, restarts=1))
+    assert result.verdict is Verdict.SKIPPED and "L2" in result.explanation and result.remedy and result.reference
 
 
 def weakened(correct, weak):

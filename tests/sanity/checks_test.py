@@ -14,6 +14,7 @@ from sanity.judgement import REPORTED, checked_names, judge_subject, overall
 from sanity.settings import BUDGETS, Settings
 from sanity.subject import Subject, Surrogate
 from tf_nuat import data, evaluate
+from tf_nuat.attacks import ATTACKS
 
 STEP_COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
@@ -449,6 +450,31 @@ def test_a_weak_attack_is_said_to_be_one(digits, undefended, monkeypatch):
     assert "adaptive attack is not stronger" in judgement.headline and "only an upper limit" in judgement.headline
     page = report.render(judgement, {})
     assert '<header class="fail">' in page and "attack too weak" in page
+
+
+def test_a_check_is_skipped_where_an_attack_that_it_needs_has_no_version_for_the_norm(digits, undefended, monkeypatch):
+    monkeypatch.setattr(ATTACKS["fgsm"], "norms", ("linf",))
+    names = ["iterative_beats_single_step", "loss_rises_with_epsilon", "loss_surface_is_smooth"]
+    images, labels = (part[:100] for part in digits.arrays("test"))
+    options = {"epsilon": 0.5, "norm": "l2", "progress": False}
+    judgement = sanity.judge(undefended, images, labels, checks=[*names, "large_epsilon_reaches_chance"], **options)
+    *skipped, other = judgement.results
+    for name, result in zip(names, skipped):
+        assert (result.name, result.verdict, result.sample_size) == (name, Verdict.SKIPPED, 100)
+        assert result.explanation == "It needs the attack fgsm, which has no version for L2."
+        assert result.remedy and result.reference
+    assert other.verdict is not Verdict.SKIPPED
+    assert "no version for L2" in report.render(judgement, {})
+
+
+def test_an_attack_is_told_of_the_norm_where_it_has_another_by_itself(digits, undefended):
+    images, labels = (part[:20] for part in digits.arrays("test"))
+    subjects = {norm: Subject(undefended, images, labels, epsilon=0.5, norm=norm) for norm in ("linf", "l2")}
+    assert subjects["linf"].threat("pgd") == {} and subjects["l2"].threat("pgd") == {"norm": "l2"}
+    assert subjects["linf"].threat(None) == subjects["l2"].threat(None) == {}
+    assert subjects["linf"].has("rfgsm") and not subjects["l2"].has("rfgsm")
+    with pytest.raises(ValueError, match="It needs the attack rfgsm, which has no version for L2"):
+        subjects["l2"].correct("rfgsm", epsilon=0.5, alpha=0.1)
 
 
 def test_names_of_checks_come_in_the_order_of_all():

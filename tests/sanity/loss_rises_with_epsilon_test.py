@@ -14,6 +14,7 @@ from sanity.settings import Settings
 from sanity.subject import Subject
 from tests.helpers import linear, small
 from tf_nuat import attacks, data
+from tf_nuat.attacks.attack import attack
 
 SETTINGS = Settings(steps=10)
 
@@ -104,16 +105,26 @@ def test_a_gradient_that_leads_downhill_is_flagged(digits, robust):
     assert "fall of the loss" in result.quantity and result.value > 0.01
 
 
+@attack
+def nothing(network, x, y, *, epsilon, steps=1, step_size=None):
+    return x
+
+
+@attack
+def shrunk(network, x, y, *, epsilon):
+    return attacks.fgsm(network, x, y, epsilon=0.3 * epsilon)
+
+
 @pytest.mark.parametrize(
-    ("attack", "weak", "quantity"),
+    ("name", "weak", "quantity"),
     [
-        ("fgsm", lambda network, x, y, epsilon: x, "rise of the loss"),
-        ("fgsm", lambda network, x, y, epsilon: attacks.fgsm(network, x, y, epsilon=0.3 * epsilon), "rise of the loss"),
-        ("ifgsm", lambda network, x, y, epsilon, **_: x, "does not rise under I-FGSM"),
+        ("fgsm", nothing, "rise of the loss"),
+        ("fgsm", shrunk, "rise of the loss"),
+        ("ifgsm", nothing, "does not rise under I-FGSM"),
     ],
 )
-def test_weak_attacks_are_noticed(digits, undefended, monkeypatch, attack, weak, quantity):
-    monkeypatch.setitem(attacks.ATTACKS, attack, weak)
+def test_weak_attacks_are_noticed(digits, undefended, monkeypatch, name, weak, quantity):
+    monkeypatch.setitem(attacks.ATTACKS, name, weak)
     result = judged(digits, undefended, 0.1)
     assert result.verdict is Verdict.FAIL and quantity in result.quantity
 

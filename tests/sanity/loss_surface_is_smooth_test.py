@@ -153,10 +153,20 @@ def test_orthogonal_signs_are_signs_and_orthogonal():
     assert np.all(np.abs(found[:25]) == 1.0)
     np.testing.assert_array_equal(np.sum(np.abs(found[25:]), axis=(1, 2, 3)), 15.0)
     assert abs(found.mean()) < 0.1 and not np.array_equal(found[0], found[1])
-    lengths = np.linalg.norm(directions.reshape(50, -1), axis=1)[:, None, None, None]
-    euclidean = measure.surface.orthogonal(directions / lengths, generator, "l2")
-    np.testing.assert_allclose(np.sum(euclidean * directions, axis=(1, 2, 3)), 0.0, atol=1e-5)
-    np.testing.assert_allclose(np.sum(euclidean**2, axis=(1, 2, 3)), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("norm", norms.NORMS.values(), ids=str)
+def test_random_directions_of_a_plane_have_length_1(norm):
+    generator = np.random.default_rng(0)
+    gradients = tf.constant(generator.normal(size=(50, 4, 4, 1)), tf.float32)
+    steepest = norm.steepest(gradients).numpy()
+    for draw in (measure.surface.orthogonal, measure.surface.independent):
+        found = draw(steepest, generator, norm)
+        assert found.dtype == np.float32 and found.shape == steepest.shape
+        np.testing.assert_allclose(norm.distances(found), 1.0, rtol=1e-5)
+        assert not np.array_equal(found[0], found[1])
+    found = measure.surface.orthogonal(steepest, generator, norm)
+    np.testing.assert_allclose(np.sum(found * steepest, axis=(1, 2, 3)), 0.0, atol=1e-5)
 
 
 def test_the_plane_has_the_image_at_its_centre_and_fgsm_at_its_edge(digits, undefended):

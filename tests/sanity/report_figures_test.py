@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sanity import measure, result
+from sanity import measure, result, series
 from sanity.report import figures, pictures
 from sanity.settings import Settings
 from sanity.subject import Subject
 from tests.helpers import linear
 
 
-def drawn(series):
-    shown = result.Result("name", result.Verdict.PASS, "", 0.0, 0.0, 100, (0.0, 0.0), series, "", "", "")
-    return pixels(figures.png(shown)), shown
+def drawn(shown):
+    judged = result.Result("name", result.Verdict.PASS, "", 0.0, 0.0, 100, (0.0, 0.0), shown, "", "", "")
+    return pixels(figures.png(judged)), judged
 
 
 def pixels(png):
@@ -26,13 +26,13 @@ def pixels(png):
 
 
 def example(image, adversary, label=0, predicted=0, attacked_as=1):
-    return result.Example(image, adversary, label, predicted, attacked_as)
+    return measure.examples.Example(image, adversary, label, predicted, attacked_as)
 
 
 def surface(*heights):
     parts = tuple(np.linspace(-1.0, 1.0, len(heights[0])).tolist())
-    panels = tuple(result.Panel(f"panel {n}", tuple(map(tuple, z.tolist()))) for n, z in enumerate(heights))
-    return result.Surface("first", "second", "height", parts, parts, panels)
+    panels = tuple(series.Panel(f"panel {n}", tuple(map(tuple, z.tolist()))) for n, z in enumerate(heights))
+    return series.Surface("first", "second", "height", parts, parts, panels)
 
 
 def share_of(image, colour):
@@ -60,20 +60,20 @@ def test_flat_surfaces_are_drawn_without_a_warning(panels):
 
 
 def test_what_a_figure_shows_is_named_for_every_kind():
-    curves = result.Curves("x", "rate", (result.Curve("a", (1.0,), (0.5,), (0.4,), (0.6,)),))
-    bars = result.Bars("length", (result.Bar("a", 0.5, 0.4, 0.6, "g"),))
-    histogram = result.Histogram("size", (1.0, 10.0), (3,), (("exactly zero", 97),))
-    for series, label in [(curves, "rate"), (bars, "length"), (histogram, "size"), (surface(np.eye(3)), "height")]:
-        image, shown = drawn(series)
+    curves = series.Curves("x", "rate", (series.Curve("a", (1.0,), (0.5,), (0.4,), (0.6,)),))
+    bars = series.Bars("length", (series.Bar("a", 0.5, 0.4, 0.6, "g"),))
+    histogram = series.Histogram("size", (1.0, 10.0), (3,), (("exactly zero", 97),))
+    for each, label in [(curves, "rate"), (bars, "length"), (histogram, "size"), (surface(np.eye(3)), "height")]:
+        image, shown = drawn(each)
         assert shown.shown == label and image.std() > 5
-        assert json.loads(json.dumps(result.to_json(series)))["kind"] == series.kind
+        assert json.loads(json.dumps(result.to_json(each)))["kind"] == each.kind
     assert dataclasses.replace(shown, series=None).shown == ""
 
 
 def test_the_bars_of_a_histogram_have_the_areas_of_their_counts():
     blue, orange = np.array([38, 134, 189]), np.array([213, 94, 0])
-    one, _ = drawn(result.Histogram("size", (1.0, 10.0, 100.0), (40, 40), (("exactly zero", 20),)))
-    two, _ = drawn(result.Histogram("size", (1.0, 10.0, 100.0), (40, 20), (("exactly zero", 40),)))
+    one, _ = drawn(series.Histogram("size", (1.0, 10.0, 100.0), (40, 40), (("exactly zero", 20),)))
+    two, _ = drawn(series.Histogram("size", (1.0, 10.0, 100.0), (40, 20), (("exactly zero", 40),)))
     assert share_of(two, blue) / share_of(one, blue) == pytest.approx(0.75, abs=0.03)
     assert share_of(two, orange) / share_of(one, orange) == pytest.approx(2.0, abs=0.2)
 

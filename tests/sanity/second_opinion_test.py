@@ -15,7 +15,8 @@ from sanity.checks.second_opinion import second_opinion
 from sanity.settings import Settings
 from sanity.subject import Subject
 from tests.helpers import linear, small
-from tf_nuat import attacks
+from tf_nuat import attacks, norms
+from tf_nuat.attacks.attack import attack as as_attack
 
 EPSILON = 0.1
 module = importlib.import_module("sanity.checks.second_opinion")  # the package has the function by that name
@@ -38,17 +39,21 @@ def judge(network, sample, epsilon=EPSILON, steps=10):
     return second_opinion(Subject(network, *sample, epsilon=epsilon), Settings(steps=steps))
 
 
+@as_attack
 def no_steps(network, x, y, *, epsilon, steps, step_size):
     return x
 
 
-def detached_gradient(network, x, y, **settings):
+@as_attack
+def detached_gradient(network, x, y, *, epsilon, steps, step_size):
     """Its steps go along a gradient that is 0."""
-    return attacks.pgd(lambda images: tf.stop_gradient(network(images, training=False)), x, y, **settings)
+    settings = {"epsilon": epsilon, "steps": steps, "step_size": step_size}
+    return attacks.pgd(lambda images: tf.stop_gradient(network(images)), x, y, **settings)
 
 
-def shrunk_ball(network, x, y, *, epsilon, **settings):
-    return attacks.ATTACKS["fgsm"](network, x, y, epsilon=epsilon / 4)
+@as_attack
+def shrunk_ball(network, x, y, *, epsilon, steps, step_size):
+    return attacks.fgsm(network, x, y, epsilon=epsilon / 4)
 
 
 @needs_cleverhans
@@ -60,6 +65,15 @@ def test_an_attack_of_ours_that_fails_is_seen(name, label, weak, undefended, sam
     assert result.verdict is Verdict.FAIL
     assert f"CleverHans' {label}" in result.quantity and f"{label} of CleverHans" in result.explanation
     assert result.interval[0] > 0.05 and result.remedy and result.reference
+
+
+@needs_cleverhans
+def test_it_is_skipped_for_a_norm_that_cleverhans_lacks(undefended, sample):
+    class Taxicab(norms.L2):
+        label, order = "L1", 1
+
+    result = second_opinion(Subject(undefended, *sample, epsilon=0.1, norm=Taxicab()), Settings(steps=2))
+    assert result.verdict is Verdict.SKIPPED and "no PGD for L1" in result.explanation and result.reference
 
 
 @needs_cleverhans

@@ -1,0 +1,44 @@
+"""Functions of images, compiled and run on one batch after the other, so that memory is that of a batch."""
+
+import typing
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+
+def compiled(function: Callable, *signature: tf.TensorSpec) -> typing.Any:
+    """Returns the graph of a function, which TensorFlow does not take for one that is traced again and again.
+
+    It lives as long as whoever holds it, and so does what it holds: a network, for instance.
+    """
+    return tf.function(function, input_signature=signature, autograph=False).get_concrete_function()
+
+
+def specs(images: np.ndarray) -> tuple[tf.TensorSpec, tf.TensorSpec, tf.TensorSpec]:
+    """Returns the signature of a function of what `batches` yields."""
+    x = tf.TensorSpec((None, *images.shape[1:]), tf.float32)
+    return x, tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None,), tf.int32)
+
+
+def batches(
+    images: np.ndarray, labels: np.ndarray, batch_size: int
+) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """Yields (images, labels, numbers of the images), tensors of `batch_size` rows; the last ones may be fewer."""
+    for first in range(0, len(images), batch_size):
+        rows = np.arange(first, min(first + batch_size, len(images)))
+        yield tf.constant(images[rows], tf.float32), tf.constant(labels[rows], tf.int64), tf.constant(rows, tf.int32)
+
+
+def of_all(function: Callable, images: np.ndarray, labels: np.ndarray, *, batch_size: int) -> list[np.ndarray]:
+    """Returns the results of a function, compiled, for all images: a list of arrays (N, ...).
+
+    Args:
+        function: of a batch as `batches` yields it, which returns a sequence of tensors (B, ...).
+        images: (N, H, W, C), float32.
+        labels: integers (N,).
+        batch_size: images at a time.
+    """
+    graph = compiled(function, *specs(images))
+    parts = [[part.numpy() for part in graph(*batch)] for batch in batches(images, labels, batch_size)]
+    return [np.concatenate(part) for part in zip(*parts)]
