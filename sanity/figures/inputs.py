@@ -39,9 +39,8 @@ def collect(flags):
     images, labels, class_names = inputs.sample(first, asked.cards[0], asked.dataset, samples=samples, **loaded)
     for path, network in networks:
         inputs.fits(f"--checkpoint {path}", network, images, len(class_names), f"--dataset {asked.dataset}")
-    threat = {"epsilon": asked.epsilon, "norm": asked.norm}
     models = [
-        Model(name, Subject(network, images, labels, **threat, seed=flags.seed), card)
+        Model(name, Subject(network, images, labels, epsilon=asked.epsilon, norm=asked.norm, seed=flags.seed), card)
         for name, (_, network), card in zip(names_of(paths, asked.cards), networks, asked.cards)
     ]
     training_data = None
