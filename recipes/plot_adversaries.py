@@ -52,8 +52,10 @@ def classes(model, points):
 
 def defense(name):
     """Returns the defense around `network()`, compiled with an optimizer that moves no weight."""
-    others: dict[str, dict] = {"eat": {"sources": [network(17), network(28)]}, "free_at": {"batch_size": len(IMAGES)}}
-    options = {"awp_gamma": GAMMA} if name.startswith("awp") else others.get(name, {})
+    supplied = {"sources": [network(17), network(28)], "batch_size": len(IMAGES)}
+    options = {each: supplied[each] for each in DEFENSES[name].NEEDS}
+    if issubclass(DEFENSES[name], awp.WeightPerturbation):
+        options["awp_gamma"] = GAMMA
     model = DEFENSES[name](network(), epsilon=EPSILON, **options)
     model.compile(keras.optimizers.SGD(0.0))
     return model
@@ -81,7 +83,7 @@ def moved(model, x_adv):
     variables = model.trained_network.trainable_variables
     x, y = batch()
     with tf.GradientTape() as tape:
-        loss, _ = model.objective(x, tf.constant(x_adv.reshape(-1, 1, 2, 1)), y)
+        loss, *_ = model.objective(x, tf.constant(x_adv.reshape(-1, 1, 2, 1)), y)
     for variable, gradient in zip(variables, tape.gradient(loss, variables)):
         if len(variable.shape) > 1:
             variable.assign_add(awp.perturbation(variable.value, gradient, GAMMA))

@@ -15,7 +15,6 @@ paper: they are those of the attacks here, 1, 50, and 9 times 1,000.
 """
 
 import functools
-import json
 import pathlib
 import time
 
@@ -25,7 +24,8 @@ from absl import flags
 from recipes import table
 from tf_nuat import attacks, card, command_line, evaluate
 from tf_nuat.attacks.pool import Pool
-from tf_nuat.core import files, validation
+from tf_nuat.core import files, json_input, validation
+from tf_nuat.core.json_input import Field
 from tf_nuat.evaluate import inputs
 
 RESULTS = "sat_tables.json"
@@ -128,11 +128,10 @@ def _known(run):
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        _ = found["of"], dict(found["measured"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"runs has {str(path)!r}, which cannot be read ({type(error).__name__}); remove it") from error
-    return found
+        checks = {"of": json_input.named, "measured": json_input.dict_of(json_input.named)}
+        return json_input.fields(checks, json_input.load("runs", path), Field("", path.name), required=checks)
+    except ValueError as error:
+        raise ValueError(f"runs has {str(path)!r}, which cannot be read ({error}); remove it") from error
 
 
 def _measure(run, of_run, sources, values, known):

@@ -3,15 +3,13 @@
 Vivek and Babu, 2020, figures 1 and 2, top.
 """
 
-import json
-import pathlib
-
 import numpy as np
 from matplotlib.figure import Figure
 
 from sanity.figures import models as compared
 from sanity.report import figures
 from sanity.series import Curve
+from tf_nuat.core import json_input
 from tf_nuat.training.logit_distances import PAIRS
 
 TITLE = "Distance between the logits of adversaries during training"
@@ -33,16 +31,30 @@ def measure(models, options):
 
 def _read(path):
     try:
-        found = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-        lengths = {len(found["history"][name]) for name in ("iteration", *PAIRS, *(f"{pair}_error" for pair in PAIRS))}
-        if len(lengths) != 1 or not {"defense", "epsilon", "images"} <= set(found):
-            raise ValueError("not what LogitDistances writes")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = json_input.load("--distances", path)
+        checked = json_input.fields(_FIELDS, found, json_input.Field("", path), required=_FIELDS)
+        if len({len(values) for values in checked["history"].values()}) != 1:
+            raise ValueError("its history has lists of several lengths")
+    except ValueError as error:
         raise ValueError(
-            f"--distances is {str(path)!r}, which is not a file of distances; allowed: what the callback "
+            f"--distances is {str(path)!r}, which is not a file of distances ({error}); allowed: what the callback "
             "tf_nuat.training.logit_distances.LogitDistances writes"
         ) from error
     return found
+
+
+def _history(value, field):
+    """Returns what was written, a list of numbers for each of `PAIRS` and its error; a check, see `json_input`."""
+    names = ("iteration", *PAIRS, *(f"{pair}_error" for pair in PAIRS))
+    return json_input.fields(dict.fromkeys(names, json_input.list_of(json_input.logged)), value, field, required=names)
+
+
+_FIELDS: dict[str, json_input.Check] = {
+    "defense": json_input.text,
+    "epsilon": json_input.number,
+    "images": json_input.count,
+    "history": _history,
+}
 
 
 def draw(data):

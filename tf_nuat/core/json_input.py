@@ -15,7 +15,7 @@ from typing import Any
 
 MOST_BYTES = 64 * 2**20
 MOST_LEVELS = 50  # of brackets within brackets
-MOST_TEXT = 300  # characters of a value or a name that an error shows
+MOST_TEXT = 120  # characters of a value or a name that an error shows
 LARGEST = 2**63  # a whole number below it has a float beside it
 
 
