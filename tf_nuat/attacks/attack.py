@@ -124,9 +124,13 @@ class Attack:
             validation.one_of(f"argument of {self.name}", name, self.keywords)
             left_open = value is None and self.keywords[name] is None
             if name == "norm":
-                validation.one_of("norm", getattr(value, "name", value), self.norms)
+                self._norm(value)
             elif name in self._allowed and not left_open and not tf.is_tensor(value):
                 self._allowed[name](name, value)
+
+    def _norm(self, norm: str | norms.Norm) -> str:
+        """Returns the name of a norm that the attack is for."""
+        return validation.one_of("norm", norm.name if isinstance(norm, norms.Norm) else norm, self.norms)
 
     def check_complete(self, settings: Mapping[str, Any]) -> None:
         """Raises a `ValueError` where a keyword of `needs` is missing."""
@@ -161,6 +165,8 @@ class Attack:
             index: numbers of the images (B,), int32, from which and from the seed their draws follow; None for their
                 places in the batch.
         """
+        if "norm" in settings:
+            settings = {**settings, "norm": self._norm(settings["norm"])}
         if "seed" in self.keywords:
             seed = draws.seeds_of(settings.get("seed", self.keywords["seed"]), x, index)
             settings = {**settings, "seed": seed}

@@ -74,41 +74,7 @@ def cw(
     Raises:
         ValueError: an argument is out of its range.
     """
-
-    true = tf.cast(losses.true_class(y), tf.int32)
-
-    def logit(logits: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-        return tf.gather(tf.cast(logits, tf.float32), number, batch_dims=1)
-
-    def needed(logits: tf.Tensor) -> tf.Tensor:
-        """Returns by how much a logit must exceed another, (B,)."""
-        highest = tf.reduce_max(tf.abs(tf.cast(logits, tf.float32)), axis=-1)
-        return confidence + ROUNDING * tf.stop_gradient(highest)
-
-    def missing(logits: tf.Tensor, towards: tf.Tensor) -> tf.Tensor:
-        """Returns how much of that the class `towards` (B,) lacks, (B,)."""
-        ahead = -losses.margin(logits, towards) if target is not None else logit(logits, towards) - logit(logits, true)
-        lacking = needed(logits) - ahead
-        return tf.where(lacking < 0.0, 0.0, lacking)  # what is not a number stays so, and ends a descent
-
-    def fools(logits: tf.Tensor) -> tf.Tensor:
-        """Returns whether the logits are those of an adversary, (B,)."""
-        ahead = losses.margin(logits, y)
-        if target is not None:
-            ahead = tf.minimum(ahead, -losses.margin(logits, target))
-        return ahead > needed(logits)
-
-    def descent() -> dict[str, tf.Tensor]:
-        """Returns the fields of the state that belong to a descent which begins."""
-        per_image = tf.zeros(tf.shape(x)[:1])
-        return {
-            "place": tf.atanh((2.0 * x - 1.0) * INSIDE),
-            "mean": tf.zeros_like(x),
-            "square": tf.zeros_like(x),
-            "taken": tf.cast(per_image, tf.int32),
-            "loss": per_image + float("inf"),
-            "found": per_image > 0.0,
-        }
+    goal = _Goal(y, target, confidence)
 
     def first() -> _State:
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
@@ -122,7 +88,7 @@ def cw(
         farthest = per_image + (float("inf") if epsilon is None else tf.square(epsilon))
         return _State(
             x_adv=x,
-            fooled=fools(logits),
+            fooled=goal.is_reached(logits),
             spent=tf.equal(farthest, 0.0),
             shortest=farthest,
             towards=towards,
@@ -130,45 +96,46 @@ def cw(
             weight=per_image + initial_weight,
             low=per_image,
             high=per_image + LARGEST,
-            **descent(),
+            **_descent(x),
         )
 
-    def step(state: _State) -> _State:
-        todo = ~(state.fooled | state.spent)
-        images = 0.5 + 0.5 * tf.tanh(state.place)
+    return Search(
+        first,
+        lambda state: _step(logits_fn, x, goal, state, epsilon=epsilon, steps=steps, searches=searches, size=step_size),
+    )
 
-        def objective(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            logits = logits_fn(images)
-            return missing(logits, state.towards), logits
 
-        gradient, logits = input_gradient(objective, images)
-        difference = images - x
-        distance = tf.reduce_sum(tf.square(difference), axis=(1, 2, 3))
-        found = todo & fools(logits)
-        nearer = found & (distance <= state.shortest)
-        moved = _adam(state, state.weight[:, None, None, None] * gradient + 2.0 * difference, images, step_size)
-        moved = moved._replace(found=state.found | found)
+class _Goal:
+    """What the logits of an adversary have to say; the arguments are those of the attack."""
 
-        loss = distance + state.weight * missing(logits, state.towards)
-        due = tf.equal(moved.taken % tf.maximum(steps // PARTS, 1), 0)
-        # Not `~(loss < ...)`, of which TensorFlow makes `loss >= ...`, also where the loss is not a number.
-        stalls = (loss >= DECREASE * state.loss) | tf.math.is_nan(loss)
-        ends = todo & ((due & stalls) | (moved.taken >= steps))
-        moved = moved._replace(loss=tf.where(due, loss, state.loss))
-        moved = tf.cond(tf.reduce_any(ends), lambda: _next_weight(moved, ends, descent()), lambda: moved)
+    def __init__(self, y: tf.Tensor, target: tf.Tensor | None, confidence: float) -> None:
+        self.y, self.target, self.confidence = y, target, confidence
+        self.true = tf.cast(losses.true_class(y), tf.int32)
 
-        spent = todo & (moved.search >= searches)
-        fooled = nearer
-        if epsilon is None:
-            moved = moved._replace(shortest=tf.where(nearer, distance, state.shortest))
-            fooled = spent & (moved.shortest < float("inf"))
-        return moved._replace(
-            x_adv=choose(nearer, images, state.x_adv),
-            fooled=state.fooled | fooled,
-            spent=state.spent | (spent & ~fooled),
-        )
+    def needed(self, logits: tf.Tensor) -> tf.Tensor:
+        """Returns by how much a logit must exceed another, (B,)."""
+        highest = tf.reduce_max(tf.abs(tf.cast(logits, tf.float32)), axis=-1)
+        return self.confidence + ROUNDING * tf.stop_gradient(highest)
 
-    return Search(first, step)
+    def missing(self, logits: tf.Tensor, towards: tf.Tensor) -> tf.Tensor:
+        """Returns how much of that the class `towards` (B,) lacks, (B,)."""
+        if self.target is None:
+            ahead = _logit(logits, towards) - _logit(logits, self.true)
+        else:
+            ahead = -losses.margin(logits, towards)
+        lacking = self.needed(logits) - ahead
+        return tf.where(lacking < 0.0, 0.0, lacking)  # what is not a number stays so, and ends a descent
+
+    def is_reached(self, logits: tf.Tensor) -> tf.Tensor:
+        """Returns whether the logits are those of an adversary, (B,)."""
+        ahead = losses.margin(logits, self.y)
+        if self.target is not None:
+            ahead = tf.minimum(ahead, -losses.margin(logits, self.target))
+        return ahead > self.needed(logits)
+
+
+def _logit(logits: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+    return tf.gather(tf.cast(logits, tf.float32), number, batch_dims=1)
 
 
 class _State(NamedTuple):
@@ -189,6 +156,66 @@ class _State(NamedTuple):
     weight: tf.Tensor
     low: tf.Tensor  # the largest weight that has failed
     high: tf.Tensor  # the smallest one that has not
+
+
+def _descent(x: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns the fields of the state that belong to a descent which begins at images x."""
+    per_image = tf.zeros(tf.shape(x)[:1])
+    return {
+        "place": tf.atanh((2.0 * x - 1.0) * INSIDE),
+        "mean": tf.zeros_like(x),
+        "square": tf.zeros_like(x),
+        "taken": tf.cast(per_image, tf.int32),
+        "loss": per_image + float("inf"),
+        "found": per_image > 0.0,
+    }
+
+
+def _step(
+    logits_fn: Logits,
+    x: tf.Tensor,
+    goal: _Goal,
+    state: _State,
+    *,
+    epsilon: float | None,
+    steps: int,
+    searches: int,
+    size: float,
+) -> _State:
+    """Returns the state after a step of Adam of length `size`, and where a descent ends, with the next weight."""
+    todo = ~(state.fooled | state.spent)
+    images = 0.5 + 0.5 * tf.tanh(state.place)
+
+    def objective(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        logits = logits_fn(images)
+        return goal.missing(logits, state.towards), logits
+
+    gradient, logits = input_gradient(objective, images)
+    difference = images - x
+    distance = tf.reduce_sum(tf.square(difference), axis=(1, 2, 3))
+    found = todo & goal.is_reached(logits)
+    nearer = found & (distance <= state.shortest)
+    moved = _adam(state, state.weight[:, None, None, None] * gradient + 2.0 * difference, images, size)
+    moved = moved._replace(found=state.found | found)
+
+    loss = distance + state.weight * goal.missing(logits, state.towards)
+    due = tf.equal(moved.taken % tf.maximum(steps // PARTS, 1), 0)
+    # Not `~(loss < ...)`, of which TensorFlow makes `loss >= ...`, also where the loss is not a number.
+    stalls = (loss >= DECREASE * state.loss) | tf.math.is_nan(loss)
+    ends = todo & ((due & stalls) | (moved.taken >= steps))
+    moved = moved._replace(loss=tf.where(due, loss, state.loss))
+    moved = tf.cond(tf.reduce_any(ends), lambda: _next_weight(moved, ends, _descent(x)), lambda: moved)
+
+    spent = todo & (moved.search >= searches)
+    fooled = nearer
+    if epsilon is None:
+        moved = moved._replace(shortest=tf.where(nearer, distance, state.shortest))
+        fooled = spent & (moved.shortest < float("inf"))
+    return moved._replace(
+        x_adv=choose(nearer, images, state.x_adv),
+        fooled=state.fooled | fooled,
+        spent=state.spent | (spent & ~fooled),
+    )
 
 
 def _adam(state: _State, gradient: tf.Tensor, images: tf.Tensor, step_size: float) -> _State:

@@ -138,28 +138,6 @@ def _search(
     keys = draws.image_keys(seed, x)
     farthest = FARTHEST[norm] if epsilon is None else epsilon
 
-    def first() -> _State:
-        clean = tf.cast(logits_fn(x), tf.float32)
-        margin = losses.margin(clean, y)
-        none = tf.zeros(tf.shape(x)[:1], tf.int32)
-        runs, ranked = none + restarts, none[:, None]
-        if targets is not None:
-            ranked = losses.wrong_classes(clean, y)
-            runs *= tf.minimum(targets, tf.shape(ranked)[1])
-        return _State(
-            x_adv=x,
-            fooled=margin > 0.0,
-            spent=none > 0,
-            distance=tf.fill(tf.shape(none), float("inf")),
-            margin=margin,
-            point=x,
-            margin_at_end=margin,
-            run=none,
-            runs=runs,
-            ranked=ranked,
-            taken=none,
-        )
-
     def random_start(state: _State) -> tf.Tensor:
         radius = 0.5 * tf.minimum(state.distance, farthest)[:, None, None, None]
         change = norms.of(norm).random_direction(x, draws.fold_in(keys, state.run))
@@ -171,18 +149,9 @@ def _search(
         target = tf.gather(state.ranked, tf.minimum(state.run, state.runs - 1) // restarts, batch_dims=1)
         return _boundary_with(logits_fn, state.point, y, target)
 
-    def moved_from(point: tf.Tensor, gap: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
-        """Returns the images after a step from `point` towards the hyperplane where `gap` would be 0."""
-        gap_at_x = gap + tf.reduce_sum(slope * (x - point), axis=(1, 2, 3))
-        change, change_of_x = to_hyperplane(point, gap, slope, norm), to_hyperplane(x, gap_at_x, slope, norm)
-        length, length_of_x = (tf.maximum(norms.of(norm).length(d), 1e-8) for d in (change, change_of_x))
-        share = tf.minimum(length / (length + length_of_x), alpha_max)[:, None, None, None]
-        moved = (1.0 - share) * (point + eta * change) + share * (x + eta * change_of_x)
-        return tf.clip_by_value(moved, 0.0, 1.0)
-
     def step(state: _State) -> _State:
         on_segment = state.run >= state.runs
-        moved = moved_from(state.point, *boundary(state))
+        moved = _moved(x, state.point, *boundary(state), alpha_max=alpha_max, eta=eta, norm=norm)
         if epsilon is None:
             moved = choose(on_segment, _crossing(x, state), moved)
         margin, distance = losses.margin(logits_fn(moved), y), norms.of(norm).length(moved - x)
@@ -222,7 +191,42 @@ def _search(
         )
         return after._replace(point=point, fooled=state.fooled | fooled, spent=state.spent | (searched & over))
 
-    return Search(first, step)
+    return Search(lambda: _first(logits_fn, x, y, restarts, targets), step)
+
+
+def _first(logits_fn: Logits, x: tf.Tensor, y: tf.Tensor, restarts: int, targets: int | None) -> _State:
+    clean = tf.cast(logits_fn(x), tf.float32)
+    margin = losses.margin(clean, y)
+    none = tf.zeros(tf.shape(x)[:1], tf.int32)
+    runs, ranked = none + restarts, none[:, None]
+    if targets is not None:
+        ranked = losses.wrong_classes(clean, y)
+        runs *= tf.minimum(targets, tf.shape(ranked)[1])
+    return _State(
+        x_adv=x,
+        fooled=margin > 0.0,
+        spent=none > 0,
+        distance=tf.fill(tf.shape(none), float("inf")),
+        margin=margin,
+        point=x,
+        margin_at_end=margin,
+        run=none,
+        runs=runs,
+        ranked=ranked,
+        taken=none,
+    )
+
+
+def _moved(
+    x: tf.Tensor, point: tf.Tensor, gap: tf.Tensor, slope: tf.Tensor, *, alpha_max: float, eta: float, norm: str
+) -> tf.Tensor:
+    """Returns the images after a step from `point` towards the hyperplane where `gap` would be 0."""
+    gap_at_x = gap + tf.reduce_sum(slope * (x - point), axis=(1, 2, 3))
+    change, change_of_x = to_hyperplane(point, gap, slope, norm), to_hyperplane(x, gap_at_x, slope, norm)
+    length, length_of_x = (tf.maximum(norms.of(norm).length(d), 1e-8) for d in (change, change_of_x))
+    share = tf.minimum(length / (length + length_of_x), alpha_max)[:, None, None, None]
+    moved = (1.0 - share) * (point + eta * change) + share * (x + eta * change_of_x)
+    return tf.clip_by_value(moved, 0.0, 1.0)
 
 
 def _crossing(x: tf.Tensor, state: _State) -> tf.Tensor:

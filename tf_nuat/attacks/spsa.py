@@ -62,27 +62,7 @@ def spsa(
     """
     keys = draws.image_keys(seed, x)
     project = norms.LINF.projection(x, epsilon)
-    size, directions = tf.shape(x)[0], samples // 2
-    together = tf.clip_by_value(FORWARD // (2 * size), 1, directions)
-
-    def estimate(x_adv: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-        """Returns the gradient of the margin, from as many directions at a time as go into a forward."""
-        own = draws.fold_in(keys, number)
-
-        def add(done: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            some = tf.minimum(together, directions - done)
-            numbers = tf.repeat(done + tf.range(some), size)
-            many = tf.tile(x_adv, (some, 1, 1, 1))
-            signs = draws.signs(many, draws.fold_in(tf.tile(own, (some, 1)), numbers))
-            logits = logits_fn(tf.concat([many + delta * signs, many - delta * signs], axis=0))
-            ahead, behind = tf.split(losses.margin(logits, tf.tile(y, [2 * some] + [1] * (y.shape.rank - 1))), 2)
-            slopes = (ahead - behind) / (2.0 * delta)
-            slopes = tf.where(tf.abs(slopes) < LARGEST, slopes, 0.0)  # also where it is NaN
-            found = tf.reshape(slopes[:, None, None, None] * signs, (some, size, *x.shape[1:]))
-            return done + some, tf.ensure_shape(total + tf.reduce_sum(found, axis=0), x.shape)
-
-        _, total = tf.while_loop(lambda done, _: done < directions, add, (tf.constant(0), tf.zeros_like(x)))
-        return total / tf.cast(directions, tf.float32)
+    size = tf.shape(x)[0]
 
     def first() -> _State:
         none = tf.zeros(size, tf.int32)
@@ -90,7 +70,7 @@ def spsa(
         return _State(x_adv=x, fooled=none > 0, spent=none > 0, taken=none, mean=nothing, mean_square=nothing)
 
     def step(state: _State) -> _State:
-        gradient = estimate(state.x_adv, state.taken)
+        gradient = _estimate(logits_fn, state.x_adv, y, draws.fold_in(keys, state.taken), samples // 2, delta)
         taken = state.taken + 1
         mean = DECAY * state.mean + (1.0 - DECAY) * gradient
         mean_square = DECAY_OF_SQUARES * state.mean_square + (1.0 - DECAY_OF_SQUARES) * tf.square(gradient)
@@ -102,6 +82,29 @@ def spsa(
         return _State(x_adv, fooled, state.spent | (~fooled & (taken >= steps)), taken, mean, mean_square)
 
     return Search(first, step)
+
+
+def _estimate(
+    logits_fn: Logits, x_adv: tf.Tensor, y: tf.Tensor, keys: tf.Tensor, directions: tf.Tensor, delta: float
+) -> tf.Tensor:
+    """Returns the gradient of the margin, from as many directions at a time as go into a forward."""
+    size = tf.shape(x_adv)[0]
+    together = tf.clip_by_value(FORWARD // (2 * size), 1, directions)
+
+    def add(done: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        some = tf.minimum(together, directions - done)
+        numbers = tf.repeat(done + tf.range(some), size)
+        many = tf.tile(x_adv, (some, 1, 1, 1))
+        signs = draws.signs(many, draws.fold_in(tf.tile(keys, (some, 1)), numbers))
+        logits = logits_fn(tf.concat([many + delta * signs, many - delta * signs], axis=0))
+        ahead, behind = tf.split(losses.margin(logits, tf.tile(y, [2 * some] + [1] * (y.shape.rank - 1))), 2)
+        slopes = (ahead - behind) / (2.0 * delta)
+        slopes = tf.where(tf.abs(slopes) < LARGEST, slopes, 0.0)  # also where it is NaN
+        found = tf.reshape(slopes[:, None, None, None] * signs, (some, size, *x_adv.shape[1:]))
+        return done + some, tf.ensure_shape(total + tf.reduce_sum(found, axis=0), x_adv.shape)
+
+    _, total = tf.while_loop(lambda done, _: done < directions, add, (tf.constant(0), tf.zeros_like(x_adv)))
+    return total / tf.cast(directions, tf.float32)
 
 
 class _State(NamedTuple):
