@@ -38,16 +38,11 @@ flags.DEFINE_float("seconds", 1.0, "length of one measurement", flag_values=FLAG
 flags.DEFINE_string("out", None, "JSON file for the figures", flag_values=FLAGS)
 
 
-# What a defense needs to be built; all others take their defaults.
-OPTIONS = {"eat": lambda network: {"sources": [network()]}}
-
-
 def build(name, network, batch_size):
     """Returns the compiled defense `name`; `network` is a function that builds one."""
-    options = OPTIONS.get(name, lambda network: {})(network)
-    if name == "free_at":
-        options["batch_size"] = batch_size
-    model = tf_nuat.DEFENSES[name](network(), epsilon=0.1, **options)
+    defense = tf_nuat.DEFENSES[name]
+    supply = {"sources": lambda: [network()], "batch_size": lambda: batch_size}
+    model = defense(network(), epsilon=0.1, **{name: supply[name]() for name in defense.NEEDS})
     model.compile(optimizer=tf_nuat.optimizers.CoupledSGD(1e-4), metrics=["accuracy"])
     return model
 

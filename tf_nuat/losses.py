@@ -3,13 +3,15 @@
 Logits are (B, K). Labels are integers (B,) or rows of probabilities (B, K), one-hot for instance.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tf_nuat import parallel
 from tf_nuat.core import validation
 
 
-def cross_entropy(logits, labels):
+def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Returns the cross-entropy of each example, (B,), in float32."""
     logits = tf.cast(logits, tf.float32)
     if labels.shape.rank == 2:
@@ -17,24 +19,24 @@ def cross_entropy(logits, labels):
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
 
 
-def true_class(labels):
+def true_class(labels: tf.Tensor) -> tf.Tensor:
     """Returns integer labels (B,) for integer labels or rows of probabilities."""
     return tf.argmax(labels, axis=-1) if labels.shape.rank == 2 else tf.cast(labels, tf.int64)
 
 
-def one_hot(labels, num_classes):
+def one_hot(labels: tf.Tensor, num_classes: int | tf.Tensor) -> tf.Tensor:
     """Returns rows of probabilities (B, K), float32, for integer labels or rows of probabilities."""
     return tf.cast(labels, tf.float32) if labels.shape.rank == 2 else tf.one_hot(labels, num_classes)
 
 
-def kl_divergence(logits, others):
+def kl_divergence(logits: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     """Returns KL(softmax logits || softmax others) of each example, (B,), in float32; differentiable in both."""
     log_p = tf.nn.log_softmax(tf.cast(logits, tf.float32))
     log_q = tf.nn.log_softmax(tf.cast(others, tf.float32))
     return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=-1)
 
 
-def margin(logits, labels):
+def margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Returns the largest wrong logit minus the true one, (B,), in float32: above 0 where the network is fooled."""
     logits = tf.cast(logits, tf.float32)
     true = tf.one_hot(true_class(labels), tf.shape(logits)[-1], on_value=True, off_value=False, dtype=tf.bool)
@@ -42,14 +44,14 @@ def margin(logits, labels):
     return wrong - tf.reduce_sum(tf.where(true, logits, 0.0), axis=-1)
 
 
-def wrong_classes(logits, labels):
+def wrong_classes(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Returns the wrong classes of each example, (B, K - 1), the one with the highest logit first."""
     num_classes = tf.shape(logits)[-1]
     wrong = tf.where(one_hot(true_class(labels), num_classes) > 0.0, -float("inf"), tf.cast(logits, tf.float32))
     return tf.argsort(wrong, direction="DESCENDING", stable=True)[:, :-1]
 
 
-def dlr(logits, labels):
+def dlr(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Returns the difference of logits ratio of each example, (B,), in float32: the margin over a spread of logits.
 
     It does not change where the logits are shifted or scaled. From Croce and Hein (2020).
@@ -61,7 +63,7 @@ def dlr(logits, labels):
     return margin(logits, labels) / (top[:, 0] - top[:, 2] + _TINY)
 
 
-def targeted_dlr(logits, labels, targets):
+def targeted_dlr(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     """Returns the targeted difference of logits ratio of each example, (B,), in float32.
 
     Args:
@@ -82,14 +84,14 @@ def targeted_dlr(logits, labels, targets):
 _TINY = 1e-12  # divides 0 by something where all logits are equal
 
 
-def _highest(logits, count, loss):
+def _highest(logits: tf.Tensor, count: int, loss: str) -> tf.Tensor:
     """Returns the `count` highest logits of each example, the highest first, in float32."""
     if logits.shape[-1] is not None:
         validation.whole_number(f"number of classes ({loss} loss)", logits.shape[-1], at_least=count)
     return tf.math.top_k(tf.cast(logits, tf.float32), count).values
 
 
-def nuclear_norm(matrix):
+def nuclear_norm(matrix: tf.Tensor) -> tf.Tensor:
     """Returns the sum of the singular values of `matrix` (B, K), a statistic of the GLOBAL batch, in float32.
 
     The rows of all replicas are gathered first: the norm of a batch is not the mean of the norms of its halves.
@@ -100,13 +102,13 @@ def nuclear_norm(matrix):
 
 
 @tf.custom_gradient
-def _sum_of_singular_values(matrix):
+def _sum_of_singular_values(matrix: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
     # One decomposition serves the value and its gradient; TensorFlow's own gradient of `svd` decomposes again.
     values, left, right = tf.linalg.svd(matrix, full_matrices=False)
     return tf.reduce_sum(values), lambda upstream: upstream * tf.matmul(left, right, transpose_b=True)
 
 
-def nuclear_penalty(matrix, weight):
+def nuclear_penalty(matrix: tf.Tensor, weight: float | tf.Tensor) -> tf.Tensor:
     """Returns this replica's share of `weight * |matrix|_* / B`, with the norm and the size of the GLOBAL batch.
 
     Args:
@@ -116,7 +118,7 @@ def nuclear_penalty(matrix, weight):
     """
     matrix = parallel.gather(tf.cast(matrix, tf.float32))
 
-    def penalty():
+    def penalty() -> tf.Tensor:
         return weight * _sum_of_singular_values(matrix) / tf.cast(tf.shape(matrix)[0], tf.float32)
 
     # The rows are gathered outside of the branch: replicas cannot exchange tensors inside one.

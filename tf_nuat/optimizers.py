@@ -1,8 +1,11 @@
 """SGD as the papers use it."""
 
+import typing
+
 import keras
 import tensorflow as tf
 
+from tf_nuat import schedules
 from tf_nuat.core import keras_compat, validation
 
 NO_MOMENTUM = 1e-30  # stands for 0: a velocity of 1e-30 times that of before is none
@@ -22,13 +25,20 @@ class CoupledSGD(keras.optimizers.SGD):
         **options: those of `keras.optimizers.SGD`, but `nesterov`.
     """
 
-    def __init__(self, learning_rate=0.1, *, momentum=0.9, weight_decay=5e-4, **options):
+    def __init__(
+        self,
+        learning_rate: float | schedules.Schedule = 0.1,
+        *,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        **options: typing.Any,
+    ) -> None:
         validation.number("momentum", momentum, at_least=0.0, below=1.0)
         # The base class makes no velocity, neither here nor in `build`, for a momentum that is 0.
         super().__init__(learning_rate, momentum=float(momentum) or NO_MOMENTUM, nesterov=False, **options)
         self.coupled_weight_decay = validation.number("weight_decay", weight_decay, at_least=0.0)
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         gradient = tf.cast(gradient, variable.dtype)
         if self.coupled_weight_decay:
             gradient += tf.cast(self.coupled_weight_decay, variable.dtype) * variable
@@ -42,7 +52,7 @@ class CoupledSGD(keras.optimizers.SGD):
             momentum=tf.cast(self.momentum, variable.dtype),
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, typing.Any]:
         config = super().get_config()
         del config["nesterov"]
         momentum = 0.0 if self.momentum == NO_MOMENTUM else self.momentum

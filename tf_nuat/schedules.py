@@ -5,10 +5,16 @@ spread over devices, needs no further state. Times are in epochs; `steps_per_epo
 to give times in steps).
 """
 
+import typing
+from collections.abc import Callable, Iterable, Sequence
+
 import keras
 import tensorflow as tf
 
 from tf_nuat.core import validation
+
+Schedule = Callable[[typing.Any], tf.Tensor]  # of the step
+Weight = float | Schedule  # of a regularizer
 
 
 class Piecewise(keras.optimizers.schedules.LearningRateSchedule):
@@ -19,7 +25,7 @@ class Piecewise(keras.optimizers.schedules.LearningRateSchedule):
         steps_per_epoch: number of steps of an epoch, above 0.
     """
 
-    def __init__(self, points, *, steps_per_epoch=1):
+    def __init__(self, points: Iterable[tuple[float, float]], *, steps_per_epoch: float = 1) -> None:
         points = [(float(epoch), float(value)) for epoch, value in points]
         epochs = [epoch for epoch, _ in points]
         if not points or epochs != sorted(epochs):
@@ -27,7 +33,7 @@ class Piecewise(keras.optimizers.schedules.LearningRateSchedule):
         self.points = points
         self.steps_per_epoch = validation.number("steps_per_epoch", steps_per_epoch, above=0.0)
 
-    def __call__(self, step):
+    def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
         epoch = tf.cast(step, tf.float32) / tf.cast(self.steps_per_epoch, tf.float32)
         value = tf.fill(tf.shape(epoch), self.points[0][1])
         for (begin, low), (end, high) in zip(self.points, self.points[1:]):
@@ -35,21 +41,23 @@ class Piecewise(keras.optimizers.schedules.LearningRateSchedule):
             value = tf.where(epoch >= begin, low + (high - low) * along, value)
         return tf.where(epoch >= self.points[-1][0], self.points[-1][1], value)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, typing.Any]:
         return {"points": self.points, "steps_per_epoch": self.steps_per_epoch}
 
 
-def ramp(peak, epochs, *, wait=0, steps_per_epoch=1) -> Piecewise:
+def ramp(peak: float, epochs: float, *, wait: float = 0, steps_per_epoch: float = 1) -> Piecewise:
     """Returns 0 for `wait` epochs, linear growth to `peak` until epoch `epochs`, then `peak` (NuAT's lambda)."""
     return Piecewise([(wait, 0.0), (epochs, peak)], steps_per_epoch=steps_per_epoch)
 
 
-def triangle(peak, up, down, *, steps_per_epoch=1) -> Piecewise:
+def triangle(peak: float, up: float, down: float, *, steps_per_epoch: float = 1) -> Piecewise:
     """Returns a rise from 0 to `peak` over `up` epochs and a fall to 0 over `down` (cyclic learning rate)."""
     return Piecewise([(0, 0.0), (up, peak), (up + down, 0.0)], steps_per_epoch=steps_per_epoch)
 
 
-def cyclic_step(peak, up, down, freeze, drops, *, steps_per_epoch=1) -> Piecewise:
+def cyclic_step(
+    peak: float, up: float, down: float, freeze: float, drops: Sequence[float], *, steps_per_epoch: float = 1
+) -> Piecewise:
     """Returns NuAT's cyclic-step learning rate: a triangle, cut off at epoch `freeze` and divided by 10 at each drop.
 
     Args:
@@ -64,32 +72,38 @@ def cyclic_step(peak, up, down, freeze, drops, *, steps_per_epoch=1) -> Piecewis
     if list(drops) != sorted(drops) or any(drop < freeze for drop in drops):
         raise ValueError(f"drops is {drops!r}; allowed: increasing epochs, not before freeze={freeze}")
     value = peak * (up + down - freeze) / down
-    points = [(0, 0.0), (up, peak), (freeze, value)]
+    points = [(0.0, 0.0), (up, peak), (freeze, value)]
     for drop in drops:
         points += [(drop, value), (drop, value / 10)]
         value /= 10
     return Piecewise(points, steps_per_epoch=steps_per_epoch)
 
 
-def divide(start, factor, epochs, *, steps_per_epoch=1) -> Piecewise:
+def divide(start: float, factor: float, epochs: Iterable[float], *, steps_per_epoch: float = 1) -> Piecewise:
     """Returns `start`, divided by `factor` at each of `epochs`, once more each time."""
-    points, value = [(0, start)], start
+    points, value = [(0.0, start)], start
     for epoch in epochs:
         points += [(epoch, value), (epoch, value / factor)]
         value /= factor
     return Piecewise(points, steps_per_epoch=steps_per_epoch)
 
 
-def constant(value, *, steps_per_epoch=1) -> Piecewise:
+def constant(value: float, *, steps_per_epoch: float = 1) -> Piecewise:
     """Returns `value` at every step."""
     return Piecewise([(0, value)], steps_per_epoch=steps_per_epoch)
 
 
 # By name, for recipes, which are plain data.
-SCHEDULES = {"constant": constant, "ramp": ramp, "triangle": triangle, "cyclic_step": cyclic_step, "divide": divide}
+SCHEDULES: dict[str, Callable[..., Piecewise]] = {
+    "constant": constant,
+    "ramp": ramp,
+    "triangle": triangle,
+    "cyclic_step": cyclic_step,
+    "divide": divide,
+}
 
 
-def weight(argument, value):
+def weight(argument: str, value: Weight) -> Weight:
     """Returns `value`, the weight of a regularizer: a number, at least 0, or a schedule of the step.
 
     Raises:
@@ -98,6 +112,6 @@ def weight(argument, value):
     return value if callable(value) else validation.number(argument, value, at_least=0.0)
 
 
-def value_at(weight, step):
+def value_at(weight: Weight, step: int | tf.Tensor) -> tf.Tensor:
     """Returns the float32 value at `step` of a weight, a schedule or a number."""
     return tf.cast(weight(step) if callable(weight) else weight, tf.float32)

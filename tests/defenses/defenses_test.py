@@ -198,12 +198,12 @@ def test_hybrid_switches_on_a_sudden_drop_and_back(data):
     model.on_epoch_begin(0)
     for loss in (1.0, 1.0, 1.0, 1.0):
         assert not bool(model.takes_two_steps())
-        model.observe(tf.constant(loss))
+        model.observe({"clean_loss": tf.constant(loss)})
     model.on_epoch_begin(1)
     taken = []
     for loss in (1.0, 0.7, 0.5, 0.9, 1.0):  # the state of a step follows from the step before
         taken.append(bool(model.takes_two_steps()))
-        model.observe(tf.constant(loss))
+        model.observe({"clean_loss": tf.constant(loss)})
     assert taken == [False, False, True, True, False]
     assert float(model.previous_epoch_loss) == 1.0
     assert float(model.two_step_batches) == 2

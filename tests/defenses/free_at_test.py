@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from tests.helpers import counting, linear
-from tf_nuat.defenses.free_at import FreeAT, replayed
+from tf_nuat.defenses.free_at import FreeAT
+from tf_nuat.defenses.training_data import replayed
 
 SIZES = (8, 8, 5)  # of the batches of an epoch, the last one smaller
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat.defenses.base import Passes
+from tf_nuat.defenses.passes import Passes
 
 STEPS = (2, 3)  # an even and an odd batch: some attacks alternate
 

@@ -62,7 +62,8 @@ def defended(defense, network, seed, *, epochs=15, epsilon=EPSILON, **options):
     """Returns the network after training with a defense of `tf_nuat.DEFENSES`."""
     trainer = defenses.DEFENSES[defense](network, epsilon=epsilon, seed=seed, **options)
     trainer.compile(keras.optimizers.Adam(3e-3))
-    trainer.fit(*digits().arrays("train"), epochs=epochs, batch_size=64, verbose=0)
+    images, labels = digits().arrays("train")
+    trainer.fit(images, labels, epochs=epochs, batch_size=64, verbose=0)
     return trainer.network
 
 

@@ -1,24 +1,22 @@
 """Defenses: Keras models that make a network robust by `fit` (see `tf_nuat.defenses.base.Defense`)."""
 
 from tf_nuat.defenses.awp import AWP, AWPTRADES
-from tf_nuat.defenses.base import Defense, Passes, averaged
+from tf_nuat.defenses.base import Defense
 from tf_nuat.defenses.bat import BAT
 from tf_nuat.defenses.eat import EAT
 from tf_nuat.defenses.fbf import FBF
 from tf_nuat.defenses.fgsm_at import FGSMAT, RFGSMAT
 from tf_nuat.defenses.free_at import FreeAT
-from tf_nuat.defenses.gat import GAT
+from tf_nuat.defenses.gat import GAT, GATWA
 from tf_nuat.defenses.mart import MART
 from tf_nuat.defenses.nuat import NuAT, NuAT2, NuAT2WA, NuATH, NuATWA, NuATWAH
+from tf_nuat.defenses.passes import Passes
 from tf_nuat.defenses.pgd_at import PGDAT
 from tf_nuat.defenses.sat import SATR1, SATR2, SATR3
 from tf_nuat.defenses.standard import Standard
-from tf_nuat.defenses.trades import TRADES
+from tf_nuat.defenses.trades import TRADES, TRADESWA
 
-GATWA = averaged("GATWA", GAT)
-TRADESWA = averaged("TRADESWA", TRADES)
-
-DEFENSES = {
+DEFENSES: dict[str, type[Defense]] = {
     "standard": Standard,
     "fgsm_at": FGSMAT,
     "rfgsm_at": RFGSMAT,

@@ -1,9 +1,14 @@
 """AWP: adversarial weight perturbation (Wu et al., 2020), on PGD-AT and on TRADES."""
 
+import typing
+from collections.abc import Iterable
+
+import keras
 import tensorflow as tf
 
 from tf_nuat import parallel, schedules
-from tf_nuat.defenses.base import Defense
+from tf_nuat.defenses.base import Defense, Gradients
+from tf_nuat.defenses.passes import Passes
 from tf_nuat.defenses.pgd_at import PGDAT
 from tf_nuat.defenses.trades import TRADES
 
@@ -15,14 +20,15 @@ class WeightPerturbation(Defense):
     batch's loss with respect to it. Loss, logits and gradients of the training step are those at the moved weights.
     """
 
-    def __init__(self, network, *, awp_gamma=0.005, **options):
+    def __init__(self, network: keras.Model, *, awp_gamma: schedules.Weight = 0.005, **options: typing.Any) -> None:
         super().__init__(network, **options)
         self.awp_gamma = schedules.weight("awp_gamma", awp_gamma)
 
-    def gradients(self, x, x_adv, y):
+    def gradients(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor, **shared: typing.Any) -> Gradients:
+        """Returns the `Gradients` at the moved weights, and puts the weights back to the bit."""
         statistics = self.trained_network.non_trainable_variables
         statistics_before = _values(statistics)
-        _, _, gradients = super().gradients(x, x_adv, y)
+        gradients = super().gradients(x, x_adv, y, **shared).gradients
         # BatchNorm's statistics see the batch once, at the moved weights.
         _assign(statistics, statistics_before)
 
@@ -36,11 +42,11 @@ class WeightPerturbation(Defense):
         gamma = schedules.value_at(self.awp_gamma, self.step)
         totals = parallel.total([gradient for _, gradient in moving])
         _assign(weights, [w + perturbation(w, g, gamma) for w, g in zip(weights_before, totals)])
-        loss_logits_gradients = super().gradients(x, x_adv, y)
+        at_moved_weights = super().gradients(x, x_adv, y, **shared)
         _assign(weights, weights_before)  # adding and subtracting the perturbation would round
-        return loss_logits_gradients
+        return at_moved_weights
 
-    def passes(self, batch_size):
+    def passes(self, batch_size: int) -> Passes:
         passes = super().passes(batch_size)
         return passes._replace(training=2.0 * passes.training)
 
@@ -71,7 +77,7 @@ class AWPTRADES(WeightPerturbation, TRADES):
     """
 
 
-def perturbation(weight, gradient, gamma):
+def perturbation(weight: tf.Tensor, gradient: tf.Tensor, gamma: float | tf.Tensor) -> tf.Tensor:
     """Returns the tensor with the norm `gamma * |weight|` and the direction of `gradient`, 0 where that is 0."""
     # A gradient that overflowed must not reach BatchNorm's statistics. Squares of small gradients underflow, those of
     # the largest entry's multiples do not.
@@ -80,14 +86,14 @@ def perturbation(weight, gradient, gamma):
     return tf.cast(gamma, weight.dtype) * tf.norm(weight) * tf.math.divide_no_nan(direction, tf.norm(direction))
 
 
-def _values(variables):
+def _values(variables: Iterable[keras.Variable]) -> list[tf.Tensor]:
     return [tf.identity(variable.value) for variable in variables]
 
 
-def _assign(variables, values):
+def _assign(variables: Iterable[keras.Variable], values: list[tf.Tensor]) -> None:
     """Assigns in a training step, in every replica its own values."""
 
-    def assign_all(strategy, values):
+    def assign_all(strategy: tf.distribute.Strategy, values: list[tf.Tensor]) -> None:
         for variable, value in zip(variables, values):
             strategy.extended.update(variable.value, lambda own, new: own.assign(new), args=(value,), group=False)
 

@@ -1,13 +1,15 @@
 """Bilateral adversarial training: images and labels are both perturbed (Wang and Zhang, 2019)."""
 
-import threading
+import typing
 
+import keras
 import tensorflow as tf
 
 from tf_nuat import losses, norms, parallel
 from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.core import validation
-from tf_nuat.defenses.base import Defense, Passes
+from tf_nuat.defenses.base import Defense, Objective
+from tf_nuat.defenses.passes import Passes
 
 LABELS = (None, "main", "supplement")
 
@@ -35,63 +37,67 @@ class BAT(Defense):
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
 
-    def __init__(self, network, *, epsilon, label="main", beta=9.0, gamma=0.01, top=None, **options):
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        epsilon: float,
+        label: str | None = "main",
+        beta: float = 9.0,
+        gamma: float = 0.01,
+        top: int | None = None,
+        **options: typing.Any,
+    ) -> None:
         super().__init__(network, epsilon=epsilon, **options)
         self.label = validation.one_of("label", label, LABELS)
         self.beta = validation.number("beta", beta, at_least=1.0)
         self.gamma = validation.number("gamma", gamma, above=0.0)
         self.top = top if top is None else validation.whole_number("top", top, at_least=1)
-        # Where several replicas are traced in one process, each is in a thread of its own.
-        self._within_step = threading.local()
 
-    def perturb(self, x, y, start=None):
-        target = most_confusing_class(self.clean_logits(x), y)
+    def prepare(self, x: tf.Tensor, y: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the logits of the clean images in inference mode: attack and label share one forward."""
+        return {"clean_logits": self.attacked(x)}
+
+    def perturb(
+        self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None, clean_logits: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        target = most_confusing_class(self.attacked(x) if clean_logits is None else clean_logits, y)
         cross_entropy = cross_entropy_of(self.attacked, target)
 
-        def nearness(images):
+        def nearness(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             loss, logits = cross_entropy(images)
             return -loss, logits
 
         start = norms.LINF.random_point(x, self.epsilon, self.draw_seed) if start is None else start
         return ascend(nearness, x, start, epsilon=self.epsilon, step_size=self.epsilon)
 
-    def objective(self, x, x_adv, y):
+    def objective(
+        self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor, clean_logits: tf.Tensor | None = None
+    ) -> Objective:
         if self.label is not None:
-            clean_logits = tf.stop_gradient(self.clean_logits(x))
+            clean_logits = tf.stop_gradient(self.attacked(x) if clean_logits is None else clean_logits)
             y = adversarial_label(clean_logits, y, rule=self.label, beta=self.beta, gamma=self.gamma, top=self.top)
         logits = self.trained_network(x_adv, training=True)
         return parallel.share_of_mean(losses.cross_entropy(logits, y)), logits
 
-    def passes(self, batch_size):
+    def passes(self, batch_size: int) -> Passes:
         return Passes(input_gradient=1.0, training=1.0, forward=1.0)
 
-    def train_step(self, data):
-        self._within_step.clean_logits = None
-        try:
-            return super().train_step(data)
-        finally:
-            del self._within_step.clean_logits
 
-    def clean_logits(self, x):
-        """Returns the logits (B, K) of the clean images in inference mode.
-
-        Attack and label of a training step share one forward; outside of a training step nothing is kept.
-        """
-        kept = vars(self._within_step)
-        if kept.get("clean_logits") is not None:
-            return kept["clean_logits"]
-        logits = self.attacked(x)
-        if "clean_logits" in kept:
-            kept["clean_logits"] = logits
-        return logits
-
-
-def most_confusing_class(logits, y):
+def most_confusing_class(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """Returns the wrong class with the smallest loss, integers (B,), for logits (B, K) and labels."""
     return tf.argmax(tf.where(_is_true(logits, y), -tf.float32.max, tf.cast(logits, tf.float32)), axis=-1)
 
 
-def adversarial_label(logits, y, *, rule="main", beta=9.0, gamma=0.01, top=None):
+def adversarial_label(
+    logits: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    rule: str = "main",
+    beta: float = 9.0,
+    gamma: float = 0.01,
+    top: int | None = None,
+) -> tf.Tensor:
     """Returns labels (B, K), float32, rows that sum to 1, in which the true class keeps `beta` times any other share.
 
     With v_k = -log softmax_k f(x), the gradient of the loss with respect to the label, the wrong classes that have a
@@ -122,5 +128,5 @@ def adversarial_label(logits, y, *, rule="main", beta=9.0, gamma=0.01, top=None)
     return tf.where(is_true, 1.0 - budget, budget * share)
 
 
-def _is_true(logits, y):
+def _is_true(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     return tf.one_hot(losses.true_class(y), logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool)

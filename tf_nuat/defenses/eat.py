@@ -1,7 +1,10 @@
 """EAT: ensemble adversarial training (Tramer et al., 2018)."""
 
 import os
+import typing
+from collections.abc import Callable, Sequence
 
+import keras
 import tensorflow as tf
 
 from tf_nuat import attacks
@@ -30,7 +33,14 @@ class EAT(FGSMAT):
 
     NEEDS = ("sources",)
 
-    def __init__(self, network, *, epsilon, sources, **options):
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        epsilon: float,
+        sources: Sequence[keras.Model | str | os.PathLike],
+        **options: typing.Any,
+    ) -> None:
         super().__init__(network, epsilon=epsilon, **options)
         if not isinstance(sources, (list, tuple)) or not sources:
             raise ValueError(f"sources is {sources!r}; allowed: a list of networks or paths of .keras files")
@@ -38,17 +48,19 @@ class EAT(FGSMAT):
         # Behind a function Keras does not see them: they are no part of the defense's weights, nor of what it saves.
         self._sources = lambda: loaded
 
-    def attack(self, x, y, start=None):
+    def attack(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         """Returns the FGSM images of x, made on the network that this step draws; `start` is not used."""
         networks = [self.attacked, *map(inference, self._sources())]
         drawn = tf.random.stateless_uniform((), self.draw_seed, 0, len(networks), tf.int32)
         return tf.switch_case(drawn, [self._fgsm_on(network, x, y) for network in networks])
 
-    def _fgsm_on(self, logits_fn, x, y):
+    def _fgsm_on(
+        self, logits_fn: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, y: tf.Tensor
+    ) -> Callable[[], tf.Tensor]:
         return lambda: attacks.fgsm(logits_fn, x, y, epsilon=self.epsilon)
 
 
-def _source(argument, source, network):
+def _source(argument: str, source: keras.Model | str | os.PathLike, network: keras.Model) -> keras.Model:
     if isinstance(source, (str, os.PathLike)):
         source = validation.load_network(argument, source)
     validation.classifier(argument, source)

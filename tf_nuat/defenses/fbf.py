@@ -1,9 +1,15 @@
 """FBF, "fast is better than free": single-step training from a random start (Wong et al., 2020)."""
 
+import typing
+
+import keras
+import tensorflow as tf
+
 from tf_nuat import norms
 from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.core import validation
-from tf_nuat.defenses.base import Defense, Passes
+from tf_nuat.defenses.base import Defense
+from tf_nuat.defenses.passes import Passes
 
 
 class FBF(Defense):
@@ -19,12 +25,14 @@ class FBF(Defense):
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
 
-    def __init__(self, network, *, epsilon, step_size=None, **options):
+    def __init__(
+        self, network: keras.Model, *, epsilon: float, step_size: float | None = None, **options: typing.Any
+    ) -> None:
         super().__init__(network, epsilon=epsilon, **options)
         self.step_size = 1.25 * epsilon if step_size is None else step_size
         validation.number("step_size", self.step_size, above=0.0)
 
-    def perturb(self, x, y, start=None):
+    def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         return ascend(
             cross_entropy_of(self.attacked, y),
             x,
@@ -33,5 +41,5 @@ class FBF(Defense):
             step_size=self.step_size,
         )
 
-    def passes(self, batch_size):
+    def passes(self, batch_size: int) -> Passes:
         return Passes(input_gradient=1.0)

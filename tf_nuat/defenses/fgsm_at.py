@@ -1,10 +1,14 @@
 """FGSM-AT and R-FGSM-AT: training on images after one step (Kurakin et al., 2017; Tramer et al., 2018)."""
 
+import typing
+
+import keras
 import tensorflow as tf
 
 from tf_nuat import attacks
 from tf_nuat.core import validation
-from tf_nuat.defenses.base import Defense, Passes
+from tf_nuat.defenses.base import Defense
+from tf_nuat.defenses.passes import Passes
 
 
 class FGSMAT(Defense):
@@ -22,11 +26,11 @@ class FGSMAT(Defense):
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
 
-    def __init__(self, network, *, epsilon, every=2, **options):
+    def __init__(self, network: keras.Model, *, epsilon: float, every: int = 2, **options: typing.Any) -> None:
         super().__init__(network, epsilon=epsilon, **options)
         self.every = validation.whole_number("every", every, at_least=1)
 
-    def perturb(self, x, y, start=None):
+    def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         """Returns the batch (B, H, W, C) with image 0, `every`, 2 `every`, ... attacked; `start` is such a batch."""
         if self.every == 1:
             return self.attack(x, y, start)
@@ -34,11 +38,11 @@ class FGSMAT(Defense):
         attacked = self.attack(x[:: self.every], y[:: self.every], None if start is None else start[:: self.every])
         return tf.tensor_scatter_nd_update(x, tf.range(0, tf.shape(x)[0], self.every)[:, None], attacked)
 
-    def attack(self, x, y, start=None):
+    def attack(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         """Returns the adversarial images of the images x that were chosen; FGSM does not use `start`."""
         return attacks.fgsm(self.attacked, x, y, epsilon=self.epsilon)
 
-    def passes(self, batch_size):
+    def passes(self, batch_size: int) -> Passes:
         return Passes(input_gradient=-(-batch_size // self.every) / batch_size)
 
 
@@ -56,12 +60,14 @@ class RFGSMAT(FGSMAT):
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
 
-    def __init__(self, network, *, epsilon, alpha=None, every=1, **options):
+    def __init__(
+        self, network: keras.Model, *, epsilon: float, alpha: float | None = None, every: int = 1, **options: typing.Any
+    ) -> None:
         super().__init__(network, epsilon=epsilon, every=every, **options)
         self.alpha = epsilon / 2 if alpha is None else alpha
         validation.number("alpha", self.alpha, at_least=0.0, at_most=epsilon)
 
-    def attack(self, x, y, start=None):
+    def attack(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         """Returns the R-FGSM images of x; `start`: where to take the gradient, instead of after a random step."""
         return attacks.rfgsm(
             self.attacked, x, y, epsilon=self.epsilon, alpha=self.alpha, seed=self.draw_seed, start=start

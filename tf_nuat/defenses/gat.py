@@ -1,12 +1,16 @@
 """GAT: guided adversarial training (Sriramanan et al., 2020)."""
 
+import typing
+
+import keras
 import tensorflow as tf
 
 from tf_nuat import losses, parallel, schedules
 from tf_nuat.attacks.ascent import ascend
 from tf_nuat.attacks.nuclear import bernoulli_start
 from tf_nuat.core import validation
-from tf_nuat.defenses.base import Defense, Passes
+from tf_nuat.defenses.base import Defense, Objective
+from tf_nuat.defenses.passes import Passes
 
 
 class GAT(Defense):
@@ -28,14 +32,23 @@ class GAT(Defense):
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
 
-    def __init__(self, network, *, epsilon, alpha=None, guidance_weight=10.0, alternate=True, **options):
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        epsilon: float,
+        alpha: float | None = None,
+        guidance_weight: schedules.Weight = 10.0,
+        alternate: bool = True,
+        **options: typing.Any,
+    ) -> None:
         super().__init__(network, epsilon=epsilon, **options)
         self.alpha = epsilon / 2 if alpha is None else alpha
         validation.number("alpha", self.alpha, at_least=0.0, at_most=epsilon)
         self.guidance_weight = schedules.weight("guidance_weight", guidance_weight)
         self.alternate = validation.one_of("alternate", alternate, (False, True))
 
-    def perturb(self, x, y, start=None):
+    def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         weight = self.weight()
         if self.alternate:
             weight = tf.where(tf.equal(self.step % 2, 1), weight, 0.0)
@@ -46,33 +59,40 @@ class GAT(Defense):
             lambda: _probabilities(self.attacked(x)),
         )
 
-        def objective(x_adv):
+        def guided(x_adv: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             logits = self.attacked(x_adv)
             return losses.cross_entropy(logits, y) + weight * _distance(_probabilities(logits), clean), logits
 
         start = bernoulli_start(x, self.alpha, self.draw_seed) if start is None else start
-        return ascend(objective, x, start, epsilon=self.epsilon, step_size=self.epsilon)
+        return ascend(guided, x, start, epsilon=self.epsilon, step_size=self.epsilon)
 
-    def objective(self, x, x_adv, y):
+    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> Objective:
         # Two forwards, adversarial first: with BatchNorm they are two batches, and the clean one comes last.
         adversarial = _probabilities(self.trained_network(x_adv, training=True))
         logits = self.trained_network(x, training=True)
         distance = _distance(adversarial, _probabilities(logits))
         return parallel.share_of_mean(losses.cross_entropy(logits, y) + self.weight() * distance), logits
 
-    def passes(self, batch_size):
+    def passes(self, batch_size: int) -> Passes:
         # The clean images are forwarded in the attack of a guided batch.
         guided = 0.0 if self.guidance_weight == 0 else 0.5 if self.alternate else 1.0
         return Passes(input_gradient=1.0, training=2.0, forward=guided)
 
-    def weight(self):
+    def weight(self) -> tf.Tensor:
         """Returns lambda at this step, a float32 scalar."""
         return schedules.value_at(self.guidance_weight, self.step)
 
 
-def _probabilities(logits):
+class GATWA(GAT):
+    """`GAT` with weight averaging: `ema_decay=0.9998` unless told otherwise."""
+
+    def __init__(self, network: keras.Model, *, ema_decay: float | None = 0.9998, **options: typing.Any) -> None:
+        super().__init__(network, ema_decay=ema_decay, **options)
+
+
+def _probabilities(logits: tf.Tensor) -> tf.Tensor:
     return tf.nn.softmax(tf.cast(logits, tf.float32))
 
 
-def _distance(probabilities, others):
+def _distance(probabilities: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.math.squared_difference(probabilities, others), axis=-1)

@@ -3,7 +3,8 @@
 import tensorflow as tf
 
 from tf_nuat import losses, parallel
-from tf_nuat.defenses.base import Passes
+from tf_nuat.defenses.base import Objective
+from tf_nuat.defenses.passes import Passes
 from tf_nuat.defenses.trades import TRADES
 
 
@@ -18,10 +19,10 @@ class MART(TRADES):
         **options: those of `TRADES`, with the same defaults (the authors' code has beta 6).
     """
 
-    def perturb(self, x, y, start=None):
+    def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         return self.ascend(x, y, start)
 
-    def objective(self, x, x_adv, y):
+    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> Objective:
         # Two forwards, adversarial first: with BatchNorm they are two batches, and the clean one comes last.
         adversarial_logits = self.trained_network(x_adv, training=True)
         logits = self.trained_network(x, training=True)
@@ -31,11 +32,11 @@ class MART(TRADES):
         per_example = boosted_cross_entropy(adversarial_logits, y) + self.weight() * divergence * missing
         return parallel.share_of_mean(per_example), logits
 
-    def passes(self, batch_size):
+    def passes(self, batch_size: int) -> Passes:
         return Passes(input_gradient=float(self.steps), training=2.0)
 
 
-def boosted_cross_entropy(logits, labels):
+def boosted_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Returns the cross-entropy plus `-log(1.0001 - p)`, p the largest wrong probability, (B,), in float32.
 
     The authors' 1.0001 bounds the second term: a hopeless image does not outweigh the rest of its batch.

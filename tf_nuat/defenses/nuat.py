@@ -1,12 +1,17 @@
 """The NuAT family: nuclear-norm adversarial training (Sriramanan et al., 2021)."""
 
+import typing
+from collections.abc import Callable
+
+import keras
 import tensorflow as tf
 
 from tf_nuat import attacks, losses, parallel, schedules
 from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.attacks.nuclear import bernoulli_start
 from tf_nuat.core import validation
-from tf_nuat.defenses.base import Defense, Passes, averaged
+from tf_nuat.defenses.base import Defense, Facts, Objective
+from tf_nuat.defenses.passes import Passes
 from tf_nuat.models import averaging
 from tf_nuat.models.inference import inference
 
@@ -31,44 +36,60 @@ class NuAT(Defense):
 
     NORMS = ("linf", "l2")
 
-    def __init__(self, network, *, epsilon, alpha=None, nuclear_weight=1.0, norm="linf", **options):
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        epsilon: float,
+        alpha: float | None = None,
+        nuclear_weight: schedules.Weight = 1.0,
+        norm: str = "linf",
+        **options: typing.Any,
+    ) -> None:
         super().__init__(network, epsilon=epsilon, norm=norm, **options)
         self.alpha = epsilon / 2 if alpha is None else alpha
         validation.number("alpha", self.alpha, at_least=0.0, at_most=epsilon)
         self.nuclear_weight = schedules.weight("nuclear_weight", nuclear_weight)
 
-    def perturb(self, x, y, start=None):
+    def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         return self.nuclear_step(x, y, start, weight=tf.where(self.is_nuclear_batch(), self.weight(), 0.0))
 
-    def objective(self, x, x_adv, y):
+    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> Objective:
         # Two forwards, adversarial first: with BatchNorm they are two batches, and the clean one comes last.
         adversarial_logits = self.trained_network(x_adv, training=True)
         logits = self.trained_network(x, training=True)
         clean_loss = parallel.share_of_mean(losses.cross_entropy(logits, y))
         change = tf.cast(adversarial_logits, tf.float32) - tf.cast(logits, tf.float32)
-        self.observe(clean_loss)
         return clean_loss + losses.nuclear_penalty(change, self.weight()), logits
 
-    def passes(self, batch_size):
+    def passes(self, batch_size: int) -> Passes:
         # The clean images are forwarded in the attack of every other batch.
         return Passes(input_gradient=1.0, training=2.0, forward=0.5)
 
-    def weight(self):
+    def weight(self) -> tf.Tensor:
         """Returns lambda at this step, a float32 scalar."""
         return schedules.value_at(self.nuclear_weight, self.step)
 
-    def is_nuclear_batch(self):
+    def is_nuclear_batch(self) -> tf.Tensor:
         """Returns whether this batch is odd, a boolean scalar: then the attack maximizes the nuclear norm too."""
         return tf.equal(self.step % 2, 1)
 
-    def nuclear_step(self, x, y, start, *, weight, logits_fn=None):
+    def nuclear_step(
+        self,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        start: tf.Tensor | None,
+        *,
+        weight: float | tf.Tensor,
+        logits_fn: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    ) -> tf.Tensor:
         """Returns images one step of size epsilon along equation 1 away from the start."""
         start = bernoulli_start(x, self.alpha, self.draw_seed, self.norm) if start is None else start
         return attacks.nuclear(
             logits_fn or self.attacked, x, y, epsilon=self.epsilon, weight=weight, start=start, norm=self.norm
         )
 
-    def cross_entropy_step(self, x, x_adv, y):
+    def cross_entropy_step(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         """Returns x_adv after one more step of size epsilon along the cross-entropy, projected onto the ball of x."""
         return ascend(
             cross_entropy_of(self.attacked, y),
@@ -78,9 +99,6 @@ class NuAT(Defense):
             step_size=self.epsilon,
             norm=self.norm,
         )
-
-    def observe(self, clean_loss):
-        """Is told this replica's share of the cross-entropy of the clean images, once a training step."""
 
 
 class NuAT2(NuAT):
@@ -92,7 +110,7 @@ class NuAT2(NuAT):
         **options: those of `NuAT`.
     """
 
-    def __init__(self, network, *, attack_ema_decay=None, **options):
+    def __init__(self, network: keras.Model, *, attack_ema_decay: float | None = None, **options: typing.Any) -> None:
         super().__init__(network, **options)
         self.attack_ema_decay = attack_ema_decay
         self.attack_network = None
@@ -100,15 +118,15 @@ class NuAT2(NuAT):
             validation.number("attack_ema_decay", attack_ema_decay, above=0.0, below=1.0)
             self.attack_network = averaging.copy_of(network)
 
-    def perturb(self, x, y, start=None):
+    def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         first_on = None if self.attack_network is None else inference(self.attack_network)
         x_adv = self.nuclear_step(x, y, start, weight=self.weight(), logits_fn=first_on)
         return self.cross_entropy_step(x, x_adv, y)
 
-    def passes(self, batch_size):
+    def passes(self, batch_size: int) -> Passes:
         return Passes(input_gradient=2.0, training=2.0, forward=1.0)
 
-    def update_averages(self):
+    def update_averages(self) -> None:
         super().update_averages()
         if self.attack_network is not None:
             # Without memory during the first epoch, the average is the trained network itself.
@@ -129,7 +147,7 @@ class NuATH(NuAT):
 
     RECENT_STEPS = 10
 
-    def __init__(self, network, *, threshold=0.85, **options):
+    def __init__(self, network: keras.Model, *, threshold: float = 0.85, **options: typing.Any) -> None:
         super().__init__(network, **options)
         self.threshold = validation.number("threshold", threshold, above=0.0, at_most=1.0)
         self.recent_loss = self._state("recent_loss")
@@ -138,39 +156,44 @@ class NuATH(NuAT):
         self.previous_epoch_loss = self._state("previous_epoch_loss")
         self.two_step_batches = self._state("two_step_batches")
 
-    def _state(self, name):
+    def _state(self, name: str) -> keras.Variable:
         # Every replica computes the same value.
         return self.add_weight(
             shape=(), initializer="zeros", trainable=False, name=name, aggregation="only_first_replica"
         )
 
     @property
-    def extra_epochs(self):
+    def extra_epochs(self) -> float:
         """Epochs' worth of batches that took two steps so far: the subscript of table 1b."""
         steps = parallel.scalar(self.optimizer.iterations)
         return parallel.scalar(self.two_step_batches) * (parallel.scalar(self.epoch) + 1) / steps if steps else 0.0
 
-    def card_facts(self):
+    def card_facts(self) -> dict[str, float]:
         return {"extra_epochs": self.extra_epochs}
 
-    def passes(self, batch_size):
+    def passes(self, batch_size: int) -> Passes:
         # A batch that takes two steps has the passes of NuAT2.
         epochs = parallel.scalar(self.epoch) + 1
         extra = self.extra_epochs / epochs if self.optimizer is not None else 0.0
         return Passes(input_gradient=1.0 + extra, training=2.0, forward=0.5 + extra / 2)
 
-    def takes_two_steps(self):
+    def takes_two_steps(self) -> tf.Tensor:
         """Returns whether the clean loss has dropped suddenly, a boolean scalar."""
         return self.recent_loss.value < self.threshold * self.previous_epoch_loss.value
 
-    def perturb(self, x, y, start=None):
+    def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         two_steps = self.takes_two_steps()
         weight = tf.where(tf.logical_or(two_steps, self.is_nuclear_batch()), self.weight(), 0.0)
         x_adv = self.nuclear_step(x, y, start, weight=weight)
         return tf.cond(two_steps, lambda: self.cross_entropy_step(x, x_adv, y), lambda: x_adv)
 
-    def observe(self, clean_loss):
-        clean_loss = parallel.total(clean_loss)
+    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> Objective:
+        loss, logits, *_ = super().objective(x, x_adv, y)
+        return loss, logits, {"clean_loss": parallel.share_of_mean(losses.cross_entropy(logits, y))}
+
+    def observe(self, facts: Facts) -> None:
+        """Keeps the means of the clean loss, and counts the batches that took two steps."""
+        clean_loss = parallel.total(facts["clean_loss"])
         self.two_step_batches.assign_add(tf.cast(self.takes_two_steps(), tf.float32))
         self.epoch_loss_sum.assign_add(clean_loss)
         self.epoch_steps.assign_add(1.0)
@@ -178,7 +201,7 @@ class NuATH(NuAT):
         count = tf.minimum(tf.cast(self.step, tf.float32) + 1.0, self.RECENT_STEPS)
         self.recent_loss.assign_add((clean_loss - self.recent_loss.value) / count)
 
-    def on_epoch_begin(self, epoch):
+    def on_epoch_begin(self, epoch: int) -> None:
         super().on_epoch_begin(epoch)
         if parallel.scalar(self.epoch_steps) > 0:
             self.previous_epoch_loss.assign(self.epoch_loss_sum.value / self.epoch_steps.value)
@@ -186,6 +209,29 @@ class NuATH(NuAT):
             self.epoch_steps.assign(0.0)
 
 
-NuATWA = averaged("NuATWA", NuAT)
-NuAT2WA = averaged("NuAT2WA", NuAT2, attack_ema_decay=0.99)
-NuATWAH = averaged("NuATWAH", NuATH)
+class NuATWA(NuAT):
+    """`NuAT` with weight averaging: `ema_decay=0.9998` unless told otherwise."""
+
+    def __init__(self, network: keras.Model, *, ema_decay: float | None = 0.9998, **options: typing.Any) -> None:
+        super().__init__(network, ema_decay=ema_decay, **options)
+
+
+class NuAT2WA(NuAT2):
+    """`NuAT2` with weight averaging: `ema_decay=0.9998`, `attack_ema_decay=0.99` unless told otherwise."""
+
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        ema_decay: float | None = 0.9998,
+        attack_ema_decay: float | None = 0.99,
+        **options: typing.Any,
+    ) -> None:
+        super().__init__(network, ema_decay=ema_decay, attack_ema_decay=attack_ema_decay, **options)
+
+
+class NuATWAH(NuATH):
+    """`NuATH` with weight averaging: `ema_decay=0.9998` unless told otherwise."""
+
+    def __init__(self, network: keras.Model, *, ema_decay: float | None = 0.9998, **options: typing.Any) -> None:
+        super().__init__(network, ema_decay=ema_decay, **options)

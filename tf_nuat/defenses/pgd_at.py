@@ -1,9 +1,15 @@
 """PGD-AT: adversarial training as robust optimization (Madry et al., 2018)."""
 
+import typing
+
+import keras
+import tensorflow as tf
+
 from tf_nuat import norms
 from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.core import validation
-from tf_nuat.defenses.base import Defense, Passes
+from tf_nuat.defenses.base import Defense
+from tf_nuat.defenses.passes import Passes
 
 
 class PGDAT(Defense):
@@ -26,14 +32,24 @@ class PGDAT(Defense):
 
     NORMS = ("linf", "l2")
 
-    def __init__(self, network, *, epsilon, steps=7, step_size=None, random_start=True, norm="linf", **options):
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        epsilon: float,
+        steps: int = 7,
+        step_size: float | None = None,
+        random_start: bool = True,
+        norm: str = "linf",
+        **options: typing.Any,
+    ) -> None:
         super().__init__(network, epsilon=epsilon, norm=norm, **options)
         self.steps = validation.whole_number("steps", steps, at_least=1)
         self.step_size = epsilon / 4 if step_size is None else step_size
         validation.number("step_size", self.step_size, above=0.0)
         self.random_start = validation.one_of("random_start", random_start, (False, True))
 
-    def perturb(self, x, y, start=None):
+    def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         if start is None:
             start = x
             if self.random_start:
@@ -48,5 +64,5 @@ class PGDAT(Defense):
             norm=self.norm,
         )
 
-    def passes(self, batch_size):
+    def passes(self, batch_size: int) -> Passes:
         return Passes(input_gradient=self.steps)

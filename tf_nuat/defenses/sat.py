@@ -4,13 +4,17 @@ All three train on FGSM images, and penalize what tells a network that masks its
 kinds of adversarial images that each compares go through the network as one batch.
 """
 
+import typing
+
+import keras
 import tensorflow as tf
 
 from tf_nuat import attacks, losses, norms, parallel, schedules
 from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
 from tf_nuat.attacks.rfgsm import random_step
 from tf_nuat.core import validation
-from tf_nuat.defenses.base import Defense, Passes
+from tf_nuat.defenses.base import Defense, Objective
+from tf_nuat.defenses.passes import Passes
 
 
 class SATR1(Defense):
@@ -31,13 +35,22 @@ class SATR1(Defense):
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
 
-    def __init__(self, network, *, epsilon, regularizer_weight=0.2, pairs=1, steps=10, **options):
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        epsilon: float,
+        regularizer_weight: schedules.Weight = 0.2,
+        pairs: int = 1,
+        steps: int = 10,
+        **options: typing.Any,
+    ) -> None:
         super().__init__(network, epsilon=epsilon, **options)
         self.regularizer_weight = schedules.weight("regularizer_weight", regularizer_weight)
         self.pairs = validation.whole_number("pairs", pairs, at_least=1)
         self.steps = validation.whole_number("steps", steps, at_least=1)
 
-    def perturb(self, x, y, start=None):
+    def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         """Returns the FGSM images (B, H, W, C), then the I-FGSM images of the pairs; `start` is not used.
 
         Without a regularizer (a weight that is the number 0) there are no pairs.
@@ -52,7 +65,7 @@ class SATR1(Defense):
         x_ifgsm = x_ifgsm[tf.shape(x_ifgsm)[0] - own :]
         return tf.concat([x_fgsm, x_ifgsm], axis=0)
 
-    def objective(self, x, x_adv, y):
+    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> Objective:
         if self.regularizer_weight == 0:
             return super().objective(x, x_adv, y)
         size = tf.shape(x)[0]
@@ -63,7 +76,7 @@ class SATR1(Defense):
         weight = schedules.value_at(self.regularizer_weight, self.step)
         return loss + weight * parallel.share_of_mean(distance), fgsm_logits
 
-    def passes(self, batch_size):
+    def passes(self, batch_size: int) -> Passes:
         share = 0.0 if self.regularizer_weight == 0 else min(self.pairs, batch_size) / batch_size
         return Passes(input_gradient=1.0 + self.steps * share, training=1.0 + share)
 
@@ -84,13 +97,21 @@ class SATR2(Defense):
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
 
-    def __init__(self, network, *, epsilon, alpha=None, regularizer_weight=5.0, **options):
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        epsilon: float,
+        alpha: float | None = None,
+        regularizer_weight: schedules.Weight = 5.0,
+        **options: typing.Any,
+    ) -> None:
         super().__init__(network, epsilon=epsilon, **options)
         self.alpha = epsilon / 30 if alpha is None else alpha
         validation.number("alpha", self.alpha, at_least=0.0, at_most=epsilon)
         self.regularizer_weight = schedules.weight("regularizer_weight", regularizer_weight)
 
-    def perturb(self, x, y, start=None):
+    def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         """Returns the FGSM images (B, H, W, C), then the R-FGSM images (B, H, W, C).
 
         `start`: where R-FGSM takes its gradient, instead of after its random step.
@@ -101,13 +122,13 @@ class SATR2(Defense):
         )
         return tf.concat([x_fgsm, x_rfgsm], axis=0)
 
-    def objective(self, x, x_adv, y):
+    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> Objective:
         fgsm_logits, rfgsm_logits = tf.split(self.trained_network(x_adv, training=True), 2)
         loss = parallel.share_of_mean(losses.cross_entropy(fgsm_logits, y))
         weight = schedules.value_at(self.regularizer_weight, self.step)
         return loss + weight * parallel.share_of_mean(_squared_distance(fgsm_logits, rfgsm_logits)), fgsm_logits
 
-    def passes(self, batch_size):
+    def passes(self, batch_size: int) -> Passes:
         return Passes(input_gradient=2.0, training=2.0)
 
 
@@ -131,7 +152,17 @@ class SATR3(Defense):
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
 
-    def __init__(self, network, *, epsilon, epsilon_low=None, alpha=0.0, regularizer_weight=1.0, tau=0.4, **options):
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        epsilon: float,
+        epsilon_low: float | None = None,
+        alpha: float = 0.0,
+        regularizer_weight: schedules.Weight = 1.0,
+        tau: float = 0.4,
+        **options: typing.Any,
+    ) -> None:
         super().__init__(network, epsilon=epsilon, **options)
         self.epsilon_low = epsilon / 2 if epsilon_low is None else epsilon_low
         validation.number("epsilon_low", self.epsilon_low, above=0.0, below=epsilon)
@@ -139,7 +170,7 @@ class SATR3(Defense):
         self.regularizer_weight = schedules.weight("regularizer_weight", regularizer_weight)
         self.tau = validation.number("tau", tau, above=0.0, below=1.0)
 
-    def perturb(self, x, y, start=None):
+    def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         """Returns the images after the short step (B, H, W, C), then those after the long one (B, H, W, C).
 
         Without a regularizer (a weight that is the number 0) there are only the latter.
@@ -155,7 +186,7 @@ class SATR3(Defense):
         )
         return tf.concat(list(steps), axis=0)
 
-    def objective(self, x, x_adv, y):
+    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> Objective:
         if self.regularizer_weight == 0:
             return super().objective(x, x_adv, y)
         low_logits, high_logits = tf.split(self.trained_network(x_adv, training=True), 2)
@@ -166,10 +197,10 @@ class SATR3(Defense):
         weight = schedules.value_at(self.regularizer_weight, self.step)
         return high + weight * active * excess, high_logits
 
-    def passes(self, batch_size):
+    def passes(self, batch_size: int) -> Passes:
         return Passes(input_gradient=1.0, training=1.0 if self.regularizer_weight == 0 else 2.0)
 
 
-def _squared_distance(logits, others):
+def _squared_distance(logits: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     difference = tf.cast(logits, tf.float32) - tf.cast(others, tf.float32)
     return tf.reduce_sum(tf.square(difference), axis=-1)

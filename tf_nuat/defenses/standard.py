@@ -1,7 +1,10 @@
 """Standard training, without an adversary: what every defense is compared with."""
 
+import tensorflow as tf
+
 from tf_nuat import norms
-from tf_nuat.defenses.base import Defense, Passes
+from tf_nuat.defenses.base import Defense
+from tf_nuat.defenses.passes import Passes
 
 
 class Standard(Defense):
@@ -11,8 +14,8 @@ class Standard(Defense):
     CHOSEN_BY = "val_accuracy"  # nobody would choose it by its robustness
     MASKING_ALARM = False  # FGSM may fail on a network that was never trained on it
 
-    def perturb(self, x, y, start=None):
+    def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         return x
 
-    def passes(self, batch_size):
+    def passes(self, batch_size: int) -> Passes:
         return Passes()

@@ -1,11 +1,15 @@
 """TRADES: a trade between accuracy and robustness (Zhang et al., 2019)."""
 
+import typing
+
+import keras
 import tensorflow as tf
 
 from tf_nuat import draws, losses, parallel, schedules
 from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.core import validation
-from tf_nuat.defenses.base import Defense, Passes
+from tf_nuat.defenses.base import Defense, Objective
+from tf_nuat.defenses.passes import Passes
 
 # Standard deviation of the noise that the attack begins with: at x itself the divergence has no gradient.
 START_NOISE = 0.001
@@ -29,18 +33,27 @@ class TRADES(Defense):
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
 
-    def __init__(self, network, *, epsilon, beta=6.0, steps=10, step_size=None, **options):
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        epsilon: float,
+        beta: schedules.Weight = 6.0,
+        steps: int = 10,
+        step_size: float | None = None,
+        **options: typing.Any,
+    ) -> None:
         super().__init__(network, epsilon=epsilon, **options)
         self.beta = schedules.weight("beta", beta)
         self.steps = validation.whole_number("steps", steps, at_least=1)
         self.step_size = epsilon / 4 if step_size is None else step_size
         validation.number("step_size", self.step_size, above=0.0)
 
-    def perturb(self, x, y, start=None):
+    def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         # For a constant prediction p, KL(p || q) is the cross-entropy of q with p, less the entropy of p.
         return self.ascend(x, tf.nn.softmax(tf.cast(self.attacked(x), tf.float32)), start)
 
-    def ascend(self, x, labels, start=None):
+    def ascend(self, x: tf.Tensor, labels: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         """Returns images after the steps of the attack, which raise their cross-entropy.
 
         Args:
@@ -59,16 +72,23 @@ class TRADES(Defense):
             steps=self.steps,
         )
 
-    def objective(self, x, x_adv, y):
+    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> Objective:
         # Two forwards, adversarial first: with BatchNorm they are two batches, and the clean one comes last.
         adversarial_logits = self.trained_network(x_adv, training=True)
         logits = self.trained_network(x, training=True)
         per_example = losses.cross_entropy(logits, y) + self.weight() * losses.kl_divergence(logits, adversarial_logits)
         return parallel.share_of_mean(per_example), logits
 
-    def passes(self, batch_size):
+    def passes(self, batch_size: int) -> Passes:
         return Passes(input_gradient=float(self.steps), training=2.0, forward=1.0)
 
-    def weight(self):
+    def weight(self) -> tf.Tensor:
         """Returns beta at this step, a float32 scalar."""
         return schedules.value_at(self.beta, self.step)
+
+
+class TRADESWA(TRADES):
+    """`TRADES` with weight averaging: `ema_decay=0.9998` unless told otherwise."""
+
+    def __init__(self, network: keras.Model, *, ema_decay: float | None = 0.9998, **options: typing.Any) -> None:
+        super().__init__(network, ema_decay=ema_decay, **options)

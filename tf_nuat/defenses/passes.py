@@ -1,0 +1,22 @@
+"""`Passes`: what a training step costs, in passes through the network."""
+
+import typing
+
+
+class Passes(typing.NamedTuple):
+    """What a training step does to an image of its batch, in passes through the network, averaged over a long run.
+
+    Attributes:
+        input_gradient: forwards and backwards to the image, in the attack: the FBP of table 8 of Vivek and Babu (2020).
+        training: forwards and backwards to the weights.
+        forward: forwards without a backward.
+    """
+
+    input_gradient: float = 0.0
+    training: float = 1.0
+    forward: float = 0.0
+
+    @property
+    def forward_backward(self) -> float:
+        """Forward-backward passes, of attack and training together."""
+        return self.input_gradient + self.training
