@@ -50,8 +50,11 @@ templates_path = ["templates"]
 def signature_of_defense(app, what, name, documented, options, signature, return_annotation):
     """Keras models have a `__new__` that takes anything: what they take is what `__init__` says."""
     if what == "class" and issubclass(documented, (keras.layers.Layer, keras.callbacks.Callback)):
-        own = inspect.signature(documented.__init__)
-        return str(own.replace(parameters=list(own.parameters.values())[1:])), None
+        if hasattr(documented, "__signature__"):
+            parameters = list(inspect.signature(documented).parameters.values())
+        else:
+            _, *parameters = inspect.signature(documented.__init__).parameters.values()
+        return str(inspect.Signature([each.replace(annotation=each.empty) for each in parameters])), None
     return None
 
 
