@@ -4,21 +4,24 @@ A defense overrides `perturb` (where the adversary is) and `objective` (what is 
 anything. The training step, which does, lives here, once, with weight averaging and distribution.
 """
 
+import math
 import typing
 from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
-from tf_nuat import losses, parallel
+from tf_nuat import losses, norms, parallel
 from tf_nuat.core import validation
 from tf_nuat.defenses.network_model import NetworkModel, images_and_labels
 from tf_nuat.defenses.passes import Passes
 from tf_nuat.defenses.signature import ConstructorSignature
 from tf_nuat.models.inference import inference
 
-Facts = dict[str, typing.Any]  # what a step hands on to `observe`, by name
-Objective = tuple[tf.Tensor, tf.Tensor] | tuple[tf.Tensor, tf.Tensor, Facts]  # loss, logits, and facts if there are any
+# What a step hands on to `observe`, by name.
+Facts = dict[str, typing.Any]
+# Loss, logits and, where there are any, facts.
+ObjectiveValue = tuple[tf.Tensor, tf.Tensor] | tuple[tf.Tensor, tf.Tensor, Facts]
 
 
 class Gradients(typing.NamedTuple):
@@ -43,7 +46,8 @@ class Defense(NetworkModel):
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K). It is trained in place.
-        epsilon: radius of the threat model, above 0, the unit being the range of a pixel; in L-infinity at most 1.
+        epsilon: radius of the threat model, above 0, the unit being the range of a pixel; at most
+            the largest distance between two images in the norm (1 in L-infinity).
         norm: the norm of the threat model, one of the `NORMS` of the class.
         ema_decay: where given, in (0, 1), `network` becomes the exponential moving average, with this decay per step,
             of all weights of `trained_network`, a copy that the optimizer works on (the "-WA" defenses).
@@ -95,7 +99,8 @@ class Defense(NetworkModel):
     ) -> None:
         super().__init__(network, ema_decay=ema_decay, name=name)
         self.norm = validation.one_of("norm", norm, self.NORMS)
-        self.epsilon = validation.number("epsilon", epsilon, above=0.0, at_most=1.0 if norm == "linf" else None)
+        shape: list[typing.Any] = [size or math.inf for size in network.input_shape[1:]]  # None stands for any size
+        self.epsilon = validation.number("epsilon", epsilon, above=0.0, at_most=norms.of(norm).largest(shape))
         self.seed = validation.whole_number("seed", seed, at_least=0)
 
     # What a defense is: it overrides these. None of them changes anything but BatchNorm's moving statistics, which a
@@ -118,7 +123,7 @@ class Defense(NetworkModel):
         """
         raise NotImplementedError
 
-    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> Objective:
+    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> ObjectiveValue:
         """Returns the loss and the logits, in training mode: the cross-entropy of x_adv, unless overridden.
 
         An objective that draws random numbers takes them as a keyword `noise`, too, instead of its own draw.

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tf_nuat import losses, norms, parallel
 from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.core import validation
-from tf_nuat.defenses.base import Defense, Objective
+from tf_nuat.defenses.base import Defense, ObjectiveValue
 from tf_nuat.defenses.passes import Passes
 
 LABELS = (None, "main", "supplement")
@@ -73,7 +73,7 @@ class BAT(Defense):
 
     def objective(
         self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor, clean_logits: tf.Tensor | None = None
-    ) -> Objective:
+    ) -> ObjectiveValue:
         if self.label is not None:
             clean_logits = tf.stop_gradient(self.attacked(x) if clean_logits is None else clean_logits)
             y = adversarial_label(clean_logits, y, rule=self.label, beta=self.beta, gamma=self.gamma, top=self.top)

@@ -9,7 +9,7 @@ from tf_nuat import losses, parallel, schedules
 from tf_nuat.attacks.ascent import ascend
 from tf_nuat.attacks.nuclear import bernoulli_start
 from tf_nuat.core import validation
-from tf_nuat.defenses.base import Defense, Objective
+from tf_nuat.defenses.base import Defense, ObjectiveValue
 from tf_nuat.defenses.passes import Passes
 
 
@@ -66,7 +66,7 @@ class GAT(Defense):
         start = bernoulli_start(x, self.alpha, self.draw_seed) if start is None else start
         return ascend(guided, x, start, epsilon=self.epsilon, step_size=self.epsilon)
 
-    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> Objective:
+    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> ObjectiveValue:
         # Two forwards, adversarial first: with BatchNorm they are two batches, and the clean one comes last.
         adversarial = _probabilities(self.trained_network(x_adv, training=True))
         logits = self.trained_network(x, training=True)

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tf_nuat import losses, parallel
-from tf_nuat.defenses.base import Objective
+from tf_nuat.defenses.base import ObjectiveValue
 from tf_nuat.defenses.passes import Passes
 from tf_nuat.defenses.trades import TRADES
 
@@ -22,14 +22,14 @@ class MART(TRADES):
     def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         return self.ascend(x, y, start)
 
-    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> Objective:
+    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> ObjectiveValue:
         # Two forwards, adversarial first: with BatchNorm they are two batches, and the clean one comes last.
         adversarial_logits = self.trained_network(x_adv, training=True)
         logits = self.trained_network(x, training=True)
         true = tf.one_hot(losses.true_class(y), tf.shape(logits)[-1])
-        missing = 1.0 - tf.reduce_sum(true * tf.nn.softmax(tf.cast(logits, tf.float32)), axis=-1)
+        wrong_probability = 1.0 - tf.reduce_sum(true * tf.nn.softmax(tf.cast(logits, tf.float32)), axis=-1)
         divergence = losses.kl_divergence(logits, adversarial_logits)
-        per_example = boosted_cross_entropy(adversarial_logits, y) + self.weight() * divergence * missing
+        per_example = boosted_cross_entropy(adversarial_logits, y) + self.weight() * divergence * wrong_probability
         return parallel.share_of_mean(per_example), logits
 
     def passes(self, batch_size: int) -> Passes:

@@ -10,7 +10,7 @@ from tf_nuat import attacks, losses, parallel, schedules
 from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.attacks.nuclear import bernoulli_start
 from tf_nuat.core import validation
-from tf_nuat.defenses.base import Defense, Facts, Objective
+from tf_nuat.defenses.base import Defense, Facts, ObjectiveValue
 from tf_nuat.defenses.passes import Passes
 from tf_nuat.models import averaging
 from tf_nuat.models.inference import inference
@@ -54,7 +54,7 @@ class NuAT(Defense):
     def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         return self.nuclear_step(x, y, start, weight=tf.where(self.is_nuclear_batch(), self.weight(), 0.0))
 
-    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> Objective:
+    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> ObjectiveValue:
         # Two forwards, adversarial first: with BatchNorm they are two batches, and the clean one comes last.
         adversarial_logits = self.trained_network(x_adv, training=True)
         logits = self.trained_network(x, training=True)
@@ -187,7 +187,7 @@ class NuATH(NuAT):
         x_adv = self.nuclear_step(x, y, start, weight=weight)
         return tf.cond(two_steps, lambda: self.cross_entropy_step(x, x_adv, y), lambda: x_adv)
 
-    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> Objective:
+    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> ObjectiveValue:
         loss, logits, *_ = super().objective(x, x_adv, y)
         return loss, logits, {"clean_loss": parallel.share_of_mean(losses.cross_entropy(logits, y))}
 

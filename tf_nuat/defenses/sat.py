@@ -13,7 +13,7 @@ from tf_nuat import attacks, losses, norms, parallel, schedules
 from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
 from tf_nuat.attacks.rfgsm import random_step
 from tf_nuat.core import validation
-from tf_nuat.defenses.base import Defense, Objective
+from tf_nuat.defenses.base import Defense, ObjectiveValue
 from tf_nuat.defenses.passes import Passes
 
 
@@ -65,7 +65,7 @@ class SATR1(Defense):
         x_ifgsm = x_ifgsm[tf.shape(x_ifgsm)[0] - own :]
         return tf.concat([x_fgsm, x_ifgsm], axis=0)
 
-    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> Objective:
+    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> ObjectiveValue:
         if self.regularizer_weight == 0:
             return super().objective(x, x_adv, y)
         size = tf.shape(x)[0]
@@ -122,7 +122,7 @@ class SATR2(Defense):
         )
         return tf.concat([x_fgsm, x_rfgsm], axis=0)
 
-    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> Objective:
+    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> ObjectiveValue:
         fgsm_logits, rfgsm_logits = tf.split(self.trained_network(x_adv, training=True), 2)
         loss = parallel.share_of_mean(losses.cross_entropy(fgsm_logits, y))
         weight = schedules.value_at(self.regularizer_weight, self.step)
@@ -186,7 +186,7 @@ class SATR3(Defense):
         )
         return tf.concat(list(steps), axis=0)
 
-    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> Objective:
+    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> ObjectiveValue:
         if self.regularizer_weight == 0:
             return super().objective(x, x_adv, y)
         low_logits, high_logits = tf.split(self.trained_network(x_adv, training=True), 2)

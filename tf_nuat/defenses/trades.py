@@ -8,7 +8,7 @@ import tensorflow as tf
 from tf_nuat import draws, losses, parallel, schedules
 from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.core import validation
-from tf_nuat.defenses.base import Defense, Objective
+from tf_nuat.defenses.base import Defense, ObjectiveValue
 from tf_nuat.defenses.passes import Passes
 
 # Standard deviation of the noise that the attack begins with: at x itself the divergence has no gradient.
@@ -72,7 +72,7 @@ class TRADES(Defense):
             steps=self.steps,
         )
 
-    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> Objective:
+    def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> ObjectiveValue:
         # Two forwards, adversarial first: with BatchNorm they are two batches, and the clean one comes last.
         adversarial_logits = self.trained_network(x_adv, training=True)
         logits = self.trained_network(x, training=True)
