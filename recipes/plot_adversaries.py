@@ -8,6 +8,7 @@ Takes a minute.
 """
 
 import shlex
+import typing
 
 import keras
 import numpy as np
@@ -52,7 +53,7 @@ def classes(model, points):
 
 def defense(name):
     """Returns the defense around `network()`, compiled with an optimizer that moves no weight."""
-    supplied = {"sources": [network(17), network(28)], "batch_size": len(IMAGES)}
+    supplied: dict[str, typing.Any] = {"sources": [network(17), network(28)], "batch_size": len(IMAGES)}
     options = {each: supplied[each] for each in DEFENSES[name].NEEDS}
     if issubclass(DEFENSES[name], awp.WeightPerturbation):
         options["awp_gamma"] = GAMMA
