@@ -15,35 +15,7 @@ from tf_nuat import (
     training,
 )
 from tf_nuat.attacks import ATTACKS
-from tf_nuat.defenses import (
-    AWP,
-    AWPTRADES,
-    BAT,
-    DEFENSES,
-    EAT,
-    FBF,
-    FGSMAT,
-    GAT,
-    GATWA,
-    MART,
-    PGDAT,
-    RFGSMAT,
-    SATR1,
-    SATR2,
-    SATR3,
-    TRADES,
-    TRADESWA,
-    Defense,
-    FreeAT,
-    NuAT,
-    NuAT2,
-    NuAT2WA,
-    NuATH,
-    NuATWA,
-    NuATWAH,
-    Passes,
-    Standard,
-)
+from tf_nuat.defenses import *  # noqa: F403  # every defense, by what its package exports
 from tf_nuat.networks import NETWORKS
 from tf_nuat.norms import NORMS
 from tf_nuat.training import callbacks
@@ -52,35 +24,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ATTACKS",
-    "AWP",
-    "AWPTRADES",
-    "BAT",
-    "DEFENSES",
-    "Defense",
-    "EAT",
-    "FBF",
-    "FGSMAT",
-    "FreeAT",
-    "GAT",
-    "GATWA",
-    "MART",
     "NETWORKS",
     "NORMS",
-    "NuAT",
-    "NuAT2",
-    "NuAT2WA",
-    "NuATH",
-    "NuATWA",
-    "NuATWAH",
-    "PGDAT",
-    "Passes",
-    "RFGSMAT",
-    "SATR1",
-    "SATR2",
-    "SATR3",
-    "Standard",
-    "TRADES",
-    "TRADESWA",
     "attacks",
     "callbacks",
     "critical_epsilon",
@@ -95,3 +40,4 @@ __all__ = [
     "schedules",
     "training",
 ]
+__all__ += defenses.__all__

@@ -55,7 +55,7 @@ def test_trains_validates_and_predicts(name, data):
 def test_a_documented_class_with_checked_options(name):
     defense = tf_nuat.DEFENSES[name]
     assert inspect.isclass(defense) and issubclass(defense, tf_nuat.Defense) and defense.__doc__
-    assert getattr(tf_nuat, defense.__name__) is defense
+    assert getattr(tf_nuat, defense.__name__) is defense and defense.__name__ in tf_nuat.__all__
     with pytest.raises(ValueError, match="epsilon is 0; allowed: a number above 0"):
         defense(network(), epsilon=0, **({"sources": [network()]} if name == "eat" else {}))
 

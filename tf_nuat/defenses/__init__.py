@@ -43,4 +43,32 @@ DEFENSES: dict[str, type[Defense]] = {
     "nuat_wa_h": NuATWAH,
 }
 
-__all__ = ["DEFENSES", "Defense", "Passes", *(defense.__name__ for defense in DEFENSES.values())]
+__all__ = [
+    "AWP",
+    "AWPTRADES",
+    "BAT",
+    "DEFENSES",
+    "Defense",
+    "EAT",
+    "FBF",
+    "FGSMAT",
+    "FreeAT",
+    "GAT",
+    "GATWA",
+    "MART",
+    "NuAT",
+    "NuAT2",
+    "NuAT2WA",
+    "NuATH",
+    "NuATWA",
+    "NuATWAH",
+    "PGDAT",
+    "Passes",
+    "RFGSMAT",
+    "SATR1",
+    "SATR2",
+    "SATR3",
+    "Standard",
+    "TRADES",
+    "TRADESWA",
+]
