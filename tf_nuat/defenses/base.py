@@ -6,7 +6,7 @@ anything. The training step, which does, lives here, once, with weight averaging
 
 import math
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
@@ -103,13 +103,13 @@ class Defense(NetworkModel):
         self.epsilon = validation.number("epsilon", epsilon, above=0.0, at_most=norms.of(norm).largest(shape))
         self.seed = validation.whole_number("seed", seed, at_least=0)
 
-    # What a defense is: it overrides these. None of them changes anything but BatchNorm's moving statistics, which a
+    # What a defense overrides. Of these only `observe` changes anything; BatchNorm's moving statistics aside, which a
     # forward in training mode moves.
 
     def prepare(self, x: tf.Tensor, y: tf.Tensor) -> dict[str, typing.Any]:
-        """Returns what `perturb` and `objective` share, computed once a step: keyword arguments of both.
+        """Returns keyword arguments of both `perturb` and `objective`: what they share, computed once a step.
 
-        Both compute it themselves where they are called without it.
+        Called without them, both compute it themselves.
         """
         return {}
 
@@ -141,10 +141,7 @@ class Defense(NetworkModel):
         return parallel.share_of_mean(losses.cross_entropy(logits, y)), logits
 
     def observe(self, facts: Facts) -> None:
-        """Is told the facts that `objective` has returned, once a training step, before the weights change.
-
-        Here a defense changes what it remembers from step to step.
-        """
+        """Keeps what later steps need of the facts that `objective` has returned; called before the weights change."""
 
     @property
     def draw_seed(self) -> tf.Tensor:
@@ -152,7 +149,7 @@ class Defense(NetworkModel):
         return tf.stack([tf.constant(self.seed, tf.int32), tf.cast(self.step, tf.int32)])
 
     @property
-    def attacked(self) -> typing.Any:
+    def attacked(self) -> Callable[[tf.Tensor], tf.Tensor]:
         """The function that attacks see: the trained network's logits in inference mode."""
         return inference(self.trained_network)
 
