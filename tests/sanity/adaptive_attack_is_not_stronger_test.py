@@ -128,6 +128,9 @@ def test_the_strongest_attack_decides(fooled, images, expected):
     class Prescribed:
         epsilon, num_classes = EPSILON, 10
 
+        def has(self, attack):
+            return attack in ATTACKS
+
         def correct(self, attack=None, *, among=None, **settings):
             if among is None:
                 assert attack in (None, "pgd")  # the others look at what is left
