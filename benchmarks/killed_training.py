@@ -7,7 +7,6 @@ writes a checkpoint, and while it validates an epoch, in turn. Then compares the
 network, bit by bit, and what was measured.
 """
 
-import json
 import pathlib
 import random
 import re
@@ -23,7 +22,7 @@ from absl import flags
 from tqdm import tqdm
 
 from benchmarks import figures
-from tf_nuat import command_line, data
+from tf_nuat import card, command_line, data
 from tf_nuat.core import validation
 
 FLAGS = flags.FlagValues()
@@ -86,11 +85,11 @@ def killed_run(command, out, kills, steps_per_epoch, seed):
 
 def outcome(folder):
     """Returns the weights of both networks of a run, and what was measured without the times."""
-    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    run = card.read(folder / card.NAME)
     networks = (keras.saving.load_model(folder / name, compile=False) for name in ("last.keras", "network.keras"))
     weights = [weight for network in networks for weight in network.get_weights()]
-    history = [{name: value for name, value in logs.items() if name != "seconds"} for logs in card["history"]]
-    return weights, {"measured": card["measured"], "history": history, "epoch_chosen": card["epoch_chosen"]}
+    history = [{name: value for name, value in logs.items() if name != "seconds"} for logs in run.history]
+    return weights, {"measured": run.measured, "history": history, "epoch_chosen": run.epoch_chosen}
 
 
 def run(kills, epochs, defense, seed):
