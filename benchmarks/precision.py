@@ -72,7 +72,7 @@ def accuracies(policies, seeds):
             recipe = dataclasses.replace(digits.RECIPES["nuat"], precision=policy, seed=seed)
             with tempfile.TemporaryDirectory() as out:
                 card = training.run(recipe, out, strategy="one", verbose=0)
-            found[policy].append({name: each["accuracy"] for name, each in card["measured"].items()})
+            found[policy].append({name: each.accuracy for name, each in card.measured.items()})
     return found
 
 

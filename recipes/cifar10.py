@@ -9,12 +9,12 @@ supplement) stand in the card beside what was measured.
 """
 
 from recipes import command
-from tf_nuat.training import Recipe
+from tf_nuat.training import AttackSpec, Recipe, ScheduleSpec
 
 EPSILON = 8 / 255
 _MEASURES = {
-    "pgd_20": {"attack": "pgd", "steps": 20, "step_size": 2 / 255},
-    "pgd_500": {"attack": "pgd", "steps": 500, "step_size": 2 / 255},
+    "pgd_20": AttackSpec("pgd", steps=20, step_size=2 / 255),
+    "pgd_500": AttackSpec("pgd", steps=500, step_size=2 / 255),
 }
 
 
@@ -52,7 +52,7 @@ def _sat(defense, clean=None, pgd_20=None, *, settings=None, **defense_options):
     return _recipe(
         defense,
         100,
-        ("divide", {"start": 0.1, "factor": 5, "epochs": [25, 50, 75]}),
+        ScheduleSpec("divide", start=0.1, factor=5, epochs=[25, 50, 75]),
         network="wrn_28_10",
         claimed={name: claim for name, claim in claimed.items() if claim is not None},
         settings={"source": "Vivek and Babu 2020, section 5 and table 4", **(settings or {})},
@@ -61,16 +61,16 @@ def _sat(defense, clean=None, pgd_20=None, *, settings=None, **defense_options):
 
 
 def _nuat(peak, epochs):
-    return {"alpha": 4 / 255, "nuclear_weight": ("ramp", {"peak": peak, "epochs": epochs})}
+    return {"alpha": 4 / 255, "nuclear_weight": ScheduleSpec("ramp", peak=peak, epochs=epochs)}
 
 
-_CYCLIC_STEP_100 = ("cyclic_step", {"peak": 0.1, "up": 40, "down": 50, "freeze": 80, "drops": [85, 90]})
-_CYCLIC_STEP_55 = ("cyclic_step", {"peak": 0.1, "up": 20, "down": 20, "freeze": 35, "drops": [40, 45]})
-_TRIANGLE_100 = ("triangle", {"peak": 0.1, "up": 25, "down": 75})
-_TRIANGLE_80 = ("triangle", {"peak": 0.1, "up": 20, "down": 60})
+_CYCLIC_STEP_100 = ScheduleSpec("cyclic_step", peak=0.1, up=40, down=50, freeze=80, drops=[85, 90])
+_CYCLIC_STEP_55 = ScheduleSpec("cyclic_step", peak=0.1, up=20, down=20, freeze=35, drops=[40, 45])
+_TRIANGLE_100 = ScheduleSpec("triangle", peak=0.1, up=25, down=75)
+_TRIANGLE_80 = ScheduleSpec("triangle", peak=0.1, up=20, down=60)
 
 # Lambda is four times as large after epoch 85 (Sriramanan et al. 2020).
-_GAT = {"alpha": 4 / 255, "guidance_weight": ("divide", {"start": 10, "factor": 1 / 4, "epochs": [85]})}
+_GAT = {"alpha": 4 / 255, "guidance_weight": ScheduleSpec("divide", start=10, factor=1 / 4, epochs=[85])}
 _PGD_10 = {"steps": 10, "step_size": 2 / 255}
 _TO_THE_END = {"chosen_by": "last"}
 
@@ -103,7 +103,7 @@ RECIPES = {
     "fbf": _recipe(
         "fbf",
         30,
-        ("triangle", {"peak": 0.2, "up": 12, "down": 18}),
+        ScheduleSpec("triangle", peak=0.2, up=12, down=18),
         claimed={"clean": 0.8283, "pgd_20": 0.4641, "pgd_500": 0.4603},
         settings={"source": "Wong et al. 2020; claims of Sriramanan et al. 2021, table 1a"},
     ),

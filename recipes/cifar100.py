@@ -16,13 +16,13 @@ has settings for the rest: they are those of CIFAR-10, tuned nowhere.
 
 from recipes import cifar10, command
 from recipes.small_images import as_on_cifar10, phase_transition
-from tf_nuat.training import Recipe
+from tf_nuat.training import AttackSpec, Recipe, ScheduleSpec
 
 MEASURES = {
-    "fgsm": {"attack": "fgsm"},
-    "pgd_20": {"attack": "pgd", "steps": 20, "step_size": 2 / 255},
-    "pgd_100": {"attack": "pgd", "steps": 100, "step_size": 2 / 255},
-    "pgd_cw_100": {"attack": "pgd_cw", "steps": 100, "step_size": 2 / 255},
+    "fgsm": AttackSpec("fgsm"),
+    "pgd_20": AttackSpec("pgd", steps=20, step_size=2 / 255),
+    "pgd_100": AttackSpec("pgd", steps=100, step_size=2 / 255),
+    "pgd_cw_100": AttackSpec("pgd_cw", steps=100, step_size=2 / 255),
 }
 
 RECIPES = {
@@ -34,7 +34,7 @@ RECIPES = {
         defense="bat",
         epsilon=cifar10.EPSILON,
         epochs=100,
-        learning_rate=("triangle", {"peak": 0.1, "up": 25, "down": 75}),
+        learning_rate=ScheduleSpec("triangle", peak=0.1, up=25, down=75),
         defense_options={"beta": 11.0},
         measures=MEASURES,
         claimed={"clean": 0.687, "fgsm": 0.305, "pgd_20": 0.232, "pgd_100": 0.227, "pgd_cw_100": 0.206},

@@ -22,6 +22,7 @@ by the time of single steps.
 import dataclasses
 
 from recipes import cifar10, command
+from tf_nuat.training import AttackSpec
 
 NAMES = (
     "standard",
@@ -45,7 +46,7 @@ RECIPES = {
         images_per_class=2000,
         epochs=8,
         precision="mixed_bfloat16",
-        measures={"pgd_50": {"attack": "pgd", "steps": 50, "step_size": 2 / 255}},
+        measures={"pgd_50": AttackSpec("pgd", steps=50, step_size=2 / 255)},
         claimed={},
         source="recipes.cifar10, shortened; runs in results/ are on a copy of CIFAR-10 in JPEG, not on the original",
     )

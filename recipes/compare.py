@@ -11,7 +11,6 @@ Writes table.md, table.csv (accuracies in [0, 1]) and comparison.png. A run whos
 and the exit status is 1.
 """
 
-import dataclasses
 import pathlib
 
 from absl import flags
@@ -107,10 +106,10 @@ def _conditions_of_runs(recipes, folders, options):
     for name, recipe in recipes.items():
         finished, splits = training.check(recipe, folders[name], **options)
         if finished is not None:
-            found = runs.conditions(card.read(folders[name] / card.NAME))
+            found = runs.conditions(finished)
         else:
             images = dict.fromkeys(("clean", *recipe.measures), len(splits.labels("test")[: recipe.test_images]))
-            measures = dataclasses.asdict(recipe)["measures"]
+            measures = recipe.to_json()["measures"]
             found = runs.Conditions(recipe.dataset, recipe.norm, recipe.epsilon, measures, images)
         conditions[str(folders[name])] = found
     return conditions
@@ -138,8 +137,7 @@ def _train(recipes, folders, options):
         doing = "finished before" if finished else f"{recipe.epochs} epochs of {recipe.network} on {recipe.dataset}"
         print(f"{name} ({number} of {len(recipes)}): {doing}", flush=True)
         try:
-            training.run(recipe, folders[name], verbose=2, **options)
-            cards.append(card.read(folders[name] / card.NAME))
+            cards.append(training.run(recipe, folders[name], verbose=2, **options))
         except FloatingPointError as error:
             failed.append(f"failed: {name}: {error}")
     return cards, failed

@@ -32,11 +32,11 @@ from recipes import command
 from tf_nuat import command_line, data, defenses
 from tf_nuat.core import validation
 from tf_nuat.data import splits
-from tf_nuat.training import Recipe
+from tf_nuat.training import AttackSpec, Recipe, ScheduleSpec
 
 EPOCHS = 10
 # That of CIFAR-10 with weight averaging; it grows from 0, so that training can begin.
-_NUAT = {"nuclear_weight": ("ramp", {"peak": 4.0, "epochs": EPOCHS})}
+_NUAT = {"nuclear_weight": ScheduleSpec("ramp", peak=4.0, epochs=EPOCHS)}
 
 REQUIRED = {
     "data": "images to train on (--data images/)",
@@ -86,8 +86,8 @@ def recipe_of(values):
         epochs=EPOCHS,
         # A tenth of what the papers train with from nothing: a network that was trained before keeps what it has
         # learned, and one of any size, on images of any kind, begins to learn on adversarial ones.
-        learning_rate=("triangle", {"peak": 0.01, "up": 2, "down": 8}),
-        measures={"pgd_40": {"attack": "pgd", "steps": 40}},  # its steps are a sixteenth of epsilon, whatever that is
+        learning_rate=ScheduleSpec("triangle", peak=0.01, up=2, down=8),
+        measures={"pgd_40": AttackSpec("pgd", steps=40)},  # its steps are a sixteenth of epsilon, whatever that is
     )
     return command.with_flags(recipe, values)
 

@@ -18,7 +18,7 @@ from absl import flags
 
 import sanity.run
 from recipes import command, digits
-from tf_nuat import card, command_line, training
+from tf_nuat import command_line, training
 
 EPSILON = 0.15
 PROMISED = 0.6
@@ -32,8 +32,7 @@ def main(arguments):
     for defense in "standard", "nuat":
         out = pathlib.Path(FLAGS.out) / defense
         print(f"\nTraining: {defense}", flush=True)
-        training.run(dataclasses.replace(digits.RECIPES[defense], epsilon=EPSILON), out, verbose=2)
-        run = card.read(out / card.NAME)
+        run = training.run(dataclasses.replace(digits.RECIPES[defense], epsilon=EPSILON), out, verbose=2)
         print(command.summary(run))
         print(f"\nJudging: {defense}", flush=True)
         sanity.run.main([f"--checkpoint={out / 'network.keras'}", f"--out={out / 'sanity'}"])

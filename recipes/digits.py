@@ -4,7 +4,7 @@ python -m recipes.digits --defense nuat --out runs/digits_nuat
 """
 
 from recipes import command
-from tf_nuat.training import Recipe
+from tf_nuat.training import AttackSpec, Recipe, ScheduleSpec, Stage
 
 EPOCHS = 30
 
@@ -17,21 +17,19 @@ def _recipe(defense, *, settings=None, **defense_options):
         epsilon=0.2,
         epochs=EPOCHS,
         batch_size=32,
-        learning_rate=("triangle", {"peak": 0.05, "up": 10, "down": 20}),
+        learning_rate=ScheduleSpec("triangle", peak=0.05, up=10, down=20),
         defense_options=defense_options,
-        measures={"pgd_40": {"attack": "pgd", "steps": 40}},
+        measures={"pgd_40": AttackSpec("pgd", steps=40)},
         **(settings or {}),
     )
 
 
 def _stages(names, epochs):
-    stages = tuple(
-        {"defense": name, "epochs": length, "defense_options": _SAT[name]} for name, length in zip(names, epochs)
-    )
+    stages = tuple(Stage(name, length, _SAT[name]) for name, length in zip(names, epochs))
     return _recipe("+".join(names), settings={"stages": stages})
 
 
-_NUAT = {"nuclear_weight": ("ramp", {"peak": 4.0, "epochs": EPOCHS})}
+_NUAT = {"nuclear_weight": ScheduleSpec("ramp", peak=4.0, epochs=EPOCHS)}
 
 _SAT = {
     "sat_r1": {"regularizer_weight": 0.2},

@@ -13,14 +13,15 @@ those of ImageNet-100, and were tuned nowhere; no paper claims accuracies of SAT
 """
 
 from recipes import command, large_images
+from tf_nuat.training import AttackSpec
 
 RECIPES = large_images.recipes(
     "imagenet2012",
     "resnet50",
     4 / 255,
     measures={
-        "pgd_20": {"attack": "pgd", "steps": 20, "step_size": 1 / 255},
-        "gama_pgd_100": {"attack": "gama_pgd", "steps": 100},
+        "pgd_20": AttackSpec("pgd", steps=20, step_size=1 / 255),
+        "gama_pgd_100": AttackSpec("gama_pgd", steps=100),
     },
     claimed={
         "nuat_wa": {"clean": 0.5965, "gama_pgd_100": 0.3542},

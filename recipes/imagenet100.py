@@ -9,14 +9,15 @@ Vivek and Babu 2020, table 5, under PGD-20, on 100 classes of their own) stand i
 """
 
 from recipes import command, large_images
+from tf_nuat.training import AttackSpec
 
 RECIPES = large_images.recipes(
     "imagenet100",
     "resnet18",
     8 / 255,
     measures={
-        "pgd_20": {"attack": "pgd", "steps": 20, "step_size": 2 / 255},
-        "pgd_500": {"attack": "pgd", "steps": 500, "step_size": 2 / 255},
+        "pgd_20": AttackSpec("pgd", steps=20, step_size=2 / 255),
+        "pgd_500": AttackSpec("pgd", steps=500, step_size=2 / 255),
     },
     claimed={
         "nuat": {"clean": 0.6900, "pgd_500": 0.3760},

@@ -5,7 +5,7 @@ it. The peak of lambda is not published for either dataset: it is that of CIFAR-
 steps of PGD adversarial training, or FBF's schedule, which are those of CIFAR-10, too.
 """
 
-from tf_nuat.training import Recipe
+from tf_nuat.training import Recipe, ScheduleSpec
 
 EPOCHS = 120
 
@@ -35,7 +35,7 @@ def recipes(dataset, network, epsilon, measures, claimed=None):
             claimed=(claimed or {}).get(defense, {}),
             **{
                 "epochs": EPOCHS,
-                "learning_rate": ("divide", {"start": 0.1, "factor": 10, "epochs": [60, 90]}),
+                "learning_rate": ScheduleSpec("divide", start=0.1, factor=10, epochs=[60, 90]),
                 "weight_decay": 1e-4,
                 "source": "Sriramanan et al. 2020 (schedule, GAT) and 2021 (NuAT, claims)",
                 **(settings or {}),
@@ -44,21 +44,21 @@ def recipes(dataset, network, epsilon, measures, claimed=None):
 
     sat = {
         "epochs": 100,
-        "learning_rate": ("divide", {"start": 0.1, "factor": 5, "epochs": [25, 50, 75]}),
+        "learning_rate": ScheduleSpec("divide", start=0.1, factor=5, epochs=[25, 50, 75]),
         "weight_decay": 5e-4,
         "source": "Vivek and Babu 2020, section 5 and table 5",
     }
     fbf = {
         "epochs": 30,
-        "learning_rate": ("triangle", {"peak": 0.2, "up": 12, "down": 18}),
+        "learning_rate": ScheduleSpec("triangle", peak=0.2, up=12, down=18),
         "weight_decay": 5e-4,
         "source": "Wong et al. 2020 (CIFAR-10); claims of Sriramanan et al. 2021",
     }
     # Lambda is seven times as large after epoch 90.
-    gat = {**noise, "guidance_weight": ("divide", {"start": 20, "factor": 1 / 7, "epochs": [90]})}
+    gat = {**noise, "guidance_weight": ScheduleSpec("divide", start=20, factor=1 / 7, epochs=[90])}
     return {
-        "nuat": recipe("nuat", **noise, nuclear_weight=("ramp", {"peak": 4.5, "epochs": 108})),
-        "nuat_wa": recipe("nuat_wa", **noise, nuclear_weight=("ramp", {"peak": 4.0, "epochs": EPOCHS})),
+        "nuat": recipe("nuat", **noise, nuclear_weight=ScheduleSpec("ramp", peak=4.5, epochs=108)),
+        "nuat_wa": recipe("nuat_wa", **noise, nuclear_weight=ScheduleSpec("ramp", peak=4.0, epochs=EPOCHS)),
         "gat": recipe("gat", **gat),
         "gat_wa": recipe("gat_wa", **gat),
         "fbf": recipe("fbf", fbf),

@@ -11,12 +11,14 @@ The NuAT paper does not publish lambda for MNIST; the value here was chosen on t
 """
 
 from recipes import command
-from tf_nuat.training import Recipe
+from tf_nuat.training import AttackSpec, Recipe, ScheduleSpec, Stage
 
 EPOCHS = 20
+_TRIANGLE = ScheduleSpec("triangle", peak=0.05, up=8, down=12)
+_TRIANGLE = ScheduleSpec("triangle", peak=0.05, up=8, down=12)
 
 
-def _recipe(defense, *, learning_rate=("triangle", {"peak": 0.05, "up": 8, "down": 12}), settings=None, **options):
+def _recipe(defense, *, learning_rate=_TRIANGLE, settings=None, **options):
     return Recipe(
         dataset="mnist",
         network="lenet_plus",
@@ -25,9 +27,9 @@ def _recipe(defense, *, learning_rate=("triangle", {"peak": 0.05, "up": 8, "down
         epochs=EPOCHS,
         learning_rate=learning_rate,
         defense_options=options,
-        selection={"attack": "pgd", "steps": 20, "step_size": 0.03},
+        selection=AttackSpec("pgd", steps=20, step_size=0.03),
         selection_images=1000,
-        measures={"pgd_100": {"attack": "pgd", "steps": 100, "step_size": 0.01}},
+        measures={"pgd_100": AttackSpec("pgd", steps=100, step_size=0.01)},
         **{"source": "papers: Sriramanan et al. 2021 (defense), Vivek and Babu 2020 (LeNet+)", **(settings or {})},
     )
 
@@ -37,7 +39,7 @@ def _sat(defense, clean=None, pgd_100=None, *, settings=None, **options):
     claims = {"clean": clean, "pgd_100": pgd_100}
     return _recipe(
         defense,
-        learning_rate=("divide", {"start": 0.01, "factor": 5, "epochs": [5, 10, 15]}),
+        learning_rate=ScheduleSpec("divide", start=0.01, factor=5, epochs=[5, 10, 15]),
         settings={
             "batch_size": 32,
             "claimed": {name: claim for name, claim in claims.items() if claim is not None},
@@ -49,13 +51,11 @@ def _sat(defense, clean=None, pgd_100=None, *, settings=None, **options):
 
 
 def _sat_stages(names, epochs, clean, pgd_100):
-    stages = tuple(
-        {"defense": name, "epochs": length, "defense_options": _SAT[name]} for name, length in zip(names, epochs)
-    )
+    stages = tuple(Stage(name, length, _SAT[name]) for name, length in zip(names, epochs))
     return _sat("+".join(names), clean, pgd_100, settings={"stages": stages})
 
 
-_NUAT = {"alpha": 0.3, "nuclear_weight": ("ramp", {"peak": 1.0, "epochs": EPOCHS})}
+_NUAT = {"alpha": 0.3, "nuclear_weight": ScheduleSpec("ramp", peak=1.0, epochs=EPOCHS)}
 _SAT = {
     "sat_r1": {"regularizer_weight": 0.2, "pairs": 1, "steps": 10},
     "sat_r2": {"regularizer_weight": 5.0, "alpha": 0.01},
@@ -65,13 +65,13 @@ _SAT = {
 _GAT = {
     "alpha": 0.3,
     "alternate": False,
-    "guidance_weight": ("divide", {"start": 15, "factor": 1 / 3, "epochs": [5, 10, 15]}),
+    "guidance_weight": ScheduleSpec("divide", start=15, factor=1 / 3, epochs=[5, 10, 15]),
 }
 _PGD = {"steps": 40, "step_size": 0.01}
 # At the others' rates, training on images of PGD stays at one answer for all of them; with a lower one it begins.
-_SLOW = ("triangle", {"peak": 0.01, "up": 8, "down": 12})
+_SLOW = ScheduleSpec("triangle", peak=0.01, up=8, down=12)
 # With moved weights it does not begin at all within three epochs: they wait until it has.
-_AWP = {**_PGD, "awp_gamma": ("ramp", {"peak": 0.005, "wait": 8, "epochs": EPOCHS})}
+_AWP = {**_PGD, "awp_gamma": ScheduleSpec("ramp", peak=0.005, wait=8, epochs=EPOCHS)}
 # What overfits is shown as it ends, as the paper has it, not as it was in its best epoch.
 _TO_THE_END = {"chosen_by": "last"}
 

@@ -27,6 +27,7 @@ There lambda 4 was ahead of 2 by less than chance makes; in 50 epochs it fell to
 import dataclasses
 
 from recipes import command, mnist
+from tf_nuat.training import AttackSpec, ScheduleSpec
 
 # Of NuAT and NuAT-WA; those of AutoAttack are for what `tf_nuat.evaluate` finds.
 _CLAIMED = {
@@ -41,12 +42,12 @@ RECIPES = {
         epochs=50,
         selection_images=2000,
         measures={
-            "pgd_500": {"attack": "pgd", "steps": 500, "step_size": 0.01},
-            "gama_pgd_100": {"attack": "gama_pgd", "steps": 100},
+            "pgd_500": AttackSpec("pgd", steps=500, step_size=0.01),
+            "gama_pgd_100": AttackSpec("gama_pgd", steps=100),
         },
         claimed=claimed,
         source="Sriramanan et al. 2021, table 2, where AutoAttack is its first version; lambda and schedule are ours",
-    ).with_options(nuclear_weight=("ramp", {"peak": 2.0, "epochs": mnist.EPOCHS}))
+    ).with_options(nuclear_weight=ScheduleSpec("ramp", peak=2.0, epochs=mnist.EPOCHS))
     for name, claimed in _CLAIMED.items()
 }
 

@@ -34,7 +34,7 @@ from recipes.pages import phase_transition_plots
 from tf_nuat import command_line, critical_epsilon
 from tf_nuat.core import files, validation
 from tf_nuat.critical_epsilon import theory
-from tf_nuat.training import Recipe
+from tf_nuat.training import Recipe, ScheduleSpec
 
 WAYS = ("fast", "exact", "single_step")
 UNUSED = ("sources", "test_images", "masking_alarm")
@@ -64,7 +64,7 @@ def _small(dataset, epsilon, epochs, batch_size, peak):
             epsilon=epsilon,
             epochs=epochs,
             batch_size=batch_size,
-            learning_rate=("triangle", {"peak": peak, "up": 0.3 * epochs, "down": 0.7 * epochs}),
+            learning_rate=ScheduleSpec("triangle", peak=peak, up=0.3 * epochs, down=0.7 * epochs),
             chosen_by="last",
             source="Xing et al. 2022, section 5; the schedule is our choice",
         )
@@ -250,7 +250,7 @@ def simulate(out):
     n, dimensions = 100, (2, 5, 10)  # of the paper's figures 2 and 3
     ratios, logs = (0.1, 1.0, 10.0), np.linspace(-4.0, 2.0, 13)
     differences = {d: theory.relative_differences(n, d, ratios) for d in dimensions}
-    p_values = {d: theory.mean_p_values(n, d, np.exp(logs)) for d in dimensions}
+    p_values = {d: theory.mean_p_values(n, d, np.exp(logs).tolist()) for d in dimensions}
     phase_transition_plots.paths(n, ratios, differences).savefig(out / "theta_paths.png", metadata={"Software": None})
     phase_transition_plots.p_values(n, logs, p_values).savefig(out / "p_values.png", metadata={"Software": None})
     content = {
@@ -286,7 +286,7 @@ def _number(argument, text):
 def _write(out, written, recipe, attack, found):
     content = {
         "command": written,
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": recipe.to_json(),
         "attack": attack,
         **{way: dataclasses.asdict(each) for way, each in found.items()},
         "report": report(recipe, attack, found),

@@ -3,7 +3,7 @@
 import dataclasses
 
 from recipes import cifar10
-from tf_nuat.training import Recipe
+from tf_nuat.training import Recipe, ScheduleSpec
 
 _PGD_10 = {"steps": 10, "step_size": 2 / 255}
 
@@ -22,7 +22,7 @@ def phase_transition(dataset, measures, *, start):
             defense=defense,
             epsilon=cifar10.EPSILON,
             epochs=200,
-            learning_rate=("divide", {"start": start, "factor": 10, "epochs": [100, 150]}),
+            learning_rate=ScheduleSpec("divide", start=start, factor=10, epochs=[100, 150]),
             defense_options=defense_options,
             batch_size=128,
             measures=measures,
@@ -41,12 +41,11 @@ def as_on_cifar10(dataset, measures, *, slower=1):
     """
 
     def recipe(original):
-        schedule, arguments = original.learning_rate
-        highest, *times = arguments.items()
+        schedule = original.learning_rate
         return dataclasses.replace(
             original,
             dataset=dataset,
-            learning_rate=(schedule, dict([(highest[0], highest[1] / slower), *times])),
+            learning_rate=schedule.with_peak(schedule.peak / slower),
             measures=measures,
             claimed={},
             source=f"the settings of CIFAR-10 ({original.source})",

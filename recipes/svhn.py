@@ -14,10 +14,11 @@ accuracies: they are those of CIFAR-10 at a tenth of its learning rates, as the 
 
 from recipes import command
 from recipes.small_images import as_on_cifar10, phase_transition
+from tf_nuat.training import AttackSpec
 
 MEASURES = {
-    "pgd_20": {"attack": "pgd", "steps": 20, "step_size": 2 / 255},
-    "pgd_100": {"attack": "pgd", "steps": 100, "step_size": 2 / 255},
+    "pgd_20": AttackSpec("pgd", steps=20, step_size=2 / 255),
+    "pgd_100": AttackSpec("pgd", steps=100, step_size=2 / 255),
 }
 
 RECIPES = {

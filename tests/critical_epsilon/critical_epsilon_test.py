@@ -10,8 +10,10 @@ import pytest
 
 from recipes import phase_transition
 from recipes.pages import phase_transition_plots
+from tf_nuat import card as cards
 from tf_nuat import command_line, critical_epsilon, networks, training
 from tf_nuat.critical_epsilon import intersection, training_runs
+from tf_nuat.training import ScheduleSpec, Stage
 
 RECIPE = training.Recipe(
     dataset="digits",
@@ -21,7 +23,7 @@ RECIPE = training.Recipe(
     epsilon=0.2,
     epochs=10,
     batch_size=32,
-    learning_rate=("triangle", {"peak": 0.05, "up": 3, "down": 7}),
+    learning_rate=ScheduleSpec("triangle", peak=0.05, up=3, down=7),
     chosen_by="last",
 )
 SMALL = ["--dataset=digits", "--width=64", "--epochs=12", "--warm_up=5", "--strategy=one"]
@@ -91,7 +93,7 @@ def test_exact_trains_the_ends_first_and_finds_the_crossing(trained, tmp_path):
 
 def test_a_warm_up_is_a_stage_before_that_of_the_defense(trained, tmp_path):
     critical_epsilon.exact(RECIPE, tmp_path, epsilons=[0.1, 0.3], warm_up=2)
-    assert trained[0].plan() == [("standard", {}, 2), ("pgd_at", {}, 10)]
+    assert trained[0].plan() == [Stage("standard", 2), Stage("pgd_at", 8)]
 
 
 @pytest.mark.parametrize("epsilons, words", [([0.1, 0.15], "extend them by larger"), ([0.3, 0.25], "by smaller ones")])
@@ -117,13 +119,13 @@ def test_training_that_does_not_begin_is_no_bracket(trained, tmp_path):
     ],
 )
 def test_fast_fine_tunes_the_clean_network_and_extrapolates(trained, tmp_path, defense, attack, options):
-    recipe = training.Recipe(**{**vars(RECIPE), "defense": defense, "epochs": 12, "schedule_epochs": None})
+    recipe = training.Recipe(**{**vars(RECIPE), "defense": defense, "epochs": 12, "schedule_epochs": 12})
     found = critical_epsilon.fast(recipe, tmp_path, epsilons=[0.04, 0.02], runs=3, attack=attack)
     assert found.estimate.each == pytest.approx((0.2, 0.15, 0.1)) and len(trained) == 6
     first = trained[0]
     assert first.defense == defense and first.defense_options == options and first.epsilon == 0.02
     assert first.network == found.clean[0].network and first.epochs == 3 and first.network_options == {}
-    assert first.learning_rate[1]["peak"] == 0.01 and {recipe.seed for recipe in trained} == {0, 1, 2}
+    assert first.learning_rate.peak == 0.01 and {recipe.seed for recipe in trained} == {0, 1, 2}
 
 
 def test_both_ways_agree_on_the_digits_and_fine_tuning_takes_less(estimated):
@@ -195,11 +197,13 @@ def test_a_clean_network_without_a_gap_of_its_losses_is_refused(estimated, monke
 
 
 def card(rang, loss=0.5):
-    return {
-        "history": [{"masking_alarm": 1.0}, {"masking_alarm": rang, "loss": loss}],
-        "measured": {"fgsm": {"accuracy": 0.8, "images": 50}, "pgd_20": {"accuracy": 0.0 if rang else 0.7}},
-        "training_seconds": 2.0,
-    }
+    accuracies = {"fgsm": 0.8, "pgd_20": 0.0 if rang else 0.7}
+    return cards.Card(
+        recipe=RECIPE.to_json(),
+        history=[{"masking_alarm": 1.0}, {"masking_alarm": rang, "loss": loss}],
+        measured={name: cards.Measured(accuracy, (0.0, 1.0), 50) for name, accuracy in accuracies.items()},
+        training_seconds=2.0,
+    )
 
 
 def test_single_step_ends_at_the_first_epsilon_that_overfits_in_the_last_epoch(monkeypatch, tmp_path):
@@ -220,8 +224,7 @@ def test_single_step_ends_at_the_first_epsilon_that_overfits_in_the_last_epoch(m
     assert said[0].endswith("25.5/255: 80.0% and 70.0%, 51/255: 80.0% and 0.0%)")
     assert "at none of the epsilons" in said[1]
     critical_epsilon.single_step(RECIPE, tmp_path, epsilons=[0.1], warm_up=2)
-    assert [stage["defense"] for stage in recipes[-1].stages] == ["standard", "fgsm_at"]
-    assert recipes[-1].stages[0]["epochs"] == 2 and recipes[-1].stages[1]["defense_options"] == {"every": 1}
+    assert recipes[-1].stages == (Stage("standard", 2), Stage("fgsm_at", 8, {"every": 1}))
 
 
 def test_single_step_refuses_training_that_does_not_begin(monkeypatch, tmp_path):

@@ -7,6 +7,7 @@ from tests.helpers.pictures import encoded, flat, save_folder
 from tf_nuat import data, training
 from tf_nuat.data.arrays import Arrays
 from tf_nuat.data.subsets import divide, stratified
+from tf_nuat.training import AttackSpec
 
 
 def levels(images):
@@ -82,13 +83,13 @@ def test_a_network_is_trained_on_a_folder_and_its_card_names_it(tmp_path):
         epochs=2,
         batch_size=8,
         learning_rate=0.05,
-        selection={"attack": "fgsm"},
-        measures={"fgsm": {"attack": "fgsm"}},
+        selection=AttackSpec("fgsm"),
+        measures={"fgsm": AttackSpec("fgsm")},
         data_options={"augmentation": "crop_flip", "corrupt": "raise"},
     )
     card = training.run(recipe, tmp_path / "run", strategy="one", verbose=0)
-    assert card["measured"]["clean"]["accuracy"] == 1.0 and card["measured"]["clean"]["images"] == 6
-    assert card["recipe"]["dataset"] == str(tmp_path / "images")
+    assert card.measured["clean"].accuracy == 1.0 and card.measured["clean"].images == 6
+    assert card.dataset == str(tmp_path / "images")
 
 
 def test_training_names_the_image_that_it_cannot_read(tmp_path):

@@ -15,6 +15,7 @@ from tests.helpers.pictures import encoded, flat, save_folder
 from tf_nuat import data, training
 from tf_nuat.data.encoded import MARGIN
 from tf_nuat.data.imagenet import wnids
+from tf_nuat.training import AttackSpec
 
 OTHER = "n00000001"  # of no class of ImageNet-100
 
@@ -95,7 +96,7 @@ def test_every_recipe_is_plain_data_that_builds(module, dataset, network, claims
     assert sum(len(recipe.claimed) == 2 for recipe in module.RECIPES.values()) == claims
     for defense, recipe in module.RECIPES.items():
         assert (recipe.defense, recipe.dataset, recipe.network) == (defense, dataset, network)
-        json.dumps(dataclasses.asdict(recipe))
+        json.dumps(recipe.to_json())
         assert set(recipe.claimed) <= {"clean", *recipe.measures} and len(recipe.claimed) in (0, 2)
         model = training.build(dataclasses.replace(recipe, network="lenet_plus", network_options={}), splits)
         assert type(model) is tf_nuat.DEFENSES[defense]
@@ -110,7 +111,7 @@ def test_steps_and_noise_keep_their_share_of_epsilon(module, epsilon):
     assert {recipe.epsilon for recipe in recipes.values()} == {epsilon}
     assert {recipes[name].defense_options["alpha"] for name in ("nuat", "nuat_wa", "gat")} == {epsilon / 2}
     assert recipes["pgd_at"].defense_options["step_size"] == epsilon / 4
-    assert recipes["nuat"].measures["pgd_20"]["step_size"] == pytest.approx(epsilon / 4)
+    assert recipes["nuat"].measures["pgd_20"].settings["step_size"] == pytest.approx(epsilon / 4)
 
 
 def test_the_network_is_the_published_one(folder):
@@ -129,16 +130,16 @@ def test_a_recipe_trains_and_measures(folder, tmp_path):
         network_options={"stem": "imagenet", "width": 2},
         data_options={"input_shape": (16, 16, 3)},
         epochs=1,
-        selection={"attack": "fgsm"},
-        measures={"fgsm": {"attack": "fgsm"}},
+        selection=AttackSpec("fgsm"),
+        measures={"fgsm": AttackSpec("fgsm")},
         claimed={},
         selection_images=50,
         masking_alarm=None,
         test_images=150,
     )
     card = training.run(recipe, tmp_path / "run", data_dir=folder, strategy="one", verbose=0)
-    assert set(card["measured"]) == {"clean", "fgsm"} and card["measured"]["fgsm"]["images"] == 150
-    assert card["recipe"]["data_options"] == {"input_shape": [16, 16, 3]} and len(card["history"]) == 1
+    assert set(card.measured) == {"clean", "fgsm"} and card.measured["fgsm"].images == 150
+    assert card.data_options == {"input_shape": [16, 16, 3]} and len(card.history) == 1
 
 
 def test_the_command_says_in_one_line_where_imagenet_is_not(tmp_path, monkeypatch, capsys):

@@ -46,9 +46,9 @@ def assert_same_run(folder, card, other_folder, other_card, *, metrics=0.0):
 
     The metrics of an epoch may differ by the share `metrics`.
     """
-    assert card["measured"] == other_card["measured"] and card["epoch_chosen"] == other_card["epoch_chosen"]
-    assert len(card["history"]) == len(other_card["history"])
-    for ours, theirs in zip(card["history"], other_card["history"]):
+    assert card.measured == other_card.measured and card.epoch_chosen == other_card.epoch_chosen
+    assert len(card.history) == len(other_card.history)
+    for ours, theirs in zip(card.history, other_card.history):
         assert {**ours, "seconds": 0} == pytest.approx({**theirs, "seconds": 0}, rel=metrics, abs=0.0)
     for name in ("last.keras", "network.keras"):
         ours, theirs = (keras.saving.load_model(each / name, compile=False) for each in (folder, other_folder))

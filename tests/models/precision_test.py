@@ -14,7 +14,7 @@ from tests.training.backup_test import RECIPE
 from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
 from tf_nuat.models import precision
 from tf_nuat.models.inference import inference
-from tf_nuat.training import experiment
+from tf_nuat.training import building
 
 MIXED = precision.POLICIES[1:]
 
@@ -97,12 +97,12 @@ def test_every_defense_trains_in_16_bits(name, policy):
 
 @pytest.mark.parametrize("policy", MIXED)
 def test_what_a_run_keeps_is_in_float32(policy, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "_network", lambda *_: network())
+    monkeypatch.setattr(building, "build_network", lambda *_: network())
     card = run(dataclasses.replace(RECIPE, precision=policy), tmp_path)
     for name in ("network.keras", "last.keras"):
         kept = keras.saving.load_model(tmp_path / name, compile=False)
         assert {layer.dtype_policy.name for layer in kept.layers} == {"float32"}, name
-    assert card["recipe"]["precision"] == policy and card["history"][-1]["accuracy"] > 0.2
+    assert card.precision == policy and card.history[-1]["accuracy"] > 0.2
 
 
 def test_the_twin_is_the_network_where_nothing_is_to_change():

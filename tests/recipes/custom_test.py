@@ -1,5 +1,6 @@
 """`recipes.custom`: any network, any images, any defense, by one command."""
 
+import dataclasses
 import json
 import sys
 
@@ -12,6 +13,7 @@ from recipes import custom
 from tests.helpers.pictures import save_folder
 from tf_nuat import command_line, data, defenses, evaluate, training
 from tf_nuat.core import validation
+from tf_nuat.training import AttackSpec
 
 MODULE = """
 import keras
@@ -116,7 +118,7 @@ def test_every_defense_builds_without_further_options(defense, own):
 
 
 def small(recipe):
-    return training.dataclasses.replace(recipe, defense="standard", defense_options={}, sources=())
+    return dataclasses.replace(recipe, defense="standard", defense_options={}, sources=())
 
 
 def at(model, step):
@@ -129,7 +131,7 @@ def test_flags_of_the_data_reach_the_recipe(own):
     values(["", *flags(own, input_shape="6,7,3", augmentation="resized_crop", corrupt="skip", batch_size=4)])
     recipe = custom.recipe_of(values)
     assert recipe.data_options == {"input_shape": (6, 7, 3), "augmentation": "resized_crop", "corrupt": "skip"}
-    assert recipe.batch_size == 4 and recipe.measures == {"pgd_40": {"attack": "pgd", "steps": 40}}
+    assert recipe.batch_size == 4 and recipe.measures == {"pgd_40": AttackSpec("pgd", steps=40)}
 
 
 def test_help_teaches(monkeypatch, capsys):

@@ -14,7 +14,7 @@ import tf_nuat
 from tests.helpers.killed import EVERY_BATCH, assert_same_run, killed, run
 from tf_nuat import training
 from tf_nuat.core import files
-from tf_nuat.training import backup, checkpoints, experiment
+from tf_nuat.training import AttackSpec, ScheduleSpec, Stage, backup, building, checkpoints
 
 RECIPE = training.Recipe(
     dataset="digits",
@@ -24,15 +24,15 @@ RECIPE = training.Recipe(
     epsilon=0.1,
     epochs=2,
     batch_size=128,  # 9 batches an epoch
-    learning_rate=("triangle", {"peak": 0.05, "up": 1, "down": 1}),
-    selection={"attack": "ifgsm", "steps": 2},
+    learning_rate=ScheduleSpec("triangle", peak=0.05, up=1, down=1),
+    selection=AttackSpec("ifgsm", steps=2),
     selection_images=64,
-    measures={"pgd_3": {"attack": "pgd", "steps": 3}},
+    measures={"pgd_3": AttackSpec("pgd", steps=3)},
     test_images=60,
     masking_alarm=None,
 )
 CASES = {
-    "nuat2_wa": {"defense_options": {"nuclear_weight": ("ramp", {"peak": 1.0, "epochs": 2})}},
+    "nuat2_wa": {"defense_options": {"nuclear_weight": ScheduleSpec("ramp", peak=1.0, epochs=2)}},
     "nuat_wa_h": {"defense_options": {"threshold": 1.0}},
     "free_at": {"defense_options": {"replays": 4}},
     "eat": {"sources": ("ensemble_d",), "source_epochs": 1},
@@ -54,16 +54,13 @@ def test_a_run_that_is_killed_within_an_epoch_ends_with_the_same_bits(defense, t
 
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_a_run_that_is_killed_between_stages_goes_on_in_the_right_one(epoch, tmp_path, monkeypatch):
-    stages = (
-        {"defense": "sat_r1", "epochs": 1, "defense_options": {"steps": 2}},
-        {"defense": "nuat_h", "epochs": 1, "defense_options": {"nuclear_weight": 2.0}},
-    )
+    stages = (Stage("sat_r1", 1, {"steps": 2}), Stage("nuat_h", 1, {"nuclear_weight": 2.0}))
     recipe = dataclasses.replace(RECIPE, defense="sat_r1+nuat_h", stages=stages)
     expected = run(recipe, tmp_path / "whole")
     killed(monkeypatch, recipe, tmp_path / "killed", epoch=epoch)
     card = run(recipe, tmp_path / "killed")
     assert_same_run(tmp_path / "killed", card, tmp_path / "whole", expected)
-    assert card["passes"] == pytest.approx(expected["passes"])
+    assert card.passes == pytest.approx(expected.passes)
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
@@ -76,7 +73,7 @@ def test_a_network_with_dropout_and_batch_norm_resumes_exactly(precision, tmp_pa
         layers += [keras.layers.BatchNormalization(), keras.layers.Dropout(0.5), keras.layers.Dense(10)]
         return keras.Sequential(layers)
 
-    monkeypatch.setattr(experiment, "_network", built)
+    monkeypatch.setattr(building, "build_network", built)
     recipe = dataclasses.replace(RECIPE, precision=precision)
     expected = run(recipe, tmp_path / "whole")
     killed(monkeypatch, recipe, tmp_path / "killed", batch=12, save_every=EVERY_BATCH)

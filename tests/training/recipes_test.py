@@ -1,5 +1,6 @@
 """The recipes' command line, as a user meets it."""
 
+import dataclasses
 import json
 import sys
 
@@ -34,13 +35,13 @@ def test_every_recipe_is_plain_data_that_builds(name):
     splits = data.load("digits", batch_size=64)
     for defense, recipe in MODULES[name].RECIPES.items():
         assert recipe.defense == defense and recipe.dataset == name.split("_")[0]
-        json.dumps(training.dataclasses.asdict(recipe))
+        assert training.Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
         assert set(recipe.claimed) <= {"clean", "autoattack", *recipe.measures}
-        small = training.dataclasses.replace(recipe, network="lenet_plus", network_options={}, batch_size=64)
+        small = dataclasses.replace(recipe, network="lenet_plus", network_options={}, batch_size=64)
         model, sources = None, [tf_nuat.networks.lenet_plus((8, 8, 1), 10)] if recipe.sources else []
-        for stage, (name_of_stage, _, _) in enumerate(small.plan()):
-            model = training.build(small, splits, stage=stage, before=model, sources=sources)
-            assert type(model) is tf_nuat.DEFENSES[name_of_stage]
+        for number, stage in enumerate(small.plan()):
+            model = training.build(small, splits, stage=number, before=model, sources=sources)
+            assert type(model) is tf_nuat.DEFENSES[stage.defense]
         for step in (0, recipe.epochs * splits.steps_per_epoch - 1):  # schedules are defined to the end
             model.optimizer.iterations.assign(step)
             assert 0.0 <= float(model.optimizer.learning_rate) <= 0.21
@@ -50,8 +51,8 @@ def test_settings_of_cifar10_are_taken_over_without_its_claims():
     for module, share in (cifar100, 1), (svhn, 10):
         for name in "nuat", "nuat_wa", "fbf":
             ours, theirs = module.RECIPES[name], cifar10.RECIPES[name]
-            (schedule, given), (_, times) = ours.learning_rate, theirs.learning_rate
-            assert schedule == theirs.learning_rate[0] and given == {**times, "peak": times["peak"] / share}
+            assert ours.learning_rate == theirs.learning_rate.with_peak(theirs.learning_rate.peak / share)
+            assert theirs.learning_rate.peak == theirs.learning_rate.arguments["peak"]
             assert (ours.network, ours.defense_options) == (theirs.network, theirs.defense_options)
             assert not ours.claimed and theirs.claimed and ours.source != theirs.source
 
@@ -64,7 +65,7 @@ def test_mnist_of_the_nuat_paper_is_its_protocol():
     for name, recipe in mnist_nuat.RECIPES.items():
         assert (recipe.network, recipe.epochs, recipe.batch_size, recipe.epsilon) == ("mnist_cnn", 50, 64, 0.3)
         assert [recipe.claimed[key] for key in ("clean", "pgd_500", "gama_pgd_100", "autoattack")] == [*claims[name]]
-        assert [recipe.measures[key]["steps"] for key in ("pgd_500", "gama_pgd_100")] == [500, 100]
+        assert [recipe.measures[key].settings["steps"] for key in ("pgd_500", "gama_pgd_100")] == [500, 100]
         assert recipe.test_images is None  # all of them
         model, lambdas, rates = training.build(recipe, splits), [], []
         for epoch in (0, 10, 20, 25, 50):
@@ -79,7 +80,7 @@ def test_the_small_cifar10_is_the_large_one_shortened_alike_for_all():
     splits = data.load("digits", batch_size=64)
     unlike = {"network", "network_options", "images_per_class", "epochs", "precision", "measures", "claimed", "source"}
     for name, recipe in cifar10_small.RECIPES.items():
-        large, small = (training.dataclasses.asdict(each) for each in (cifar10.RECIPES[name], recipe))
+        large, small = (each.to_json() for each in (cifar10.RECIPES[name], recipe))
         assert {key for key, value in small.items() if value != large[key]} <= unlike, name
         alike = (recipe.network, recipe.network_options, recipe.images_per_class, recipe.epochs, recipe.batch_size)
         assert alike == ("resnet18", {"width": 16}, 2000, 8, 64) and not recipe.claimed
@@ -103,7 +104,7 @@ def test_settings_of_the_phase_transition_are_those_of_the_paper():
         recipe = module.RECIPES["pgd_at"]
         assert (recipe.network, recipe.epochs, recipe.batch_size) == ("preact_resnet18", 200, 128)
         assert (recipe.momentum, recipe.weight_decay, recipe.epsilon) == (0.9, 5e-4, 8 / 255)
-        small = training.dataclasses.replace(recipe, network="lenet_plus")
+        small = dataclasses.replace(recipe, network="lenet_plus")
         model, rates = training.build(small, splits), []
         for epoch in (0, 99, 100, 149, 150, 199):
             model.optimizer.iterations.assign(epoch * splits.steps_per_epoch)
@@ -138,8 +139,12 @@ def test_flags_change_the_recipe():
     changed = command.with_flags(cifar10.RECIPES["nuat"], values)
     assert (changed.epochs, changed.schedule_epochs, changed.seed, changed.epsilon) == (7, 100, 5, 0.5)
     assert changed.network_options == {"width": 16, "stem": "imagenet"}
-    assert changed.learning_rate[1] == {**cifar10.RECIPES["nuat"].learning_rate[1], "peak": 0.02}
-    assert changed.defense_options["nuclear_weight"][1]["peak"] == 3
+    rate = cifar10.RECIPES["nuat"].learning_rate
+    assert (changed.learning_rate.name, changed.learning_rate.arguments) == (
+        rate.name,
+        {**rate.arguments, "peak": 0.02},
+    )
+    assert changed.defense_options["nuclear_weight"].peak == 3
 
 
 @pytest.mark.parametrize("named, left", [("clean", []), ("pgd_500", ["pgd_500"]), ("clean,pgd_500,gama_pgd_100", None)])
@@ -171,7 +176,7 @@ BAD = [
     (["--options=nuclear_weight"], "options has 'nuclear_weight'; allowed: name=value"),
     (["--options=nuclear_weight=-1"], "nuclear_weight is -1; allowed: "),
     (["--norm=l2"], "epsilon is not given; allowed: "),
-    (["--norm=l1"], "norm"),
+    (["--norm=l0"], "norm is 'l0'; allowed: "),
     (["--images_per_class=0"], "images_per_class is 0; allowed: "),
     (["--images_per_class=1000"], "images_per_class is 1000; allowed: "),
     (["--patience=0"], "patience is 0; allowed: "),
@@ -229,11 +234,21 @@ def test_a_dataset_that_is_not_there_is_named(monkeypatch, tmp_path, capsys):
 
 def test_table_has_a_row_per_card_with_claims_beside(tmp_path, monkeypatch, capsys):
     card = {
-        "recipe": {"defense": "nuat", "network": "lenet_plus", "epochs": 20},
+        "recipe": {
+            "dataset": "mnist",
+            "defense": "nuat",
+            "epochs": 20,
+            "epsilon": 0.3,
+            "measures": {},
+            "network": "lenet_plus",
+            "seed": 0,
+        },
         "measured": {"clean": {"accuracy": 0.99, "interval": [0.98, 0.995], "images": 100}},
         "claimed": {"clean": 0.9937},
         "epoch_chosen": 19,
+        "history": [{}],
         "training_images_per_second": 1234.4,
+        "training_seconds": 100.0,
         "command": "python -m recipes.mnist",
     }
     (tmp_path / "card.json").write_text(json.dumps(card))

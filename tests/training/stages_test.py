@@ -1,7 +1,6 @@
 """Stages, early stopping, the last epoch, source networks and cost: what `run` does beyond one defense to the end."""
 
 import dataclasses
-import json
 
 import keras
 import numpy as np
@@ -10,16 +9,17 @@ import pytest
 import tf_nuat
 from tests.helpers.killed import run
 from tests.training.training_test import RECIPE as PLAIN
+from tf_nuat import card as cards
 from tf_nuat import training
-from tf_nuat.training import experiment
+from tf_nuat.training import AttackSpec, ScheduleSpec, Stage, measuring
 
 R3 = {"tau": 0.6, "epsilon_low": 0.04}
 RECIPE = dataclasses.replace(PLAIN, defense="sat_r3", defense_options=R3, measures={}, claimed={}, masking_alarm=None)
 
 
 def staged(*stages, **changes):
-    stages = tuple({"defense": name, "epochs": epochs, "defense_options": options} for name, epochs, options in stages)
-    defense = "+".join(stage["defense"] for stage in stages)
+    stages = tuple(Stage(name, epochs, options) for name, epochs, options in stages)
+    defense = "+".join(stage.defense for stage in stages)
     return dataclasses.replace(RECIPE, defense=defense, defense_options={}, stages=stages, **changes)
 
 
@@ -28,7 +28,7 @@ def last_weights(out):
 
 
 def assert_same_run(card, other, out, other_out, tolerance=1e-5):
-    for ours, theirs in zip(card["history"], other["history"], strict=True):
+    for ours, theirs in zip(card.history, other.history, strict=True):
         for key in set(ours) - {"seconds"}:
             assert ours[key] == pytest.approx(theirs[key], abs=tolerance), key
     for one, expected in zip(last_weights(out), last_weights(other_out)):
@@ -46,14 +46,14 @@ def test_two_stages_of_one_defense_are_one_longer_stage(ema_decay, tmp_path):
 
 def test_a_card_has_the_mean_passes_of_its_stages(tmp_path):
     card = run(staged(("standard", 1, {}), ("sat_r3", 2, R3)), tmp_path)
-    assert card["passes"] == pytest.approx(
+    assert card.passes == pytest.approx(
         {"input_gradient": 2 / 3, "training": 5 / 3, "forward": 0.0, "forward_backward": 7 / 3}
     )
 
 
 def test_stages_stretch_with_the_epochs():
     recipe = staged(("sat_r1", 1, {}), ("sat_r3", 2, R3), epochs=6)
-    assert [(name, end) for name, _, end in recipe.plan()] == [("sat_r1", 2), ("sat_r3", 6)]
+    assert recipe.plan() == [Stage("sat_r1", 2), Stage("sat_r3", 4, R3)]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_training_ends_when_patience_does(tmp_path):
     """With a learning rate of 0 no epoch is better than the first."""
     recipe = dataclasses.replace(RECIPE, learning_rate=1e-12, epochs=6, patience=2)
     card = run(recipe, tmp_path)
-    assert len(card["history"]) == 3 and card["epoch_chosen"] == 1
+    assert len(card.history) == 3 and card.epoch_chosen == 1
 
 
 def test_a_run_whose_patience_had_ended_is_not_trained_further(tmp_path, monkeypatch):
@@ -93,26 +93,26 @@ def test_a_run_whose_patience_had_ended_is_not_trained_further(tmp_path, monkeyp
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiment, "_measure", killed)
+    monkeypatch.setattr(measuring, "measure", killed)
     with pytest.raises(KeyboardInterrupt):
         run(recipe, tmp_path)
     monkeypatch.undo()
-    assert len(run(recipe, tmp_path)["history"]) == 3
+    assert len(run(recipe, tmp_path).history) == 3
 
 
 def test_the_last_epoch_may_be_chosen(tmp_path):
     """Its learning rate makes it worse than the ones before."""
-    recipe = dataclasses.replace(RECIPE, chosen_by="last", learning_rate=("divide", _worse_at_the_end()))
+    recipe = dataclasses.replace(RECIPE, chosen_by="last", learning_rate=_worse_at_the_end())
     card = run(recipe, tmp_path)
-    robust = [logs["val_robust_accuracy"] for logs in card["history"]]
-    assert card["epoch_chosen"] == 3 and robust[2] < max(robust)
+    robust = [logs["val_robust_accuracy"] for logs in card.history]
+    assert card.epoch_chosen == 3 and robust[2] < max(robust)
     kept = keras.saving.load_model(tmp_path / "network.keras", compile=False).get_weights()
     for one, expected in zip(kept, last_weights(tmp_path)):
         np.testing.assert_array_equal(one, expected)
 
 
 def _worse_at_the_end():
-    return {"start": 0.05, "factor": 1 / 60, "epochs": [2]}
+    return ScheduleSpec("divide", start=0.05, factor=1 / 60, epochs=[2])
 
 
 def test_sources_are_trained_first_and_kept(tmp_path):
@@ -121,10 +121,9 @@ def test_sources_are_trained_first_and_kept(tmp_path):
     )
     trained = run(recipe, tmp_path)
     source = tmp_path / "sources" / "lenet_plus"
-    card = json.loads((source / "card.json").read_text())
-    described = card["recipe"]
-    assert (described["defense"], described["epochs"], described["seed"]) == ("standard", 1, recipe.seed + 1)
-    assert trained["source_training_seconds"] == card["training_seconds"]
+    described = cards.read(source / "card.json")
+    assert (described.defense, described.epochs, described.seed) == ("standard", 1, recipe.seed + 1)
+    assert trained.source_training_seconds == described.training_seconds
     given = dataclasses.replace(recipe, sources=(str(source / "network.keras"),))
     run(given, tmp_path / "given")
     for one, expected in zip(last_weights(tmp_path / "given"), last_weights(tmp_path)):
@@ -142,7 +141,7 @@ def test_sources_are_trained_first_and_kept(tmp_path):
         ({"images_per_class": 10_000}, "images_per_class is 10000; allowed: "),
         ({"masking_alarm": "ring"}, "masking_alarm is 'ring'; allowed: "),
         ({"norm": "l0"}, "norm is 'l0'; allowed: "),
-        ({"norm": "l2", "selection": {"attack": "pgd"}}, "norm"),
+        ({"norm": "l2", "selection": AttackSpec("pgd")}, r"norm \(of sat_r3\) is 'l2'; allowed: linf"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_any_work(changes, words, tmp_path):
@@ -153,8 +152,9 @@ def test_what_cannot_be_run_is_refused_before_any_work(changes, words, tmp_path)
 
 
 def test_the_recipe_under_another_norm_attacks_in_it():
-    recipe = dataclasses.replace(PLAIN.under_norm("l2"), epsilon=1.5, defense="pgd_at", defense_options={})
-    attack = recipe.attack(recipe.measures["pgd_3"])
+    plain = dataclasses.replace(PLAIN, defense="pgd_at", defense_options={})
+    recipe = plain.under_norm("l2", 1.5)
+    attack = recipe.measures["pgd_3"].bound(epsilon=recipe.epsilon, norm=recipe.norm)
     assert attack.keywords == {"epsilon": 1.5, "norm": "l2", "steps": 3} and not recipe.claimed
     splits = tf_nuat.data.load("digits", batch_size=128)
     assert training.build(recipe, splits).norm == "l2"

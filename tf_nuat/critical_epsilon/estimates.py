@@ -16,12 +16,18 @@ Source: Xing, Song and Cheng, "Phase transition from clean training to adversari
 import dataclasses
 import math
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from absl import logging
 
-from tf_nuat import training
+from tf_nuat import defenses, training
 from tf_nuat.core import validation
 from tf_nuat.critical_epsilon import intersection, training_runs
+from tf_nuat.data.splits import Splits
+from tf_nuat.training import AttackSpec, Recipe, ScheduleSpec, Stage
+from tf_nuat.training.building import load_data
+from tf_nuat.training.recipe import largest_epsilon
 
 DEFENSES = ("pgd_at", "trades", "mart")
 ATTACKS = ("fgm", "pgd")
@@ -36,7 +42,7 @@ class Measured:
 
     Attributes:
         way: "exact" or "fast".
-        estimate: a `crossing.Estimate`.
+        estimate: an `intersection.Estimate`.
         epsilons: in increasing order (E,).
         losses: adversarial training losses, a tuple of E for each run.
         clean: `Clean`, one for each run of `exact`, one for `fast`.
@@ -53,7 +59,17 @@ class Measured:
     seconds: float
 
 
-def exact(recipe, out, *, epsilons, runs=1, warm_up=0, clean=None, loss_images=LOSS_IMAGES, **options):
+def exact(
+    recipe: Recipe,
+    out: str | pathlib.Path,
+    *,
+    epsilons: Sequence[float],
+    runs: int = 1,
+    warm_up: int = 0,
+    clean: str | pathlib.Path | None = None,
+    loss_images: int = LOSS_IMAGES,
+    **options: Any,
+) -> Measured:
     """Returns the `Measured` critical epsilon by adversarial training from the start at each of `epsilons`.
 
     The lowest and the highest are trained first: where they do not bracket the threshold, nothing else is trained.
@@ -76,51 +92,66 @@ def exact(recipe, out, *, epsilons, runs=1, warm_up=0, clean=None, loss_images=L
     """
     ordered = _checked(recipe, epsilons, runs, loss_images, clean)
     _check_warm_up(recipe, warm_up)
-    adversarial = dataclasses.replace(_after(recipe, warm_up), measures={}, claimed={}, masking_alarm=None)
-    middle = ordered[1:-1]
     rows, cleans, seconds = [], [], 0.0
     for run in range(runs):
-        recipe_of_run = dataclasses.replace(recipe, seed=recipe.seed + run)
-        splits = training_runs.load(recipe_of_run, options)
-        found = training_runs.clean_network(recipe_of_run, pathlib.Path(out), clean, splits, loss_images, options)
-        row = {}
-        for epsilon in (ordered[0], ordered[-1], *middle):
-            logging.info(
-                "exact: run %d of %d, epsilon %d of %d, %g", run + 1, runs, len(row) + 1, len(ordered), epsilon
-            )
-            described = dataclasses.replace(adversarial, epsilon=epsilon, seed=recipe_of_run.seed)
-            folder = pathlib.Path(out) / "exact" / _name(described)
-            row[epsilon], spent = training_runs.train_and_measure(described, folder, splits, loss_images, options)
-            seconds += spent
-            _check_begun(epsilon, row[epsilon], math.log(splits.num_classes))
-            if epsilon not in middle:
-                is_lowest = epsilon == ordered[0]
-                intersection.check_brackets(epsilon, row[epsilon], found.test_loss, is_lowest=is_lowest)
-        rows.append(tuple(row[epsilon] for epsilon in ordered))
+        logging.info("exact: run %d of %d", run + 1, runs)
+        own = dataclasses.replace(recipe, seed=recipe.seed + run)
+        splits = load_data(own, options.get("data_dir"))
+        found = training_runs.clean_network(own, pathlib.Path(out), clean, splits, loss_images, options)
+        adversarial = dataclasses.replace(_after(own, warm_up), measures={}, claimed={}, masking_alarm=None)
+        row, spent = _from_the_start(
+            adversarial, pathlib.Path(out) / "exact", ordered, found.test_loss, splits, loss_images, options
+        )
+        rows.append(row)
         cleans.append(found)
+        seconds += spent
     images = min(loss_images, len(splits.labels("train")))
     estimate = intersection.interpolated(ordered, rows, [found.test_loss for found in cleans])
     return Measured("exact", estimate, tuple(ordered), tuple(rows), tuple(cleans), images, seconds)
 
 
+def _from_the_start(
+    recipe: Recipe,
+    folder: pathlib.Path,
+    epsilons: Sequence[float],
+    threshold: float,
+    splits: Splits,
+    loss_images: int,
+    options: Mapping[str, Any],
+) -> tuple[tuple[float, ...], float]:
+    """Returns the losses at `epsilons`, in increasing order, and the seconds that they took."""
+    lowest, *middle, highest = epsilons
+    losses, seconds = {}, 0.0
+    for epsilon in (lowest, highest, *middle):
+        logging.info("exact: epsilon %d of %d, %g", len(losses) + 1, len(epsilons), epsilon)
+        described = dataclasses.replace(recipe, epsilon=epsilon)
+        losses[epsilon], spent = training_runs.train_and_measure(
+            described, folder / _name(described), splits, loss_images, options
+        )
+        seconds += spent
+        _check_begun(epsilon, losses[epsilon], math.log(splits.num_classes))
+        if epsilon not in middle:
+            intersection.check_brackets(epsilon, losses[epsilon], threshold, is_lowest=epsilon == lowest)
+    return tuple(losses[epsilon] for epsilon in epsilons), seconds
+
+
 def fast(
-    recipe,
-    out,
+    recipe: Recipe,
+    out: str | pathlib.Path,
     *,
-    epsilons,
-    runs=1,
-    attack="fgm",
-    epochs=None,
-    learning_rate=0.01,
-    clean=None,
-    loss_images=LOSS_IMAGES,
-    **options,
-):
+    epsilons: Sequence[float],
+    runs: int = 1,
+    attack: str = "fgm",
+    epochs: int | None = None,
+    learning_rate: float = 0.01,
+    clean: str | pathlib.Path | None = None,
+    loss_images: int = LOSS_IMAGES,
+    **options: Any,
+) -> Measured:
     """Returns the `Measured` critical epsilon by fine-tuning the clean network at small `epsilons` and a line.
 
     Args:
-        recipe, out, loss_images: as in `exact`.
-        **options: as in `exact`.
+        recipe, out, loss_images, **options: as in `exact`.
         epsilons: at least two, above 0, below the critical one.
         runs: number of fine-tunings at each epsilon, at least 1, each with a seed of its own.
         attack: what fine-tuning trains against: "fgm", one step of length epsilon from the clean images, or "pgd", that
@@ -139,27 +170,17 @@ def fast(
     if epochs is None:
         epochs = math.ceil(recipe.epochs / PART_OF_TRAINING)
     validation.whole_number("epochs", epochs, at_least=1)
-    splits = training_runs.load(recipe, options)
+    splits = load_data(recipe, options.get("data_dir"))
     found = training_runs.clean_network(recipe, pathlib.Path(out), clean, splits, loss_images, options)
+    tuned = _fine_tuned(recipe, found.network, epochs, learning_rate)
     rows, seconds = [], 0.0
     for run in range(runs):
         row = []
         for epsilon in ordered:
             logging.info("fast: run %d of %d, epsilon %d of %d, %g", run + 1, runs, len(row) + 1, len(ordered), epsilon)
-            described = dataclasses.replace(
-                training_runs.cheaply_selected(recipe),
-                seed=recipe.seed + run,
-                network=found.network,
-                network_options={},
-                epsilon=epsilon,
-                epochs=epochs,
-                schedule_epochs=None,
-                learning_rate=("triangle", {"peak": learning_rate, "up": epochs / 4, "down": epochs * 3 / 4}),
-                defense_options={**recipe.defense_options, **(_one_step(recipe, epsilon) if attack == "fgm" else {})},
-                chosen_by="last",
-                patience=None,
-                masking_alarm=None,
-            )
+            described = dataclasses.replace(tuned, seed=recipe.seed + run, epsilon=epsilon)
+            if attack == "fgm":
+                described = described.with_options(**_one_step(recipe, epsilon))
             folder = pathlib.Path(out) / f"fast_{attack}" / _name(described)
             loss, spent = training_runs.train_and_measure(described, folder, splits, loss_images, options)
             row.append(loss)
@@ -168,6 +189,21 @@ def fast(
     images = min(loss_images, len(splits.labels("train")))
     estimate = intersection.extrapolated(ordered, rows, found.test_loss)
     return Measured("fast", estimate, tuple(ordered), tuple(rows), (found,), images, seconds)
+
+
+def _fine_tuned(recipe: Recipe, network: str, epochs: int, learning_rate: float) -> Recipe:
+    """Returns the recipe that trains the network at the path `network` further."""
+    return dataclasses.replace(
+        training_runs.cheaply_selected(recipe),
+        network=network,
+        network_options={},
+        epochs=epochs,
+        schedule_epochs=epochs,
+        learning_rate=ScheduleSpec("triangle", peak=learning_rate, up=epochs / 4, down=epochs * 3 / 4),
+        chosen_by="last",
+        patience=None,
+        masking_alarm=None,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +226,9 @@ class SingleStep:
     seconds: float
 
 
-def single_step(recipe, out, *, epsilons, warm_up=0, **options):
+def single_step(
+    recipe: Recipe, out: str | pathlib.Path, *, epsilons: Sequence[float], warm_up: int = 0, **options: Any
+) -> SingleStep:
     """Returns the smallest of `epsilons` at which FGSM training overfits catastrophically, a `SingleStep` (table 2).
 
     Trains from the start on FGSM images alone at one epsilon after the other, until in its last epoch a network
@@ -205,10 +243,10 @@ def single_step(recipe, out, *, epsilons, warm_up=0, **options):
         ValueError: an argument is out of range, the validation images are too few, or training at one of the epsilons
             does not begin.
     """
-    validation.one_of("norm", recipe.norm, ("linf",))
+    validation.one_of("norm", recipe.norm, defenses.DEFENSES["fgsm_at"].NORMS)
     ordered = _checked(recipe, epsilons, 1, LOSS_IMAGES, None, at_least=1)
     _check_warm_up(recipe, warm_up)
-    chance = math.log(training_runs.load(recipe, options).num_classes)
+    chance = math.log(load_data(recipe, options.get("data_dir")).num_classes)
     tried, fgsm, pgd, seconds, unstable = [], [], [], 0.0, None
     for epsilon in ordered:
         logging.info("single step: epsilon %d of %d, %g", len(tried) + 1, len(ordered), epsilon)
@@ -220,32 +258,37 @@ def single_step(recipe, out, *, epsilons, warm_up=0, **options):
             chosen_by="last",
             patience=None,
             masking_alarm="warn",
-            measures={"fgsm": {"attack": "fgsm"}, "pgd_20": {"attack": "pgd", "steps": 20}},
+            measures={"fgsm": AttackSpec("fgsm"), "pgd_20": AttackSpec("pgd", steps=20)},
             claimed={},
         )
         folder = pathlib.Path(out) / "single_step" / _name(described)
         card = training.run(_after(described, warm_up), folder, **options)
-        _check_begun(epsilon, card["history"][-1]["loss"], chance)
-        if "masking_alarm" not in card["history"][-1]:
+        _check_begun(epsilon, card.history[-1]["loss"], chance)
+        if "masking_alarm" not in card.history[-1]:
             raise ValueError(f"dataset is {recipe.dataset!r}; allowed: one with a few hundred validation images")
         tried.append(epsilon)
-        fgsm.append(card["measured"]["fgsm"]["accuracy"])
-        pgd.append(card["measured"]["pgd_20"]["accuracy"])
-        seconds += card["training_seconds"]
-        if card["history"][-1]["masking_alarm"]:
+        fgsm.append(card.measured["fgsm"].accuracy)
+        pgd.append(card.measured["pgd_20"].accuracy)
+        seconds += card.training_seconds
+        if card.history[-1]["masking_alarm"]:
             unstable = epsilon
             break
-    images = card["measured"]["fgsm"]["images"]
+    images = card.measured["fgsm"].images
     return SingleStep(unstable, tuple(tried), tuple(fgsm), tuple(pgd), images, seconds)
 
 
-def _checked(recipe, epsilons, runs, loss_images, clean, *, at_least=2):
+def _checked(
+    recipe: Recipe,
+    epsilons: Sequence[float],
+    runs: int,
+    loss_images: int,
+    clean: str | pathlib.Path | None,
+    *,
+    at_least: int = 2,
+) -> list[float]:
     validation.one_of("defense", recipe.defense, DEFENSES)
-    if recipe.defense != "pgd_at":
-        validation.one_of(f"norm (of {recipe.defense})", recipe.norm, ("linf",))
     ordered = intersection.check_epsilons("epsilons", epsilons, at_least=at_least).tolist()
-    if recipe.norm == "linf":
-        validation.number("epsilons", ordered[-1], at_most=1.0)
+    validation.number("epsilons", ordered[-1], at_most=largest_epsilon(recipe.norm))
     validation.whole_number("runs", runs, at_least=1)
     validation.whole_number("loss_images", loss_images, at_least=1)
     if clean is not None:
@@ -253,12 +296,12 @@ def _checked(recipe, epsilons, runs, loss_images, clean, *, at_least=2):
     return ordered
 
 
-def _check_warm_up(recipe, warm_up):
+def _check_warm_up(recipe: Recipe, warm_up: int) -> None:
     validation.whole_number("warm_up", warm_up, at_least=0)
     validation.number("warm_up", warm_up, below=recipe.schedule_epochs)
 
 
-def _check_begun(epsilon, loss, chance):
+def _check_begun(epsilon: float, loss: float, chance: float) -> None:
     if loss >= AT_CHANCE * chance:
         raise ValueError(
             f"epsilons have {epsilon:.4g}, where training stays at one answer for all images (loss {loss:.4g}); "
@@ -266,26 +309,21 @@ def _check_begun(epsilon, loss, chance):
         )
 
 
-def _after(recipe, warm_up):
+def _after(recipe: Recipe, warm_up: int) -> Recipe:
     """Returns the recipe with so many epochs of ordinary training before its own."""
     if warm_up == 0:
         return recipe
-    ordinary = {"defense": "standard", "epochs": warm_up}
-    rest = {
-        "defense": recipe.defense,
-        "epochs": recipe.schedule_epochs - warm_up,
-        "defense_options": recipe.defense_options,
-    }
-    return dataclasses.replace(
-        recipe, defense=f"standard+{recipe.defense}", defense_options={}, stages=(ordinary, rest)
-    )
+    ordinary = Stage(defenses.WITHOUT_ADVERSARY, warm_up)
+    rest = Stage(recipe.defense, recipe.schedule_epochs - warm_up, recipe.defense_options)
+    names = f"{ordinary.defense}+{rest.defense}"
+    return dataclasses.replace(recipe, defense=names, defense_options={}, stages=(ordinary, rest))
 
 
-def _one_step(recipe, epsilon):
+def _one_step(recipe: Recipe, epsilon: float) -> dict[str, Any]:
     """Returns the options that make a defense's attack the fast gradient method."""
     options = {"steps": 1, "step_size": epsilon}
     return {**options, "random_start": False} if recipe.defense == "pgd_at" else options
 
 
-def _name(recipe):
+def _name(recipe: Recipe) -> str:
     return f"epsilon_{recipe.epsilon:.6g}_seed_{recipe.seed}"

@@ -5,6 +5,7 @@ Losses are (R, E): R runs at the same E epsilons. The uncertainty is that of the
 
 import dataclasses
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import scipy.stats
@@ -12,6 +13,9 @@ import scipy.stats
 from tf_nuat.core import validation
 
 CONFIDENCE = 0.95
+
+
+Losses = Sequence[Sequence[float]] | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +32,11 @@ class Estimate:
     epsilon: float
     low: float | None
     high: float | None
-    each: tuple
-    lines: tuple | None = None
+    each: tuple[float, ...]
+    lines: tuple[tuple[float, ...], ...] | None = None
 
 
-def interpolated(epsilons, losses, thresholds):
+def interpolated(epsilons: Sequence[float], losses: Losses, thresholds: Sequence[float]) -> Estimate:
     """Returns the `Estimate` of the largest epsilon at which the loss is not above the threshold, linear in between.
 
     Args:
@@ -46,12 +50,12 @@ def interpolated(epsilons, losses, thresholds):
 
     Source: Xing et al., "Phase transition from clean training to adversarial training", 2022, section 5.2.
     """
-    epsilons, losses = _checked(epsilons, losses)
-    thresholds = np.broadcast_to(np.asarray(thresholds, float), len(losses))
-    return _estimate([_last_crossing(epsilons, *each) for each in zip(losses, thresholds)])
+    ordered, rows = _checked(epsilons, losses)
+    each = np.broadcast_to(np.asarray(thresholds, float), len(rows))
+    return _estimate([_last_crossing(ordered, row, threshold) for row, threshold in zip(rows, each)])
 
 
-def extrapolated(epsilons, losses, threshold):
+def extrapolated(epsilons: Sequence[float], losses: Losses, threshold: float) -> Estimate:
     """Returns the `Estimate` of the epsilon at which lines through small epsilons reach the threshold.
 
     Args:
@@ -64,23 +68,23 @@ def extrapolated(epsilons, losses, threshold):
 
     Source: Xing et al., 2022, section 6.
     """
-    epsilons, losses = _checked(epsilons, losses)
-    lines = tuple(map(tuple, np.polynomial.polynomial.polyfit(epsilons, losses.T, 1).T.tolist()))
+    ordered, rows = _checked(epsilons, losses)
+    lines = tuple(map(tuple, np.polynomial.polynomial.polyfit(ordered, rows.T, 1).T.tolist()))
     for number, (intercept, slope) in enumerate(lines, start=1):
         if slope <= 0:
             raise ValueError(
-                f"epsilons are {_written(epsilons)}, where the losses of run {number} do not rise "
-                f"({_written(losses[number - 1])}); allowed: larger ones, or longer fine-tuning"
+                f"epsilons are {_written(ordered)}, where the losses of run {number} do not rise "
+                f"({_written(rows[number - 1])}); allowed: larger ones, or longer fine-tuning"
             )
         if intercept >= threshold:
             raise ValueError(
-                f"epsilons are {_written(epsilons)}, where the line of run {number} is {intercept:.4g} at epsilon 0, "
+                f"epsilons are {_written(ordered)}, where the line of run {number} is {intercept:.4g} at epsilon 0, "
                 f"not below the clean test loss {threshold:.4g}; allowed: longer fine-tuning, or smaller ones"
             )
     return dataclasses.replace(_estimate([(threshold - a) / b for a, b in lines]), lines=lines)
 
 
-def check_epsilons(argument, epsilons, *, at_least=2):
+def check_epsilons(argument: str, epsilons: Sequence[float], *, at_least: int = 2) -> np.ndarray:
     """Returns `epsilons` in increasing order, floats (E,): at least so many, different, above 0.
 
     Raises:
@@ -93,7 +97,7 @@ def check_epsilons(argument, epsilons, *, at_least=2):
     return np.sort(np.asarray(epsilons, float))
 
 
-def check_brackets(epsilon, loss, threshold, *, is_lowest):
+def check_brackets(epsilon: float, loss: float, threshold: float, *, is_lowest: bool) -> None:
     """Checks that the loss at the lowest, or highest, of the epsilons is on its side of the threshold.
 
     Raises:
@@ -111,17 +115,18 @@ def check_brackets(epsilon, loss, threshold, *, is_lowest):
     )
 
 
-def _checked(epsilons, losses):
-    losses = np.atleast_2d(np.asarray(losses, float))
+def _checked(epsilons: Sequence[float], losses: Losses) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the epsilons (E,) in increasing order, and the losses (R, E) at them."""
+    rows = np.atleast_2d(np.asarray(losses, float))
     ordered = check_epsilons("epsilons", list(epsilons))
-    if losses.ndim != 2 or losses.shape[1] != len(ordered) or not len(losses):
-        raise ValueError(f"losses have shape {losses.shape}; allowed: (runs, {len(ordered)}), one per epsilon")
-    if not np.isfinite(losses).all():
-        raise ValueError(f"losses are {_written(losses.ravel())}; allowed: finite numbers")
-    return ordered, losses[:, np.argsort(np.asarray(epsilons, float))]
+    if rows.ndim != 2 or rows.shape[1] != len(ordered) or not len(rows):
+        raise ValueError(f"losses have shape {rows.shape}; allowed: (runs, {len(ordered)}), one per epsilon")
+    if not np.isfinite(rows).all():
+        raise ValueError(f"losses are {_written(rows.ravel())}; allowed: finite numbers")
+    return ordered, rows[:, np.argsort(np.asarray(epsilons, float))]
 
 
-def _last_crossing(epsilons, losses, threshold):
+def _last_crossing(epsilons: np.ndarray, losses: np.ndarray, threshold: float) -> float:
     """Returns the largest epsilon with a loss not above the threshold: noise may make the losses cross it thrice."""
     check_brackets(epsilons[0], losses[0], threshold, is_lowest=True)
     check_brackets(epsilons[-1], losses[-1], threshold, is_lowest=False)
@@ -130,8 +135,8 @@ def _last_crossing(epsilons, losses, threshold):
     return epsilons[below] + share * (epsilons[below + 1] - epsilons[below])
 
 
-def _estimate(each):
-    each, count = tuple(map(float, each)), len(each)
+def _estimate(found: Sequence[float]) -> Estimate:
+    each, count = tuple(map(float, found)), len(found)
     mean = float(np.mean(each))
     if count == 1:
         return Estimate(mean, None, None, each)
@@ -139,5 +144,5 @@ def _estimate(each):
     return Estimate(mean, max(0.0, mean - float(half)), mean + float(half), each)
 
 
-def _written(numbers):
+def _written(numbers: Iterable[float]) -> str:
     return ", ".join(f"{number:.4g}" for number in numbers)

@@ -14,6 +14,7 @@ Source: Xing, Song and Cheng, "Phase transition from clean training to adversari
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.stats
@@ -24,13 +25,15 @@ LEARNING_RATE = 0.05
 STEPS = 100  # of the paper's figure 2
 
 
-def boundary(n, d):
+def boundary(n: int, d: int) -> float:
     """Returns sqrt(d / n), the epsilon at which theorem 1 has the phase transition."""
     validation.whole_number("n", n, at_least=1)
     return math.sqrt(validation.whole_number("d", d, at_least=1) / n)
 
 
-def sample(n, d, *, repeats, noise=1.0, seed=0):
+def sample(
+    n: int, d: int, *, repeats: int, noise: float = 1.0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns `repeats` samples (x (R, n, d), y (R, n)) and theta_0 (d,), a vector of length 1 with equal entries.
 
     Raises:
@@ -46,13 +49,20 @@ def sample(n, d, *, repeats, noise=1.0, seed=0):
     return x, x @ theta + noise * generator.standard_normal((repeats, n)), theta
 
 
-def adversarial_loss(theta, x, y, epsilon):
+def adversarial_loss(theta: np.ndarray, x: np.ndarray, y: np.ndarray, epsilon: float | np.ndarray) -> np.ndarray:
     """Returns the empirical loss (R,) against the adversary: the mean of (|r| + epsilon |theta|)^2."""
     length = np.linalg.norm(theta, axis=-1, keepdims=True)
     return np.mean((np.abs(_residuals(theta, x, y)) + epsilon * length) ** 2, axis=-1)
 
 
-def descend(x, y, epsilon, *, steps=STEPS, learning_rate=LEARNING_RATE):
+def descend(
+    x: np.ndarray,
+    y: np.ndarray,
+    epsilon: float | np.ndarray,
+    *,
+    steps: int = STEPS,
+    learning_rate: float = LEARNING_RATE,
+) -> np.ndarray:
     """Returns the path (steps + 1, R, d) of gradient descent on `adversarial_loss` from zero.
 
     At zero, where the loss has no gradient, the path leaves along that of the clean loss.
@@ -71,7 +81,7 @@ def descend(x, y, epsilon, *, steps=STEPS, learning_rate=LEARNING_RATE):
     return np.stack(path)
 
 
-def clean_path(x, y, *, steps=STEPS, learning_rate=LEARNING_RATE):
+def clean_path(x: np.ndarray, y: np.ndarray, *, steps: int = STEPS, learning_rate: float = LEARNING_RATE) -> np.ndarray:
     """Returns what `descend` does for epsilon 0, by the closed form (I - (I - 2 rate S)^t) theta_hat, S = x'x / n."""
     values, vectors = np.linalg.eigh(np.swapaxes(x, -1, -2) @ x / x.shape[-2])
     in_basis = np.einsum("rij,ri->rj", vectors, least_squares(x, y))
@@ -79,22 +89,22 @@ def clean_path(x, y, *, steps=STEPS, learning_rate=LEARNING_RATE):
     return np.einsum("rij,trj->tri", vectors, (1 - kept) * in_basis)
 
 
-def least_squares(x, y):
+def least_squares(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Returns theta_hat(0) (R, d), the minimizer of the clean empirical loss."""
     return np.linalg.solve(np.swapaxes(x, -1, -2) @ x, _mean_of_rows(y, x)[..., None] * x.shape[-2])[..., 0]
 
 
-def clean_test_loss(theta, theta_0, noise=1.0):
+def clean_test_loss(theta: np.ndarray, theta_0: np.ndarray, noise: float = 1.0) -> np.ndarray:
     """Returns the expected squared loss (R,) of theta on new images, without an adversary."""
     return noise**2 + np.sum((theta - theta_0) ** 2, axis=-1)
 
 
-def vanishing(x, y):
+def vanishing(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Returns the epsilon (R,) from which on the adversarially trained theta is exactly 0: |x'y| / sum |y|."""
     return np.linalg.norm(_mean_of_rows(y, x), axis=-1) / np.abs(y).mean(axis=-1)
 
 
-def first_order_critical(x, y, theta_0, noise=1.0):
+def first_order_critical(x: np.ndarray, y: np.ndarray, theta_0: np.ndarray, noise: float = 1.0) -> np.ndarray:
     """Returns to first order the epsilon (R,) at which the adversarial training loss is the clean test loss.
 
     By the envelope theorem the loss of the minimizer rises by 2 |theta_hat| mean |r| per epsilon at 0.
@@ -105,7 +115,7 @@ def first_order_critical(x, y, theta_0, noise=1.0):
     return gap / slope
 
 
-def p_values_of_theta(theta, clean):
+def p_values_of_theta(theta: np.ndarray, clean: np.ndarray) -> np.ndarray:
     """Returns the p-values (R,) of "theta (R, d) is drawn as `clean` (M, d) was", a normal distribution."""
     deviations = theta - clean.mean(axis=0)
     covariance = np.atleast_2d(np.cov(clean, rowvar=False))
@@ -113,12 +123,12 @@ def p_values_of_theta(theta, clean):
     return scipy.stats.chi2.sf(squares, theta.shape[-1])
 
 
-def p_values_of_loss(losses, clean):
+def p_values_of_loss(losses: np.ndarray, clean: np.ndarray) -> np.ndarray:
     """Returns the p-values (R,), of both sides, of "the losses (R,) are drawn as `clean` (M,) was", normally."""
     return 2 * scipy.stats.norm.sf(np.abs(losses - clean.mean()) / clean.std(ddof=1))
 
 
-def relative_differences(n, d, ratios, *, repeats=100, seed=0):
+def relative_differences(n: int, d: int, ratios: Sequence[float], *, repeats: int = 100, seed: int = 0) -> np.ndarray:
     """Returns |theta_t(epsilon) - theta_t(0)| / |theta_t(0)| (ratios, steps), t from 1: the left of figure 2.
 
     Args:
@@ -130,14 +140,22 @@ def relative_differences(n, d, ratios, *, repeats=100, seed=0):
     x, y, _ = sample(n, d, repeats=repeats, seed=seed)
     clean = clean_path(x, y)[1:]
 
-    def difference(ratio):
+    def difference(ratio: float) -> np.ndarray:
         apart = descend(x, y, ratio * boundary(n, d))[1:] - clean
         return np.mean(np.linalg.norm(apart, axis=-1) / np.linalg.norm(clean, axis=-1), axis=-1)
 
     return np.stack([difference(ratio) for ratio in ratios])
 
 
-def mean_p_values(n, d, ratios, *, repeats=100, clean_repeats=300, seed=0):
+def mean_p_values(
+    n: int,
+    d: int,
+    ratios: Sequence[float],
+    *,
+    repeats: int = 100,
+    clean_repeats: int = 300,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns the mean p-values of theta and of the training loss, (ratios,) each: the right of figure 2, and figure 3.
 
     The arguments are those of `relative_differences`; the distribution without an adversary is that of `clean_repeats`
@@ -156,9 +174,9 @@ def mean_p_values(n, d, ratios, *, repeats=100, clean_repeats=300, seed=0):
     return np.array(of_theta), np.array(of_loss)
 
 
-def _residuals(theta, x, y):
+def _residuals(theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return y - np.einsum("rni,ri->rn", x, theta)
 
 
-def _mean_of_rows(weights, x):
+def _mean_of_rows(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.einsum("rn,rni->ri", weights, x) / x.shape[-2]

@@ -4,17 +4,22 @@ import dataclasses
 import functools
 import json
 import math
+import pathlib
 import time
+from collections.abc import Mapping
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tf_nuat import data, evaluate, losses, norms, training
+from tf_nuat import data, defenses, evaluate, losses, norms, training
 from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.core import files, validation
-from tf_nuat.data.splits import EVALUATED
+from tf_nuat.data.splits import EVALUATED, Splits
 from tf_nuat.models.inference import inference
+from tf_nuat.training import AttackSpec, Recipe
 
 LOSS_STEPS = 10  # of the PGD under which losses are measured
 
@@ -39,20 +44,28 @@ class Clean:
     seconds: float
 
 
-def mean_loss(network, images, labels, *, epsilon=0.0, norm="linf", steps=LOSS_STEPS):
+def mean_loss(
+    network: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    epsilon: float = 0.0,
+    norm: str = "linf",
+    steps: int = LOSS_STEPS,
+) -> float:
     """Returns the mean cross-entropy of images at which PGD ends, from a random start; with epsilon 0, of the images.
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
         images, labels: (N, H, W, C), integers (N,).
         epsilon: radius of the ball, at least 0.
-        norm: "linf" or "l2".
+        norm: name in `NORMS`.
         steps: of PGD, of length 2.5 epsilon / steps.
     """
     logits_fn = inference(network)
 
     @functools.partial(tf.function, autograph=False, reduce_retracing=True)
-    def of_batch(x, y, number):
+    def of_batch(x: tf.Tensor, y: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
         if epsilon > 0.0:
             start = norms.of(norm).random_point(x, epsilon, tf.stack([0, number]))
             objective = cross_entropy_of(logits_fn, y)
@@ -67,25 +80,21 @@ def mean_loss(network, images, labels, *, epsilon=0.0, norm="linf", steps=LOSS_S
     return float(np.concatenate(parts).mean(dtype=np.float64))
 
 
-def load(recipe, options):
-    """Returns the splits of the data of a recipe; `options` are those of `training.run`."""
-    return data.load(
-        recipe.dataset,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-        images_per_class=recipe.images_per_class,
-        data_dir=options.get("data_dir"),
-        **recipe.data_options,
+def cheaply_selected(recipe: Recipe) -> Recipe:
+    """Returns the recipe where nothing depends on the robustness on validation images, or on test images."""
+    return dataclasses.replace(
+        recipe, selection=AttackSpec("pgd", steps=1), selection_images=100, measures={}, claimed={}
     )
 
 
-def cheaply_selected(recipe):
-    """Returns the recipe where nothing depends on the robustness on validation images, or on test images."""
-    cheap = {"attack": "pgd", "steps": 1}
-    return dataclasses.replace(recipe, selection=cheap, selection_images=100, measures={}, claimed={})
-
-
-def clean_network(recipe, out, clean, splits, loss_images, options):
+def clean_network(
+    recipe: Recipe,
+    out: pathlib.Path,
+    clean: str | pathlib.Path | None,
+    splits: Splits,
+    loss_images: int,
+    options: Mapping[str, Any],
+) -> Clean:
     """Returns the `Clean` of the network at `clean`, or of one that it trains first.
 
     Raises:
@@ -95,14 +104,14 @@ def clean_network(recipe, out, clean, splits, loss_images, options):
     if clean is None:
         ordinary = dataclasses.replace(
             cheaply_selected(recipe),
-            defense="standard",
+            defense=defenses.WITHOUT_ADVERSARY,
             defense_options={},
             epsilon=1.0,  # not that of anything: a run is refused another one
-            chosen_by="last" if recipe.chosen_by == "last" else None,
+            chosen_by="last" if recipe.chosen_by == "last" else defenses.Standard.CHOSEN_BY,
         )
         folder = out / f"clean_seed_{recipe.seed}"
         logging.info("ordinary training, seed %d", recipe.seed)
-        seconds = training.run(ordinary, folder, **options)["training_seconds"]
+        seconds = training.run(ordinary, folder, **options).training_seconds
         path = folder / "network.keras"
     network = validation.load_network("clean", path)
     x, y = splits.arrays("test")
@@ -130,13 +139,15 @@ def clean_network(recipe, out, clean, splits, loss_images, options):
     return found
 
 
-def training_sample(splits, count):
+def training_sample(splits: Splits, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns `count` training images (all, where there are fewer) and their labels, each class in proportion."""
     labels = splits.labels("train")
     return splits.take("train", data.stratified(labels, min(count, len(labels)), seed=0))
 
 
-def train_and_measure(recipe, folder, splits, loss_images, options):
+def train_and_measure(
+    recipe: Recipe, folder: pathlib.Path, splits: Splits, loss_images: int, options: Mapping[str, Any]
+) -> tuple[float, float]:
     """Returns the adversarial training loss and the seconds of a run; what was measured already is read."""
     card = training.run(recipe, folder, **options)
     path, conditions = folder / "loss.json", {"images": loss_images, "steps": LOSS_STEPS}
@@ -148,4 +159,4 @@ def train_and_measure(recipe, folder, splits, loss_images, options):
         loss = mean_loss(network, *sample, epsilon=recipe.epsilon, norm=recipe.norm)
         found = {**conditions, "loss": loss, "seconds": time.perf_counter() - begun}
         files.save_json(found, path)
-    return found["loss"], card["training_seconds"] + found["seconds"]
+    return found["loss"], card.training_seconds + found["seconds"]

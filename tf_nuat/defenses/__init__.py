@@ -43,6 +43,8 @@ DEFENSES: dict[str, type[Defense]] = {
     "nuat_wa_h": NuATWAH,
 }
 
+WITHOUT_ADVERSARY = "standard"  # what source networks, and whatever is compared with a defense, are trained with
+
 __all__ = [
     "AWP",
     "AWPTRADES",
@@ -71,4 +73,5 @@ __all__ = [
     "Standard",
     "TRADES",
     "TRADESWA",
+    "WITHOUT_ADVERSARY",
 ]

@@ -4,13 +4,18 @@ import json
 import pathlib
 import time
 import typing
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tf_nuat.core import validation
 from tf_nuat.parallel import workers
 from tf_nuat.training import checkpoints
+
+Logs = dict[str, float] | None  # what Keras hands to a callback
 
 
 class State(typing.NamedTuple):
@@ -23,10 +28,10 @@ class State(typing.NamedTuple):
         arrays: what the variables are; None before training.
     """
 
-    history: list
+    history: list[dict[str, float]]
     batches: int = 0
     seconds: float = 0.0
-    arrays: list | None = None
+    arrays: list[np.ndarray] | None = None
 
 
 class Backup(keras.callbacks.Callback):
@@ -49,44 +54,52 @@ class Backup(keras.callbacks.Callback):
 
     LOOK_EVERY = 20  # batches after which several workers look at the chief's clock
 
-    def __init__(self, folder, *, steps_per_epoch, state=None, save_every=600.0):
+    def __init__(
+        self,
+        folder: str | pathlib.Path,
+        *,
+        steps_per_epoch: int,
+        state: State | None = None,
+        save_every: float = 600.0,
+    ) -> None:
         super().__init__()
         self.folder = pathlib.Path(folder)
         self.steps_per_epoch = validation.whole_number("steps_per_epoch", steps_per_epoch, at_least=1)
         self.save_every = validation.number("save_every", save_every, at_least=0.0)
         self.state = state or State([])
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         self.saved = time.perf_counter()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         # `fit` has just reset the metrics, and the defense has counted a new epoch.
         if self.state.batches:
-            put_back(self.model, self.state.arrays)
+            put_back(self.model, self.state.arrays or [])
         self.first, self.begin = self.state.batches, time.perf_counter() - self.state.seconds
         self.state = self.state._replace(arrays=None)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         batches, now = self.first + batch + 1, time.perf_counter()
         self.state = self.state._replace(batches=batches, seconds=now - self.begin)
         # The last batch of an epoch is not the place: the epoch is not over before it is validated.
         if batches < self.steps_per_epoch and self._is_time(batches, now):
             self._save()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        logs = {} if logs is None else logs
         logs["seconds"] = self.state.seconds
         done = {name: float(value) for name, value in logs.items()}
         self.state = State([*self.state.history, done])
         self._save()
 
-    def _is_time(self, batches, now):
+    def _is_time(self, batches: int, now: float) -> bool:
         strategy = self.model.distribute_strategy
         is_time = now - self.saved >= self.save_every
         if workers.count(strategy) == 1:
             return is_time
         return batches % self.LOOK_EVERY == 0 and bool(workers.gathered(is_time, strategy)[0])
 
-    def _save(self):
+    def _save(self) -> None:
         arrays = [np.asarray(variable) for variable in state_of(self.model)]  # on several workers, of all of them
         if workers.is_chief(self.model.distribute_strategy):
             number = len(self.state.history) * self.steps_per_epoch + self.state.batches
@@ -94,7 +107,7 @@ class Backup(keras.callbacks.Callback):
         self.saved = time.perf_counter()
 
 
-def restored(folder, strategy):
+def restored(folder: str | pathlib.Path, strategy: tf.distribute.Strategy | None) -> State:
     """Returns the `State` of the newest checkpoint in `folder`; that of the chief, where there are several workers.
 
     Without a checkpoint it is that of the beginning.
@@ -107,7 +120,7 @@ def restored(folder, strategy):
     return State(**{**facts, "arrays": workers.arrays_from_chief(arrays, strategy)})
 
 
-def state_of(model):
+def state_of(model: keras.Model) -> list[Any]:
     """Returns the variables that training changes: those of the compiled and built defense, optimizer and metrics."""
     found = [*model.variables, *model.optimizer.variables]
     for metric in model.metrics:
@@ -115,7 +128,7 @@ def state_of(model):
     return list({id(variable): variable for variable in found}.values())
 
 
-def put_back(model, arrays):
+def put_back(model: keras.Model, arrays: Sequence[np.ndarray]) -> None:
     """Assigns `arrays` to the variables of `state_of`.
 
     Raises:

@@ -1,6 +1,9 @@
 """Keras callbacks: robust validation that keeps the best network, and an alarm for masked gradients."""
 
 import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -27,7 +30,17 @@ class RobustValidation(keras.callbacks.Callback):
         batch_size: images in a batch.
     """
 
-    def __init__(self, images, labels, attack, *, path=None, monitor="val_robust_accuracy", best=-1.0, batch_size=250):
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        attack: Callable[..., Any] | None,
+        *,
+        path: str | pathlib.Path | None = None,
+        monitor: str | None = "val_robust_accuracy",
+        best: float = -1.0,
+        batch_size: int = 250,
+    ) -> None:
         super().__init__()
         self.data = (images, labels)
         self.attack = attack
@@ -36,7 +49,7 @@ class RobustValidation(keras.callbacks.Callback):
         self.best = best
         self.batch_size = batch_size
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         network = precision.computing_in(self.model.network, "float32")
         robust = evaluate.accuracy(
             network,
@@ -58,8 +71,14 @@ class RobustValidation(keras.callbacks.Callback):
 
 
 def overfits_catastrophically(
-    fgsm_correct, pgd_correct, clean_correct, *, fgsm_share=0.4, pgd_share=1 / 3, significance=0.01
-):
+    fgsm_correct: np.ndarray,
+    pgd_correct: np.ndarray,
+    clean_correct: np.ndarray,
+    *,
+    fgsm_share: float = 0.4,
+    pgd_share: float = 1 / 3,
+    significance: float = 0.01,
+) -> bool:
     """Returns whether a network withstands FGSM but not PGD, as one does after catastrophic overfitting.
 
     True where, of the images that are classified correctly, significantly more than `fgsm_share` still are under FGSM,
@@ -123,21 +142,22 @@ class MaskingAlarm(keras.callbacks.Callback):
     """
 
     ACTIONS = ("warn", "stop")
+    NORMS = ("linf",)  # its limits were found there, and tried nowhere else
 
     def __init__(
         self,
-        images,
-        labels,
+        images: np.ndarray,
+        labels: np.ndarray,
         *,
-        epsilon,
-        steps=10,
-        step_size=None,
-        action="warn",
-        fgsm_share=0.4,
-        pgd_share=1 / 3,
-        significance=0.01,
-        batch_size=250,
-    ):
+        epsilon: float,
+        steps: int = 10,
+        step_size: float | None = None,
+        action: str = "warn",
+        fgsm_share: float = 0.4,
+        pgd_share: float = 1 / 3,
+        significance: float = 0.01,
+        batch_size: int = 250,
+    ) -> None:
         super().__init__()
         validation.number("epsilon", epsilon, above=0.0, at_most=1.0)
         pgd = {"epsilon": epsilon, "steps": steps, "step_size": step_size}
@@ -160,15 +180,15 @@ class MaskingAlarm(keras.callbacks.Callback):
             )
 
     @staticmethod
-    def can_ring(count, **limits):
+    def can_ring(count: int, **limits: float) -> bool:
         """Returns whether `count` images can show overfitting, by the `limits` of `overfits_catastrophically`."""
         all_images = np.ones(count, bool)
         return overfits_catastrophically(all_images, ~all_images, all_images, **limits)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         evaluate.arrays(self.data, self.model.trained_network)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         correct = {
             name: evaluate.correct(
                 self.model.trained_network,

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import zipfile
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -14,7 +15,7 @@ from tf_nuat.core import files
 KEPT = 3
 
 
-def save(folder, number, arrays, facts):
+def save(folder: str | pathlib.Path, number: int, arrays: list[np.ndarray], facts: dict[str, Any]) -> None:
     """Writes a checkpoint at once, and removes those beyond the newest `KEPT`.
 
     Args:
@@ -34,7 +35,7 @@ def save(folder, number, arrays, facts):
         _path(folder, older).unlink()
 
 
-def newest(folder):
+def newest(folder: str | pathlib.Path) -> tuple[list[np.ndarray], dict[str, Any]] | None:
     """Returns the arrays and the facts of the newest checkpoint that is whole, or None where there is none.
 
     Every one that is damaged is named in a warning.
@@ -49,7 +50,7 @@ def newest(folder):
     return None
 
 
-def _read(path):
+def _read(path: pathlib.Path) -> tuple[list[np.ndarray], dict[str, Any]]:
     with np.load(path, allow_pickle=False) as file:  # which compares the checksum of each array
         arrays = [file[f"arr_{index}"] for index in range(len(file.files) - 2)]
         facts = json.loads(str(file["facts"]))
@@ -58,11 +59,11 @@ def _read(path):
     return arrays, facts
 
 
-def _path(folder, number):
+def _path(folder: pathlib.Path, number: int) -> pathlib.Path:
     return folder / f"batches-{number}.npz"
 
 
-def _numbers(folder):
+def _numbers(folder: pathlib.Path) -> list[int]:
     """Returns the numbers of the checkpoints in a folder, the newest first."""
     names = os.listdir(folder) if folder.is_dir() else []
     found = [re.fullmatch(r"batches-(\d+)\.npz", name) for name in names]

@@ -1,5 +1,8 @@
 """How far apart the logits of single-step, iterative and randomized adversaries are, also during training."""
 
+import pathlib
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -12,7 +15,17 @@ from tf_nuat.models.inference import inference
 PAIRS = {"fgsm_ifgsm": "I-FGSM", "fgsm_rfgsm": "R-FGSM"}
 
 
-def logit_distances(network, images, labels, *, epsilon, steps=7, alpha=None, seed=0, batch_size=250):
+def logit_distances(
+    network: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    epsilon: float,
+    steps: int = 7,
+    alpha: float | None = None,
+    seed: int = 0,
+    batch_size: int = 250,
+) -> dict[str, np.ndarray]:
     """Returns the Euclidean distances from the logits of FGSM's adversaries to those of I-FGSM's and of R-FGSM's.
 
     A robust network answers all three alike; where gradients are masked the distances grow.
@@ -47,7 +60,7 @@ def logit_distances(network, images, labels, *, epsilon, steps=7, alpha=None, se
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def _logits(network, x):
+def _logits(network: keras.Model, x: tf.Tensor) -> np.ndarray:
     return keras.ops.convert_to_numpy(inference(network)(tf.convert_to_tensor(x))).astype(np.float64)
 
 
@@ -69,7 +82,16 @@ class LogitDistances(keras.callbacks.Callback):
             or the labels.
     """
 
-    def __init__(self, images, labels, *, epsilon, every=100, path=None, **settings):
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        *,
+        epsilon: float,
+        every: int = 100,
+        path: str | pathlib.Path | None = None,
+        **settings: Any,
+    ) -> None:
         super().__init__()
         self.data = (validation.images("images", images), labels)
         self.epsilon = validation.number("epsilon", epsilon, above=0.0, at_most=1.0)
@@ -78,15 +100,15 @@ class LogitDistances(keras.callbacks.Callback):
         self.settings = settings
         self.history = {"iteration": [], **{name: [] for pair in PAIRS for name in (pair, f"{pair}_error")}}
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self.data = evaluate.arrays(self.data, self.model.trained_network)
         self._measure()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         if int(self.model.optimizer.iterations) - self.history["iteration"][-1] >= self.every:
             self._measure()
 
-    def _measure(self):
+    def _measure(self) -> None:
         network = precision.computing_in(self.model.trained_network, "float32")
         found = logit_distances(network, *self.data, epsilon=self.epsilon, **self.settings)
         self.history["iteration"].append(int(self.model.optimizer.iterations))

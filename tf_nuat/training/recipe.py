@@ -1,210 +1,317 @@
 """`Recipe`: an experiment as plain data."""
 
 import dataclasses
-import functools
-import itertools
+import inspect
+import math
 import pathlib
+import re
+from typing import Any, Self
 
-from tf_nuat import attacks, data, defenses, networks, norms, schedules
+from tf_nuat import data, defenses, networks, norms
 from tf_nuat.core import validation
 from tf_nuat.models import precision
 from tf_nuat.networks import by_name
 from tf_nuat.training import callbacks
+from tf_nuat.training.parts import AttackSpec, ScheduleSpec, Stage, check_options, plain
+from tf_nuat.training.recipe_json import SCHEMA, fields_from_json
+
+CHOSEN_BY = ("val_robust_accuracy", "val_accuracy", "last")
+
+
+def _field(text: str, *, flag: str | None = None, **default: Any) -> Any:
+    """Returns a field of `Recipe`: what it means, and the command-line flag that changes it, where there is one."""
+    return dataclasses.field(metadata={"help": text, "flag": flag}, **default)
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """What to train, how, and how to measure it.
 
-    A weight or a learning rate is a number or a pair (name in `schedules.SCHEDULES`, its arguments in epochs).
-    An attack is a dict: "attack", a name in `ATTACKS`, and its settings; epsilon is the recipe's unless it is given.
-
-    Attributes:
-        dataset: a name or a path, see `data.load`.
-        network: name in `networks.NETWORKS`; `module:function`, a function `(input_shape, num_classes,
-            **network_options) -> keras.Model`; or the path of a `.keras` file, whose weights training begins with.
-        defense: name in `defenses.DEFENSES`; for sequential training the names of the stages, joined by "+".
-        epsilon: radius of the threat model, above 0; at most 1 in the L-infinity norm.
-        epochs: number of epochs.
-        learning_rate: highest values and times of the schedule, or a number.
-        network_options, defense_options: keyword arguments of the network and of the defense.
-        norm: of the threat model, "linf" or "l2", for defense and attacks.
-        stages: for sequential training, one dict per stage: "defense", "epochs" and "defense_options" (which
-            `defense_options` then is not). The epochs add up to `schedule_epochs`. Network, its average, optimizer and
-            schedules go on from one stage to the next.
-        sources: for ensemble adversarial training, the source networks: names in `networks.NETWORKS`, which are trained
-            first, without an adversary, or paths of .keras files.
-        source_epochs: number of epochs for which these are trained.
-        images_per_class: number of training images of each class, the first ones (None: all).
-        data_options: further keyword arguments of `data.load`: "input_shape", "augmentation", "corrupt".
-        batch_size: images per optimizer step, all devices together.
-        precision: what the network computes in while it trains, one of `precision.POLICIES`; losses, norms, weights
-            and the network that is kept are in float32.
-        synchronized_batch_norm: whether BatchNorm normalizes with the statistics of the whole batch, where several
-            devices have a share of it each.
-        momentum, weight_decay: of `CoupledSGD`.
-        seed: whole number from which weights, data order and random starts follow.
-        schedule_epochs: length of training that the times of the schedules were written for (default `epochs`); with
-            other `epochs` all times stretch.
-        selection: the attack that measures `val_robust_accuracy` on the validation split after each epoch.
-        selection_images: number of validation images it is run on.
-        chosen_by: which epoch's network is kept, that with the highest "val_robust_accuracy" (the default) or
-            "val_accuracy" (the default for standard training, which nobody would choose by its robustness), or the
-            "last" one.
-        patience: number of epochs without a better one after which training ends early (None: never).
-        masking_alarm: what `callbacks.MaskingAlarm` does on catastrophic overfitting: "warn" or "stop"; None: not used.
-        measures: dict, name -> attack, run on the test split when training has ended.
-        test_images: number of test images for that (None: all).
-        claimed: dict of measures' names ("clean" included) to the accuracy that a paper claims, in [0, 1]; "autoattack"
-            for what `tf_nuat.evaluate` finds of the finished run.
-        source: where settings and claims come from.
+    It checks itself when it is made: what can be known to fail without data and network fails there.
     """
 
-    dataset: str
-    network: str
-    defense: str
-    epsilon: float
-    epochs: int
-    learning_rate: float | tuple
-    network_options: dict = dataclasses.field(default_factory=dict)
-    defense_options: dict = dataclasses.field(default_factory=dict)
-    norm: str = "linf"
-    stages: tuple = ()
-    sources: tuple = ()
-    source_epochs: int = 5
-    images_per_class: int | None = None
-    data_options: dict = dataclasses.field(default_factory=dict)
-    batch_size: int = 64
-    precision: str = "float32"
-    synchronized_batch_norm: bool = False
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    seed: int = 0
-    schedule_epochs: int | None = None
-    selection: dict = dataclasses.field(default_factory=lambda: {"attack": "ifgsm", "steps": 7})
-    selection_images: int = 1000
-    chosen_by: str | None = None
-    patience: int | None = None
-    masking_alarm: str | None = "warn"
-    measures: dict = dataclasses.field(default_factory=dict)
-    test_images: int | None = None
-    claimed: dict = dataclasses.field(default_factory=dict)
-    source: str = ""
+    dataset: str = _field("a name or a path, see `data.load`.")
+    network: str = _field(
+        f"what to train: {', '.join(networks.NETWORKS)}; `module:function`, a function (input_shape, num_classes, "
+        "**network_options) of your own that returns a Keras model; or a `.keras` file, which is trained further.",
+        flag="network",
+    )
+    defense: str = _field(
+        "name in `defenses.DEFENSES`; for sequential training the names of the stages, joined by '+'."
+    )
+    epsilon: float = _field(
+        "radius of the threat model, above 0, pixels being in [0, 1]; at most 1 in the L-infinity norm.",
+        flag="epsilon",
+    )
+    epochs: int = _field("length of training; the times of all schedules stretch with it.", flag="epochs")
+    learning_rate: float | ScheduleSpec = _field(
+        "a number, or a `ScheduleSpec`, of which a flag changes the highest value.", flag="learning_rate"
+    )
+    network_options: dict[str, Any] = _field(
+        "options of the network, as flags name=value with commas between: stem=imagenet; for application, "
+        "name=MobileNetV2.",
+        flag="network_options",
+        default_factory=dict,
+    )
+    defense_options: dict[str, Any] = _field(
+        "options of the defense, as flags name=value with commas between: nuclear_weight=2 for another highest lambda, "
+        "ema_decay=0.9998 to average the weights of any defense. A weight is a number or a `ScheduleSpec`.",
+        flag="options",
+        default_factory=dict,
+    )
+    norm: str = _field(f"norm of the threat model: {', '.join(norms.NORMS)}.", flag="norm", default="linf")
+    stages: tuple[Stage, ...] = _field(
+        "for sequential training the `Stage`s, each with options of its own (`defense_options` then has none). Their "
+        "epochs add up to `schedule_epochs`. Network, its average, optimizer and schedules go on from stage to stage.",
+        default=(),
+    )
+    sources: tuple[str, ...] = _field(
+        "source networks of ensemble adversarial training: names of networks, which are trained first, without an "
+        "adversary, or `.keras` files.",
+        flag="sources",
+        default=(),
+    )
+    source_epochs: int = _field("number of epochs for which these are trained.", default=5)
+    images_per_class: int | None = _field(
+        "number of training images of each class, the first ones; all where it is not given.",
+        flag="images_per_class",
+        default=None,
+    )
+    data_options: dict[str, Any] = _field(
+        'further keyword arguments of `data.load`: "input_shape", "augmentation", "corrupt".', default_factory=dict
+    )
+    batch_size: int = _field("images per optimizer step, all devices together.", flag="batch_size", default=64)
+    precision: str = _field(
+        f"what training computes in: {', '.join(precision.POLICIES)}. Losses, norms, weights and the network that is "
+        "kept are in float32.",
+        flag="precision",
+        default="float32",
+    )
+    synchronized_batch_norm: bool = _field(
+        "BatchNorm normalizes with the statistics of the whole batch, not of each device's share.",
+        flag="synchronized_batch_norm",
+        default=False,
+    )
+    momentum: float = _field("of `CoupledSGD`, in [0, 1).", default=0.9)
+    weight_decay: float = _field("of `CoupledSGD`, at least 0.", default=5e-4)
+    seed: int = _field("weights, data order and random starts follow from it; at least 0.", flag="seed", default=0)
+    schedule_epochs: int = _field(
+        "length of training that the times of the schedules are written for; `epochs` where it is not given.",
+        default=None,
+    )
+    selection: AttackSpec = _field(
+        "the attack that measures `val_robust_accuracy` on the validation split after each epoch.",
+        default=AttackSpec("ifgsm", steps=7),
+    )
+    selection_images: int = _field("number of validation images that it is run on.", default=1000)
+    chosen_by: str = _field(
+        'which epoch\'s network is kept: that with the highest "val_robust_accuracy" or "val_accuracy", or the "last"; '
+        "what the defense says (its `CHOSEN_BY`) where it is not given.",
+        default=None,
+    )
+    patience: int | None = _field(
+        "epochs without a better one after which training ends early; never where it is not given.",
+        flag="patience",
+        default=None,
+    )
+    masking_alarm: str | None = _field(
+        "what catastrophic overfitting does, see `callbacks.MaskingAlarm`: warn or stop; None switches the alarm off.",
+        flag="masking_alarm",
+        default="warn",
+    )
+    measures: dict[str, AttackSpec] = _field(
+        "the attacks that are run on the test split when training has ended, by the names that the card gives them. As "
+        "a flag, which of them, with commas between (clean alone for none); tf_nuat.evaluate can run them, and more, "
+        "another day.",
+        flag="measures",
+        default_factory=dict,
+    )
+    test_images: int | None = _field(
+        "number of test images for that; all where it is not given.", flag="test_images", default=None
+    )
+    claimed: dict[str, float] = _field(
+        'the accuracies, in [0, 1], that a paper claims, by the names of measures, "clean" included; "autoattack" for '
+        "what `tf_nuat.evaluate` finds of the finished run.",
+        default_factory=dict,
+    )
+    source: str = _field("where settings and claims come from.", default="")
 
-    def __post_init__(self):
-        object.__setattr__(self, "dataset", data.check_name("dataset", self.dataset))
-        object.__setattr__(self, "network", by_name.check_name("network", self.network))
-        validation.one_of("norm", self.norm, norms.NORMS)
-        validation.number("epsilon", self.epsilon, above=0.0, at_most=1.0 if self.norm == "linf" else None)
-        validation.whole_number("epochs", self.epochs, at_least=1)
-        validation.whole_number("batch_size", self.batch_size, at_least=1)
-        validation.one_of("precision", self.precision, precision.POLICIES)
-        validation.whole_number("seed", self.seed, at_least=0)
-        if self.defense == "standard":
-            object.__setattr__(self, "masking_alarm", None)  # FGSM may fail on a network that was never trained on it
-        if self.chosen_by is None:
-            by = "val_accuracy" if self.defense == "standard" else "val_robust_accuracy"
-            object.__setattr__(self, "chosen_by", by)
-        validation.one_of("chosen_by", self.chosen_by, ("val_robust_accuracy", "val_accuracy", "last"))
-        for name in ("images_per_class", "patience"):
+    def __post_init__(self) -> None:
+        self._set(dataset=data.check_name("dataset", self.dataset))
+        self._set(network=by_name.check_name("network", self.network))
+        validation.number("epsilon", self.epsilon, above=0.0, at_most=largest_epsilon(self.norm))
+        self._check_numbers()
+        self._check_attacks()
+        if self.schedule_epochs is None:
+            self._set(schedule_epochs=self.epochs)
+        self._check_stages()
+        for stage in self.plan():
+            validation.one_of(f"norm (of {stage.defense})", self.norm, stage.kind.NORMS)
+        kinds = [stage.kind for stage in self.plan()]
+        self._choose_by(kinds)
+        self._check_sources(kinds)
+        self.to_json()  # refuses what is no plain data
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def _check_numbers(self) -> None:
+        for name in ("epochs", "batch_size", "selection_images", "source_epochs"):
+            validation.whole_number(name, getattr(self, name), at_least=1)
+        for name in ("images_per_class", "patience", "test_images", "schedule_epochs"):
             if getattr(self, name) is not None:
                 validation.whole_number(name, getattr(self, name), at_least=1)
+        validation.whole_number("seed", self.seed, at_least=0)
+        validation.one_of("precision", self.precision, precision.POLICIES)
+        validation.number("momentum", self.momentum, at_least=0.0, below=1.0)
+        validation.number("weight_decay", self.weight_decay, at_least=0.0)
+        if not isinstance(self.learning_rate, ScheduleSpec):
+            allowed = "a number above 0, or ScheduleSpec(name, ...)"
+            if isinstance(self.learning_rate, (tuple, list)):
+                validation.refuse("learning_rate", self.learning_rate, allowed)
+            validation.number("learning_rate", self.learning_rate, above=0.0)
+
+    def _check_attacks(self) -> None:
+        for name, spec in {"selection": self.selection, **self.measures}.items():
+            if not isinstance(spec, AttackSpec):
+                validation.refuse(name, spec, 'an attack as AttackSpec("pgd", steps=40)')
+            spec.check_norm(self.norm)
+        for name in self.measures:  # they name files, and arrays in a file
+            if name in ("clean", "file") or not re.fullmatch(r"\w[\w.+-]*", name):
+                validation.refuse("measures", name, "names of letters, digits and _, but clean and file")
+
+    def _check_stages(self) -> None:
+        self._set(stages=tuple(self.stages))
+        if not self.stages:
+            validation.one_of("defense", self.defense, defenses.DEFENSES)
+            check_options(self.defense, self.defense_options)
+            return
+        for stage in self.stages:
+            if not isinstance(stage, Stage):
+                validation.refuse("stages", stage, 'stages as Stage("sat_r1", epochs=5)')
+        lengths = [stage.epochs for stage in self.stages]
+        names, written = "+".join(stage.defense for stage in self.stages), " + ".join(map(str, lengths))
+        if self.defense != names:
+            validation.refuse("defense", self.defense, f"{names}, the names of the stages")
+        if self.defense_options:
+            raise ValueError("defense_options is given; allowed: with stages, each has its own")
+        if sum(lengths) != self.schedule_epochs:
+            raise ValueError(f"stages take {written} epochs; allowed: {self.schedule_epochs} in sum")
+        if any(length * self.epochs % self.schedule_epochs for length in lengths):
+            raise ValueError(f"epochs is {self.epochs}; allowed: a number to which stages of {written} epochs stretch")
+
+    def _choose_by(self, kinds: list[type[defenses.Defense]]) -> None:
+        """Fills in what the defenses say of the choice of the best epoch, and of the masking alarm."""
+        if not any(kind.MASKING_ALARM for kind in kinds):
+            self._set(masking_alarm=None)
         if self.masking_alarm is not None:
             validation.one_of("masking_alarm", self.masking_alarm, callbacks.MaskingAlarm.ACTIONS)
-        validation.whole_number("selection_images", self.selection_images, at_least=1)
-        if self.test_images is not None:
-            validation.whole_number("test_images", self.test_images, at_least=1)
-        for description in (self.selection, *self.measures.values()):
-            self.attack(description)
-        if self.schedule_epochs is None:
-            object.__setattr__(self, "schedule_epochs", self.epochs)
-        self._check_stages()
-        self._check_sources()
+        if self.chosen_by is None:
+            said = {kind.CHOSEN_BY for kind in kinds}
+            self._set(chosen_by=said.pop() if len(said) == 1 else defenses.Defense.CHOSEN_BY)
+        validation.one_of("chosen_by", self.chosen_by, CHOSEN_BY)
 
-    def _check_sources(self):
-        takes_sources = self.defense == "eat"
-        if takes_sources != bool(self.sources):
-            allowed = "names of networks or .keras files" if takes_sources else "() for all but eat"
+    def _check_sources(self, kinds: list[type[defenses.Defense]]) -> None:
+        self._set(sources=tuple(self.sources))
+        if any("sources" in kind.NEEDS for kind in kinds) != bool(self.sources):
+            takers = [name for name, kind in defenses.DEFENSES.items() if "sources" in kind.NEEDS]
+            allowed = f"() for all but {', '.join(takers)}" if self.sources else "names of networks or .keras files"
             raise ValueError(f"sources is {self.sources!r} for {self.defense}; allowed: {allowed}")
-        validation.whole_number("source_epochs", self.source_epochs, at_least=1)
         for source in self.sources:
             if source not in networks.NETWORKS and not pathlib.Path(source).is_file():
                 raise ValueError(
                     f"sources has {source!r}, which is no file; allowed: {', '.join(networks.NETWORKS)}, .keras files"
                 )
 
-    def with_options(self, **options):
+    def plan(self) -> list[Stage]:
+        """Returns the stages of training, one where there are no `stages`, with the epochs that each takes."""
+        if not self.stages:
+            return [Stage(self.defense, self.epochs, self.defense_options)]
+        lengths = [stage.epochs * self.epochs // self.schedule_epochs for stage in self.stages]
+        return [dataclasses.replace(stage, epochs=length) for stage, length in zip(self.stages, lengths)]
+
+    def schedule(self, value: Any, steps_per_epoch: int) -> Any:
+        """Returns a `ScheduleSpec` as a function of the step, its times stretched with `epochs`; other values as is."""
+        if not isinstance(value, ScheduleSpec):
+            return value
+        return value.build(steps_per_epoch=steps_per_epoch * self.epochs / self.schedule_epochs)
+
+    def with_options(self, **options: Any) -> Self:
         """Returns the recipe with these options of the defense, of every stage where there are stages."""
         if not self.stages:
             return dataclasses.replace(self, defense_options={**self.defense_options, **options})
-        stages = (
-            {**stage, "defense_options": {**stage.get("defense_options", {}), **options}} for stage in self.stages
-        )
+        stages = (dataclasses.replace(stage, options={**stage.options, **options}) for stage in self.stages)
         return dataclasses.replace(self, stages=tuple(stages))
 
-    def under_norm(self, norm):
+    def under_norm(self, norm: str, epsilon: float) -> Self:
         """Returns the recipe under another norm: no paper's claims, and attacks that are PGD with its usual steps."""
 
-        def as_pgd(attack):
-            return {"attack": "pgd", "steps": attack.get("steps", 40)}
+        def as_pgd(spec: AttackSpec) -> AttackSpec:
+            return AttackSpec("pgd", steps=spec.settings.get("steps", 40))
 
-        measures = {name: as_pgd(attack) for name, attack in self.measures.items()}
-        return dataclasses.replace(self, norm=norm, selection=as_pgd(self.selection), measures=measures, claimed={})
+        measures = {name: as_pgd(spec) for name, spec in self.measures.items()}
+        selection = as_pgd(self.selection)
+        return dataclasses.replace(self, norm=norm, epsilon=epsilon, selection=selection, measures=measures, claimed={})
 
-    def of_source(self, name):
+    def of_source(self, name: str) -> Self:
         """Returns the recipe that trains the source network `name`, without an adversary, from weights of its own."""
         return dataclasses.replace(
             self,
             seed=self.seed + 1,
             network=name,
             network_options={},
-            defense="standard",
+            defense=defenses.WITHOUT_ADVERSARY,
             defense_options={},
+            stages=(),
             sources=(),
             epochs=self.source_epochs,
-            chosen_by="val_accuracy",
+            chosen_by=defenses.DEFENSES[defenses.WITHOUT_ADVERSARY].CHOSEN_BY,
             patience=None,
             masking_alarm=None,
             measures={},
             claimed={},
         )
 
-    def _check_stages(self):
-        if not self.stages:
-            validation.one_of("defense", self.defense, defenses.DEFENSES)
-            return
-        for stage in self.stages:
-            validation.one_of("stages: defense", stage["defense"], defenses.DEFENSES)
-            validation.whole_number("stages: epochs", stage["epochs"], at_least=1)
-        names, lengths = zip(*((stage["defense"], stage["epochs"]) for stage in self.stages))
-        if self.defense != "+".join(names):
-            raise ValueError(f"defense is {self.defense!r}; allowed: {'+'.join(names)}, the names of the stages")
-        if self.defense_options:
-            raise ValueError("defense_options is given; allowed: with stages, each has its own")
-        written = " + ".join(map(str, lengths))
-        if sum(lengths) != self.schedule_epochs:
-            raise ValueError(f"stages take {written} epochs; allowed: {self.schedule_epochs} in sum")
-        if any(length * self.epochs % self.schedule_epochs for length in lengths):
-            raise ValueError(f"epochs is {self.epochs}; allowed: a number to which stages of {written} epochs stretch")
+    def to_json(self) -> dict[str, Any]:
+        """Returns the recipe as a dict of JSON values, "schema" among them, which `from_json` reads."""
+        values = {field.name: plain(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return {"schema": SCHEMA, **values}
 
-    def plan(self):
-        """Returns the stages of training: tuples (name of the defense, its options, epoch in which it ends)."""
-        if not self.stages:
-            return [(self.defense, self.defense_options, self.epochs)]
-        ends = itertools.accumulate(stage["epochs"] * self.epochs // self.schedule_epochs for stage in self.stages)
-        return [(stage["defense"], stage.get("defense_options", {}), end) for stage, end in zip(self.stages, ends)]
+    @classmethod
+    def from_json(cls, content: Any, source: str = "recipe") -> Self:
+        """Returns the recipe that `to_json`, of this version or an earlier one, has described.
 
-    def schedule(self, value, steps_per_epoch):
-        """Returns `value`, a number or a pair (name, arguments), as a number or a schedule of the step."""
-        if not isinstance(value, (tuple, list)):
-            return value
-        name, arguments = value
-        stretched = steps_per_epoch * self.epochs / self.schedule_epochs
-        return validation.one_of("schedule", name, schedules.SCHEDULES)(**arguments, steps_per_epoch=stretched)
+        Args:
+            content: what the JSON says. Fields that it does not have get their defaults.
+            source: what an error calls it, the path of a file for instance.
 
-    def attack(self, description):
-        """Returns the function `(network, x, y) -> x_adv` that the dict `description` describes."""
-        settings = {"epsilon": self.epsilon, **({} if self.norm == "linf" else {"norm": self.norm}), **description}
-        attack = validation.one_of("attack", settings.pop("attack"), attacks.ATTACKS)
-        attack.check_settings(settings)
-        return functools.partial(attack, **settings)
+        Raises:
+            ValueError: it is no recipe, is of a later schema, or cannot be made: a file is gone, for instance.
+        """
+        values = fields_from_json(cls, content, source)
+        lacking = [each.name for each in dataclasses.fields(cls) if _is_required(each) and each.name not in values]
+        if lacking:
+            raise ValueError(f"{source} has no {lacking[0]}; allowed: a recipe, as a card has it")
+        return cls(**values)
+
+
+def largest_epsilon(norm: str) -> float | None:
+    """Returns the largest radius that means anything in a norm, for images of any size; None where there is none."""
+    of_any_size: tuple[Any, ...] = (math.inf, 1, 1)
+    largest = norms.of(norm).largest(of_any_size)
+    return None if math.isinf(largest) else largest
+
+
+def _is_required(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+# The fields say themselves what they are; who reads the documentation finds it there, too.
+Recipe.__doc__ = "\n".join(
+    [
+        inspect.cleandoc(Recipe.__doc__ or ""),
+        "\nAttributes:",
+        *(f"    {field.name}: {field.metadata['help']}" for field in dataclasses.fields(Recipe)),
+    ]
+)

@@ -1,0 +1,92 @@
+"""What a recipe describes, built: its data, its networks, and the defense of each stage."""
+
+import functools
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_nuat import data, networks, optimizers, parallel
+from tf_nuat.core import validation
+from tf_nuat.data.splits import Splits
+from tf_nuat.defenses import Defense
+from tf_nuat.models import precision
+from tf_nuat.networks import by_name
+from tf_nuat.parallel import workers
+from tf_nuat.training.recipe import Recipe
+
+
+def build(
+    recipe: Recipe,
+    splits: Splits,
+    *,
+    stage: int = 0,
+    before: Defense | None = None,
+    sources: Sequence[keras.Model] = (),
+) -> Defense:
+    """Returns a stage's defense, compiled; call it under the scope of the strategy it will train with.
+
+    Args:
+        recipe: a `Recipe`.
+        splits: its data.
+        stage: index in `recipe.plan()`.
+        before: the defense of the stage before, whose networks and optimizer this one takes over.
+        sources: the source networks of ensemble adversarial training.
+    """
+    keras.utils.set_random_seed(recipe.seed)
+    described = recipe.plan()[stage]
+    at = functools.partial(recipe.schedule, steps_per_epoch=splits.steps_per_epoch)
+    supplied = {"batch_size": recipe.batch_size, "sources": sources}
+    options = {name: at(value) for name, value in described.options.items()}
+    options |= {name: supplied[name] for name in described.kind.NEEDS}
+    make = functools.partial(described.kind, epsilon=recipe.epsilon, norm=recipe.norm, seed=recipe.seed, **options)
+    if before is not None:
+        model = make(network=before.network)
+        model.take_over(before)
+        return model
+    network = build_network(recipe.network, splits, recipe.network_options)
+    workers.share_weights(network, tf.distribute.get_strategy())  # a saved network may be another one elsewhere
+    if recipe.synchronized_batch_norm:
+        network = parallel.synchronized(network)
+    model = make(network=precision.computing_in(network, recipe.precision))
+    optimizer = optimizers.CoupledSGD(
+        at(recipe.learning_rate), momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    if recipe.precision == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model.compile(optimizer=optimizer, metrics=["accuracy"])
+    return model
+
+
+def build_network(name: str, splits: Splits, options: dict[str, Any]) -> keras.Model:
+    """Returns the network that `by_name.builder` knows by `name`, for the data."""
+    shapes = {"input_shape": splits.input_shape, "num_classes": splits.num_classes}
+    network = _call(by_name.builder("network", name), options, **shapes)
+    return by_name.fitting(f"network {name}", network, **shapes)
+
+
+def source_networks(recipe: Recipe, splits: Splits, out: pathlib.Path) -> list[keras.Model]:
+    """Returns the recipe's source networks: those that are not trained yet are as they will be built."""
+
+    def source(name: str) -> keras.Model:
+        if name not in networks.NETWORKS:
+            return validation.load_network("sources", name)
+        path = out / "sources" / name / "network.keras"
+        return validation.load_network("sources", path) if path.exists() else build_network(name, splits, {})
+
+    return [source(name) for name in recipe.sources]
+
+
+def load_data(recipe: Recipe, data_dir: str | None) -> Splits:
+    """Returns the splits of the recipe's data."""
+    arguments = {"name": recipe.dataset, "batch_size": recipe.batch_size, "seed": recipe.seed, "data_dir": data_dir}
+    return _call(data.load, recipe.data_options, images_per_class=recipe.images_per_class, **arguments)
+
+
+def _call(builder: Callable[..., Any], options: dict[str, Any], **arguments: Any) -> Any:
+    try:
+        return builder(**arguments, **options)
+    except TypeError as error:  # an option that the builder does not have
+        raise ValueError(f"options of {getattr(builder, '__name__', builder)} are {options!r}: {error}") from error

@@ -1,0 +1,75 @@
+"""The card of a run: what was done, and what came of it."""
+
+import importlib.metadata
+import pathlib
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_nuat import evaluate
+from tf_nuat.card import Card, Measured
+from tf_nuat.data.splits import Splits
+from tf_nuat.parallel import workers
+from tf_nuat.training.epochs import Trained, best_epoch
+from tf_nuat.training.recipe import Recipe
+
+VERSIONS = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "tf-nuat")
+
+
+def card_of(
+    recipe: Recipe,
+    splits: Splits,
+    trained: Trained,
+    network: keras.Model,
+    outcomes: Mapping[str, np.ndarray],
+    *,
+    sources: Sequence[Card],
+    strategy: tf.distribute.Strategy,
+) -> Card:
+    """Returns the card.
+
+    Args:
+        recipe, splits: what was trained with.
+        trained: what training came to.
+        network: the one that is kept.
+        outcomes: which test images it classified correctly, by measure.
+        sources: cards of the source networks that were trained for it.
+        strategy: what it was trained under.
+    """
+    model, history, passes = trained
+    seconds = sum(logs["seconds"] for logs in history)
+    images = splits.steps_per_epoch * splits.batch_size * len(history)
+    return Card(
+        recipe=recipe.to_json(),
+        command=" ".join(["python", "-m", *_module_and_arguments()]),
+        parameters=network.count_params(),
+        epoch_chosen=best_epoch(history, recipe),
+        measured={name: Measured(**evaluate.share(correct)) for name, correct in outcomes.items()},
+        claimed=recipe.claimed,
+        passes={**passes._asdict(), "forward_backward": passes.forward_backward},
+        training_seconds=seconds,
+        training_images_per_second=images / seconds,
+        history=history,
+        replicas=strategy.num_replicas_in_sync,
+        workers=workers.count(strategy),
+        machine={"processor": platform.machine(), "devices": [d.name for d in tf.config.list_logical_devices()]},
+        versions={"python": platform.python_version(), **{name: _version(name) for name in VERSIONS}},
+        source_training_seconds=sum(source.training_seconds for source in sources) if sources else None,
+        defense_facts=model.card_facts(),
+    )
+
+
+def _module_and_arguments() -> list[str]:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return [spec.name if spec else pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

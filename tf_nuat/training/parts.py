@@ -1,0 +1,283 @@
+"""The parts of a `Recipe`: `AttackSpec`, `ScheduleSpec` and `Stage`.
+
+Each is frozen plain data. It checks itself when it is made, and turns into JSON and back.
+"""
+
+import dataclasses
+import functools
+import inspect
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from tf_nuat import attacks, defenses, schedules
+from tf_nuat.core import validation
+
+# What every defense gets from the trainer: arguments that are no options of a recipe.
+SUPPLIED = ("network", "epsilon", "norm", "seed")
+_NOT_GIVEN: Any = None  # of what has to be given: a check says so, in one line, where Python would raise a TypeError
+
+
+def plain(argument: str, value: Any) -> Any:
+    """Returns `value` as JSON has it: numbers, text, booleans, None, and lists and dicts of these; parts as dicts.
+
+    Raises:
+        ValueError: it is, or holds, anything else. The error names `argument`.
+    """
+    if isinstance(value, (AttackSpec, ScheduleSpec, Stage)):
+        return value.to_json()
+    if isinstance(value, Mapping):
+        return {str(name): plain(str(name), each) for name, each in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [plain(argument, each) for each in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise ValueError(f"{argument} is a {type(value).__name__}; allowed: numbers, text, true, false, null, schedules")
+
+
+@dataclasses.dataclass(frozen=True, init=False, repr=False)
+class AttackSpec:
+    """An attack and its settings: `AttackSpec("pgd", steps=40)`.
+
+    Args:
+        attack: name in `ATTACKS`.
+        **settings: keywords of the attack. `epsilon` and `norm` are the recipe's unless they are given. A network that
+            the attack needs, the surrogate of "transfer" for instance, is the path of a `.keras` file.
+
+    Raises:
+        ValueError: there is no such attack, or a setting is unknown, missing or out of its range.
+    """
+
+    attack: str
+    settings: dict[str, Any]
+
+    def __init__(self, attack: str, /, **settings: Any) -> None:
+        kind = _named("attack", attack, attacks.ATTACKS)
+        kind.check_complete(settings)
+        networks = {name: _network_file(name, settings[name]) for name in kind.needs}
+        kind.check_settings({name: value for name, value in settings.items() if name not in networks})
+        object.__setattr__(self, "attack", attack)
+        object.__setattr__(self, "settings", {**settings, **networks})
+        plain("settings", self.settings)
+
+    def __repr__(self) -> str:
+        return _call("AttackSpec", self.attack, self.settings)
+
+    def check_norm(self, norm: str) -> None:
+        """Raises a `ValueError` where the attack has no version for `norm`, that of the recipe."""
+        attacks.ATTACKS[self.attack].check_norm(self.settings.get("norm", norm))
+
+    def check_data(self, *, input_shape: tuple[int, ...], num_classes: int, norm: str) -> None:
+        """Raises a `ValueError` where the attack cannot be run on images of this shape (H, W, C) and of K classes."""
+        kind = attacks.ATTACKS[self.attack]
+        settings = {name: value for name, value in self.loaded().items() if name not in ("epsilon", "norm", "seed")}
+        kind.stages(settings, num_classes=num_classes, norm=self.settings.get("norm", norm))
+        for name in kind.needs:
+            network = validation.classifier(name, settings[name])
+            if network.input_shape[1:] != input_shape or network.output_shape[1:] != (num_classes,):
+                raise ValueError(
+                    f"{name} takes images of {network.input_shape[1:]} to {network.output_shape[1]} outputs; "
+                    f"allowed: {input_shape} to {num_classes}, as the data"
+                )
+
+    def loaded(self) -> dict[str, Any]:
+        """Returns the settings with the networks that the attack needs in place of their paths."""
+        needs = attacks.ATTACKS[self.attack].needs
+        return {**self.settings, **{name: validation.load_network(name, self.settings[name]) for name in needs}}
+
+    def bound(self, *, epsilon: float, norm: str) -> Callable[..., Any]:
+        """Returns the function `(network, x, y) -> x_adv` for the epsilon and the norm of a recipe."""
+        kind = attacks.ATTACKS[self.attack]
+        settings = {"epsilon": epsilon, "norm": norm, **self.loaded()}
+        return functools.partial(kind, **{name: value for name, value in settings.items() if name in kind.keywords})
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as a dict: "attack", and the settings."""
+        return {"attack": self.attack, **plain("settings", self.settings)}
+
+    @classmethod
+    def from_json(cls, content: Any) -> Self:
+        """Returns the attack that `to_json` has described."""
+        if not isinstance(content, Mapping) or "attack" not in content:
+            validation.refuse("attack", content, 'a dict as {"attack": "pgd", "steps": 40}')
+        settings = dict(content)
+        return cls(settings.pop("attack"), **settings)
+
+
+@dataclasses.dataclass(frozen=True, init=False, repr=False)
+class ScheduleSpec:
+    """A schedule of a learning rate or of a weight: `ScheduleSpec("ramp", peak=4.0, epochs=30)`.
+
+    Args:
+        name: name in `schedules.SCHEDULES`.
+        **arguments: those of the schedule, times in epochs.
+
+    Raises:
+        ValueError: there is no such schedule, or an argument is unknown, missing or out of its range.
+    """
+
+    name: str
+    arguments: dict[str, Any]
+
+    def __init__(self, name: str, /, **arguments: Any) -> None:
+        function = _named("schedule", name, schedules.SCHEDULES)
+        taken = _defaults(function)
+        del taken["steps_per_epoch"]  # the trainer knows it
+        for argument, value in arguments.items():
+            validation.one_of(f"argument of {name}", argument, taken)
+            for number in value if isinstance(value, (tuple, list)) else (value,):
+                validation.number(f"{argument} of {name}", number)
+        missing = _not_given(taken, arguments)
+        if missing:
+            raise ValueError(f"{missing[0]} of {name} is not given; allowed: {', '.join(taken)}")
+        frozen = {each: tuple(value) if isinstance(value, list) else value for each, value in arguments.items()}
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "arguments", frozen)
+        try:
+            self.build(steps_per_epoch=1)
+        except (TypeError, ArithmeticError) as error:  # a list where a number is needed, or the other way round
+            allowed = f"the arguments of schedules.{name}"
+            raise ValueError(f"{self!r} is no schedule ({error}); allowed: {allowed}") from error
+
+    def __repr__(self) -> str:
+        return _call("ScheduleSpec", self.name, self.arguments)
+
+    def build(self, *, steps_per_epoch: float) -> schedules.Piecewise:
+        """Returns the schedule, a function of the step."""
+        return schedules.SCHEDULES[self.name](**self.arguments, steps_per_epoch=steps_per_epoch)
+
+    @property
+    def peak(self) -> float:
+        """The height of the schedule: its first argument."""
+        return self.arguments[self._height]
+
+    def with_peak(self, peak: float) -> "ScheduleSpec":
+        """Returns the schedule with another height."""
+        return ScheduleSpec(self.name, **{**self.arguments, self._height: peak})
+
+    @property
+    def _height(self) -> str:
+        return next(iter(_defaults(schedules.SCHEDULES[self.name])))
+
+    def to_json(self) -> list[Any]:
+        """Returns it as a pair of the name and the arguments."""
+        return [self.name, plain("arguments", self.arguments)]
+
+    @classmethod
+    def from_json(cls, content: Any) -> Self:
+        """Returns the schedule that `to_json` has described."""
+        if not is_schedule(content):
+            validation.refuse("schedule", content, 'a pair as ["ramp", {"peak": 4.0, "epochs": 30}]')
+        name, arguments = content
+        return cls(name, **arguments)
+
+
+def is_schedule(content: Any) -> bool:
+    """Returns whether `content` has the form of a schedule in JSON: a pair of a name and a dict."""
+    return (
+        isinstance(content, (tuple, list))
+        and len(content) == 2
+        and isinstance(content[0], str)
+        and isinstance(content[1], Mapping)
+    )
+
+
+def options_from_json(content: Any) -> Any:
+    """Returns options of a defense, or one number, as a recipe has them: pairs that describe schedules as schedules."""
+    if isinstance(content, Mapping):
+        return {name: options_from_json(value) for name, value in content.items()}
+    return ScheduleSpec.from_json(content) if is_schedule(content) else content
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A part of training with a defense of its own: `Stage("sat_r1", epochs=5, options={"pairs": 1})`.
+
+    Args:
+        defense: name in `defenses.DEFENSES`.
+        epochs: number of epochs, at least 1; it has to be given.
+        options: keywords of the defense; a weight may be a `ScheduleSpec`.
+
+    Raises:
+        ValueError: there is no such defense, it does not take one of the options, or `epochs` is no such number.
+    """
+
+    defense: str
+    epochs: int = _NOT_GIVEN
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _named("stages: defense", self.defense, defenses.DEFENSES)
+        validation.whole_number("stages: epochs", self.epochs, at_least=1)
+        check_options(self.defense, self.options)
+
+    @property
+    def kind(self) -> type[defenses.Defense]:
+        """The class of the defense."""
+        return defenses.DEFENSES[self.defense]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as a dict: "defense", "epochs", "defense_options"."""
+        return {"defense": self.defense, "epochs": self.epochs, "defense_options": plain("options", self.options)}
+
+    @classmethod
+    def from_json(cls, content: Any) -> Self:
+        """Returns the stage that `to_json` has described."""
+        if not isinstance(content, Mapping) or set(content) - {"defense", "epochs", "defense_options"}:
+            validation.refuse("stages", content, "dicts of defense, epochs and defense_options")
+        options = options_from_json(content.get("defense_options", {}))
+        return cls(content.get("defense", ""), content.get("epochs", _NOT_GIVEN), options)
+
+
+def check_options(defense: str, options: Any) -> None:
+    """Raises a `ValueError` where the defense of that name does not take one of `options`, as far as names tell."""
+    kind = defenses.DEFENSES[defense]
+    if not isinstance(options, Mapping):
+        raise ValueError(f"options of {kind.__name__} are {options!r}; allowed: a dict of keywords")
+    taken = {
+        name: default for name, default in _defaults(kind).items() if name not in SUPPLIED and name not in kind.NEEDS
+    }
+    missing = _not_given(taken, options)
+    if missing or set(options) - set(taken):
+        allowed = f"{', '.join(missing)}, which it needs" if missing else ", ".join(sorted(taken))
+        raise ValueError(f"options of {kind.__name__} are {dict(options)!r}; allowed: {allowed}")
+    for name, value in options.items():
+        if is_schedule(value):
+            schedule, arguments = value
+            validation.refuse(name, value, f"a number, or {_call('ScheduleSpec', schedule, arguments)}")
+        plain(name, value)
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """Returns the parameters of a function or a class, name to default; `inspect.Parameter.empty` stands for none."""
+    return {name: each.default for name, each in inspect.signature(function).parameters.items()}
+
+
+def _not_given(parameters: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the parameters without a default that are not given."""
+    return [name for name, default in parameters.items() if default is inspect.Parameter.empty and name not in given]
+
+
+def _named(argument: str, name: Any, table: Mapping[str, Any]) -> Any:
+    """Returns what stands in `table` under `name`; refuses anything but text, a dict of the old form for instance."""
+    if not isinstance(name, str):
+        validation.refuse(argument, name, ", ".join(sorted(table)))
+    return validation.one_of(argument, name, table)
+
+
+def _network_file(argument: str, path: Any) -> str:
+    path = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not (isinstance(path, str) and path.endswith(".keras") and pathlib.Path(path).is_file()):
+        given = repr(path) if isinstance(path, str) else f"a {type(path).__name__}"
+        raise ValueError(f"{argument} is {given}; allowed: the path of a network that Keras saved (.keras)")
+    return path
+
+
+def _call(name: str, first: str, keywords: Mapping[str, Any]) -> str:
+    """Returns the Python text of a call."""
+    return f"{name}({', '.join([repr(first), *(f'{key}={value!r}' for key, value in keywords.items())])})"

@@ -1,0 +1,46 @@
+"""How a recipe is read from JSON: from a card, or from `recipe.json` in the folder of a run."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from tf_nuat.training.parts import AttackSpec, Stage, options_from_json
+
+SCHEMA = 1  # of a recipe as JSON; one without a number is of before there were numbers, and of the same form
+
+
+def fields_from_json(recipe: type, content: Any, source: str) -> dict[str, Any]:
+    """Returns the fields of a recipe that JSON describes, a dict of name to value, with its parts made.
+
+    Args:
+        recipe: the class `Recipe`.
+        content, source: as for `Recipe.from_json`.
+
+    Raises:
+        ValueError: it describes no recipe, or one of a later schema.
+    """
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{source} is no recipe; allowed: a dict of its fields")
+    values = dict(content)
+    schema = values.pop("schema", SCHEMA)
+    if schema not in range(1, SCHEMA + 1):
+        raise ValueError(f"{source} is a recipe of schema {schema!r}; allowed: up to {SCHEMA}, that of this version")
+    unknown = set(values) - {field.name for field in dataclasses.fields(recipe)}
+    if unknown:
+        raise ValueError(f"{source} has {', '.join(sorted(unknown))}; allowed: the fields of a recipe")
+    try:
+        return {name: _READERS.get(name, lambda value: value)(value) for name, value in values.items()}
+    except (AttributeError, TypeError) as error:  # a list where a dict has to be, or the other way round
+        raise ValueError(f"{source} is no recipe ({error}); allowed: a recipe, as a card has it") from error
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+_READERS = {
+    "learning_rate": options_from_json,
+    "defense_options": options_from_json,
+    "selection": AttackSpec.from_json,
+    "measures": lambda value: {name: AttackSpec.from_json(spec) for name, spec in value.items()},
+    "stages": lambda value: tuple(map(Stage.from_json, value)),
+    "sources": tuple,
+}
