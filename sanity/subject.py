@@ -218,7 +218,7 @@ class Subject:
         """Returns the `sanity.measure.trace.Trace` of PGD with these keywords, in the subject's norm, run once."""
         key = tuple(sorted(attack.items()))
         if key not in self._traces:
-            options = {"norm": self.norm, "seed": self.seed, "batch_size": self.batch_size}
+            options: dict[str, typing.Any] = {"norm": self.norm, "seed": self.seed, "batch_size": self.batch_size}
             self._traces[key] = measure.trace.pgd(self.network, self.images, self.labels, **attack, **options)
         return self._traces[key]
 

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from absl import flags
 
@@ -11,7 +13,7 @@ from tf_nuat.parallel import workers
 BAD_INPUT = 2  # exit status
 
 
-def parse(flag_values, arguments, usage):
+def parse(flag_values: flags.FlagValues, arguments: Sequence[str], usage: str) -> None:
     """Parses `arguments` (without the program's name) into `flag_values`.
 
     Prints the flags of this command with `usage` and exits with 0 at --help. A flag that is unknown, or a value that
@@ -28,14 +30,14 @@ def parse(flag_values, arguments, usage):
         raise ValueError(f"{rest[0]!r} is no flag; allowed: {', '.join('--' + name for name in sorted(flag_values))}")
 
 
-def require(values, **allowed):
+def require(values: flags.FlagValues, **allowed: str) -> None:
     """Raises `ValueError` for the first of the flags `allowed`, name=what it may be, that has no value in `values`."""
     for name, what in allowed.items():
         if getattr(values, name) in (None, "", []):  # 0 is a value
             raise ValueError(f"{name} is not given; allowed: {what}")
 
 
-def option(text, argument="options"):
+def option(text: str, argument: str = "options") -> tuple[str, Any]:
     """Returns the pair (name, value) of `text`, "name=value"; the value is JSON or, where it is none, text."""
     name, separator, value = text.partition("=")
     if not (name and separator):
@@ -46,7 +48,7 @@ def option(text, argument="options"):
         return name, value
 
 
-def _help(flag_values, usage):
+def _help(flag_values: flags.FlagValues, usage: str) -> str:
     lines = [usage.strip(), "", "Flags:"]
     for name in flag_values:
         flag = flag_values[name]
@@ -55,7 +57,7 @@ def _help(flag_values, usage):
     return "\n".join(lines)
 
 
-def main(command):
+def main(command: Callable[[list[str]], int]) -> NoReturn:
     """Runs `command(arguments) -> exit status` and exits; bad input is one line on the standard error stream."""
     try:
         status = command(sys.argv[1:])

@@ -1,5 +1,7 @@
 """Does the gradient at an image say what the network does around it?"""
 
+from typing import Any
+
 import numpy as np
 
 from sanity import measure
@@ -61,7 +63,8 @@ def loss_surface_is_smooth(subject: Subject, settings: Settings) -> Result:
             reference=REFERENCE,
         )
     sample = subject.network, subject.images, subject.labels
-    options = {"epsilon": subject.epsilon, "norm": subject.norm, "seed": subject.seed, "batch_size": subject.batch_size}
+    options: dict[str, Any] = {"epsilon": subject.epsilon, "norm": subject.norm}
+    options |= {"seed": subject.seed, "batch_size": subject.batch_size}
     found = measure.surface.linearity(*sample, points=POINTS, **options)
     misleading = misleads(found) & clean & subject.correct("fgsm", epsilon=subject.epsilon)
     share = Share.of(int(np.sum(misleading)), size, TOLERATED, settings)

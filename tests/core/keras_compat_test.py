@@ -1,7 +1,9 @@
 """What `keras_compat` uses beneath the public surface of Keras and TensorFlow is there, and means what it meant."""
 
+import ast
 import gc
 import inspect
+import pathlib
 import weakref
 
 import keras
@@ -11,6 +13,7 @@ import tensorflow as tf
 
 from tf_nuat.core import keras_compat
 
+ROOT = pathlib.Path(__file__).parents[2]
 IMAGES = np.linspace(0.0, 1.0, 8 * 4 * 4, dtype=np.float32).reshape(8, 4, 4, 1)
 LABELS = np.arange(8) % 3
 
@@ -110,7 +113,7 @@ def test_a_layer_passes_its_inputs_through_while_told_so(graph):
         with keras_compat.passing_through(inner.layers[-1]):
             return outer(x, training=False)
 
-    features = tf.function(features) if graph else features
+    features = tf.function(features, autograph=False) if graph else features
     np.testing.assert_array_equal(features(tf.constant(IMAGES)), IMAGES.reshape(8, 16))
     np.testing.assert_array_equal(outer(IMAGES), expected)
 
@@ -178,7 +181,7 @@ def test_custom_gradients_hold_their_graph_until_they_are_forgotten():
 
             return tf.identity(x), backward
 
-        function = tf.function(lambda x: identity(x))
+        function = tf.function(lambda x: identity(x), autograph=False)
         function(tf.constant(1.0))
         return weakref.ref(held)
 
@@ -188,3 +191,42 @@ def test_custom_gradients_hold_their_graph_until_they_are_forgotten():
     keras_compat.forget_custom_gradients()
     gc.collect()
     assert held() is None
+
+
+PACKAGES = ("tf_nuat", "sanity", "recipes")
+OF_NAMED_TUPLES = {"_replace", "_asdict", "_fields"}
+
+
+def private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+def reaches_beneath(tree, own):
+    """Yields the private names of others that a file uses, and modules; `own` are the names that the project makes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and private(node.attr) and node.attr not in own | OF_NAMED_TUPLES:
+            yield node.attr
+        elif isinstance(node, ast.FunctionDef) and private(node.name) and hasattr(keras.Model, node.name):
+            yield node.name
+        elif isinstance(node, ast.Import):
+            yield from (each.name for each in node.names if each.name.startswith(("keras.src", "tensorflow.python")))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("keras.src", "tensorflow.python")):
+            yield node.module
+
+
+def made_by(tree):
+    """Yields the names of the functions and attributes that a file makes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+
+
+def test_nothing_else_reaches_beneath_the_surface():
+    trees = {path: ast.parse(path.read_text()) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+    own = {name for tree in trees.values() for name in made_by(tree)}
+    found = {path.stem: sorted(set(reaches_beneath(tree, own))) for path, tree in trees.items()}
+    found = {stem: names for stem, names in found.items() if names}
+    beneath = ["_get_variable_index", "_keras_history", "_maybe_symbolic_build", "_registry", "_symbolic_build"]
+    assert found == {"keras_compat": [*beneath, "tensorflow.python.framework"]}

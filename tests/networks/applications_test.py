@@ -72,10 +72,6 @@ def test_its_twin_in_bfloat16_computes_nearly_the_same():
     np.testing.assert_allclose(precision.attacked(network, "bfloat16")(IMAGES), expected, rtol=0.1)
 
 
-def offline(*_, **__):
-    raise Exception("URL fetch failure on somewhere: None --\n no route to host")
-
-
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -83,16 +79,25 @@ def offline(*_, **__):
         ({"weights": "kept.h5"}, "weights is 'kept.h5', which is no file; allowed: imagenet, null"),
         ({"weights": 3}, "weights is 3, which is no file; allowed: "),
         ({"weights": __file__}, "name is 'MobileNetV2', which Keras cannot build with weights "),
-        ({"weights": "imagenet"}, "cannot build with weights 'imagenet' .*no route to host"),
         ({"input_shape": (16, 16, 3)}, "which Keras cannot build .*at least 32x32"),
         ({"input_shape": (32, 32, 1)}, "the number of channels of input_shape is 1; allowed: 3"),
         ({"num_classes": 1}, "num_classes is 1; allowed: "),
     ],
 )
-def test_what_cannot_be_built_is_named_in_one_line(arguments, words, monkeypatch):
-    monkeypatch.setattr("keras.src.applications.mobilenet_v2.file_utils.get_file", offline)
+def test_what_cannot_be_built_is_named_in_one_line(arguments, words):
     with pytest.raises(ValueError, match=words) as caught:
         application(**{"input_shape": (32, 32, 3), "name": "MobileNetV2", "weights": None, **arguments})
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_cannot_be_downloaded_are_named_in_one_line(monkeypatch):
+    def offline(*, weights, **options):
+        assert weights == "imagenet" and options["include_top"] is False
+        raise Exception("URL fetch failure on somewhere: None --\n no route to host")
+
+    monkeypatch.setattr(keras.applications, "MobileNetV2", offline)
+    with pytest.raises(ValueError, match="cannot build with weights 'imagenet' .*no route to host") as caught:
+        application((32, 32, 3), name="MobileNetV2")
     assert "\n" not in str(caught.value)
 
 

@@ -5,32 +5,37 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Callable, Iterator
+from typing import IO, Any, TypeAlias
 
+import keras
 import numpy as np
+
+PathLike: TypeAlias = str | os.PathLike[str]
 
 
 class NotSavedError(OSError):
     """A file cannot be written; the message is one line that names it, and what was there before is as it was."""
 
 
-def save_arrays(path, *unnamed, **arrays):
+def save_arrays(path: PathLike, *unnamed: Any, **arrays: Any) -> None:
     """Replaces `path`, an `.npz` file of these arrays."""
     _replace(pathlib.Path(path), lambda file: np.savez(file, *unnamed, **arrays))
 
 
-def save_json(content, path, *, indent=2):
+def save_json(content: Any, path: PathLike, *, indent: int | None = 2) -> None:
     """Replaces `path`, a JSON file; with `indent` None it is one line, for long arrays of numbers."""
     text = json.dumps(content, indent=indent) + "\n"
     _replace(pathlib.Path(path), lambda file: file.write(text.encode("utf-8")))
 
 
-def save_network(network, path):
+def save_network(network: keras.Model, path: PathLike) -> None:
     """Replaces `path`, a network's `.keras` file."""
     with _replacing(pathlib.Path(path)) as unfinished:
         network.save(unfinished)
 
 
-def _replace(path, write):
+def _replace(path: pathlib.Path, write: Callable[[IO[bytes]], Any]) -> None:
     with _replacing(path) as unfinished, open(unfinished, "wb") as file:
         write(file)
         file.flush()
@@ -38,7 +43,7 @@ def _replace(path, write):
 
 
 @contextlib.contextmanager
-def _replacing(path):
+def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A context that is given the name of a file to write, which becomes `path` at its end."""
     unfinished = path.with_name(f".unfinished-{path.name}")
     try:
@@ -50,7 +55,7 @@ def _replacing(path):
         raise NotSavedError(f"{path} cannot be written ({reason}); what was saved before is kept") from error
 
 
-def digest(*arrays):
+def digest(*arrays: np.ndarray) -> str:
     """Returns a hexadecimal string that two sequences of arrays share only where they are equal."""
     found = hashlib.sha256()
     for array in arrays:

@@ -2,16 +2,20 @@
 
 import importlib
 import re
+from collections.abc import Callable
+from typing import Any, TypeGuard
+
+from tf_nuat.core import validation
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
-def is_name(name):
+def is_name(name: object) -> TypeGuard[str]:
     """Returns whether `name` has the form `module:function`."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
-def named(argument, name):
+def named(argument: str, name: str) -> Callable[..., Any]:
     """Returns the function that `name`, of the form `module:function`, names.
 
     The module is imported as Python imports it: `python -m` finds it in the current folder, or on the Python path.
@@ -30,5 +34,5 @@ def named(argument, name):
         ) from error
     function = getattr(module, attribute, None)
     if not callable(function):
-        raise ValueError(f"{argument} is {name!r}; allowed: a function of the module {module_name}")
+        validation.refuse(argument, name, f"a function of the module {module_name}")
     return function

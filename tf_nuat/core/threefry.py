@@ -4,14 +4,20 @@ TensorFlow's stateless draws take one key for a whole tensor. Threefry, the gene
 counter), pixel by pixel, so that every image may have a key of its own, whatever the batch that it is in.
 """
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import tensorflow as tf
+
+Words: TypeAlias = tuple[tf.Tensor, tf.Tensor]
+Shape: TypeAlias = Sequence[int] | tf.Tensor
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA
 _DRAW, _FOLD = 0, 1  # the second word of the counter keeps draws and derived keys apart
 
 
-def threefry(key, counter):
+def threefry(key: Words, counter: Words) -> Words:
     """Returns two words of random bits for two words of key and of counter: Threefry-2x32 with 20 rounds.
 
     Args:
@@ -31,44 +37,44 @@ def threefry(key, counter):
     return left, right
 
 
-def _rotate(word, by):
+def _rotate(word: tf.Tensor, by: int) -> tf.Tensor:
     return tf.bitwise.bitwise_or(
         tf.bitwise.left_shift(word, tf.constant(by, tf.uint32)),
         tf.bitwise.right_shift(word, tf.constant(32 - by, tf.uint32)),
     )
 
 
-def keys(seed, index):
+def keys(seed: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     """Returns the keys (B, 2), uint32, of the images with the numbers `index` (B,), under a seed: two integers (2,)."""
     seed, index = tf.cast(seed, tf.uint32), tf.cast(index, tf.uint32)
     return tf.stack(threefry((seed[0], seed[1]), (index, tf.constant(_FOLD, tf.uint32))), axis=1)
 
 
-def fold_in(image_keys, number):
+def fold_in(image_keys: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
     """Returns keys (B, 2) for another purpose, told apart by `number`: a scalar, or one for each image (B,)."""
     number = tf.cast(number, tf.uint32)
     words = threefry((image_keys[:, 0], image_keys[:, 1]), (number, tf.constant(_FOLD, tf.uint32)))
     return tf.stack(words, axis=1)
 
 
-def uniform(image_keys, shape):
+def uniform(image_keys: tf.Tensor, shape: Shape) -> tf.Tensor:
     """Returns draws from [0, 1), float32 (B, *shape), all multiples of 2^-24."""
     return tf.cast(tf.bitwise.right_shift(_bits(image_keys, shape), tf.constant(8, tf.uint32)), tf.float32) * 2.0**-24
 
 
-def normal(image_keys, shape):
+def normal(image_keys: tf.Tensor, shape: Shape) -> tf.Tensor:
     """Returns standard normal draws, float32 (B, *shape)."""
     bits = tf.bitwise.right_shift(_bits(image_keys, shape), tf.constant(9, tf.uint32))
     return tf.math.ndtri((tf.cast(bits, tf.float32) + 0.5) * 2.0**-23)
 
 
-def signs(image_keys, shape):
+def signs(image_keys: tf.Tensor, shape: Shape) -> tf.Tensor:
     """Returns -1 or 1, with probability 1/2 each, float32 (B, *shape)."""
     highest = tf.bitwise.right_shift(_bits(image_keys, shape), tf.constant(31, tf.uint32))
     return 2.0 * tf.cast(highest, tf.float32) - 1.0
 
 
-def _bits(image_keys, shape):
+def _bits(image_keys: tf.Tensor, shape: Shape) -> tf.Tensor:
     count = tf.cast(tf.reduce_prod(shape), tf.int32) if len(shape) else tf.constant(1)
     half = (count + 1) // 2
     counter = tf.cast(tf.range(half), tf.uint32)[None]

@@ -8,27 +8,38 @@ import math
 import os
 import pathlib
 import tempfile
-import typing
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NoReturn, cast
 
 import keras
 import numpy as np
 
+from tf_nuat.core.files import PathLike
+
 PROBED = 100  # images that show whether a network returns logits
 
 
-def refuse(argument: str, value: object, allowed: str) -> typing.NoReturn:
+def refuse(argument: str, value: object, allowed: str) -> NoReturn:
     """Raises `ValueError`: "`argument` is `value`; allowed: `allowed`"."""
     raise ValueError(f"{argument} is {value!r}; allowed: {allowed}")
 
 
-def one_of(argument, value, allowed):
+def one_of(argument: str, value: Any, allowed: Collection[Any]) -> Any:
     """Returns `allowed[value]` for a mapping, or `value` for any other container of names."""
     if value not in allowed:
-        raise ValueError(f"{argument} is {value!r}; allowed: {', '.join(sorted(map(str, allowed)))}")
-    return allowed[value] if hasattr(allowed, "keys") else value
+        refuse(argument, value, ", ".join(sorted(map(str, allowed))))
+    return allowed[value] if isinstance(allowed, Mapping) else value
 
 
-def number(argument, value, *, above=None, at_least=None, at_most=None, below=None):
+def number(
+    argument: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+) -> Any:
     """Returns `value`, a finite real number within the bounds that are given."""
     bounds = [
         (above, "above", lambda bound: value > bound),
@@ -40,18 +51,18 @@ def number(argument, value, *, above=None, at_least=None, at_most=None, below=No
     real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if not (real and math.isfinite(value) and all(holds(bound) for bound, _, holds in bounds)):
         allowed = " and ".join(f"{words} {bound:g}" for bound, words, _ in bounds) or "finite"
-        raise ValueError(f"{argument} is {value!r}; allowed: a number {allowed}")
+        refuse(argument, value, f"a number {allowed}")
     return value
 
 
-def whole_number(argument, value, *, at_least):
+def whole_number(argument: str, value: Any, *, at_least: int) -> int:
     """Returns `value`, an integer not below `at_least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < at_least:
-        raise ValueError(f"{argument} is {value!r}; allowed: a whole number, at least {at_least}")
-    return value
+        refuse(argument, value, f"a whole number, at least {at_least}")
+    return cast(int, value)
 
 
-def images(argument, value, *, input_shape=None):
+def images(argument: str, value: Any, *, input_shape: Sequence[int | None] | None = None) -> np.ndarray:
     """Returns `value`, an array of images (B, H, W, C), floating point, within [0, 1]."""
     value = np.asarray(value)
     if not np.issubdtype(value.dtype, np.floating):
@@ -70,7 +81,7 @@ def images(argument, value, *, input_shape=None):
     return value
 
 
-def labels(argument, value, *, num_classes, num_images=None):
+def labels(argument: str, value: Any, *, num_classes: int, num_images: int | None = None) -> np.ndarray:
     """Returns `value`, labels of images: integers (B,) from 0 below `num_classes`, or rows (B, K) that sum to 1."""
     value = np.asarray(value)
     if num_images is not None and value.ndim and len(value) != num_images:
@@ -95,7 +106,7 @@ def labels(argument, value, *, num_classes, num_images=None):
     return value
 
 
-def classifier(argument, network):
+def classifier(argument: str, network: Any) -> keras.Model:
     """Returns `network`, a Keras image classifier with one input (B, H, W, C) and one output (B, K) of logits."""
     if not isinstance(network, keras.Model):
         raise ValueError(f"{argument} is a {type(network).__name__}; allowed: a keras.Model")
@@ -129,7 +140,7 @@ def classifier(argument, network):
     return network
 
 
-def ends_in_softmax(network):
+def ends_in_softmax(network: keras.Model) -> bool:
     """True where the last layer is a softmax, or a layer with a softmax or sigmoid activation."""
     last = network.layers[-1]
     while isinstance(last, keras.Model):
@@ -155,7 +166,7 @@ def logits_on(argument: str, network: keras.Model, images: np.ndarray) -> keras.
     return network
 
 
-def load_network(argument, path):
+def load_network(argument: str, path: PathLike) -> keras.Model:
     """Returns the network saved at `path` (a `.keras` file), not compiled."""
     path = pathlib.Path(path)
     if not path.is_file():
@@ -170,7 +181,7 @@ def load_network(argument, path):
     return network
 
 
-def output_folder(argument, path):
+def output_folder(argument: str, path: PathLike) -> pathlib.Path:
     """Returns `path` as an existing folder that can be written, making it (and its parents) where it is missing."""
     path = pathlib.Path(path)
     try:

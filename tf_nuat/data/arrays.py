@@ -1,13 +1,16 @@
 """Images that are held in memory, and the check of arrays that somebody else made."""
 
-import typing
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from tf_nuat.core import validation
 
+Named: TypeAlias = tuple[str, np.ndarray]  # what to call an array in an error, and the array
 
-class Arrays(typing.NamedTuple):
+
+class Arrays(NamedTuple):
     """Images that are held in memory.
 
     Attributes:
@@ -19,26 +22,30 @@ class Arrays(typing.NamedTuple):
     labels: np.ndarray
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> tuple[int, ...]:
         """(height, width, channels) of an image."""
         return self.images.shape[1:]
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype:
         """Type of the pixels."""
         return self.images.dtype
 
-    def select(self, indices):
+    def select(self, indices: np.ndarray) -> "Arrays":
         """Returns the images at `indices`, in that order."""
         return Arrays(self.images[indices], self.labels[indices])
 
-    def read(self, indices, key=None, first=0):
+    def read(
+        self, indices: np.ndarray, key: np.ndarray | None = None, first: int = 0
+    ) -> tuple[np.ndarray, dict[int, str]]:
         """Returns the pixels of the images at `indices`, a new array, and no troubles; see `encoded.Encoded.read`."""
         del key, first  # windows are not cut out of these
         return self.images[indices], {}
 
 
-def checked(where, given, class_names=None):
+def checked(
+    where: str, given: Mapping[str, tuple[Named, Named]], class_names: np.ndarray | Sequence[str] | None = None
+) -> tuple[dict[str, Arrays], list[str]]:
     """Returns the images of a dataset and the names of its classes.
 
     Args:
@@ -74,7 +81,7 @@ def checked(where, given, class_names=None):
     return examples, names
 
 
-def _images(argument, value):
+def _images(argument: str, value: np.ndarray) -> np.ndarray:
     value = value[..., None] if value.ndim == 3 else value
     if value.dtype != np.uint8:
         return validation.images(argument, value).astype(np.float32)
@@ -82,7 +89,7 @@ def _images(argument, value):
     return value
 
 
-def _labels(argument, value):
+def _labels(argument: str, value: np.ndarray) -> np.ndarray:
     if value.ndim != 1 or value.size == 0 or not np.issubdtype(value.dtype, np.integer):
         raise ValueError(
             f"{argument} has shape {value.shape} and dtype {value.dtype}; allowed: integers of shape (images,)"

@@ -1,11 +1,15 @@
 """Random crops and flips of training images that are held in memory, as TensorFlow operations."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 PADDING = 4  # pixels on each side, from which crops of the original size are taken
 
 
-def random_crop_and_flip(images, key, *, first=0, of=None):
+def random_crop_and_flip(
+    images: tf.Tensor, key: tf.Tensor, *, first: int | tf.Tensor = 0, of: int | None = None
+) -> tf.Tensor:
     """Returns `images` (B, H, W, C) moved by up to `PADDING` pixels each way and mirrored with probability 1/2.
 
     The draws are functions of `key`, int64 (2,), alone, and of the places of the images in their batch: the first one's
@@ -20,7 +24,7 @@ def random_crop_and_flip(images, key, *, first=0, of=None):
     return crop_and_flip(images, corner[0], corner[1], flip == 1)
 
 
-def crop_and_flip(images, top, left, flip):
+def crop_and_flip(images: tf.Tensor, top: tf.Tensor, left: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:
     """Returns windows of `images`, of their own size, out of the images padded by `PADDING` black pixels.
 
     Args:
@@ -39,5 +43,5 @@ def crop_and_flip(images, top, left, flip):
     return tf.gather(pixels, rows[:, :, None] * (width + 2 * PADDING) + columns[:, None, :])
 
 
-def _draw(shape, key, *, below):
+def _draw(shape: Sequence[int], key: tf.Tensor, *, below: int) -> tf.Tensor:
     return tf.random.stateless_uniform(shape, key, 0, below, tf.int32, alg="philox")

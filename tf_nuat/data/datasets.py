@@ -3,69 +3,76 @@
 A dataset is a name, or the user's own: the path of a folder of class folders, of a directory that TensorFlow Datasets
 prepared, or of a file of arrays, or a function that returns `tf.data` pipelines. The order of an epoch and its
 augmentation are functions of (seed, epoch) alone, so that a resumed run sees the batches of an undisturbed one.
+
+Names:
+
+- "digits": the 8x8 grey images that come with scikit-learn, 16 levels above black. Of every ten images of a class the
+  first seven are for training, the eighth for validation, the last two for testing.
+- "mnist": 50,000 / 10,000 / 10,000 images of 28x28x1; the first 1,000 training images of each class validate.
+- "cifar10": 49,000 / 1,000 / 10,000 images of 32x32x3; the first 100 training images of each class validate. Training
+  images are padded by 4, cropped to 32x32 at random and flipped left to right half of the time.
+- "cifar100": the same with 100 classes; the first 10 training images of each validate.
+- "svhn": house numbers, 72,257 / 1,000 / 26,032 images of 32x32x3, of TensorFlow Datasets' `svhn_cropped` without its
+  extra images; the first 100 training images of each class validate. Training images stay as they are.
+- "imagenet2012": ImageNet at 224x224, from a folder of class folders named by WordNet ids, or prepared by TensorFlow
+  Datasets, for which the user downloads it by hand; "imagenet100": 100 of its classes (see `tf_nuat.data.imagenet`),
+  5,000 images to test on. ImageNet's validation images are the test split; 50 training images of each class (a tenth,
+  where they are few) validate.
+
+"First" is in the order of TensorFlow Datasets, from which MNIST, CIFAR and SVHN are read.
+
+Paths:
+
+- a folder of class folders, in it or in its `train`, `validation` (or `val`) and `test` folders:
+  `tf_nuat.data.folders`;
+- a directory of a dataset that TensorFlow Datasets prepared, with images and class labels: `tf_nuat.data.records`;
+- an `.npz` file of `train_images`, `train_labels` and so on: `tf_nuat.data.npz`.
+
+Functions: `module:function`, without arguments, returns a dict of the splits to `tf.data.Dataset`s of single images and
+labels: `tf_nuat.data.pipelines`.
+
+Where a path or a function has a validation but no test split, it is tested on that. A split that then is missing is
+made of training images: a tenth of each class, drawn at random, the same tenth for every seed (`subsets.divide`).
+
+ImageNet, folders and directories are read and decoded as they are needed; everything else is held in memory.
 """
 
 import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from tf_nuat.core import functions, validation
-from tf_nuat.data import encoded, folders, imagenet, npz, pipelines, records, splits
+from tf_nuat.core.files import PathLike
+from tf_nuat.data import folders, imagenet, npz, pipelines, records, splits
 from tf_nuat.data.arrays import Arrays
+from tf_nuat.data.encoded import MARGIN
 from tf_nuat.data.splits import Splits
 from tf_nuat.data.subsets import divide, first_of_each_class, rank_in_class, stratified
 
 __all__ = ["DATASETS", "Splits", "check_name", "load", "sample", "stratified"]
 
 
+# The images of each split, `Arrays` or `Encoded`; the names of the classes; the augmentation of training images.
+Dataset: TypeAlias = tuple[Mapping[str, Any], Iterable[str], str]
+
+
 def load(
-    name,
+    name: PathLike,
     *,
-    batch_size=64,
-    seed=0,
-    images_per_class=None,
-    data_dir=None,
-    input_shape=None,
-    augmentation=None,
-    corrupt="raise",
+    batch_size: int = 64,
+    seed: int = 0,
+    images_per_class: int | None = None,
+    data_dir: PathLike | None = None,
+    input_shape: Sequence[int | None] | None = None,
+    augmentation: str | None = None,
+    corrupt: str = "raise",
 ) -> Splits:
-    """Returns the splits of a dataset: of a name, of a path, or of a function.
-
-    Names:
-
-    - "digits": the 8x8 grey images that come with scikit-learn, 16 levels above black. Of every ten images of a class
-      the first seven are for training, the eighth for validation, the last two for testing.
-    - "mnist": 50,000 / 10,000 / 10,000 images of 28x28x1; the first 1,000 training images of each class validate.
-    - "cifar10": 49,000 / 1,000 / 10,000 images of 32x32x3; the first 100 training images of each class validate.
-      Training images are padded by 4, cropped to 32x32 at random and flipped left to right half of the time.
-    - "cifar100": the same with 100 classes; the first 10 training images of each validate.
-    - "svhn": house numbers, 72,257 / 1,000 / 26,032 images of 32x32x3, of TensorFlow Datasets' `svhn_cropped` without
-      its extra images; the first 100 training images of each class validate. Training images stay as they are.
-    - "imagenet2012": ImageNet at 224x224, from a folder of class folders named by WordNet ids, or prepared by
-      TensorFlow Datasets, for which the user downloads it by hand; "imagenet100": 100 of its classes (see
-      `tf_nuat.data.imagenet`), 5,000 images to test on. ImageNet's validation images are the test split; 50 training
-      images of each class (a tenth, where they are few) validate.
-
-    "First" is in the order of TensorFlow Datasets, from which these four are read.
-
-    Paths:
-
-    - a folder of class folders, in it or in its `train`, `validation` (or `val`) and `test` folders:
-      `tf_nuat.data.folders`;
-    - a directory of a dataset that TensorFlow Datasets prepared, with images and class labels: `tf_nuat.data.records`;
-    - an `.npz` file of `train_images`, `train_labels` and so on: `tf_nuat.data.npz`.
-
-    Functions: `module:function`, without arguments, returns a dict of the splits to `tf.data.Dataset`s of single images
-    and labels: `tf_nuat.data.pipelines`.
-
-    Where these have a validation but no test split, they are tested on it. A split that then is missing is made of
-    training images: a tenth of each class, drawn at random, the same tenth for every seed (`subsets.divide`).
-
-    ImageNet, folders and directories are read and decoded as they are needed; everything else is held in memory.
+    """Returns the splits of a dataset, of those that the module describes: a name, a path or a function.
 
     Args:
         name: "cifar10", "cifar100", "digits", "imagenet100", "imagenet2012", "mnist", "svhn", a path, or
@@ -107,16 +114,16 @@ def load(
 
 
 def sample(
-    name,
+    name: PathLike,
     *,
-    split="test",
-    samples=None,
-    seed=0,
-    input_shape=None,
-    data_dir=None,
-    augmentation=None,
-    corrupt="raise",
-):
+    split: str = "test",
+    samples: int | None = None,
+    seed: int = 0,
+    input_shape: Sequence[int | None] | None = None,
+    data_dir: PathLike | None = None,
+    augmentation: str | None = None,
+    corrupt: str = "raise",
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Returns images of one split of a dataset to judge a network on: (images, labels, class_names).
 
     Args:
@@ -145,7 +152,7 @@ def sample(
     return images, labels, opened["class_names"]
 
 
-def check_name(argument, name):
+def check_name(argument: str, name: Any) -> str:
     """Returns `name`, as text, where it is the name of a dataset, a folder, an `.npz` file or `module:function`.
 
     Raises:
@@ -160,63 +167,68 @@ def check_name(argument, name):
             functions.named(argument, name)
             return name
     names = ", ".join(sorted(DATASETS))
-    raise ValueError(
-        f"{argument} is {name!r}; allowed: {names}, or the path of a folder or of an .npz file, or module:function"
-    )
+    validation.refuse(argument, name, f"{names}, or the path of a folder or of an .npz file, or module:function")
 
 
-def _open(name, data_dir, input_shape, augmentation, corrupt):
+def _open(
+    name: str,
+    data_dir: PathLike | None,
+    input_shape: Sequence[int | None] | None,
+    augmentation: str | None,
+    corrupt: str,
+) -> dict[str, Any]:
     """Returns what `Splits` takes of a dataset, a dict of "examples", "class_names", "augmentation", "corrupt"."""
     if augmentation is not None:
         validation.one_of("augmentation", augmentation, splits.AUGMENTATIONS)
     validation.one_of("corrupt", corrupt, splits.CORRUPT)
     wanted = (None, None, None) if input_shape is None else _checked_shape(input_shape)
-    default = "none"
-    if name in DATASETS:
-        given, class_names, default = DATASETS[name](data_dir)
-    elif functions.is_name(name) and not pathlib.Path(name).is_dir():
-        given, class_names = pipelines.read("name", name)
-    elif pathlib.Path(name).is_file():
-        given, class_names = npz.read("name", name)
-    elif (folder := records.builder_folder(name)) is not None:
-        given, class_names = records.read_folder("name", folder)
-    else:
-        given, class_names = folders.read("name", name)
-    augmentation = augmentation or default
+    given, class_names, default = _read(name, data_dir)
+    augmentation, class_names = augmentation or default, tuple(class_names)
     first = next(iter(given.values()))
     if isinstance(first, Arrays):
         if augmentation == "resized_crop":
-            raise ValueError(f"augmentation is 'resized_crop'; allowed: none, crop_flip for {name}, which is in memory")
+            validation.refuse("augmentation", augmentation, f"none, crop_flip for {name}, which is in memory")
         if any(size not in (None, actual) for size, actual in zip(wanted, first.input_shape)):
-            raise ValueError(
-                f"input_shape is {tuple(wanted)}; allowed: {first.input_shape}, that of the images of {name}"
-            )
+            validation.refuse("input_shape", tuple(wanted), f"{first.input_shape}, that of the images of {name}")
     else:
         if None in wanted:
             known = first.input_shape or first.first_shape(skip=corrupt == "skip")
             wanted = tuple(size or actual for size, actual in zip(wanted, known))
-        margin = encoded.MARGIN if augmentation == "resized_crop" else 1.0
+        margin = MARGIN if augmentation == "resized_crop" else 1.0
         given = {
             split: dataclasses.replace(images, input_shape=wanted, margin=margin) for split, images in given.items()
         }
     return {
         "examples": divide(given, class_names),
-        "class_names": tuple(class_names),
+        "class_names": class_names,
         "augmentation": augmentation,
         "corrupt": corrupt,
     }
 
 
-def _checked_shape(value):
+def _read(name: str, data_dir: PathLike | None) -> Dataset:
+    """Returns what there is of a dataset."""
+    if name in DATASETS:
+        return DATASETS[name](data_dir)
+    if functions.is_name(name) and not pathlib.Path(name).is_dir():
+        return *pipelines.read("name", name), "none"
+    if pathlib.Path(name).is_file():
+        return *npz.read("name", name), "none"
+    if (folder := records.builder_folder(name)) is not None:
+        return *records.read_folder("name", folder), "none"
+    return *folders.read("name", name), "none"
+
+
+def _checked_shape(value: Any) -> tuple[int | None, ...]:
     is_shape = isinstance(value, (tuple, list)) and len(value) == 3
     if not is_shape or not all(size is None or (isinstance(size, int) and size >= 1) for size in value):
-        raise ValueError(f"input_shape is {value!r}; allowed: (height, width, channels), whole numbers above 0")
+        validation.refuse("input_shape", value, "(height, width, channels), whole numbers above 0")
     if value[2] not in (None, 1, 3):
-        raise ValueError(f"input_shape is {tuple(value)}; allowed: 1 or 3 channels")
+        validation.refuse("input_shape", tuple(value), "1 or 3 channels")
     return tuple(value)
 
 
-def _read_digits(data_dir):
+def _read_digits(data_dir: PathLike | None) -> Dataset:
     from sklearn.datasets import load_digits  # slow to import, and no other dataset needs it
 
     del data_dir  # the images come with scikit-learn
@@ -227,7 +239,7 @@ def _read_digits(data_dir):
     return {split: whole.select(mask) for split, mask in masks.items()}, map(str, digits.target_names), "none"
 
 
-def _read_prepared(data_dir, *, name, validation_per_class, augmentation):
+def _read_prepared(data_dir: PathLike | None, *, name: str, validation_per_class: int, augmentation: str) -> Dataset:
     import tensorflow_datasets as tfds  # slow to import, and the embedded dataset does not need it
 
     try:
@@ -259,12 +271,12 @@ def _read_prepared(data_dir, *, name, validation_per_class, augmentation):
     return examples, names, augmentation
 
 
-def _read_imagenet(data_dir, *, name):
+def _read_imagenet(data_dir: PathLike | None, *, name: str) -> Dataset:
     return *imagenet.read(name, data_dir), "resized_crop"
 
 
 # Functions of data_dir that return the examples, the names of the classes and the augmentation.
-DATASETS: dict[str, Callable] = {
+DATASETS: dict[str, Callable[[PathLike | None], Dataset]] = {
     "cifar10": functools.partial(_read_prepared, name="cifar10", validation_per_class=100, augmentation="crop_flip"),
     "cifar100": functools.partial(_read_prepared, name="cifar100", validation_per_class=10, augmentation="crop_flip"),
     "digits": _read_digits,

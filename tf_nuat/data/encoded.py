@@ -10,9 +10,13 @@ import functools
 import io
 import math
 import os
+from collections.abc import Sequence
+from typing import Self, TypeAlias
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
 THREADS = max(2, min(16, os.cpu_count() or 2))  # images that are decoded at a time
 
@@ -41,24 +45,26 @@ class Encoded:
 
     labels: np.ndarray
     places: np.ndarray
-    input_shape: tuple = ()
+    input_shape: tuple[int, ...] = ()
     margin: float = 1.0
 
     dtype = np.uint8
 
-    def select(self, indices):
+    def select(self, indices: np.ndarray) -> Self:
         """Returns the images at `indices`, in that order."""
         return dataclasses.replace(self, labels=self.labels[indices], places=self.places[indices])
 
-    def name(self, index):
+    def name(self, index: int) -> str:
         """Returns what to call an image in an error."""
         raise NotImplementedError
 
-    def contents(self, index):
+    def contents(self, index: int) -> bytes:
         """Returns the bytes of an image."""
         raise NotImplementedError
 
-    def read(self, indices, key=None, first=0):
+    def read(
+        self, indices: np.ndarray, key: np.ndarray | None = None, first: int = 0
+    ) -> tuple[np.ndarray, dict[int, str]]:
         """Returns the pixels of the images at `indices`, and the troubles.
 
         Args:
@@ -71,7 +77,7 @@ class Encoded:
         """
         images = np.zeros((len(indices), *self.input_shape), np.uint8)
 
-        def trouble_with(row):
+        def trouble_with(row: int) -> str | None:
             # Every draw follows from the key and the row: the threads may run in any order.
             draws = None if key is None else np.random.default_rng([*key.astype(np.uint64).tolist(), first + row])
             try:
@@ -83,7 +89,7 @@ class Encoded:
         troubles = enumerate(_threads().map(trouble_with, range(len(indices))))
         return images, {row: trouble for row, trouble in troubles if trouble}
 
-    def first_shape(self, *, skip=False):
+    def first_shape(self, *, skip: bool = False) -> tuple[int, int, int]:
         """Returns the (height, width, channels) of the first image, or with `skip` of the first that can be read.
 
         Raises:
@@ -103,15 +109,17 @@ class Encoded:
 class Files(Encoded):
     """Encoded images, each a file of its own; `places` are their paths as bytes."""
 
-    def name(self, index):
+    def name(self, index: int) -> str:
         return os.fsdecode(self.places[index])
 
-    def contents(self, index):
+    def contents(self, index: int) -> bytes:
         with open(self.places[index], "rb") as file:
             return file.read()
 
 
-def decode(contents, input_shape, *, margin=1.0, draws=None):
+def decode(
+    contents: bytes, input_shape: Sequence[int], *, margin: float = 1.0, draws: np.random.Generator | None = None
+) -> np.ndarray:
     """Returns the pixels of an encoded image, uint8 `input_shape`; the arguments are those of `Encoded`.
 
     With `draws`, a `numpy.random.Generator`, it is a random window of the image, flipped half of the time.
@@ -133,7 +141,7 @@ def decode(contents, input_shape, *, margin=1.0, draws=None):
     return pixels.reshape(input_shape)
 
 
-def centre(width, height, ratio, margin=1.0):
+def centre(width: int, height: int, ratio: float, margin: float = 1.0) -> Box:
     """Returns the box (left, top, right, bottom) of the centre of an image, as large as `ratio` and `margin` allow.
 
     Args:
@@ -145,7 +153,7 @@ def centre(width, height, ratio, margin=1.0):
     return (width - w) / 2, (height - h) / 2, (width + w) / 2, (height + h) / 2
 
 
-def window(width, height, draws):
+def window(width: int, height: int, draws: np.random.Generator) -> Box:
     """Returns the box (left, top, right, bottom) of a random window of an image, for a random resized crop.
 
     The first attempt that fits within the image counts; where none does, the centre does, at the nearest ratio.
@@ -162,11 +170,11 @@ def window(width, height, draws):
 
 
 @functools.cache
-def _threads():
+def _threads() -> concurrent.futures.ThreadPoolExecutor:
     return concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
 
 
-def _message(name, error):
+def _message(name: str, error: Exception) -> str:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
     if isinstance(error, UnidentifiedImageError):
         reason = "its bytes are not those of an image"

@@ -2,16 +2,18 @@
 
 import os
 import pathlib
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tf_nuat.core.files import PathLike
 from tf_nuat.data.encoded import Files
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 
 
-def read(argument, path):
+def read(argument: str, path: PathLike) -> tuple[dict[str, Files], list[str]]:
     """Returns the images of a folder and the names of their classes.
 
     The folder holds class folders, or `train`, `validation` (or `val`) and `test` folders that hold them. Classes are
@@ -35,7 +37,8 @@ def read(argument, path):
         places = {"train": path}
     if "val" in places and "validation" in places:
         raise ValueError(f"{argument} is {str(path)!r}, which has both val and validation; allowed: one of them")
-    names, given = None, {}
+    names: list[str] = []
+    given = {}
     for folder, place in places.items():
         there = folders_in(place)
         if len(there) < 2:
@@ -53,12 +56,12 @@ def read(argument, path):
     return given, names
 
 
-def folders_in(path):
+def folders_in(path: PathLike) -> list[str]:
     """Returns the sorted names of the folders in `path`, without the hidden ones; none where it is no folder."""
     return _names(path, lambda entry: entry.is_dir()) if os.path.isdir(path) else []
 
 
-def _files(argument, place, names):
+def _files(argument: str, place: pathlib.Path, names: Sequence[str]) -> Files:
     paths, counts = [], []
     for name in names:
         folder = place / name
@@ -73,6 +76,6 @@ def _files(argument, place, names):
     return Files(np.repeat(np.arange(len(names)), counts), np.array(paths))
 
 
-def _names(path, is_wanted):
+def _names(path: PathLike, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
     with os.scandir(path) as entries:
         return sorted(entry.name for entry in entries if not entry.name.startswith(".") and is_wanted(entry))

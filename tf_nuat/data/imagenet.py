@@ -4,17 +4,20 @@ import dataclasses
 import importlib.resources
 import os
 import re
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tf_nuat.core.files import PathLike
 from tf_nuat.data import folders, records
+from tf_nuat.data.encoded import Encoded
 from tf_nuat.data.subsets import divide
 
 INPUT_SHAPE = (224, 224, 3)
 VALIDATION_PER_CLASS = 50  # training images that validate: as many as there are to test on
 
 
-def wnids():
+def wnids() -> list[str]:
     """Returns the WordNet ids of the 100 classes of ImageNet-100, sorted.
 
     Source: Sriramanan et al., "Guided adversarial attack for evaluating and enhancing adversarial defenses", 2020.
@@ -23,7 +26,7 @@ def wnids():
     return sorted(text.split())
 
 
-def read(name, data_dir):
+def read(name: str, data_dir: PathLike | None) -> tuple[dict[str, Encoded], list[str]]:
     """Returns the images of "imagenet100" or "imagenet2012".
 
     Args:
@@ -37,11 +40,12 @@ def read(name, data_dir):
     Raises:
         ValueError: they are not there, or not all of the classes are.
     """
+    given: Mapping[str, Encoded]
     if data_dir is not None and _is_folder_of_wnids(data_dir):
         given, class_names = folders.read("data_dir", data_dir)
     elif builder := records.prepared("imagenet2012", data_dir):
-        given, class_names = records.read("data_dir", builder)
-        given.pop("test", None)  # its labels are not public
+        found, class_names = records.read("data_dir", builder)
+        given = {split: images for split, images in found.items() if split != "test"}  # whose labels are not public
     else:
         raise ValueError(
             f"data_dir is {data_dir!r} (TFDS_DATA_DIR is {os.environ.get('TFDS_DATA_DIR')!r}), where ImageNet is not; "
@@ -54,7 +58,9 @@ def read(name, data_dir):
     return divide(given, class_names, at_most=VALIDATION_PER_CLASS), class_names
 
 
-def only(kept, given, class_names):
+def only(
+    kept: Sequence[str], given: Mapping[str, Encoded], class_names: Sequence[str]
+) -> tuple[dict[str, Encoded], list[str]]:
     """Returns `given`, dict of splits to images, and the names of the classes, without those that are not `kept`."""
     if missing := sorted(set(kept) - set(class_names)):
         raise ValueError(
@@ -71,6 +77,6 @@ def only(kept, given, class_names):
     return given, list(kept)
 
 
-def _is_folder_of_wnids(path):
+def _is_folder_of_wnids(path: PathLike) -> bool:
     names = [name for folder in (".", *folders.SPLITS) for name in folders.folders_in(os.path.join(path, folder))]
     return any(re.fullmatch(r"n\d{8}", name) for name in names)

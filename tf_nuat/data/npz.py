@@ -4,7 +4,8 @@ import zipfile
 
 import numpy as np
 
-from tf_nuat.data.arrays import checked
+from tf_nuat.core.files import PathLike
+from tf_nuat.data.arrays import Arrays, checked
 from tf_nuat.data.splits import NAMES
 
 ALLOWED = (
@@ -13,7 +14,7 @@ ALLOWED = (
 )
 
 
-def read(argument, path):
+def read(argument: str, path: PathLike) -> tuple[dict[str, Arrays], list[str]]:
     """Returns the images of a file of arrays and the names of their classes.
 
     Its arrays are `images` and `labels`, which are a test split, or those of splits: `train_images`, `train_labels`,

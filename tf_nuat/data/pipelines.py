@@ -1,10 +1,12 @@
 """Datasets of a function of the user's own that returns `tf.data` pipelines, which are read into memory."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from tf_nuat.core import functions, keras_compat
-from tf_nuat.data.arrays import checked
+from tf_nuat.data.arrays import Arrays, checked
 from tf_nuat.data.splits import NAMES
 
 MOST_BYTES = 2**32  # of pixels that are held in memory
@@ -15,7 +17,7 @@ ALLOWED = (
 )
 
 
-def read(argument, name):
+def read(argument: str, name: str) -> tuple[dict[str, Arrays], list[str]]:
     """Returns the images that the function `name`, `module:function`, gives, and the names of their classes.
 
     The function takes no arguments. It returns a dict of "train", "validation" and "test", or some of these, to finite
@@ -50,7 +52,7 @@ def read(argument, name):
     return checked(where, given, class_names)
 
 
-def _arrays(where, dataset, most):
+def _arrays(where: str, dataset: Any, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the images and labels of a dataset as arrays, where they take at most `most` bytes."""
     spec = getattr(dataset, "element_spec", None)
     if (
@@ -82,4 +84,5 @@ def _arrays(where, dataset, most):
         raise ValueError(f"{where} cannot be read ({reason}); allowed: images of one size") from error
     if not read:
         raise ValueError(f"{where} is empty; allowed: at least one image")
-    return tuple(np.concatenate(column) for column in zip(*read))
+    images, labels = (np.concatenate(column) for column in zip(*read))
+    return images, labels

@@ -5,11 +5,14 @@ import hashlib
 import os
 import pathlib
 import zipfile
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from tf_nuat.core.files import PathLike
 from tf_nuat.data.encoded import THREADS, Encoded
 from tf_nuat.data.splits import NAMES
 
@@ -27,14 +30,14 @@ class Records(Encoded):
         key: name of the image in a record.
     """
 
-    files: tuple = ()
+    files: tuple[str, ...] = ()
     key: str = "image"
 
-    def name(self, index):
+    def name(self, index: int) -> str:
         file, offset, _ = self.places[index]
         return f"{self.files[file]}, byte {offset}"
 
-    def contents(self, index):
+    def contents(self, index: int) -> bytes:
         file, offset, length = self.places[index].tolist()
         with open(self.files[file], "rb", buffering=0) as records:
             records.seek(offset)
@@ -42,7 +45,7 @@ class Records(Encoded):
         return tf.train.Example.FromString(record).features.feature[self.key].bytes_list.value[0]
 
 
-def builder_folder(path):
+def builder_folder(path: PathLike) -> pathlib.Path | None:
     """Returns the folder of a prepared dataset at `path`: itself, or its newest version; None where there is none."""
     path = pathlib.Path(path)
     if (path / "dataset_info.json").is_file():
@@ -53,7 +56,7 @@ def builder_folder(path):
     )
 
 
-def read_folder(argument, path):
+def read_folder(argument: str, path: pathlib.Path) -> tuple[dict[str, Records], list[str]]:
     """Returns what `read` does for the prepared dataset in the folder `path`."""
     import tensorflow_datasets as tfds  # slow to import, and other datasets do not need it
 
@@ -64,7 +67,7 @@ def read_folder(argument, path):
     return read(argument, builder)
 
 
-def prepared(name, data_dir):
+def prepared(name: str, data_dir: PathLike | None) -> Any | None:
     """Returns the builder of the dataset `name`, which TensorFlow Datasets has prepared, or None where it has not."""
     import tensorflow_datasets as tfds
 
@@ -72,7 +75,7 @@ def prepared(name, data_dir):
     return builder if builder.info.splits else None
 
 
-def read(argument, builder):
+def read(argument: str, builder: Any) -> tuple[dict[str, Records], list[str]]:
     """Returns the images of a prepared dataset.
 
     Returns:
@@ -109,7 +112,7 @@ def read(argument, builder):
     return given, list(features[labels[0]].names)
 
 
-def _indexed(where, files, label):
+def _indexed(where: str, files: Sequence[str], label: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns the places (N, 3) and labels (N,) of the records of `files`, in order.
 
     That takes reading all files once. The index of large ones is kept in the user's cache folder, `XDG_CACHE_HOME` or
@@ -137,9 +140,9 @@ def _indexed(where, files, label):
     return places, labels
 
 
-def _scan(where, files, label):
-    def of_file(number, path):
-        def columns(records):
+def _scan(where: str, files: Sequence[str], label: str) -> tuple[np.ndarray, np.ndarray]:
+    def of_file(number: tf.Tensor, path: tf.Tensor) -> tf.data.Dataset:
+        def columns(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             parsed = tf.io.parse_example(records, {label: tf.io.FixedLenFeature((), tf.int64)})
             lengths = tf.strings.length(records)
             return tf.fill(tf.shape(lengths), number), tf.cast(lengths, tf.int64), parsed[label]
@@ -162,6 +165,6 @@ def _scan(where, files, label):
     return np.stack([number, begins + HEADER, lengths], axis=1), labels
 
 
-def _cannot_be_read(error):
+def _cannot_be_read(error: Exception) -> str:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     return f"cannot be read ({reason})"

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +17,7 @@ from absl import logging
 from tf_nuat.core import keras_compat, validation
 from tf_nuat.data.arrays import Arrays
 from tf_nuat.data.augmentation import random_crop_and_flip
-from tf_nuat.data.encoded import UnreadableError
+from tf_nuat.data.encoded import Encoded, UnreadableError
 
 NAMES = ("train", "validation", "test")
 AUGMENTATIONS = ("none", "crop_flip", "resized_crop")
@@ -48,30 +49,30 @@ class Splits:
     """
 
     name: str
-    class_names: tuple
+    class_names: tuple[str, ...]
     batch_size: int
     seed: int
-    examples: dict = dataclasses.field(repr=False)
+    examples: Mapping[str, Arrays | Encoded] = dataclasses.field(repr=False)
     augmentation: str = "none"
     corrupt: str = "raise"
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> tuple[int, ...]:
         """(height, width, channels) of an image."""
         return tuple(next(iter(self.examples.values())).input_shape)
 
     @property
-    def steps_per_epoch(self):
+    def steps_per_epoch(self) -> int:
         """Number of training batches in an epoch; the images that do not fill a batch are left out of that epoch."""
         return len(self.labels("train")) // self.batch_size
 
     @functools.cached_property
-    def train(self):
+    def train(self) -> tf.data.Dataset:
         """The training batches of one epoch, `steps_per_epoch` of them, all full.
 
         Each iteration is the next epoch: the first begun is epoch 0 of `train_from(0)`, the second epoch 1, and so on.
@@ -80,23 +81,25 @@ class Splits:
         """
         begun = itertools.count()
 
-        def next_epoch():
+        def next_epoch() -> Iterator[int]:
             yield next(begun)
 
         epochs = tf.data.Dataset.from_generator(next_epoch, output_signature=tf.TensorSpec((), tf.int64))
         return self._training(epochs, self.steps_per_epoch)
 
     @functools.cached_property
-    def validation(self):
+    def validation(self) -> tf.data.Dataset:
         """The validation images in their fixed order, every one of them, without augmentation."""
         return self._evaluation("validation")
 
     @functools.cached_property
-    def test(self):
+    def test(self) -> tf.data.Dataset:
         """The test images in their fixed order, every one of them, without augmentation."""
         return self._evaluation("test")
 
-    def train_from(self, first_epoch, first_step=0, *, shares=(0,), of=1):
+    def train_from(
+        self, first_epoch: int, first_step: int = 0, *, shares: Iterable[int] = (0,), of: int = 1
+    ) -> tf.data.Dataset:
         """Returns the endless training batches from a step of an epoch on, both counted from 0.
 
         Every iteration of it begins there again; `steps_per_epoch` batches make an epoch.
@@ -113,15 +116,15 @@ class Splits:
         validation.whole_number("first_epoch", first_epoch, at_least=0)
         validation.number("first_step", first_step, at_least=0, below=self.steps_per_epoch)
         if self.batch_size % of:
-            raise ValueError(f"of is {of}; allowed: a number that divides the batch size, {self.batch_size}")
+            validation.refuse("of", of, f"a number that divides the batch size, {self.batch_size}")
         epochs = tf.data.Dataset.counter(first_epoch)
         return self._training(epochs, tf.data.INFINITE_CARDINALITY, (first_epoch, first_step), list(shares), of)
 
-    def labels(self, split):
+    def labels(self, split: str) -> np.ndarray:
         """Returns the labels of `split` in its fixed order, int64 (N,)."""
         return validation.one_of("split", split, self.examples).labels
 
-    def take(self, split, indices) -> tuple[np.ndarray, np.ndarray]:
+    def take(self, split: str, indices: np.ndarray | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Returns the images and labels at `indices` of `split`, without augmentation, as new NumPy arrays.
 
         Args:
@@ -144,11 +147,11 @@ class Splits:
         images, labels = self._read(split, np.asarray(indices))
         return np.divide(images, np.float32(_white(source)), dtype=np.float32), labels
 
-    def arrays(self, split) -> tuple[np.ndarray, np.ndarray]:
+    def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns what `take` does of all of `split`, in its fixed order."""
         return self.take(split, np.arange(len(self.labels(split))))
 
-    def chunks(self, split, limit=None):
+    def chunks(self, split: str, limit: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields the first `limit` images of `split` (None: all) in its fixed order, as pairs like those of `take`.
 
         Each chunk is small enough to be held in memory. Whatever is small altogether comes as one.
@@ -159,7 +162,7 @@ class Splits:
             yield self.take(split, indices[first : first + size])
 
     @contextlib.contextmanager
-    def readable(self):
+    def readable(self) -> Iterator[None]:
         """A context in which an image that a pipeline cannot read is an `UnreadableError` that names it."""
         try:
             yield
@@ -168,10 +171,12 @@ class Splits:
                 raise UnreadableError(found.partition(": ")[2]) from error
             raise
 
-    def _bytes_each(self):
+    def _bytes_each(self) -> int:
         return 4 * int(np.prod(self.input_shape))
 
-    def _read(self, split, indices, key=None, first=0):
+    def _read(
+        self, split: str, indices: np.ndarray, key: np.ndarray | None = None, first: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the pixels and labels of a batch; with a `key` for its draws, of one to train on, which is full.
 
         A share of such a batch begins with its image `first`.
@@ -193,21 +198,23 @@ class Splits:
             rows[bad] = np.resize(good, len(bad))
         return images[rows], labels[rows]
 
-    def _read_in_graph(self, split, indices, key=None, first=None):
+    def _read_in_graph(
+        self, split: str, indices: tf.Tensor, key: tf.Tensor | None = None, first: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         source = self.examples[split]
 
-        def read(*arguments):
-            return self._read(split, *arguments)
+        def read(indices: np.ndarray, key: np.ndarray | None = None, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
+            return self._read(split, indices, key, first)
 
         arguments = [indices] if key is None else [indices, key, first]
         images, labels = tf.numpy_function(read, arguments, (tf.as_dtype(source.dtype), tf.int64), stateful=False)
         count = indices.shape[0]
         return tf.ensure_shape(images, (count, *self.input_shape)), tf.ensure_shape(labels, (count,))
 
-    def _evaluation(self, split):
+    def _evaluation(self, split: str) -> tf.data.Dataset:
         source = self.examples[split]
 
-        def batch(indices):
+        def batch(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             images, labels = self._read_in_graph(split, indices)
             return _to_unit_interval(images, source), labels
 
@@ -217,10 +224,17 @@ class Splits:
             dataset = dataset.filter(lambda images, labels: tf.size(labels) > 0)
         return _with_options(dataset.prefetch(1))
 
-    def _training(self, epochs, cardinality, begin=(-1, 0), shares=(0,), of=1):
+    def _training(
+        self,
+        epochs: tf.data.Dataset,
+        cardinality: int,
+        begin: tuple[int, int] = (-1, 0),
+        shares: Sequence[int] = (0,),
+        of: int = 1,
+    ) -> tf.data.Dataset:
         source, size = self.examples["train"], self.batch_size // of
 
-        def batch_indices(epoch):
+        def batch_indices(epoch: tf.Tensor) -> tf.data.Dataset:
             order = epoch_order(self.seed, epoch, len(source.labels))[: self.steps_per_epoch * self.batch_size]
             parts = tf.gather(tf.reshape(order, (self.steps_per_epoch, of, size)), shares, axis=1)
             steps = tf.range(self.steps_per_epoch, dtype=tf.int64)
@@ -233,7 +247,9 @@ class Splits:
             done = tf.where(tf.equal(epoch, begin[0]), begin[1] * len(shares), 0)
             return tf.data.Dataset.from_tensor_slices(tuple(column[done:] for column in columns))
 
-        def batch(epoch, step, first, indices):
+        def batch(
+            epoch: tf.Tensor, step: tf.Tensor, first: tf.Tensor, indices: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor]:
             key = tf.random.experimental.stateless_fold_in(_key(self.seed, epoch), step, alg="philox")
             images, labels = self._read_in_graph("train", tf.ensure_shape(indices, (size,)), key, first)
             if self.augmentation == "crop_flip":
@@ -248,12 +264,12 @@ class Splits:
         )
 
 
-def epoch_order(seed, epoch, count):
+def epoch_order(seed: int, epoch: int | tf.Tensor, count: int) -> tf.Tensor:
     """Returns the order of an epoch, a permutation of range(`count`), int64 (count,), that (seed, epoch) determine."""
     return tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), _key(seed, epoch), alg="philox")
 
 
-def _with_options(dataset):
+def _with_options(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.deterministic = True
     # Without it several workers look for files to share out, and there are none.
@@ -261,13 +277,13 @@ def _with_options(dataset):
     return dataset.with_options(options)
 
 
-def _to_unit_interval(images, source):
+def _to_unit_interval(images: tf.Tensor, source: Arrays | Encoded) -> tf.Tensor:
     return tf.cast(images, tf.float32) / _white(source)
 
 
-def _white(source):
+def _white(source: Arrays | Encoded) -> int:
     return 255 if source.dtype == np.uint8 else 1
 
 
-def _key(seed, epoch):
+def _key(seed: int, epoch: int | tf.Tensor) -> tf.Tensor:
     return tf.stack([tf.constant(seed, tf.int64), tf.cast(epoch, tf.int64)])

@@ -1,14 +1,29 @@
 """Which examples of a dataset to take: the first of each class, a sample with each in proportion, the splits."""
 
+from collections.abc import Mapping, Sequence
+from typing import Protocol, Self, TypeVar
+
 import numpy as np
 
 
-def first_of_each_class(labels, count):
+class Labelled(Protocol):
+    """Images, wherever they are, with their labels, int64 (N,)."""
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    def select(self, indices: np.ndarray) -> Self: ...
+
+
+Kind = TypeVar("Kind", bound=Labelled)
+
+
+def first_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
     """Returns the mask, bool (N,), of the first `count` entries of each class in `labels`, int (N,)."""
     return rank_in_class(labels) < count
 
 
-def rank_in_class(labels):
+def rank_in_class(labels: np.ndarray) -> np.ndarray:
     """Returns, for each of `labels`, int (N,), how many entries before it are of its class, int64 (N,)."""
     rank = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
@@ -17,7 +32,7 @@ def rank_in_class(labels):
     return rank
 
 
-def stratified(labels, count, *, seed=0):
+def stratified(labels: np.ndarray | Sequence[int], count: int, *, seed: int = 0) -> np.ndarray:
     """Returns the indices of `count` entries of `labels` (N,) with each class in proportion, in ascending order.
 
     Where `count` is N or more, all indices are returned. The same seed chooses the same entries.
@@ -29,7 +44,7 @@ def stratified(labels, count, *, seed=0):
     return np.sort(shuffled[np.argsort(place[shuffled], kind="stable")][:count])
 
 
-def divide(given, class_names, *, at_most=None):
+def divide(given: Mapping[str, Kind], class_names: Sequence[str], *, at_most: int | None = None) -> dict[str, Kind]:
     """Returns the three splits of a dataset of which not all are given.
 
     Without a test split, the validation split is for testing, as ImageNet's is. A split that then is missing is a tenth

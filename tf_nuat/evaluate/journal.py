@@ -122,7 +122,7 @@ class Journal:
             for index, (fooled_by, distance, _, _) in enumerate(every):
                 self.fooled_by[index :: len(every)] = fooled_by[index :: len(every)]
                 self.distance[index :: len(every)] = distance[index :: len(every)]
-            self.steps = sum(steps for _, _, steps, _ in every)
+            self.steps = np.sum([steps for _, _, steps, _ in every], axis=0)
             self.seconds = np.max([seconds for _, _, _, seconds in every], axis=0)
 
     def record(self, chosen: Sequence[AttackStage], norm: str, epsilon: float) -> Record:

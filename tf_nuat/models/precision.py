@@ -7,6 +7,7 @@ may be coarse: what counts is whether the adversary fools the network itself, in
 import functools
 import os
 import pathlib
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -19,7 +20,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")  # of an attack's gradients
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")  # of training: names of Keras's dtype policies
 
 
-def attacked(network, precision):
+def attacked(network: Callable[..., tf.Tensor], precision: str) -> Callable[..., tf.Tensor]:
     """Returns what to take the gradients of an attack on: `network`, or its twin in bfloat16, whose weights are equal.
 
     Args:
@@ -40,7 +41,7 @@ def attacked(network, precision):
         raise ValueError(f"precision is 'bfloat16', and {error}; or float32") from error
 
 
-def computing_in(network, policy):
+def computing_in(network: keras.Model, policy: str) -> keras.Model:
     """Returns the twin of `network` that computes in `policy`, one of `POLICIES`, with the weights of this moment.
 
     Asked again, it is the same twin, with the weights of that moment. A network that has that policy already is
@@ -59,26 +60,26 @@ def computing_in(network, policy):
     return twin
 
 
-def computes_in_float16(network):
+def computes_in_float16(network: keras.Model) -> bool:
     """Returns whether a layer of the network computes in float16, where small gradients are 0."""
     return any(layer.compute_dtype == "float16" for layer in weights.layers_of(network))
 
 
-def _last_layers(network):
+def _last_layers(network: keras.Model) -> set[keras.Layer]:
     last = {keras_compat.operation_of(tensor) for tensor in keras.tree.flatten(getattr(network, "outputs", ()))}
     return set().union(*(_last_layers(layer) if isinstance(layer, keras.Model) else {layer} for layer in last))
 
 
-def _has_policy(network, policy):
+def _has_policy(network: keras.Model, policy: str) -> bool:
     last = _last_layers(network)
     return all(_policy_of(layer, last, policy) == layer.dtype_policy.name for layer in weights.layers_of(network))
 
 
-def _policy_of(layer, last, policy):
+def _policy_of(layer: keras.Layer, last: set[keras.Layer], policy: str) -> str:
     return "float32" if layer in last else policy
 
 
-def _twin(network, policy):
+def _twin(network: keras.Model, policy: str) -> keras.Model:
     last = _last_layers(network)
     return weights.clone(network, lambda layer, config: {**config, "dtype": _policy_of(layer, last, policy)})
 
@@ -86,13 +87,13 @@ def _twin(network, policy):
 LEAST_WORK = 100_000  # weights, below which the time goes elsewhere
 
 
-def pays(network):
+def pays(network: keras.Model) -> bool:
     """Returns whether bfloat16 is faster: the hardware multiplies it, and most of the time goes into products."""
     return _hardware_multiplies() and network.count_params() >= LEAST_WORK
 
 
 @functools.cache
-def _hardware_multiplies():
+def _hardware_multiplies() -> bool:
     devices = tf.config.list_physical_devices("GPU")
     if devices:
         details = tf.config.experimental.get_device_details(devices[0])

@@ -1,30 +1,34 @@
 """Copies of networks, and the weights of one network for another of the same layers."""
 
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
 import keras
+import numpy as np
 
 from tf_nuat.core import keras_compat
 
 
-def copy(network, to):
+def copy(network: keras.Model, to: keras.Model) -> None:
     """Gives `to` all weights of `network`, whose layers are the same."""
     assign(to, network.get_weights())
 
 
-def assign(network, arrays):
+def assign(network: keras.Model, arrays: Sequence[np.ndarray]) -> None:
     """Gives `network` the weights `arrays`, in the order of `get_weights`."""
     network.set_weights(arrays)
     for layer in layers_of(network):
         keras_compat.renew_constants(layer)
 
 
-def clone(network, changed):
+def clone(network: keras.Model, changed: Callable[[keras.Layer, dict[str, Any]], dict[str, Any]]) -> keras.Model:
     """Returns a network of the same layers with new weights, each with the configuration `changed(layer, config)`.
 
     Raises:
         ValueError: the network cannot be cloned.
     """
 
-    def clone_of(layer):
+    def clone_of(layer: keras.Layer) -> keras.Layer:
         return layer.__class__.from_config(changed(layer, layer.get_config()))
 
     try:
@@ -36,7 +40,7 @@ def clone(network, changed):
         ) from error
 
 
-def layers_of(network):
+def layers_of(network: keras.Model) -> Iterator[keras.Layer]:
     """Returns the layers of a network that compute, those of networks within it in their place."""
     for layer in network.layers:
         if isinstance(layer, keras.Model):

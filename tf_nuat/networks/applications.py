@@ -2,6 +2,8 @@
 
 import inspect
 import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,7 +31,14 @@ APPLICATIONS = {
 }
 
 
-def application(input_shape=(224, 224, 3), num_classes=10, *, name, weights="imagenet", **options):
+def application(
+    input_shape: Sequence[int] = (224, 224, 3),
+    num_classes: int = 10,
+    *,
+    name: str,
+    weights: str | None = "imagenet",
+    **options: Any,
+) -> keras.Model:
     """Returns a network of `keras.applications` on images in [0, 1], with global average pooling and a new last layer.
 
     All of it is trained, as fine-tuning usually does, BatchNorm included. Only where the preprocessing is a convolution
@@ -77,15 +86,15 @@ def application(input_shape=(224, 224, 3), num_classes=10, *, name, weights="ima
     return keras.Model(inputs, logits(network(x), num_classes), name="application")
 
 
-def preprocessing(preprocess_input):
+def preprocessing(preprocess_input: Callable[[np.ndarray], np.ndarray]) -> keras.Layer:
     """Returns a layer that does to images (B, H, W, 3) in [0, 1] what `preprocess_input` does to them in [0, 255].
 
     Every such function of `keras.applications` moves and scales the three channels of a pixel, and some exchange them:
     what it does to black and to the three colours tells all.
     """
     colours = np.concatenate([np.zeros((1, 3)), 255 * np.eye(3)])[:, None, None]
-    black, *colours = preprocess_input(colours)[:, 0, 0]
-    matrix, full = np.array(colours) - black, keras.config.floatx()  # in less precision, steps of a pixel would be lost
+    black, *shown = preprocess_input(colours)[:, 0, 0]
+    matrix, full = np.array(shown) - black, keras.config.floatx()  # in less precision, steps of a pixel would be lost
     scale = np.diag(matrix)
     if np.array_equal(matrix, np.diag(scale)):
         return keras.layers.Rescaling(scale.tolist(), black.tolist(), dtype=full, name="preprocessing")

@@ -3,6 +3,8 @@
 import os
 import pathlib
 import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
@@ -10,14 +12,14 @@ from tf_nuat import networks
 from tf_nuat.core import functions, validation
 
 
-def check_name(argument, name):
+def check_name(argument: str, name: Any) -> str:
     """Returns `name`, as text, where `builder` knows it; raises what that raises."""
     name = os.fspath(name) if isinstance(name, os.PathLike) else name
     builder(argument, name)
     return name
 
 
-def builder(argument, name):
+def builder(argument: str, name: Any) -> Callable[..., keras.Model]:
     """Returns the function `(input_shape, num_classes, **options) -> keras.Model` that builds the network `name`.
 
     Args:
@@ -34,16 +36,16 @@ def builder(argument, name):
         return functions.named(argument, name)
     if not (isinstance(name, str) and name.endswith(".keras") and pathlib.Path(name).is_file()):
         names = ", ".join(sorted(networks.NETWORKS))
-        raise ValueError(f"{argument} is {name!r}; allowed: {names}, module:function, or the path of a .keras file")
+        validation.refuse(argument, name, f"{names}, module:function, or the path of a .keras file")
 
-    def saved_network(input_shape, num_classes):
+    def saved_network(input_shape: Sequence[int], num_classes: int) -> keras.Model:
         del input_shape, num_classes  # it has its own, which `fitting` looks at
         return validation.load_network(argument, name)
 
     return saved_network
 
 
-def fitting(argument, network, *, input_shape, num_classes):
+def fitting(argument: str, network: Any, *, input_shape: Sequence[int], num_classes: int) -> keras.Model:
     """Returns `network`, a classifier of images (B, *`input_shape`) with a logit for each of `num_classes`.
 
     Raises:
@@ -61,7 +63,7 @@ def fitting(argument, network, *, input_shape, num_classes):
     return network
 
 
-def check_saving(argument, network):
+def check_saving(argument: str, network: keras.Model) -> None:
     """Raises a `ValueError` where `network` cannot be loaded once it is saved, as layers of one's own may not."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "network.keras"

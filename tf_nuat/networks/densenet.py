@@ -1,12 +1,16 @@
 """Densely connected networks for small images."""
 
+from collections.abc import Sequence
+
 import keras
 
 from tf_nuat.core import validation
 from tf_nuat.networks.resnet import convolution, image_input, logits, normalize_relu
 
 
-def densenet_bc_100(input_shape=(32, 32, 3), num_classes=10, *, growth=12):
+def densenet_bc_100(
+    input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10, *, growth: int = 12
+) -> keras.Model:
     """Returns DenseNet-BC of 100 layers, without dropout: 769,162 trainable parameters for CIFAR-10.
 
     Three stages of 16 bottleneck layers each add `growth` channels a layer; between them the channels are halved

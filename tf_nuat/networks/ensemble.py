@@ -7,12 +7,15 @@ from He's normal distribution, all others from Keras's default (Glorot). That co
 missing padding from it.
 """
 
-from keras import layers, models
+from collections.abc import Sequence
+
+import keras
+from keras import layers
 
 from tf_nuat.networks.resnet import image_input, logits
 
 
-def ensemble_a(input_shape=(28, 28, 1), num_classes=10):
+def ensemble_a(input_shape: Sequence[int] = (28, 28, 1), num_classes: int = 10) -> keras.Model:
     """Returns network A: conv64 5x5 twice, dropout, fc128, dropout, fc K; 3,382,346 parameters for MNIST.
 
     Args:
@@ -38,7 +41,7 @@ def ensemble_a(input_shape=(28, 28, 1), num_classes=10):
     return _network("ensemble_a", input_shape, num_classes, hidden, smallest=9)
 
 
-def ensemble_b(input_shape=(28, 28, 1), num_classes=10):
+def ensemble_b(input_shape: Sequence[int] = (28, 28, 1), num_classes: int = 10) -> keras.Model:
     """Returns network B: dropout, conv64 8x8, conv128 6x6, conv128 5x5, dropout, fc K; 710,218 parameters for MNIST.
 
     The first two convolutions have stride 2, the first is padded; images are at least 27x27. Arguments, errors and
@@ -55,7 +58,7 @@ def ensemble_b(input_shape=(28, 28, 1), num_classes=10):
     return _network("ensemble_b", input_shape, num_classes, hidden, smallest=27)
 
 
-def ensemble_c(input_shape=(28, 28, 1), num_classes=10):
+def ensemble_c(input_shape: Sequence[int] = (28, 28, 1), num_classes: int = 10) -> keras.Model:
     """Returns network C: conv128 3x3, pool, conv64 3x3, pool, fc128, fc K; 281,290 parameters for MNIST.
 
     Its convolutions are followed by tanh; images are at least 10x10. Arguments and errors are otherwise `ensemble_a`'s.
@@ -73,7 +76,7 @@ def ensemble_c(input_shape=(28, 28, 1), num_classes=10):
     return _network("ensemble_c", input_shape, num_classes, hidden, smallest=10)
 
 
-def ensemble_d(input_shape=(28, 28, 1), num_classes=10):
+def ensemble_d(input_shape: Sequence[int] = (28, 28, 1), num_classes: int = 10) -> keras.Model:
     """Returns network D: four times fc300 and dropout, then fc K; 509,410 parameters for MNIST.
 
     Images of any size are taken. Arguments, errors and source are otherwise `ensemble_a`'s.
@@ -84,8 +87,10 @@ def ensemble_d(input_shape=(28, 28, 1), num_classes=10):
     return _network("ensemble_d", input_shape, num_classes, hidden, smallest=1)
 
 
-def _network(name, input_shape, num_classes, hidden, *, smallest):
+def _network(
+    name: str, input_shape: Sequence[int], num_classes: int, hidden: Sequence[keras.Layer], *, smallest: int
+) -> keras.Model:
     inputs = x = image_input(input_shape, num_classes, smallest=smallest)
     for layer in hidden:
         x = layer(x)
-    return models.Model(inputs, logits(x, num_classes), name=name)
+    return keras.Model(inputs, logits(x, num_classes), name=name)

@@ -1,12 +1,14 @@
 """The networks of the MNIST experiments: LeNet+, the four-convolution network, and a small one of chosen width."""
 
+from collections.abc import Sequence
+
 import keras
 
 from tf_nuat.core import validation
 from tf_nuat.networks.resnet import image_input, logits
 
 
-def lenet_plus(input_shape=(28, 28, 1), num_classes=10):
+def lenet_plus(input_shape: Sequence[int] = (28, 28, 1), num_classes: int = 10) -> keras.Model:
     """Returns LeNet+: conv32, pool, conv64, pool, fc1024, fc K; 3,274,634 parameters for MNIST.
 
     Convolutions are 5x5, padded to keep the size, followed by ReLU. Weights start from Keras's default (Glorot).
@@ -33,7 +35,7 @@ def lenet_plus(input_shape=(28, 28, 1), num_classes=10):
     return keras.Model(inputs, logits(x, num_classes), name="lenet_plus")
 
 
-def mnist_cnn(input_shape=(28, 28, 1), num_classes=10):
+def mnist_cnn(input_shape: Sequence[int] = (28, 28, 1), num_classes: int = 10) -> keras.Model:
     """Returns the MNIST network of NuAT: conv32 twice, pool, conv64 twice, pool, fc512, fc K.
 
     Convolutions are 5x5, padded to keep the size, followed by ReLU; 1,791,466 parameters for MNIST. Weights start from
@@ -62,7 +64,7 @@ def mnist_cnn(input_shape=(28, 28, 1), num_classes=10):
     return keras.Model(inputs, logits(x, num_classes), name="mnist_cnn")
 
 
-def two_conv(input_shape=(28, 28, 1), num_classes=10, *, width=128):
+def two_conv(input_shape: Sequence[int] = (28, 28, 1), num_classes: int = 10, *, width: int = 128) -> keras.Model:
     """Returns a network of two convolutions and two fully connected layers: conv16, conv32, fc `width`, fc K.
 
     Convolutions are 4x4 with stride 2, padded to half the size, followed by ReLU, as is the first fully connected
@@ -94,5 +96,5 @@ def two_conv(input_shape=(28, 28, 1), num_classes=10, *, width=128):
     return keras.Model(inputs, logits(x, num_classes), name="two_conv")
 
 
-def _convolution(x, filters):
+def _convolution(x: keras.KerasTensor, filters: int) -> keras.KerasTensor:
     return keras.layers.Conv2D(filters, 5, padding="same", activation="relu")(x)

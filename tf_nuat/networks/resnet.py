@@ -6,13 +6,20 @@ Convolutions have no bias and start from He's normal distribution by fan-out; th
 PyTorch's U(-1/sqrt(fan_in), 1/sqrt(fan_in)), its bias from zero.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
+
 import keras
 import numpy as np
 
 from tf_nuat.core import validation
 
+Block: TypeAlias = Callable[[keras.KerasTensor, int, int], keras.KerasTensor]  # of features, filters and stride
 
-def resnet18(input_shape=(32, 32, 3), num_classes=10, *, width=64, stem="cifar"):
+
+def resnet18(
+    input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10, *, width: int = 64, stem: str = "cifar"
+) -> keras.Model:
     """Returns ResNet-18: 11,173,962 trainable parameters for CIFAR-10, 11,689,512 for ImageNet with its stem.
 
     Args:
@@ -32,7 +39,9 @@ def resnet18(input_shape=(32, 32, 3), num_classes=10, *, width=64, stem="cifar")
     return _resnet("resnet18", input_shape, num_classes, width, stem, _basic_block, (2, 2, 2, 2))
 
 
-def resnet34(input_shape=(32, 32, 3), num_classes=10, *, width=64, stem="cifar"):
+def resnet34(
+    input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10, *, width: int = 64, stem: str = "cifar"
+) -> keras.Model:
     """Returns ResNet-34: 21,282,122 trainable parameters for CIFAR-10, 21,797,672 for ImageNet with its stem.
 
     Arguments, errors and source are `resnet18`'s.
@@ -40,7 +49,9 @@ def resnet34(input_shape=(32, 32, 3), num_classes=10, *, width=64, stem="cifar")
     return _resnet("resnet34", input_shape, num_classes, width, stem, _basic_block, (3, 4, 6, 3))
 
 
-def resnet50(input_shape=(32, 32, 3), num_classes=10, *, width=64, stem="cifar"):
+def resnet50(
+    input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10, *, width: int = 64, stem: str = "cifar"
+) -> keras.Model:
     """Returns ResNet-50: 23,520,842 trainable parameters for CIFAR-10, 25,557,032 for ImageNet with its stem.
 
     Its bottleneck blocks end with 4 times their stage's channels. The stride is in their 3x3 convolution, as in
@@ -49,7 +60,7 @@ def resnet50(input_shape=(32, 32, 3), num_classes=10, *, width=64, stem="cifar")
     return _resnet("resnet50", input_shape, num_classes, width, stem, _bottleneck_block, (3, 4, 6, 3))
 
 
-def preact_resnet18(input_shape=(32, 32, 3), num_classes=10, *, width=64):
+def preact_resnet18(input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10, *, width: int = 64) -> keras.Model:
     """Returns the pre-activation ResNet-18, with BatchNorm and ReLU after the last block.
 
     This is the variant of the fast adversarial training papers: 11,172,170 trainable parameters for CIFAR-10, 1,024
@@ -78,7 +89,7 @@ def preact_resnet18(input_shape=(32, 32, 3), num_classes=10, *, width=64):
     return keras.Model(inputs, logits(x, num_classes), name="preact_resnet18")
 
 
-def image_input(input_shape, num_classes, *, smallest=1):
+def image_input(input_shape: Sequence[int], num_classes: int, *, smallest: int = 1) -> keras.KerasTensor:
     """Returns the `keras.Input` of images of `input_shape`, once it and `num_classes` are found to be in range.
 
     Args:
@@ -96,7 +107,7 @@ def image_input(input_shape, num_classes, *, smallest=1):
     return keras.Input(tuple(input_shape), name="images")
 
 
-def logits(x, num_classes):
+def logits(x: keras.KerasTensor, num_classes: int) -> keras.KerasTensor:
     """Returns logits (B, num_classes), in full precision under mixed precision too, of features `x` (B, D)."""
     torch_uniform = keras.initializers.VarianceScaling(scale=1 / 3, mode="fan_in", distribution="uniform")
     layer = keras.layers.Dense(
@@ -105,7 +116,9 @@ def logits(x, num_classes):
     return layer(x)
 
 
-def convolution(x, filters, *, size=3, stride=1, bias=False):
+def convolution(
+    x: keras.KerasTensor, filters: int, *, size: int = 3, stride: int = 1, bias: bool = False
+) -> keras.KerasTensor:
     """Returns the `size` x `size` convolution of `x` (B, H, W, C), padded as PyTorch pads it; a bias starts from 0."""
     padding = "same"
     if size > 1 and stride > 1:
@@ -119,17 +132,17 @@ def convolution(x, filters, *, size=3, stride=1, bias=False):
     return layer(x)
 
 
-def normalize(x):
+def normalize(x: keras.KerasTensor) -> keras.KerasTensor:
     """Returns BatchNorm of `x` with PyTorch's defaults: Keras's momentum 0.9 is PyTorch's 0.1."""
     return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
 
 
-def normalize_relu(x):
+def normalize_relu(x: keras.KerasTensor) -> keras.KerasTensor:
     """Returns ReLU of BatchNorm of `x`."""
     return keras.layers.ReLU()(normalize(x))
 
 
-def preact_block(x, filters, *, stride):
+def preact_block(x: keras.KerasTensor, filters: int, *, stride: int) -> keras.KerasTensor:
     """Returns the pre-activation block of two 3x3 convolutions; a changed shape is projected after the activation."""
     activated = normalize_relu(x)
     shortcut = x
@@ -140,35 +153,43 @@ def preact_block(x, filters, *, stride):
     return keras.layers.Add()([y, shortcut])
 
 
-def _resnet(name, input_shape, num_classes, width, stem, block, blocks):
+def _resnet(
+    name: str,
+    input_shape: Sequence[int],
+    num_classes: int,
+    width: int,
+    stem: str,
+    block: Block,
+    blocks: Sequence[int],
+) -> keras.Model:
     validation.whole_number("width", width, at_least=1)
-    stem = validation.one_of("stem", stem, {"cifar": _cifar_stem, "imagenet": _imagenet_stem})
+    stem_of = validation.one_of("stem", stem, {"cifar": _cifar_stem, "imagenet": _imagenet_stem})
     inputs = image_input(input_shape, num_classes)
-    x = stem(inputs, width)
+    x = stem_of(inputs, width)
     for filters, stride in _blocks(width, blocks):
         x = block(x, filters, stride)
     x = keras.layers.GlobalAveragePooling2D()(x)
     return keras.Model(inputs, logits(x, num_classes), name=name)
 
 
-def _cifar_stem(x, filters):
+def _cifar_stem(x: keras.KerasTensor, filters: int) -> keras.KerasTensor:
     return normalize_relu(convolution(x, filters))
 
 
-def _imagenet_stem(x, filters):
+def _imagenet_stem(x: keras.KerasTensor, filters: int) -> keras.KerasTensor:
     x = normalize_relu(convolution(x, filters, size=7, stride=2))
     # Zeros pad as minus infinity would, since ReLU leaves nothing below them; both sides alike, as in `convolution`.
     return keras.layers.MaxPooling2D(3, strides=2)(keras.layers.ZeroPadding2D(1)(x))
 
 
-def _basic_block(x, filters, stride):
+def _basic_block(x: keras.KerasTensor, filters: int, stride: int) -> keras.KerasTensor:
     shortcut = _shortcut(x, filters, stride)
     y = normalize_relu(convolution(x, filters, stride=stride))
     y = normalize(convolution(y, filters))
     return keras.layers.ReLU()(keras.layers.Add()([y, shortcut]))
 
 
-def _bottleneck_block(x, filters, stride):
+def _bottleneck_block(x: keras.KerasTensor, filters: int, stride: int) -> keras.KerasTensor:
     shortcut = _shortcut(x, 4 * filters, stride)
     y = normalize_relu(convolution(x, filters, size=1))
     y = normalize_relu(convolution(y, filters, stride=stride))
@@ -176,13 +197,13 @@ def _bottleneck_block(x, filters, stride):
     return keras.layers.ReLU()(keras.layers.Add()([y, shortcut]))
 
 
-def _shortcut(x, filters, stride):
+def _shortcut(x: keras.KerasTensor, filters: int, stride: int) -> keras.KerasTensor:
     if stride == 1 and x.shape[-1] == filters:
         return x
     return normalize(convolution(x, filters, size=1, stride=stride))
 
 
-def _blocks(width, counts):
+def _blocks(width: int, counts: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Yields (filters, stride) of every block of the four stages, of which `counts` holds the numbers of blocks."""
     for stage, count in enumerate(counts):
         for block in range(count):

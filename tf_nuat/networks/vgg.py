@@ -1,12 +1,14 @@
 """VGG-11, VGG-13 and VGG-19 with BatchNorm, ending in global average pooling and one dense layer."""
 
+from collections.abc import Sequence
+
 import keras
 
 from tf_nuat.core import validation
 from tf_nuat.networks.resnet import convolution, image_input, logits, normalize_relu
 
 
-def vgg11(input_shape=(32, 32, 3), num_classes=10, *, width=64):
+def vgg11(input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10, *, width: int = 64) -> keras.Model:
     """Returns VGG-11 for small images: 9,231,114 trainable parameters for CIFAR-10.
 
     Five stages of 3x3 convolutions, each followed by BatchNorm and ReLU, end in 2x2 max pooling. A pooling of an odd
@@ -31,17 +33,19 @@ def vgg11(input_shape=(32, 32, 3), num_classes=10, *, width=64):
     return _vgg("vgg11", input_shape, num_classes, width, (1, 1, 2, 2, 2))
 
 
-def vgg13(input_shape=(32, 32, 3), num_classes=10, *, width=64):
+def vgg13(input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10, *, width: int = 64) -> keras.Model:
     """Returns VGG-13, 9,416,010 trainable parameters for CIFAR-10; arguments, errors and source are `vgg11`'s."""
     return _vgg("vgg13", input_shape, num_classes, width, (2, 2, 2, 2, 2))
 
 
-def vgg19(input_shape=(32, 32, 3), num_classes=10, *, width=64):
+def vgg19(input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10, *, width: int = 64) -> keras.Model:
     """Returns VGG-19, 20,040,522 trainable parameters for CIFAR-10; arguments, errors and source are `vgg11`'s."""
     return _vgg("vgg19", input_shape, num_classes, width, (2, 2, 4, 4, 4))
 
 
-def _vgg(name, input_shape, num_classes, width, convolutions):
+def _vgg(
+    name: str, input_shape: Sequence[int], num_classes: int, width: int, convolutions: Sequence[int]
+) -> keras.Model:
     validation.whole_number("width", width, at_least=1)
     inputs = x = image_input(input_shape, num_classes)
     for multiple, count in zip((1, 2, 4, 8, 8), convolutions):

@@ -1,12 +1,16 @@
 """Wide residual networks for small images."""
 
+from collections.abc import Sequence
+
 import keras
 
 from tf_nuat.core import validation
 from tf_nuat.networks.resnet import convolution, image_input, logits, normalize_relu, preact_block
 
 
-def wide_resnet(input_shape=(32, 32, 3), num_classes=10, *, depth=28, widen_factor=10):
+def wide_resnet(
+    input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10, *, depth: int = 28, widen_factor: int = 10
+) -> keras.Model:
     """Returns the wide residual network WRN-depth-widen_factor, without dropout.
 
     Three stages of (depth - 4) / 6 pre-activation blocks have 16, 32 and 64 times `widen_factor` channels; 32x32
@@ -29,17 +33,17 @@ def wide_resnet(input_shape=(32, 32, 3), num_classes=10, *, depth=28, widen_fact
     return _wide_resnet("wide_resnet", input_shape, num_classes, depth, widen_factor)
 
 
-def wrn_28_10(input_shape=(32, 32, 3), num_classes=10):
+def wrn_28_10(input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10) -> keras.Model:
     """Returns WRN-28-10, 36,479,194 trainable parameters for CIFAR-10; arguments and errors are `wide_resnet`'s."""
     return _wide_resnet("wrn_28_10", input_shape, num_classes, depth=28, widen_factor=10)
 
 
-def wrn_34_10(input_shape=(32, 32, 3), num_classes=10):
+def wrn_34_10(input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10) -> keras.Model:
     """Returns WRN-34-10, 46,160,474 trainable parameters for CIFAR-10; arguments and errors are `wide_resnet`'s."""
     return _wide_resnet("wrn_34_10", input_shape, num_classes, depth=34, widen_factor=10)
 
 
-def _wide_resnet(name, input_shape, num_classes, depth, widen_factor):
+def _wide_resnet(name: str, input_shape: Sequence[int], num_classes: int, depth: int, widen_factor: int) -> keras.Model:
     validation.whole_number("depth", depth, at_least=10)
     blocks, remainder = divmod(depth - 4, 6)
     validation.one_of("depth (6 n + 4)", depth, (depth - remainder, depth - remainder + 6))

@@ -8,44 +8,47 @@ Convention for losses: each replica computes its share, and the shares of all re
 global batch. Keras's optimizers add up the gradients of the replicas, which then equal those of one device.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from tf_nuat.models import weights
 
 
-def replicas():
+def replicas() -> int:
     """Returns the number of replicas that work on the current global batch (1 outside of `strategy.run`)."""
     context = tf.distribute.get_replica_context()
     return context.num_replicas_in_sync if context is not None else 1
 
 
-def gather(rows):
+def gather(rows: tf.Tensor) -> tf.Tensor:
     """Returns the rows (B, ...) of every replica, in the order of the replicas: (global B, ...). Differentiable."""
     if replicas() == 1:
         return rows
     return tf.distribute.get_replica_context().all_gather(rows, axis=0)
 
 
-def total(value):
+def total(value: tf.Tensor) -> tf.Tensor:
     """Returns the sum of `value` over the replicas."""
     if replicas() == 1:
         return value
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
-def share_of_mean(per_example):
+def share_of_mean(per_example: tf.Tensor) -> tf.Tensor:
     """Returns this replica's share of the mean of `per_example` (B,) over the global batch."""
     global_size = total(tf.shape(per_example)[0])
     return tf.reduce_sum(per_example) / tf.cast(global_size, per_example.dtype)
 
 
-def share_of_batch_statistic(value):
+def share_of_batch_statistic(value: tf.Tensor) -> tf.Tensor:
     """Returns this replica's share of `value`, a statistic of the global batch that every replica has computed."""
     return value / replicas()
 
 
-def own_rows(draw, rows):
+def own_rows(draw: Callable[[tf.Tensor], tf.Tensor], rows: tf.Tensor) -> tf.Tensor:
     """Returns this replica's rows of `draw(shape)`, a random draw for the whole global batch.
 
     Args:
@@ -62,7 +65,7 @@ def own_rows(draw, rows):
     return tf.reshape(whole[first : first + shape[0]], shape)
 
 
-def own_of_last(count, rows):
+def own_of_last(count: int, rows: tf.Tensor) -> int | tf.Tensor:
     """Returns how many of the last `count` rows of the global batch are among `rows` (B, ...), this replica's share."""
     if replicas() == 1 and rows.shape[0] is not None:
         return min(count, rows.shape[0])
@@ -74,7 +77,7 @@ def own_of_last(count, rows):
     return tf.clip_by_value(count - after, 0, size)
 
 
-def average_statistics(network):
+def average_statistics(network: keras.Model) -> None:
     """Averages over the replicas what the network keeps beside its trainable weights: BatchNorm's moving statistics.
 
     Each replica has updated those with its own share of the batch. Called in a training step, in every replica; after
@@ -91,13 +94,13 @@ def average_statistics(network):
             weight.assign(mean)
 
 
-def moving_statistics(network):
+def moving_statistics(network: keras.Model) -> list[keras.Variable]:
     """Returns the weights that training moves without the optimizer; those of frozen layers stay as they are."""
     beside = (layer.non_trainable_weights for layer in weights.layers_of(network) if layer.trainable)
     return [weight for each in beside for weight in each if weight.value.dtype.is_floating]
 
 
-def synchronized(network):
+def synchronized(network: keras.Model) -> keras.Model:
     """Returns a copy of the network whose BatchNorm layers normalize with the statistics of the global batch.
 
     Without it each replica normalizes its own images. Where these are few, that is another, noisier training.
@@ -106,7 +109,7 @@ def synchronized(network):
         ValueError: the network cannot be cloned.
     """
 
-    def changed(layer, config):
+    def changed(layer: keras.Layer, config: dict[str, Any]) -> dict[str, Any]:
         return {**config, "synchronized": True} if isinstance(layer, keras.layers.BatchNormalization) else config
 
     copy = weights.clone(network, changed)
@@ -114,6 +117,6 @@ def synchronized(network):
     return copy
 
 
-def scalar(variable):
+def scalar(variable: keras.Variable) -> Any:
     """Returns the value of a scalar Keras variable, mirrored or not, as a Python number; outside of `strategy.run`."""
     return tf.convert_to_tensor(variable.value).numpy().item()

@@ -12,16 +12,16 @@ STRATEGIES = ("auto", "one", "mirrored", "multiworker")
 
 
 @functools.cache  # a second strategy over the same devices would clash with the collectives of the first
-def _mirrored():
+def _mirrored() -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy()
 
 
 @functools.cache  # TensorFlow starts the server of this process once
-def _multiworker():
+def _multiworker() -> tf.distribute.Strategy:
     return workers.start(workers.cluster())
 
 
-def strategy(name):
+def strategy(name: str) -> tf.distribute.Strategy:
     """Returns a `tf.distribute` strategy: "one" device, "mirrored" over all of this machine, "multiworker", or "auto".
 
     "multiworker" is for all processes that `TF_CONFIG` names, one of which this is: see `tf_nuat.parallel.workers`. It

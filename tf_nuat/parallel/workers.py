@@ -14,8 +14,10 @@ import signal
 import socket
 import threading
 import time
-import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
@@ -31,7 +33,7 @@ class LostError(RuntimeError):
     """A worker does not answer any longer."""
 
 
-class Cluster(typing.NamedTuple):
+class Cluster(NamedTuple):
     """The workers of `TF_CONFIG`.
 
     Attributes:
@@ -43,7 +45,7 @@ class Cluster(typing.NamedTuple):
     number: int
 
 
-def cluster(text=None):
+def cluster(text: str | None = None) -> Cluster:
     """Returns the `Cluster` that `text`, JSON as TensorFlow documents it for `TF_CONFIG`, describes.
 
     Args:
@@ -56,7 +58,7 @@ def cluster(text=None):
     if not text:
         raise ValueError(f"TF_CONFIG is not set; allowed: {EXAMPLE}")
 
-    def wrong(what):
+    def wrong(what: str) -> ValueError:
         return ValueError(f"TF_CONFIG {what}; allowed: {EXAMPLE}")
 
     try:
@@ -84,7 +86,7 @@ def cluster(text=None):
     return Cluster(addresses, index + (len(chief) if kind == "worker" else 0))
 
 
-def start(cluster):
+def start(cluster: Cluster) -> tf.distribute.Strategy:
     """Returns the strategy over all workers; waits for all of them first.
 
     Raises:
@@ -105,7 +107,7 @@ def start(cluster):
     return strategy
 
 
-def _meet(cluster):
+def _meet(cluster: Cluster) -> None:
     """Waits until every worker has been seen at its address, and says for whom.
 
     TensorFlow waits too, for ever, in silence, and deaf to signals.
@@ -116,7 +118,7 @@ def _meet(cluster):
     with listening(own):
         said = time.monotonic()
         while missing:
-            missing -= set(filter(_answers, missing))
+            missing -= {address for address in missing if _answers(address)}
             if missing and time.monotonic() - said > PATIENCE:
                 said = time.monotonic()
                 logging.warning("waiting for %s, which no worker answers at", ", ".join(sorted(missing)))
@@ -124,7 +126,7 @@ def _meet(cluster):
 
 
 @contextlib.contextmanager
-def listening(address):
+def listening(address: str) -> Iterator[None]:
     """A context in which the port of an address of this machine answers.
 
     Raises:
@@ -144,7 +146,7 @@ def listening(address):
         yield
 
 
-def _answers(address):
+def _answers(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=2) as found:
@@ -155,7 +157,7 @@ def _answers(address):
 
 
 @contextlib.contextmanager
-def together(strategy):
+def together(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """A context in which the loss of another worker is a `LostError` of one line."""
     try:
         yield
@@ -169,14 +171,14 @@ def together(strategy):
         ) from error
 
 
-def count(strategy):
+def count(strategy: tf.distribute.Strategy | None) -> int:
     """Returns the number of workers of a strategy, 1 for one that is not over several."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 1
     return sum(map(len, strategy.cluster_resolver.cluster_spec().as_dict().values()))
 
 
-def index(strategy):
+def index(strategy: tf.distribute.Strategy) -> int:
     """Returns which of the workers this process is, 0 for the chief."""
     if count(strategy) == 1:
         return 0
@@ -185,17 +187,17 @@ def index(strategy):
     return resolver.task_id + has_chief
 
 
-def is_chief(strategy):
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Returns whether this process reads and writes checkpoints and results; always, where there is one worker."""
     return index(strategy) == 0
 
 
-def several(strategy):
+def several(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy | None:
     """Returns a strategy over several workers, who share the images of an attack; None for any other."""
     return strategy if count(strategy) > 1 else None
 
 
-def gathered(array, strategy):
+def gathered(array: Any, strategy: tf.distribute.Strategy) -> np.ndarray:
     """Returns `array`, int32 and of the same shape on every worker, of all workers: (workers, ...)."""
     if count(strategy) == 1:
         return np.asarray(array)[None]
@@ -205,16 +207,16 @@ def gathered(array, strategy):
 
 
 @tf.function(reduce_retracing=True)
-def _gather(array):
+def _gather(array: tf.Tensor) -> tf.Tensor:
     return tf.distribute.get_replica_context().all_gather(array[None], axis=0)
 
 
-def true_on_all(outcomes, strategy):
+def true_on_all(outcomes: np.ndarray, strategy: tf.distribute.Strategy) -> np.ndarray:
     """Returns where `outcomes`, bool (N,), is true on every worker."""
-    return gathered(outcomes, strategy).all(axis=0)
+    return np.all(gathered(outcomes, strategy), axis=0)
 
 
-def of_all(contents, strategy):
+def of_all(contents: bytes, strategy: tf.distribute.Strategy) -> list[bytes]:
     """Returns the bytes `contents` of every worker, a list."""
     if count(strategy) == 1:
         return [contents]
@@ -223,8 +225,8 @@ def of_all(contents, strategy):
     return [row.tobytes()[:size] for row, size in zip(rows, sizes)]
 
 
-def from_chief(contents, strategy):
-    """Returns the bytes `contents` of the chief; those of the other workers do not count, and may be None."""
+def from_chief(contents: bytes, strategy: tf.distribute.Strategy) -> bytes:
+    """Returns the bytes `contents` of the chief; those of the other workers do not count, and may be empty."""
     if count(strategy) == 1:
         return contents
     contents = contents if is_chief(strategy) else b""
@@ -233,49 +235,49 @@ def from_chief(contents, strategy):
     return strategy.experimental_local_results(numbers)[0].numpy().tobytes()[:size]
 
 
-def _as_numbers(contents, *, size):
+def _as_numbers(contents: bytes, *, size: int) -> np.ndarray:
     """Returns bytes as int32, four at a time, with zeros behind them for `size` in all."""
     return np.frombuffer(contents.ljust(-(-size // 4) * 4, b"\0"), np.int32)
 
 
 @tf.function(reduce_retracing=True)
-def _of_first(numbers):
+def _of_first(numbers: tf.Tensor) -> tf.Tensor:
     context = tf.distribute.get_replica_context()
     # A sum with zeros changes no bit.
     own = tf.where(tf.equal(context.replica_id_in_sync_group, 0), numbers, 0)
     return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
 
 
-def arrays_from_chief(arrays, strategy):
-    """Returns the chief's list of arrays; that of the other workers does not count, and may be None."""
+def arrays_from_chief(arrays: Sequence[np.ndarray], strategy: tf.distribute.Strategy) -> Sequence[np.ndarray]:
+    """Returns the chief's list of arrays; that of the other workers does not count, and may be empty."""
     if count(strategy) == 1:
         return arrays
-    return _unpacked(from_chief(_packed(arrays or ()), strategy))
+    return _unpacked(from_chief(_packed(arrays), strategy))
 
 
-def arrays_of_all(arrays, strategy):
+def arrays_of_all(arrays: Sequence[np.ndarray], strategy: tf.distribute.Strategy) -> list[list[np.ndarray]]:
     """Returns the list of arrays of every worker, a list of lists."""
     return [_unpacked(contents) for contents in of_all(_packed(arrays), strategy)]
 
 
-def _packed(arrays):
+def _packed(arrays: Sequence[np.ndarray]) -> bytes:
     file = io.BytesIO()
     np.savez(file, *arrays)
     return file.getvalue()
 
 
-def _unpacked(contents):
+def _unpacked(contents: bytes) -> list[np.ndarray]:
     with np.load(io.BytesIO(contents)) as loaded:
         return [loaded[f"arr_{number}"] for number in range(len(loaded.files))]
 
 
-def share_weights(network, strategy):
+def share_weights(network: keras.Model, strategy: tf.distribute.Strategy) -> None:
     """Gives the network of every worker the weights that it has on the chief."""
     if count(strategy) > 1:
         weights.assign(network, arrays_from_chief(network.get_weights(), strategy))
 
 
-def agree(facts, strategy):
+def agree(facts: Mapping[str, Any], strategy: tf.distribute.Strategy) -> None:
     """Checks that `facts`, a dict of names to JSON values, are the same on every worker.
 
     Raises:
