@@ -100,7 +100,7 @@ class NetworkModel(keras_compat.Model):
 
     def update_averages(self) -> None:
         """Moves the averaged network, where there is one, after each optimizer step."""
-        if self.trained_network is not self.network:
+        if self.ema_decay is not None:
             averaging.update(self.network, self.trained_network, averaging.decay_at(self.step, self.ema_decay))
 
     def build_state(self) -> None:
