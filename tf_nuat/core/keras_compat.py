@@ -16,7 +16,7 @@ from tensorflow.python.framework import ops
 
 
 class Model(keras.Model):
-    """A `keras.Model` that `fit` and `evaluate` also train and test on several workers.
+    """A `keras.Model`, to be subclassed, that `fit` and `evaluate` also train and test on several workers.
 
     Under `MultiWorkerMirroredStrategy` Keras fails at two places. To build the model it reduces a batch of which this
     worker has its own replicas' values alone; and it averages the logs over their first axis, which scalars lack.
