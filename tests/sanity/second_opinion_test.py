@@ -40,19 +40,19 @@ def judge(network, sample, epsilon=EPSILON, steps=10):
 
 
 @as_attack
-def no_steps(network, x, y, *, epsilon, steps, step_size):
+def no_steps(network, x, y, *, epsilon, steps=1, step_size=1.0):
     return x
 
 
 @as_attack
-def detached_gradient(network, x, y, *, epsilon, steps, step_size):
+def detached_gradient(network, x, y, *, epsilon, steps=1, step_size=1.0):
     """Its steps go along a gradient that is 0."""
     settings = {"epsilon": epsilon, "steps": steps, "step_size": step_size}
     return attacks.pgd(lambda images: tf.stop_gradient(network(images)), x, y, **settings)
 
 
 @as_attack
-def shrunk_ball(network, x, y, *, epsilon, steps, step_size):
+def shrunk_ball(network, x, y, *, epsilon, steps=1, step_size=1.0):
     return attacks.fgsm(network, x, y, epsilon=epsilon / 4)
 
 
