@@ -101,7 +101,7 @@ def clean_network(
         ValueError: it is not trained.
     """
     seconds, path = 0.0, clean
-    if clean is None:
+    if path is None:
         ordinary = dataclasses.replace(
             cheaply_selected(recipe),
             defense=defenses.WITHOUT_ADVERSARY,

@@ -62,7 +62,7 @@ def build(
 
 def build_network(name: str, splits: Splits, options: dict[str, Any]) -> keras.Model:
     """Returns the network that `by_name.builder` knows by `name`, for the data."""
-    shapes = {"input_shape": splits.input_shape, "num_classes": splits.num_classes}
+    shapes: dict[str, Any] = {"input_shape": splits.input_shape, "num_classes": splits.num_classes}
     network = _call(by_name.builder("network", name), options, **shapes)
     return by_name.fitting(f"network {name}", network, **shapes)
 

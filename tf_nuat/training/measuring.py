@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,7 +25,7 @@ def measure(
     workers, of whom one alone has it, nothing is.
     """
     several = workers.several(strategy)
-    options = {"batch_size": batch_of_attacks(recipe, splits), "strategy": several}
+    options: dict[str, Any] = {"batch_size": batch_of_attacks(recipe, splits), "strategy": several}
     correct = {
         "clean": [evaluate.correct(network, chunk, **options) for chunk in splits.chunks("test", recipe.test_images)]
     }
