@@ -180,14 +180,15 @@ def described(values):
             raise ValueError(f"{name} is given; allowed: with recipes.{values.dataset}, not here")
     if values.strategy == "multiworker":
         raise ValueError("strategy is 'multiworker'; allowed: auto, one, mirrored")
-    recipe = command.with_flags(validation.one_of("defense", values.defense, settings.recipes), values)
+    written = validation.one_of("defense", values.defense, settings.recipes)
+    recipe = command.with_flags(written, values)
     epsilons = {}
     for way in values.ways:
         validation.one_of("ways", way, WAYS)
         given = getattr(values, way)
         if given is not None:
             epsilons[way] = tuple(_number(way, text) for text in given)
-        elif way == "single_step" or recipe.norm != "linf":
+        elif way == "single_step" or recipe.norm != written.norm:  # whose epsilons these are
             raise ValueError(
                 f"{way} is not given; allowed: epsilons by commas (--{way} 2/255,4/255), norm {recipe.norm}"
             )
