@@ -87,12 +87,12 @@ class Card:
 
     @property
     def dataset(self) -> str:
-        """Name of the recipe's dataset, its path, or `module:function`."""
+        """Name or path of the recipe's dataset, or the name of a function."""
         return self.recipe["dataset"]
 
     @property
     def network(self) -> str:
-        """Name of the recipe's network, a path, or `module:function`."""
+        """Name or path of the recipe's network, or the name of a function."""
         return self.recipe["network"]
 
     @property
@@ -147,7 +147,7 @@ class Card:
 
     @property
     def measures(self) -> dict[str, dict[str, Any]]:
-        """Attacks of the final measurement, a dict of name to {"attack": name, **settings}."""
+        """Attacks of the final measurement, a dict of names to dicts of the attack's name and its settings."""
         return self.recipe.get("measures", {})
 
     def says(self, name: str) -> Any:
@@ -164,7 +164,7 @@ class Card:
         return {name[:MOST_TEXT]: str(value)[:MOST_TEXT] for name, value in shown.items() if value is not None}
 
     def with_measure(self, name: str, attack: Mapping[str, Any], measured: Measured) -> "Card":
-        """Returns the card with one more measure, by `attack`, {"attack": name, **settings}."""
+        """Returns the card with one more measure, by `attack`, a dict of the attack's name and its settings."""
         recipe = {**self.recipe, "measures": {**self.measures, name: dict(attack)}}
         return dataclasses.replace(self, recipe=recipe, measured={**self.measured, name: measured})
 

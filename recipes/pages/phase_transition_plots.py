@@ -73,7 +73,7 @@ def paths(n: int, ratios: Sequence[float], differences: Mapping[int, np.ndarray]
     Args:
         n: images of a sample.
         ratios: epsilon over sqrt(d / n).
-        differences: dict of d to the means (ratios, steps) of `phase_transition_theory.relative_differences`.
+        differences: dict of d to the means (ratios, steps) of `theory.relative_differences`.
     """
     figure = Figure(figsize=(9.6, 3.6), dpi=DOTS_PER_INCH, layout="constrained")
     panels = figure.subplots(1, len(differences), sharey=True, squeeze=False)[0]
@@ -98,7 +98,7 @@ def p_values(n: int, logs: np.ndarray, found: Mapping[int, tuple[np.ndarray, np.
     Args:
         n: images of a sample.
         logs: log of epsilon over sqrt(d / n).
-        found: dict of d to the pair of mean p-values of `phase_transition_theory.mean_p_values`.
+        found: dict of d to the pair of mean p-values of `theory.mean_p_values`.
     """
     figure = Figure(figsize=(8.4, 3.6), dpi=DOTS_PER_INCH, layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)

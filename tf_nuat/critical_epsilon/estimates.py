@@ -151,7 +151,8 @@ def fast(
     """Returns the `Measured` critical epsilon by fine-tuning the clean network at small `epsilons` and a line.
 
     Args:
-        recipe, out, loss_images, **options: as in `exact`.
+        recipe, out, loss_images: as in `exact`.
+        **options: as in `exact`.
         epsilons: at least two, above 0, below the critical one.
         runs: number of fine-tunings at each epsilon, at least 1, each with a seed of its own.
         attack: what fine-tuning trains against: "fgm", one step of length epsilon from the clean images, or "pgd", that

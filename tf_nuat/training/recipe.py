@@ -32,8 +32,8 @@ class Recipe:
 
     dataset: str = _field("a name or a path, see `data.load`.")
     network: str = _field(
-        f"what to train: {', '.join(networks.NETWORKS)}; `module:function`, a function (input_shape, num_classes, "
-        "**network_options) of your own that returns a Keras model; or a `.keras` file, which is trained further.",
+        f"what to train: {', '.join(networks.NETWORKS)}; `module:function`, a function `(input_shape, num_classes, "
+        "**network_options)` of your own that returns a Keras model; or a `.keras` file, which is trained further.",
         flag="network",
     )
     defense: str = _field(
