@@ -67,6 +67,6 @@ def ended(x_adv: tf.Tensor) -> Ended:
 
 def choose(condition: tf.Tensor, one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
     """Returns for each image `one` (B, ...) where the condition (B,) holds, else `other`."""
-    for _ in range(one.shape.rank - 1):
-        condition = condition[..., None]
+    if one.shape.rank > 1:  # in one operation: a search chooses between dozens of tensors
+        condition = tf.reshape(condition, [-1] + [1] * (one.shape.rank - 1))
     return tf.where(condition, one, other)

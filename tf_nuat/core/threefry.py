@@ -4,6 +4,7 @@ TensorFlow's stateless draws take one key for a whole tensor. Threefry, the gene
 counter), pixel by pixel, so that every image may have a key of its own, whatever the batch that it is in.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -25,6 +26,18 @@ def threefry(key: Words, counter: Words) -> Words:
 
     Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
     """
+    words = [tf.convert_to_tensor(word, tf.uint32) for word in (*key, *counter)]
+    shape = functools.reduce(tf.broadcast_static_shape, [word.shape for word in words])
+    left, right = _rounds(*words)
+    left.set_shape(shape)
+    right.set_shape(shape)
+    return left, right
+
+
+# Traced once, for all shapes: it is 250 operations, and an attack needs it several times.
+@functools.partial(tf.function, autograph=False, input_signature=[tf.TensorSpec(None, tf.uint32)] * 4)
+def _rounds(first_key: tf.Tensor, second_key: tf.Tensor, first_counter: tf.Tensor, second_counter: tf.Tensor) -> Words:
+    key, counter = (first_key, second_key), (first_counter, second_counter)
     parity = tf.bitwise.bitwise_xor(tf.bitwise.bitwise_xor(key[0], key[1]), tf.constant(PARITY, tf.uint32))
     words = (key[0], key[1], parity)
     left, right = counter[0] + words[0], counter[1] + words[1]
@@ -76,8 +89,14 @@ def signs(image_keys: tf.Tensor, shape: Shape) -> tf.Tensor:
 
 def _bits(image_keys: tf.Tensor, shape: Shape) -> tf.Tensor:
     count = tf.cast(tf.reduce_prod(shape), tf.int32) if len(shape) else tf.constant(1)
-    half = (count + 1) // 2
-    counter = tf.cast(tf.range(half), tf.uint32)[None]
-    words = threefry((image_keys[:, :1], image_keys[:, 1:]), (counter, tf.constant(_DRAW, tf.uint32)))
-    flat = tf.concat(words, axis=1)[:, :count]
+    flat = _flat_bits(image_keys, count)
     return tf.reshape(flat, tf.concat([tf.shape(image_keys)[:1], tf.cast(shape, tf.int32)], axis=0))
+
+
+@functools.partial(
+    tf.function, autograph=False, input_signature=[tf.TensorSpec((None, 2), tf.uint32), tf.TensorSpec((), tf.int32)]
+)
+def _flat_bits(image_keys: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    counter = tf.cast(tf.range((count + 1) // 2), tf.uint32)[None]
+    words = threefry((image_keys[:, :1], image_keys[:, 1:]), (counter, tf.constant(_DRAW, tf.uint32)))
+    return tf.concat(words, axis=1)[:, :count]
