@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_nuat import attacks, losses
+from tests.helpers.images import margins
+from tf_nuat import attacks
 from tf_nuat.attacks.pool import Pool
 from tf_nuat.attacks.search import run_search
 from tf_nuat.models import precision
@@ -55,10 +56,6 @@ def outcome(pool, x):
         seen += rows.tolist()
     assert sorted(seen) == list(range(len(x)))
     return fooled, x_adv
-
-
-def margins(network, x, y):
-    return losses.margin(network(x), tf.constant(y)).numpy()
 
 
 @pytest.mark.parametrize("name", SEARCHES)
