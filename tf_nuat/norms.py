@@ -23,6 +23,7 @@ class Norm(abc.ABC):
         order: p of the p-norm, as NumPy's `ord`.
         direction_label: what reports call the steepest direction.
         random_label: what reports call a random direction.
+        way: the length of all steps of PGD together, by default, in epsilon.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Norm(abc.ABC):
     order: float
     direction_label: str
     random_label: str = "a random direction"
+    way: float = 2.5
 
     def __str__(self) -> str:
         return self.name
@@ -64,9 +66,9 @@ class Norm(abc.ABC):
         It has the form of the gradient: attacks without a version of their own for a norm take it.
         """
 
-    def step(self, x_adv: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-        """Returns the step of length 1 that an ascent takes from images x_adv, where the loss has this gradient."""
-        return self.steepest(gradient)
+    def step(self, x_adv: tf.Tensor, gradient: tf.Tensor, size: tf.Tensor | float) -> tf.Tensor:
+        """Returns the step, of length `size`, that an ascent takes from x_adv, where the loss has this gradient."""
+        return size * self.steepest(gradient)
 
     @abc.abstractmethod
     def random_point(self, x: tf.Tensor, epsilon: tf.Tensor | float, seed: tf.Tensor) -> tf.Tensor:

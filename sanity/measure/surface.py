@@ -127,7 +127,7 @@ def largest_error(
 
         def step(taken, point, largest, best):
             slope, _ = input_gradient(error, point)
-            point = project(point + 2.5 * epsilon / steps * norm.step(point, slope))
+            point = project(point + norm.step(point, slope, 2.5 * epsilon / steps))
             found = error(point)[0]
             return taken + 1, point, tf.maximum(largest, found), choose(found > largest, point, best)
 

@@ -61,7 +61,7 @@ def pgd(
     Raises:
         ValueError: an argument is out of its range.
     """
-    step_size = 2.5 * epsilon / tf.cast(steps, tf.float32) if step_size is None else step_size
+    step_size = norms.of(norm).way * epsilon / tf.cast(steps, tf.float32) if step_size is None else step_size
     project = norms.of(norm).projection(x, epsilon)
     keys = draws.image_keys(seed, x)
 
@@ -73,7 +73,7 @@ def pgd(
         x,
         y,
         loss_of,
-        lambda x_adv, gradient, taken: project(x_adv + step_size * norms.of(norm).step(x_adv, gradient)),
+        lambda x_adv, gradient, taken: project(x_adv + norms.of(norm).step(x_adv, gradient, step_size)),
         lambda restart: norms.of(norm).random_point(x, epsilon, draws.fold_in(keys, restart)) if random_start else x,
         steps=steps,
         restarts=restarts,

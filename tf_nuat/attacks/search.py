@@ -11,7 +11,8 @@ class Search(NamedTuple):
 
     The state of a search is a NamedTuple of tensors, one row per image (B, ...), among them:
 
-    - `x_adv` (B, H, W, C): within the ball and [0, 1], what is returned for the image if it fools the network;
+    - `x_adv` (B, H, W, C): what is returned for the image once it is done, if it fools the network, and then within the
+      ball and [0, 1];
     - `fooled` (B,), bool: `x_adv` fools the network by the logits that the search has seen;
     - `spent` (B,), bool: nothing is left to try. `x_adv` may be a last candidate that no logits were computed for.
 
