@@ -189,6 +189,129 @@ class L2(Norm):
         return self.steepest(draws.normal(x, seed))
 
 
+class L1(Norm):
+    """L1: the sum of the changes of all pixels. Where it is small few pixels change, and those by much."""
+
+    name, label, order = "l1", "L1", 1
+    direction_label = "sign of the gradient's largest entries"
+    way = 10.0  # where 2.5 are often too few for an ascent to leave its random start behind
+
+    def length(self, change: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(tf.abs(change), axis=(1, 2, 3))
+
+    def distances(self, change: np.ndarray) -> np.ndarray:
+        return np.abs(change).sum(axis=(1, 2, 3))
+
+    def dual_length(self, gradient: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_max(tf.abs(gradient), axis=(1, 2, 3))
+
+    def largest(self, shape: Sequence[int]) -> float:
+        return float(np.prod(shape))
+
+    def projection(self, x: tf.Tensor, epsilon: tf.Tensor | float) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Returns the function that finds the nearest image, in L2, in both the ball and [0, 1].
+
+        Every pixel comes nearer to x by one and the same amount, as far as x at most, and then is cut to [0, 1] (Croce
+        and Hein, "Mind the box", 2021). The amount is searched for by bisection; where that stops the
+        image is inside. `epsilon` may be one radius for each image (B,).
+        """
+
+        def project(x_adv: tf.Tensor) -> tf.Tensor:
+            difference = x_adv - x
+            size = tf.abs(difference)
+
+            def nearer(amount: tf.Tensor) -> tf.Tensor:
+                change = tf.sign(difference) * tf.maximum(size - _per_pixel(amount), 0.0)
+                return tf.clip_by_value(x + change, 0.0, 1.0)
+
+            def halve(done: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+                middle = 0.5 * (low + high)
+                is_inside = self.length(nearer(middle) - x) <= epsilon
+                return done + 1, tf.where(is_inside, low, middle), tf.where(is_inside, middle, high)
+
+            largest = tf.reduce_max(size, axis=(1, 2, 3))
+            halvings = (tf.constant(0), tf.zeros_like(largest), largest)
+            *_, amount = tf.while_loop(lambda done, *_: done < BISECTIONS, halve, halvings)
+            in_box = tf.clip_by_value(x_adv, 0.0, 1.0)
+            return tf.where(_per_pixel(self.length(in_box - x) <= epsilon), in_box, nearer(amount))
+
+        return project
+
+    def steepest(self, gradient: tf.Tensor) -> tf.Tensor:
+        """Returns the sign of the gradient at its largest entries, one in `SPARSITY`, over their number.
+
+        The very steepest step changes one pixel alone, and one pixel in a step is too few: this is the step of SLIDE
+        (Tramer and Boneh, 2019).
+        """
+        return sign_of_largest(gradient, tf.fill(tf.shape(gradient)[:1], self._pixels_of_step(gradient)))
+
+    def step(self, x_adv: tf.Tensor, gradient: tf.Tensor, size: tf.Tensor | float) -> tf.Tensor:
+        """Returns what `steepest` does, within [0, 1]: what a pixel has no room for goes to the next largest entries.
+
+        Without this, steps push again and again against the border of [0, 1].
+        """
+        room = tf.where(gradient > 0.0, 1.0 - x_adv, x_adv)
+        most = tf.where(tf.equal(gradient, 0.0), 0.0, tf.minimum(room, size / self._pixels_of_step(gradient)))
+        return tf.sign(gradient) * shared_out(size, most, tf.abs(gradient))
+
+    def _pixels_of_step(self, gradient: tf.Tensor) -> int:
+        return -(-int(np.prod(gradient.shape[1:])) // SPARSITY)
+
+    def random_point(self, x: tf.Tensor, epsilon: tf.Tensor | float, seed: tf.Tensor) -> tf.Tensor:
+        # Shares of a whole, of which one more than there are pixels is left out, are uniform.
+        left_out = _exponential(x[:, :1, :1, :1], draws.fold_in(seed, 2))
+        return tf.clip_by_value(x + epsilon * self._shares(x, seed, left_out), 0.0, 1.0)
+
+    def random_direction(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Returns a uniform draw from the sphere."""
+        return self._shares(x, seed, 0.0)
+
+    def _shares(self, x: tf.Tensor, seed: tf.Tensor, left_out: tf.Tensor | float) -> tf.Tensor:
+        size = _exponential(x, seed)
+        whole = tf.reduce_sum(size, axis=(1, 2, 3), keepdims=True) + left_out
+        return draws.signs(x, draws.fold_in(seed, 1)) * tf.math.divide_no_nan(size, whole)
+
+
+BISECTIONS = 30  # more than a float has digits
+SPARSITY = 100  # the 99th percentile is SLIDE's default
+
+
+def sign_of_largest(gradient: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+    """Returns the step of L1 length 1 along the sign of the largest entries, in absolute value, of a gradient.
+
+    Args:
+        gradient: (B, H, W, C), finite.
+        number: how many entries of each image (B,), int32, at least 1: as large ones are taken as well, and zeros not.
+    """
+    size = tf.abs(gradient)
+    ordered = tf.sort(tf.reshape(size, (tf.shape(size)[0], -1)), axis=1, direction="DESCENDING")
+    smallest = tf.gather(ordered, number - 1, batch_dims=1)
+    step = tf.where(size >= _per_pixel(smallest), tf.sign(gradient), 0.0)
+    return tf.math.divide_no_nan(step, tf.reduce_sum(tf.abs(step), axis=(1, 2, 3), keepdims=True))
+
+
+def inwards(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+    """Returns the gradient, without what would take pixels at 0 or 1 out of [0, 1]."""
+    is_stuck = ((x <= 0.0) & (gradient < 0.0)) | ((x >= 1.0) & (gradient > 0.0))
+    return tf.where(is_stuck, 0.0, gradient)
+
+
+def shared_out(budget: tf.Tensor | float, most: tf.Tensor, rank: tf.Tensor) -> tf.Tensor:
+    """Returns how much of a budget each pixel gets: first those of the highest rank, each what it can take.
+
+    Args:
+        budget: of an image, at least 0.
+        most: what a pixel can take (B, H, W, C), at least 0.
+        rank: of the pixels (B, H, W, C).
+    """
+    shape = tf.shape(most)
+    most, rank = (tf.reshape(each, (shape[0], -1)) for each in (most, rank))
+    order = tf.argsort(rank, axis=1, direction="DESCENDING")
+    in_order = tf.gather(most, order, batch_dims=1)
+    given = tf.clip_by_value(budget - tf.cumsum(in_order, axis=1, exclusive=True), 0.0, in_order)
+    return tf.reshape(tf.gather(given, tf.argsort(order, axis=1), batch_dims=1), shape)
+
+
 def corners(x: tf.Tensor, epsilon: tf.Tensor | float) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the lowest and the highest image within `epsilon` of x in L-infinity and within [0, 1]."""
     return tf.maximum(x - epsilon, 0.0), tf.minimum(x + epsilon, 1.0)
@@ -198,8 +321,13 @@ def _per_pixel(value: tf.Tensor) -> tf.Tensor:
     return value[:, None, None, None]
 
 
+def _exponential(x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Returns exponential draws of the shape of x."""
+    return -tf.math.log1p(-draws.uniform(x, seed))
+
+
 LINF = Linf()
-NORMS: dict[str, Norm] = {norm.name: norm for norm in (LINF, L2())}
+NORMS: dict[str, Norm] = {norm.name: norm for norm in (LINF, L2(), L1())}
 
 
 def of(norm: str | Norm) -> Norm:

@@ -12,11 +12,12 @@ from tests.helpers import networks
 from tests.helpers.images import classes_of, lengths, margins
 from tests.helpers.networks import CLASSES
 from tests.helpers.recorded import Recorded, constant
+from tf_nuat import norms
 from tf_nuat.attacks import pgd
-from tf_nuat.attacks.square import _L2, LOSSES, _eta, square
+from tf_nuat.attacks.square import _L1, _L2, LOSSES, _eta, square
 
 SHAPE = (7, 8, 2)
-NORMS = ("linf", "l2")
+NORMS = ("linf", "l2", "l1")
 
 images = functools.partial(pictures.images, shape=SHAPE)
 
@@ -79,7 +80,7 @@ def test_comes_near_the_optimum_of_a_linear_network_in_l2():
         np.testing.assert_array_equal(margins(logits_fn, x_adv, np.zeros(16, int)) > 0, fools)
 
 
-@pytest.mark.parametrize("norm, epsilon", [("linf", 0.1), ("l2", 0.8)])
+@pytest.mark.parametrize("norm, epsilon", [("linf", 0.1), ("l2", 0.8), ("l1", 5.0)])
 def test_fools_a_network_without_gradients(norm, epsilon, network, labelled):
     x, y = labelled
 
@@ -142,55 +143,71 @@ def test_changes_squares_of_the_best_image(loss, network, robust):
     assert sides == {7, 5, 3, 2, 1}
 
 
-def pile(height, width):
-    """Returns concentric rectangles, one upon the other, scaled to norm 1."""
+def length_of_each(change, order):
+    """Returns the length of each channel of a change (H, W, C)."""
+    return np.sum(np.abs(change) ** order, axis=(0, 1)) ** (1 / order)
+
+
+def pile(height, width, order):
+    """Returns concentric rectangles, one upon the other, scaled to length 1."""
     total = np.zeros((height, width))
     for n in range(max(height // 2, width // 2) + 1):
         rows = slice(max(height // 2 - n, 0), height // 2 + n + 1)
         columns = slice(max(width // 2 - n, 0), width // 2 + n + 1)
-        total[rows, columns] += 1 / (n + 1) ** 2
-    return total / np.linalg.norm(total)
+        total[rows, columns] += 1 / (n + 1) ** {2: 2, 1: 4}[order]
+    return total / length_of_each(total, order)
 
 
-def eta(side):
-    halves = [pile(side // 2, side), -pile(side - side // 2, side)]
-    return np.concatenate(halves) / np.sqrt(2)
+def eta(side, order=2):
+    halves = [pile(side // 2, side, order), -pile(side - side // 2, side, order)]
+    return np.concatenate(halves) / 2 ** (1 / order)
 
 
+@pytest.mark.parametrize("measure, order", [(_L2, 2), (_L1, 1)])
 @pytest.mark.parametrize("side", range(2, 12))
-def test_the_pattern_of_l2_is_that_of_the_paper(side):
+def test_the_pattern_is_that_of_the_papers(side, measure, order):
     for sideways in (False, True):
         expected = np.zeros((11, 12))
-        expected[:side, 1 : side + 1] = eta(side).T if sideways else eta(side)
+        expected[:side, 1 : side + 1] = eta(side, order).T if sideways else eta(side, order)
         rows, columns = tf.range(11)[None], tf.range(12)[None] - 1
-        found = _eta(_L2, rows, columns, tf.constant([side]), tf.constant([sideways]))[0]
+        found = _eta(measure, rows, columns, tf.constant([side]), tf.constant([sideways]))[0]
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def l2_changes(old, epsilon, side):
-    """Yields all changes (H, W, C), of norm 1, that a query may turn the change `old` into."""
+def moved_changes(old, epsilon, side, order):
+    """Yields all changes (H, W, C) that a query may turn `old` into, before they are brought into the ball."""
     height, width, channels = old.shape
     corners = list(itertools.product(range(height - side + 1), range(width - side + 1)))
-    unused = max(epsilon**2 - np.sum(old**2), 0) / channels
+    unused = max(epsilon**order - np.sum(np.abs(old) ** order), 0) / channels
     for (top, left), (other_top, other_left) in itertools.product(corners, corners):
         one = (slice(top, top + side), slice(left, left + side))
         two = (slice(other_top, other_top + side), slice(other_left, other_left + side))
         both = np.zeros((height, width, 1))
         both[one] = both[two] = 1
-        budget = np.sqrt(unused + np.sum((old * both) ** 2, axis=(0, 1)))
-        direction = old[one] / (1e-12 + np.linalg.norm(old[one], axis=(0, 1)))
-        for pattern in (eta(side), eta(side).T):
+        budget = (unused + length_of_each(old * both, order) ** order) ** (1 / order)
+        budget *= {2: 1, 1: channels}[order]
+        direction = old[one] / (1e-12 + length_of_each(old[one], order))
+        for pattern in (eta(side, order), eta(side, order).T):
             for signs in itertools.product([-1, 1], repeat=channels):
                 inside = direction + pattern[..., None] * np.array(signs)
                 new = old * (1 - both)
-                new[one] = inside / np.linalg.norm(inside, axis=(0, 1)) * budget
-                yield new / np.linalg.norm(new)
+                new[one] = inside / length_of_each(inside, order) * budget
+                yield new
 
 
-def test_moves_the_change_between_windows_in_l2(network, robust):
+def into_ball(x, changes, epsilon, order):
+    """Returns the images x + changes, brought into the ball."""
+    if order == 2:
+        unit = changes / np.sqrt(np.sum(changes**2, axis=(1, 2, 3), keepdims=True))
+        return np.clip(x + epsilon * unit, 0, 1)
+    return norms.of("l1").projection(tf.constant(x[None]), epsilon)(tf.constant(x + changes, tf.float32)).numpy()
+
+
+@pytest.mark.parametrize("norm, epsilon", [("l2", 0.2), ("l1", 0.5)])
+def test_moves_the_change_between_windows(norm, epsilon, network, robust):
     x, y = robust
-    epsilon, queries, p_init = 0.2, 6, 0.3
-    seen = candidates(network, x, y, epsilon=epsilon, queries=queries, p_init=p_init, norm="l2")
+    queries, p_init, order = 6, 0.3, norms.of(norm).order
+    seen = candidates(network, x, y, epsilon=epsilon, queries=queries, p_init=p_init, norm=norm)
     sides = set()
     for i in range(3):
         best = bests(margins(network, seen[i], np.repeat(y[i], queries + 1)))
@@ -198,8 +215,8 @@ def test_moves_the_change_between_windows_in_l2(network, robust):
             side = max(round(np.sqrt(share_of_pixels(k, queries, p_init) * 56)), 3)
             side += 1 - side % 2
             sides.add(side)
-            options = l2_changes(seen[i, best[k]] - x[i].astype(np.float64), epsilon, side)
-            nearest = min(np.abs(np.clip(x[i] + epsilon * option, 0, 1) - seen[i, k + 1]).max() for option in options)
+            changes = np.stack(list(moved_changes(seen[i, best[k]] - x[i].astype(np.float64), epsilon, side, order)))
+            nearest = np.abs(into_ball(x[i], changes, epsilon, order) - seen[i, k + 1]).max(axis=(1, 2, 3)).min()
             assert nearest < 1e-5, (i, k, side)
     assert sides == {5, 3}, sides
 
@@ -224,14 +241,17 @@ def test_starts_from_vertical_stripes():
     assert len(np.unique(bright[:, 0].reshape(64, -1), axis=0)) == 64
 
 
-def test_starts_from_tiles_in_l2():
+@pytest.mark.parametrize("norm, epsilon, length", [("l2", 0.3, 0.3 / np.sqrt(60)), ("l1", 100.0, 1.0)])
+def test_starts_from_tiles(norm, epsilon, length):
+    """In L1 each has length 1, where the ball has room for all of them."""
     x = np.full((64, 11, 12, 2), 0.5, np.float32)
-    start = candidates(constant, x, np.zeros(64, int), epsilon=0.3, queries=1, norm="l2")[:, 0]
+    start = candidates(constant, x, np.zeros(64, int), epsilon=epsilon, queries=1, norm=norm)[:, 0]
     # 5 x 6 tiles of 2 x 2 pixels, the row that is left over is the last.
     np.testing.assert_array_equal(start[:, 10], 0.5)
     tiles = np.moveaxis((start - x)[:, :10].reshape(64, 5, 2, 6, 2, 2), (2, 4), (-2, -1)).reshape(-1, 2, 2)
-    tiles *= np.sqrt(60) / 0.3
-    kinds = np.stack([eta(2), -eta(2), eta(2).T, -eta(2).T])
+    tiles /= length
+    tile = eta(2, norms.of(norm).order)
+    kinds = np.stack([tile, -tile, tile.T, -tile.T])
     distances = np.abs(tiles[:, None] - kinds).max(axis=(2, 3))
     assert np.all(distances.min(axis=1) < 1e-5)
     np.testing.assert_allclose(np.bincount(distances.argmin(axis=1)) / len(tiles), 0.25, atol=0.04)
@@ -240,7 +260,7 @@ def test_starts_from_tiles_in_l2():
 # What is returned.
 
 
-@pytest.mark.parametrize("norm, epsilon", [("linf", 0.05), ("l2", 0.3), ("l2", 5.0)])
+@pytest.mark.parametrize("norm, epsilon", [("linf", 0.05), ("l2", 0.3), ("l2", 5.0), ("l1", 1.5)])
 def test_every_image_it_asks_for_is_valid(norm, epsilon, network, labelled):
     x, y = np.round(labelled[0], 1), labelled[1]
     seen = candidates(network, x, y, epsilon=epsilon, queries=100, norm=norm)
@@ -254,7 +274,7 @@ def test_every_image_it_asks_for_is_valid(norm, epsilon, network, labelled):
         np.testing.assert_allclose(used, epsilon, atol=1e-5)
 
 
-@pytest.mark.parametrize("norm, epsilon", [("linf", 0.05), ("l2", 0.4)])
+@pytest.mark.parametrize("norm, epsilon", [("linf", 0.05), ("l2", 0.4), ("l1", 2.5)])
 def test_more_queries_fool_more(norm, epsilon, network, labelled):
     x, y = labelled
     few, many = (square(network, x, y, epsilon=epsilon, norm=norm, seed=3, queries=number) for number in (10, 300))

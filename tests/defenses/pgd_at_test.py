@@ -47,7 +47,7 @@ def worst_case(network, x, y, norm):
 REACHES = [{"random_start": False}, {"steps": 10, "step_size": 10 * EPSILON}]
 
 
-@pytest.mark.parametrize("norm", norms.NORMS)
+@pytest.mark.parametrize("norm", PGDAT.NORMS)
 @pytest.mark.parametrize("options", REACHES)
 def test_reaches_the_inner_maximum_of_a_linear_network(norm, options):
     x, y = data()
@@ -61,7 +61,7 @@ def test_reaches_the_inner_maximum_of_a_linear_network(norm, options):
     np.testing.assert_allclose(logits, network(x_adv), atol=1e-6)
 
 
-@pytest.mark.parametrize("norm", norms.NORMS)
+@pytest.mark.parametrize("norm", PGDAT.NORMS)
 def test_a_training_step_is_one_of_robust_logistic_regression(norm):
     x, y = data()
     network = linear()
@@ -76,7 +76,7 @@ def test_a_training_step_is_one_of_robust_logistic_regression(norm):
         assert np.max(np.abs(goal - start)) > 1e-3
 
 
-@pytest.mark.parametrize("norm", norms.NORMS)
+@pytest.mark.parametrize("norm", PGDAT.NORMS)
 def test_the_default_step_is_a_quarter_of_epsilon(norm):
     x, y = data()
     network = linear()
@@ -104,7 +104,7 @@ def test_the_last_point_is_returned_and_not_the_best():
     assert np.all(losses.margin(network(best), y) > losses.margin(network(last), y))
 
 
-@pytest.mark.parametrize("norm", norms.NORMS)
+@pytest.mark.parametrize("norm", PGDAT.NORMS)
 def test_the_start_is_given_or_drawn_anew_at_each_step(norm):
     x, y = map(tf.constant, data())
     model = compiled(linear(), norm=norm, steps=1, step_size=1e-7)
@@ -131,7 +131,7 @@ def test_the_norms_of_a_single_pixel_coincide():
     x = tf.constant(generator.uniform(size=(64, 1, 1, 1)), tf.float32)
     y = tf.constant(generator.integers(0, 3, 64))
     start = tf.clip_by_value(x + tf.constant(generator.uniform(-0.2, 0.2, size=x.shape), tf.float32), 0.0, 1.0)
-    one, other = (PGDAT(network, epsilon=0.2, norm=norm).perturb(x, y, start=start) for norm in norms.NORMS)
+    one, other = (PGDAT(network, epsilon=0.2, norm=norm).perturb(x, y, start=start) for norm in PGDAT.NORMS)
     np.testing.assert_allclose(one, other, atol=1e-6)
     assert np.mean(np.abs(one - start)) > 0.05
 
@@ -159,7 +159,7 @@ def test_more_steps_are_not_traced_one_by_one():
     assert counts[0] == counts[1]
 
 
-@pytest.mark.parametrize("norm", norms.NORMS)
+@pytest.mark.parametrize("norm", PGDAT.NORMS)
 @pytest.mark.parametrize("size", [96, 63])  # the last batch: 32 images, or 31 in shares of 16 and 15
 def test_fit_on_two_devices_is_fit_on_one(norm, size, two_devices):
     weights = []

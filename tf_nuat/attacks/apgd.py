@@ -40,13 +40,14 @@ def apgd_ce(
         x: images (B, H, W, C), float32 in [0, 1].
         y: labels, integers (B,) or one-hot (B, K).
         epsilon: radius of the ball, above 0.
-        steps: number of steps of an ascent, at least 1. An ascent takes as many gradients, and one forward more.
+        steps: number of steps of an ascent, at least 1. An ascent takes as many gradients, and one forward more; in L1,
+            two gradients more.
         restarts: number of ascents at most, at least 1, each from a draw of its own.
         eot_iterations: number of times, at least 1, that a gradient, its loss and its logits are computed and averaged:
             more than 1 for a network that draws random numbers (expectation over transformations, Athalye et al.,
             2018).
         seed: whole number, at least 0; the same seed draws the same starts.
-        norm: "linf" or "l2", the norm of the ball and of a step.
+        norm: "linf", "l2" or "l1" (Croce and Hein, "Mind the box", 2021), the norm of the ball and of a step.
 
     Raises:
         ValueError: an argument is out of its range.

@@ -1,6 +1,6 @@
 """How an ascent of APGD goes: where it starts, what a step is, and when its length changes.
 
-The paper and its published code disagree in small things; where they do this is the code's way: it halves the step
+The papers and their published code disagree in small things; where they do this is the code's way: it halves the step
 where *at most* the share `RHO` of the steps increased the loss, not at the first checkpoint for want of a new best
 loss, and what restarts from the best is the iterate of the checkpoint.
 """
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tf_nuat import norms
+from tf_nuat import draws, norms
 from tf_nuat.attacks.search import choose
 
 # Percentages of the steps at which the step size is reconsidered: p_1 = 22, p_{j+1} = p_j + max(p_j - p_{j-1} - 3, 6).
@@ -112,6 +112,108 @@ class HalvedSteps:
         return choose(halve, ascent.best, x_adv), choose(halve, ascent.best_gradient, gradient), checked
 
 
+class SparseState(NamedTuple):
+    """An ascent of each image after `taken` moves; all are (B,) but images (B, H, W, C)."""
+
+    taken: tf.Tensor
+    step_size: tf.Tensor
+    best: tf.Tensor  # the iterate with the largest loss, within the radius of now
+    best_gradient: tf.Tensor
+    best_loss: tf.Tensor
+    changed: tf.Tensor  # pixels in which the best iterate differed from x at the last checkpoint
+
+
+class SparseSteps:
+    """Steps along the largest entries of the gradient, in balls that shrink (Croce and Hein, "Mind the box", 2021).
+
+    An ascent has three parts, of 30, 30 and 40 percent of the steps, in balls of radius 3, 2 and 1 epsilon; a part
+    begins at the best iterate of the one before, brought into its ball. The sparser the best iterate is, the fewer
+    pixels a step changes. At a checkpoint the step size is reset to the radius where the best iterate has become
+    sparser by 5 percent, and the ascent goes on from there; elsewhere it is divided by 1.5, down to a tenth of the
+    radius.
+
+    Unlike in the published code, pixels at 0 or 1 that the gradient pushes out of [0, 1] are none of those that a step
+    changes. With them an ascent can come to stand still short of the optimum, even on a linear network.
+
+    Args, Attributes:
+        As of `HalvedSteps`. The two moves from one ball to the next are no steps: an ascent has as many moves more.
+    """
+
+    def __init__(self, x: tf.Tensor, epsilon: tf.Tensor | float, steps: tf.Tensor | int, norm: str) -> None:
+        self._x, self._epsilon, self._norm = x, epsilon, norms.of(norm)
+        self.moves = steps + 2
+        lengths = tf.minimum((3 * steps + 9) // 10, (steps - 1) // 2)  # of the first two parts, at most
+        self._begins = tf.stack([0, lengths + 1, 2 * lengths + 2])
+        self._lengths = tf.stack([lengths, lengths, steps - 2 * lengths])
+
+    def start(self, keys: tf.Tensor) -> tf.Tensor:
+        """Returns where an ascent begins, drawn by the keys (B, 2) of the images: noise, projected."""
+        return self._norm.projection(self._x, 3.0 * self._epsilon)(self._x + draws.normal(self._x, keys))
+
+    def begin(self, start: tf.Tensor) -> SparseState:
+        """Returns the state of an ascent which begins at `start`."""
+        return self._part(start, tf.zeros(tf.shape(start)[:1], tf.int32))
+
+    def is_candidate(self, ascent: SparseState) -> tf.Tensor:
+        """Returns whether the iterate is an adversary (B,) if it fools the network: whether it is in the last ball."""
+        return self._number(ascent.taken) == 2
+
+    def move(
+        self, x_adv: tf.Tensor, ascent: SparseState, gradient: tf.Tensor, loss: tf.Tensor
+    ) -> tuple[tf.Tensor, SparseState]:
+        """Returns the iterate and the state after a move from x_adv, with the gradient and the loss (B,) there."""
+        ascent = _keep_best(x_adv, ascent, gradient, loss)
+        origin, gradient, ascent = self._check(x_adv, ascent, gradient)
+        pixels = tf.maximum((2 * ascent.changed + 2) // 3, 1)
+        step = ascent.step_size[:, None, None, None] * norms.sign_of_largest(norms.inwards(origin, gradient), pixels)
+        taken = ascent.taken + 1
+        shrinks = self._number(taken) > self._number(ascent.taken)
+        project = self._norm.projection(self._x, self._radius(taken))
+        x_adv = project(choose(shrinks, ascent.best, origin + step))
+        moved = tf.nest.map_structure(
+            lambda new, old: choose(shrinks, new, old), self._part(x_adv, taken), ascent._replace(taken=taken)
+        )
+        return x_adv, moved
+
+    def _number(self, taken: tf.Tensor) -> tf.Tensor:
+        """Returns the number (B,), 0 to 2, of the part that the iterate after so many moves belongs to."""
+        return tf.reduce_sum(tf.cast(taken[:, None] >= self._begins, tf.int32), axis=1) - 1
+
+    def _radius(self, taken: tf.Tensor) -> tf.Tensor:
+        return self._epsilon * tf.cast(3 - self._number(taken), tf.float32)
+
+    def _changed(self, images: tf.Tensor) -> tf.Tensor:
+        return tf.math.count_nonzero(images != self._x, axis=(1, 2, 3), dtype=tf.int32)
+
+    def _part(self, start: tf.Tensor, taken: tf.Tensor) -> SparseState:
+        """Returns the state at the beginning of a part, after so many moves (B,)."""
+        return SparseState(
+            taken=taken,
+            step_size=self._radius(taken),
+            best=start,
+            best_gradient=tf.zeros_like(start),
+            best_loss=tf.fill(tf.shape(taken), -tf.float32.max),
+            changed=self._changed(start),
+        )
+
+    def _check(
+        self, x_adv: tf.Tensor, ascent: SparseState, gradient: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, SparseState]:
+        """Returns where to go on from, the gradient there, and the state, after the checkpoint of this step, if any."""
+        number = self._number(ascent.taken)
+        steps = ascent.taken - tf.gather(self._begins, number)
+        every = tf.maximum(4 * tf.gather(self._lengths, number) // 100, 1)
+        due = (steps > 0) & (steps % every == 0)
+        changed, radius = self._changed(ascent.best), self._radius(ascent.taken)
+        is_sparser = due & (tf.cast(changed, tf.float32) < 0.95 * tf.cast(ascent.changed, tf.float32))
+        smaller = tf.maximum(ascent.step_size / 1.5, radius / 10.0)
+        checked = ascent._replace(
+            step_size=tf.where(is_sparser, radius, tf.where(due, smaller, ascent.step_size)),
+            changed=tf.where(due, changed, ascent.changed),
+        )
+        return choose(is_sparser, ascent.best, x_adv), choose(is_sparser, ascent.best_gradient, gradient), checked
+
+
 def _keep_best(x_adv: tf.Tensor, ascent: Any, gradient: tf.Tensor, loss: tf.Tensor) -> Any:
     """Returns the state with x_adv as the best iterate of the images whose loss is the largest there."""
     better = loss > ascent.best_loss
@@ -123,4 +225,4 @@ def _keep_best(x_adv: tf.Tensor, ascent: Any, gradient: tf.Tensor, loss: tf.Tens
 
 
 # By the name of the norm: what makes the steps from images, epsilon, the number of steps and that name.
-STEPS: dict[str, Callable[..., Any]] = {"linf": HalvedSteps, "l2": HalvedSteps}
+STEPS: dict[str, Callable[..., Any]] = {"linf": HalvedSteps, "l2": HalvedSteps, "l1": SparseSteps}

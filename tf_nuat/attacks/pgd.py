@@ -45,7 +45,7 @@ def pgd(
         x: images (B, H, W, C), float32 in [0, 1].
         y: labels, integers (B,) or one-hot (B, K).
         epsilon: radius of the ball, at least 0.
-        step_size: length of a step, above 0; default `2.5 * epsilon / steps`.
+        step_size: length of a step, above 0; default `2.5 * epsilon / steps`, in L1 `10 * epsilon / steps`.
         steps: number of steps, at least 1.
         random_start: start from a uniform draw from the ball, else from x.
         restarts: number of ascents at most, at least 1, each from a draw of its own.
@@ -56,7 +56,8 @@ def pgd(
             `loss`. None for any other class. An adversary is what the network does not say y of, in both cases.
         seed: whole number, at least 0; the same seed draws the same starts.
         start: images to begin the first ascent at.
-        norm: "linf", whose steps go along the sign of the gradient, or "l2": the norm of the ball and of a step.
+        norm: the norm of the ball and of a step. In "linf" steps go along the sign of the gradient, in "l2" along the
+            gradient, and in "l1" along the signs of its largest entries (SLIDE, Tramer and Boneh, 2019).
 
     Raises:
         ValueError: an argument is out of its range.

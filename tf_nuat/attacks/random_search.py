@@ -12,7 +12,7 @@ from tf_nuat.core import validation
 from tf_nuat.models.inference import Logits
 
 
-@attack(queries=lambda name, value: validation.whole_number(name, value, at_least=1))
+@attack(norms=("linf", "l2", "l1"), queries=lambda name, value: validation.whole_number(name, value, at_least=1))
 def random_search(
     logits_fn: Logits,
     x: tf.Tensor,
@@ -27,7 +27,8 @@ def random_search(
 
     In L-infinity the first, third, ... points are drawn uniformly from the ball, the others from its corners, where a
     linear network changes by sqrt(3) times as much. In L2 all are uniform: the ball of many pixels is nearly its
-    sphere.
+    sphere. In L1 the first, third, ... are uniform, the others sparse: pixels in a random order go to 0 or 1, until the
+    change is as long as epsilon.
 
     Args:
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K). It need not be differentiable.
@@ -36,7 +37,7 @@ def random_search(
         epsilon: radius of the ball, at least 0.
         queries: number of points, at least 1, each for one forward.
         seed: whole number, at least 0; the same seed draws the same points.
-        norm: "linf" or "l2", the norm of the ball.
+        norm: "linf", "l2" or "l1", the norm of the ball.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -73,8 +74,16 @@ def _inside(x: tf.Tensor, epsilon: tf.Tensor | float, keys: tf.Tensor, number: t
     return norms.of("l2").random_point(x, epsilon, keys)
 
 
+def _inside_or_sparse(x: tf.Tensor, epsilon: tf.Tensor | float, keys: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+    signs = draws.signs(x, draws.fold_in(keys, 3))
+    room = tf.where(signs > 0.0, 1.0 - x, x)
+    change = signs * norms.shared_out(epsilon, room, draws.uniform(x, draws.fold_in(keys, 4)))
+    sparse = tf.clip_by_value(x + change, 0.0, 1.0)
+    return choose(number % 2 == 1, sparse, norms.of("l1").random_point(x, epsilon, keys))
+
+
 # By the name of the norm: functions of images, epsilon, keys and the number of the point (B,).
-POINTS: dict[str, Callable[..., tf.Tensor]] = {"linf": _inside_or_at_a_corner, "l2": _inside}
+POINTS: dict[str, Callable[..., tf.Tensor]] = {"linf": _inside_or_at_a_corner, "l2": _inside, "l1": _inside_or_sparse}
 
 
 class _State(NamedTuple):

@@ -31,6 +31,7 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
 @attack(
+    norms=("linf", "l2", "l1"),
     queries=lambda name, value: validation.whole_number(name, value, at_least=1),
     p_init=lambda name, value: validation.number(name, value, above=0.0, at_most=1.0),
     loss=lambda name, value: validation.one_of(name, value, LOSSES),
@@ -62,7 +63,8 @@ def square(
         p_init: share of the pixels in the first windows, above 0, at most 1.
         loss: what a search increases: "margin", the largest wrong logit minus the true one, or "ce", the cross-entropy.
         seed: whole number, at least 0; the same seed draws the same searches.
-        norm: "linf" (algorithm 2 of the paper, from vertical stripes) or "l2" (algorithm 3), the norm of the ball.
+        norm: "linf" (algorithm 2 of the paper, from vertical stripes), "l2" (algorithm 3) or "l1" (Croce and Hein,
+            "Mind the box", 2021), the norm of the ball.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -160,12 +162,14 @@ class _Measure:
         part, root: functions of tensors.
         steepness: the n-th square of a pile is 1 / n^steepness high.
         into_ball: function `(x, epsilon, change)` that returns the images x + change, brought into the ball.
+        overdraws: whether each channel of a window gets what is left for all of them, and is cut by `into_ball`.
     """
 
     part: Callable[[tf.Tensor], tf.Tensor]
     root: Callable[[tf.Tensor], tf.Tensor]
     steepness: int
     into_ball: Callable[[tf.Tensor, tf.Tensor | float, tf.Tensor], tf.Tensor]
+    overdraws: bool = False
 
     def unit_channels(self, change: tf.Tensor) -> tf.Tensor:
         """Returns each channel of `change` (B, H, W, C) divided by its length."""
@@ -178,6 +182,15 @@ _L2 = _Measure(
     root=tf.sqrt,
     steepness=2,
     into_ball=lambda x, epsilon, change: tf.clip_by_value(x + epsilon * norms.of("l2").steepest(change), 0.0, 1.0),
+)
+
+
+_L1 = _Measure(
+    part=tf.abs,
+    root=tf.identity,
+    steepness=4,
+    into_ball=lambda x, epsilon, change: norms.of("l1").projection(x, epsilon)(x + change),
+    overdraws=True,
 )
 
 
@@ -217,13 +230,18 @@ def _moved(measure: _Measure, x: tf.Tensor, epsilon: tf.Tensor | float) -> tuple
         new *= tf.where(drawn[:, None, None, 5:] < 0.5, -1.0, 1.0)
         new += measure.unit_channels(tf.where(window, old, 0.0))
         new = measure.unit_channels(new) * measure.root(unused / channels + freed)
+        new *= channels if measure.overdraws else 1
         return measure.into_ball(x, epsilon, tf.where(window, new, tf.where(windows, 0.0, old)))
 
     return start_of, change
 
 
 # By the name of the norm: functions of images and epsilon.
-CHANGES: dict[str, Callable[..., tuple[Start, Change]]] = {"linf": _linf, "l2": functools.partial(_moved, _L2)}
+CHANGES: dict[str, Callable[..., tuple[Start, Change]]] = {
+    "linf": _linf,
+    "l2": functools.partial(_moved, _L2),
+    "l1": functools.partial(_moved, _L1),
+}
 
 
 def _root(share: tf.Tensor, height: int, width: int) -> tf.Tensor:
@@ -246,7 +264,7 @@ def _window(rows: tf.Tensor, columns: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
 def _eta(measure: _Measure, rows: tf.Tensor, columns: tf.Tensor, side: tf.Tensor, sideways: tf.Tensor) -> tf.Tensor:
     """Returns a change (B, H, W) of length 1: a peak in one half of the window, a dip of the same length in the other.
 
-    Each half is a pile of concentric squares, the n-th of height 1/n^2 in L2, cut off where the half ends.
+    Each half is a pile of concentric squares, the n-th of height 1/n^2 (1/n^4 in L1), cut off where the half ends.
 
     Args:
         measure: of the norm.
