@@ -8,6 +8,12 @@ steps of PGD adversarial training, or FBF's schedule, which are those of CIFAR-1
 from tf_nuat.training import Recipe, ScheduleSpec
 
 EPOCHS = 120
+FBF = {
+    "epochs": 30,
+    "learning_rate": ScheduleSpec("triangle", peak=0.2, up=12, down=18),
+    "weight_decay": 5e-4,
+    "source": "Wong et al. 2020 (CIFAR-10); claims of Sriramanan et al. 2021",
+}
 
 
 def recipes(dataset, network, epsilon, measures, claimed=None):
@@ -48,12 +54,6 @@ def recipes(dataset, network, epsilon, measures, claimed=None):
         "weight_decay": 5e-4,
         "source": "Vivek and Babu 2020, section 5 and table 5",
     }
-    fbf = {
-        "epochs": 30,
-        "learning_rate": ScheduleSpec("triangle", peak=0.2, up=12, down=18),
-        "weight_decay": 5e-4,
-        "source": "Wong et al. 2020 (CIFAR-10); claims of Sriramanan et al. 2021",
-    }
     # Lambda is seven times as large after epoch 90.
     gat = {**noise, "guidance_weight": ScheduleSpec("divide", start=20, factor=1 / 7, epochs=[90])}
     return {
@@ -61,7 +61,7 @@ def recipes(dataset, network, epsilon, measures, claimed=None):
         "nuat_wa": recipe("nuat_wa", **noise, nuclear_weight=ScheduleSpec("ramp", peak=4.0, epochs=EPOCHS)),
         "gat": recipe("gat", **gat),
         "gat_wa": recipe("gat_wa", **gat),
-        "fbf": recipe("fbf", fbf),
+        "fbf": recipe("fbf", FBF),
         "rfgsm_at": recipe("rfgsm_at"),
         "sat_r1": recipe("sat_r1", sat, regularizer_weight=0.05, pairs=1, steps=7),
         "sat_r2": recipe("sat_r2", sat, regularizer_weight=3.0),

@@ -73,15 +73,13 @@ def worst_case(
         seed: whole number, at least 0. The draws for an image follow from it and from the image's place among all.
         batch_size, precision, strategy: as for `tf_nuat.evaluate.correct`. Each of several workers keeps what it knows
             of its own images in `folder`; the chief writes the record, which all return.
-        folder: where to keep what is known so far, from which the same call goes on after it was killed, and the
-            record; None to keep nothing.
+        folder: where the record goes, and what the same call goes on from after a kill; None to keep nothing.
         save_every: seconds after which that is saved, seldomer where saving takes a twentieth of it; 0 saves it always.
         progress: whether to show progress bars; text to call them by it, and not by the attacks' names.
         about: a dict of JSON values that the written results shall say too: which images these are, for instance.
 
     Raises:
-        ValueError: an argument is out of its range, the network's logits are not finite, or the folder holds what
-            cannot be read or belongs to another evaluation.
+        ValueError: an argument is out of its range, logits are not finite, or the folder is of another evaluation.
     """
     validation.classifier("network", network)
     images, labels = arrays(images_and_labels, network)
@@ -106,11 +104,15 @@ def worst_case(
     journal.join(strategy)
     record = journal.record(chosen, norm, float(epsilon))
     if folder is not None and workers.is_chief(strategy):
-        try:
-            record.save(folder, about)
-        except OSError as error:  # what took so long must not be lost for this
-            logging.error("the record is not saved: %s", error)
+        _save(record, folder, about)
     return record
+
+
+def _save(record: Record, folder: str | os.PathLike[str], about: Mapping[str, Any] | None) -> None:
+    try:
+        record.save(folder, about)
+    except OSError as error:  # what took so long must not be lost for this
+        logging.error("the record is not saved: %s", error)
 
 
 def _begun(

@@ -73,11 +73,8 @@ def run(
         if workers.is_chief(distributed):
             validation.output_folder("out", out)
             files.save_json(recipe.to_json(), out / "recipe.json")
-        source_cards = [
-            run(recipe.of_source(name), out / "sources" / name, **options, verbose=verbose)
-            for name in dict.fromkeys(recipe.sources)
-            if name in networks.NETWORKS
-        ]
+        own = [name for name in dict.fromkeys(recipe.sources) if name in networks.NETWORKS]  # others are files
+        source_cards = [run(recipe.of_source(name), out / "sources" / name, **options, verbose=verbose) for name in own]
         sources = _shared_sources(recipe, splits, out, distributed)
         trained = epochs.train(epochs.Run(recipe, splits, out, distributed, save_every, verbose), sources)
         network = _kept_network(trained.model, out, distributed)
