@@ -69,7 +69,7 @@ def main(arguments):
             f"cards has {str(first)!r}, which was not attacked; allowed: runs with an accuracy under attack"
         )
     if values.dataset not in (None, conditions.dataset):
-        raise ValueError(f"dataset is {values.dataset!r}; allowed: {conditions.dataset}, that of the cards")
+        validation.refuse("dataset", values.dataset, f"{conditions.dataset}, that of the cards")
     for folder in (out, *folders.values()):
         validation.output_folder("out", folder)
 

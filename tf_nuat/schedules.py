@@ -29,7 +29,7 @@ class Piecewise(keras.optimizers.schedules.LearningRateSchedule):
         points = [(float(epoch), float(value)) for epoch, value in points]
         epochs = [epoch for epoch, _ in points]
         if not points or epochs != sorted(epochs):
-            raise ValueError(f"points is {points!r}; allowed: pairs (epoch, value) in the order of the epochs")
+            validation.refuse("points", points, "pairs (epoch, value) in the order of the epochs")
         self.points = points
         self.steps_per_epoch = validation.number("steps_per_epoch", steps_per_epoch, above=0.0)
 
@@ -68,9 +68,9 @@ def cyclic_step(
         steps_per_epoch: number of steps of an epoch, above 0.
     """
     if not up <= freeze < up + down:
-        raise ValueError(f"freeze is {freeze!r}; allowed: from up={up} to below up+down={up + down}")
+        validation.refuse("freeze", freeze, f"from up={up} to below up+down={up + down}")
     if list(drops) != sorted(drops) or any(drop < freeze for drop in drops):
-        raise ValueError(f"drops is {drops!r}; allowed: increasing epochs, not before freeze={freeze}")
+        validation.refuse("drops", drops, f"increasing epochs, not before freeze={freeze}")
     value = peak * (up + down - freeze) / down
     points = [(0.0, 0.0), (up, peak), (freeze, value)]
     for drop in drops:

@@ -24,7 +24,7 @@ def collect(flags):
     for name in names:
         validation.one_of("--only", name, [*FIGURES, "all"])
     if "all" in names or not names:
-        raise ValueError(f"--only is {','.join(names)!r}; allowed: all alone, or names of figures")
+        validation.refuse("--only", ",".join(names), "all alone, or names of figures")
     settings, samples = validation.one_of("--budget", flags.budget, BUDGETS)
     inputs.check_sample(flags)
     samples = samples if flags.samples is None else flags.samples

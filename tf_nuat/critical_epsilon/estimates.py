@@ -266,7 +266,7 @@ def single_step(
         card = training.run(_after(described, warm_up), folder, **options)
         _check_begun(epsilon, card.history[-1]["loss"], chance)
         if "masking_alarm" not in card.history[-1]:
-            raise ValueError(f"dataset is {recipe.dataset!r}; allowed: one with a few hundred validation images")
+            validation.refuse("dataset", recipe.dataset, "one with a few hundred validation images")
         tried.append(epsilon)
         fgsm.append(card.measured["fgsm"].accuracy)
         pgd.append(card.measured["pgd_20"].accuracy)

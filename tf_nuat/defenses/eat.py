@@ -43,7 +43,7 @@ class EAT(FGSMAT):
     ) -> None:
         super().__init__(network, epsilon=epsilon, **options)
         if not isinstance(sources, (list, tuple)) or not sources:
-            raise ValueError(f"sources is {sources!r}; allowed: a list of networks or paths of .keras files")
+            validation.refuse("sources", sources, "a list of networks or paths of .keras files")
         loaded = tuple(_source(f"sources[{index}]", source, network) for index, source in enumerate(sources))
         # Behind a function Keras does not see them: they are no part of the defense's weights, nor of what it saves.
         self._sources = lambda: loaded

@@ -112,7 +112,7 @@ class FreeAT(Defense):
         if isinstance(x, (np.ndarray, tf.Tensor)):
             training_data.check_images_and_labels(self.network, "x", x, "y", y)
             if options.get("validation_split"):
-                raise ValueError(f"validation_split is {options['validation_split']!r}; allowed: 0, or validation_data")
+                validation.refuse("validation_split", options["validation_split"], "0, or validation_data")
             x, y = training_data.batches(x, y, batch_size or 32, shuffle=options.pop("shuffle", True)), None
             batch_size = None
         elif not isinstance(x, tf.data.Dataset):

@@ -67,7 +67,7 @@ class NetworkModel(keras_compat.Model):
         XLA runs these steps about 1.7 times slower than TensorFlow's graph on a CPU.
         """
         if loss is not None:
-            raise ValueError(f"loss is {loss!r}; allowed: None, because {type(self).__name__} brings its own")
+            validation.refuse("loss", loss, f"None, because {type(self).__name__} brings its own")
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **options)
 
     def fit(

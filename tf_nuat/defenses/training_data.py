@@ -40,7 +40,7 @@ def check_images_and_labels(
     if isinstance(x, tf.data.Dataset):
         batch = next(iter(x.take(1)), None)
         if not (isinstance(batch, tuple) and len(batch) == 2):
-            raise ValueError(f"{x_argument} is {x.element_spec!r}; allowed: a dataset of batches (images, labels)")
+            validation.refuse(x_argument, x.element_spec, "a dataset of batches (images, labels)")
         x, y = batch
         y_argument = f"labels of {x_argument}"
     if not isinstance(x, (np.ndarray, tf.Tensor)):

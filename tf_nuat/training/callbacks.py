@@ -62,7 +62,7 @@ class RobustValidation(keras.callbacks.Callback):
         logs["val_robust_accuracy"] = robust  # seen by the callbacks after this one: progress bar, history, TensorBoard
         if self.monitor is not None:
             if self.monitor not in logs:
-                raise ValueError(f"monitor is {self.monitor!r}; allowed: None, {', '.join(sorted(logs))}")
+                validation.refuse("monitor", self.monitor, f"None, {', '.join(sorted(logs))}")
             if logs[self.monitor] <= self.best:
                 return
             self.best = logs[self.monitor]
