@@ -18,7 +18,7 @@ from sanity.report import comparison
 from tf_nuat import command_line, training
 from tf_nuat.card import from_json
 from tf_nuat.evaluate import runs
-from tf_nuat.training import experiment
+from tf_nuat.training import building
 
 RESULTS = sorted(pathlib.Path(__file__).parents[2].glob("results/mnist/*/card.json"))
 SMALL = ["--dataset=digits", "--defenses=standard,nuat", "--epochs=2", "--test_images=40", "--strategy=one"]
@@ -169,7 +169,7 @@ def test_the_figure_shows_both_runs(compared):
 def test_a_second_call_trains_nothing_and_writes_the_same(compared, monkeypatch):
     out, _, _ = compared
     monkeypatch.setattr(keras.Model, "fit", None)
-    monkeypatch.setattr(experiment, "build", None)
+    monkeypatch.setattr(building, "build", None)
     before = {name: (out / name).read_bytes() for name in ("table.md", "table.csv", "comparison.png")}
     assert compare.main([*SMALL, f"--out={out}"]) == 0
     assert before == {name: (out / name).read_bytes() for name in before}

@@ -147,13 +147,16 @@ class Prescribed:
     """What the check needs of a subject, with losses prescribed through `measure_losses.under`."""
 
     network, images, labels, num_classes, epsilon, batch_size = None, None, None, 10, 0.2, 250
-    threat, radius_label = {}, "epsilon"
+    radius_label = "epsilon"
 
     def __init__(self, size):
         self.size = size
 
     def __len__(self):
         return self.size
+
+    def threat(self, attack):
+        return {}
 
 
 def prescribed(monkeypatch, single, iterative, size=1000, correct=0.5, spread=0.2):

@@ -65,7 +65,7 @@ def test_the_figure_shows_what_the_callback_wrote(tmp_path):
     callback.history["iteration"].append(6)  # one more than there are distances
     path.write_text(json.dumps({**data["trainings"][0], "history": callback.history}))
     with pytest.raises(
-        ValueError, match="--distances is .*, which is not a file of distances; allowed: what the callb"
+        ValueError, match="--distances is .*, which is not a file of distances .*; allowed: what the callb"
     ):
         figure.measure([], Options(distances=[path]))
 

@@ -30,9 +30,9 @@ class Model(keras.Model):
             iterator, data_batch = None, keras.tree.map_structure(lambda each: local(each)[0], next(batches))
         super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
 
-    def get_metrics_result(self) -> dict[str, tf.Tensor]:
-        """Returns the logs of a step; on several workers each has an axis to be averaged over."""
-        logs = super().get_metrics_result()
+    def logs_of_step(self) -> dict[str, tf.Tensor]:
+        """Returns what a step returns, the metrics; on several workers each has an axis to be averaged over."""
+        logs = self.get_metrics_result()
         if _has_other_workers(self.distribute_strategy):
             logs = {name: tf.reshape(value, (1,)) for name, value in logs.items()}
         return logs

@@ -124,7 +124,7 @@ class NetworkModel(keras_compat.Model):
                 metric.update_state(loss * parallel.replicas(), sample_weight=tf.shape(logits)[0])
             else:
                 metric.update_state(y, logits)
-        return self.get_metrics_result()
+        return self.logs_of_step()
 
 
 def images_and_labels(data: typing.Any) -> tuple[tf.Tensor, tf.Tensor]:
