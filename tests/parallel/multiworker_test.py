@@ -24,6 +24,7 @@ from recipes import digits
 from tests.helpers import distributed, small
 from tests.helpers.killed import assert_same_run, run
 from tests.helpers.worker import DEFENSES
+from tf_nuat import card
 from tf_nuat.parallel import workers
 
 LIMIT = 240  # seconds that processes may take, on a busy machine
@@ -155,14 +156,14 @@ def test_a_run_on_two_workers_survives_the_loss_of_one(tmp_path):
             assert status == 0, output[-2000:]
             assert re.search(r"continuing after \d+ batches of epoch \d", output)
     assert not (tmp_path / "worker-1").exists()  # the chief alone writes
-    cards = [json.loads((tmp_path / name / "card.json").read_text()) for name in ("worker-0", "whole-0")]
-    assert cards[0]["workers"] == 2 and cards[0]["replicas"] == 2
+    cards = [card.read(tmp_path / name / "card.json") for name in ("worker-0", "whole-0")]
+    assert cards[0].workers == 2 and cards[0].replicas == 2
     # The sums of an interrupted epoch's metrics go back to the workers in equal shares, and are rounded otherwise.
     assert_same_run(tmp_path / "worker-0", cards[0], tmp_path / "whole-0", cards[1], metrics=1e-5)
     recipe = dataclasses.replace(digits.RECIPES["nuat"], network="lenet_plus", test_images=40, epochs=2)
-    (first, *_) = run(recipe, tmp_path / "one")["history"]
+    (first, *_) = run(recipe, tmp_path / "one").history
     for key in ("loss", "accuracy", "val_loss", "val_accuracy"):
-        assert first[key] == pytest.approx(cards[0]["history"][0][key], rel=1e-3), key
+        assert first[key] == pytest.approx(cards[0].history[0][key], rel=1e-3), key
 
 
 def _digits(out, *flags, epochs, seed=0, strategy="multiworker"):

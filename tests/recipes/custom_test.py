@@ -155,7 +155,7 @@ def test_help_teaches(monkeypatch, capsys):
         ({"network": "application"}, "options of application are {}"),
         ({"defense": "magic"}, "defense is 'magic'; allowed: awp"),
         ({"defense": "eat"}, "sources is () for eat; allowed: "),
-        ({"norm": "l3"}, "norm is 'l3'; allowed: l2, linf"),
+        ({"norm": "l3"}, "norm is 'l3'; allowed: l1, l2, linf"),
         ({"input_shape": "a,b,c"}, "input_shape is 'a,b,c'; allowed: height,width,channels"),
         ({"input_shape": "8,8"}, "input_shape is (8, 8); allowed: "),
         ({"augmentation": "mixup"}, "augmentation is 'mixup'; allowed: "),
