@@ -1,9 +1,12 @@
 """How long PGD and AutoAttack take here and in the libraries of others, on the same network and images.
 
     python -m benchmarks.peers --checkpoint network.keras --dataset mnist --epsilon 0.3 --peers_python peers/bin/python
+    python -m benchmarks.peers --norm l1 --checkpoint network.keras --epsilon 12 --peers_python peers/bin/python
+
+In L1 it is PGD, APGD-CE and APGD-T, the latter towards three classes.
 
 The peers (`benchmarks/peers_attacks.py`) live in another environment: `pip install torch tensorflow cleverhans foolbox
-adversarial-robustness-toolbox multiprocess` and `pip install --no-deps torchattacks`, which works without its
+adversarial-robustness-toolbox multiprocess` and `pip install --no-deps torchattacks adv-lib`, which work without their
 torchvision; ART's AutoAttack needs multiprocess and does not say so. For those in PyTorch the weights are copied from
 the Keras network, whose layers must be those of LeNet+; every peer's network must return the logits of ours.
 
@@ -38,18 +41,19 @@ from tf_nuat.evaluate.record import ROBUST
 from tf_nuat.models import precision
 
 ALPHA = 0.01  # below this p-value, strengths differ
-ATTACKS = ("pgd", "autoattack")
+ATTACKS = {"linf": ("pgd", "autoattack"), "l1": ("pgd", "apgd_ce", "apgd_t")}  # by the norm
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("checkpoint", None, "a .keras file, LeNet+ or layers like its; required", flag_values=FLAGS)
 flags.DEFINE_string("peers_python", None, "interpreter with the peers; required", flag_values=FLAGS)
 flags.DEFINE_list("peers", list(peers_attacks.PEERS), "which peers: torchattacks, ...", flag_values=FLAGS)
-flags.DEFINE_list("attacks", list(ATTACKS), "pgd, autoattack or both", flag_values=FLAGS)
+flags.DEFINE_string("norm", "linf", f"norm of the threat model: {', '.join(ATTACKS)}", flag_values=FLAGS)
+flags.DEFINE_list("attacks", None, "which attacks (default: all that are compared in the norm)", flag_values=FLAGS)
 flags.DEFINE_string("dataset", "mnist", "images to attack: a name or a path", flag_values=FLAGS)
 flags.DEFINE_string("data_dir", None, "where the datasets are", flag_values=FLAGS)
-flags.DEFINE_integer("samples", 1000, "number of images for PGD", flag_values=FLAGS)
+flags.DEFINE_integer("samples", 1000, "number of images for PGD and APGD", flag_values=FLAGS)
 flags.DEFINE_integer("autoattack_samples", 100, "number of images for AutoAttack", flag_values=FLAGS)
-flags.DEFINE_float("epsilon", 0.3, "radius, L-infinity", flag_values=FLAGS)
-flags.DEFINE_integer("steps", 40, "steps of PGD", flag_values=FLAGS)
+flags.DEFINE_float("epsilon", 0.3, "radius", flag_values=FLAGS)
+flags.DEFINE_integer("steps", 40, "steps of PGD and APGD", flag_values=FLAGS)
 flags.DEFINE_float("step_size", 0.01, "length of a step of PGD", flag_values=FLAGS)
 flags.DEFINE_boolean("as_shipped", False, "AutoAttack of the peers as they ship it, too", flag_values=FLAGS)
 flags.DEFINE_integer("batch_size", 250, "images that are attacked at a time", flag_values=FLAGS)
@@ -60,19 +64,27 @@ flags.DEFINE_float("patience", 300.0, "seconds after which a contestant is measu
 flags.DEFINE_string("out", None, "JSON file for the figures", flag_values=FLAGS)
 
 
+def options_of(attack):
+    """Returns the keywords of an attack, a dict: none for AutoAttack, which is what was published."""
+    if attack == "autoattack":
+        return {}
+    more = {"pgd": {"step_size": FLAGS.step_size}, "apgd_t": {"targets": peers_attacks.TARGETS}}
+    return {"steps": FLAGS.steps, **more.get(attack, {})}
+
+
 def ours(folder, attack, requested):
     """Returns the function that runs our evaluation and returns its figures."""
     shared = {
         "checkpoint": FLAGS.checkpoint,
         "dataset": folder / "images.npz",
         "epsilon": FLAGS.epsilon,
-        "norm": "linf",
+        "norm": FLAGS.norm,
         "attack": attack,
         "batch_size": FLAGS.batch_size,
         "precision": requested,
     }
-    if attack == "pgd":
-        shared["options"] = f"steps={FLAGS.steps},step_size={FLAGS.step_size}"
+    if options := options_of(attack):
+        shared["options"] = ",".join(f"{name}={value}" for name, value in options.items())
 
     def run():
         with tempfile.TemporaryDirectory(dir=folder) as out:  # a new one, as it would go on with what it finds
@@ -89,7 +101,7 @@ def ours(folder, attack, requested):
 
 def theirs(folder, peer, attack, as_shipped):
     """Returns the function that runs the attack of a peer and returns its figures."""
-    names = ("epsilon", "steps", "step_size", "batch_size", "threads")
+    names = ("norm", "epsilon", "steps", "step_size", "batch_size", "threads")
     shared = {"peer": peer, "attack": attack, "folder": folder, **{name: getattr(FLAGS, name) for name in names}}
 
     def run():
@@ -179,7 +191,10 @@ def check_flags():
     validation.number("epsilon", FLAGS.epsilon, at_least=0.0)
     for name in ("step_size", "patience"):
         validation.number(name, getattr(FLAGS, name), above=0.0)
-    for name, allowed in (("precision", precision.PRECISIONS), ("attacks", ATTACKS), ("peers", peers_attacks.PEERS)):
+    attacks = ATTACKS[validation.one_of("norm", FLAGS.norm, tuple(ATTACKS))]
+    if FLAGS.attacks is None:
+        FLAGS.attacks = list(attacks)
+    for name, allowed in (("precision", precision.PRECISIONS), ("attacks", attacks), ("peers", peers_attacks.PEERS)):
         for value in getattr(FLAGS, name) or [""]:
             validation.one_of(name, value, allowed)
 
@@ -199,7 +214,7 @@ def contestants(folder, attack):
     """Returns a dict of name to function of all that run `attack`; ours come first."""
     runs = {f"tf_nuat {requested}": ours(folder, attack, requested) for requested in FLAGS.precision}
     for peer in FLAGS.peers:
-        if attack not in peers_attacks.PEERS[peer][2]:
+        if attack not in peers_attacks.PEERS[peer][2].get(FLAGS.norm, ()):
             continue
         runs[peer] = theirs(folder, peer, attack, as_shipped=False)
         if attack == "autoattack" and FLAGS.as_shipped:
@@ -210,7 +225,8 @@ def contestants(folder, attack):
 def show(attack, count, figures, failed):
     """Prints the figures of an attack."""
     print(
-        f"\n{attack}, {count} images, epsilon {FLAGS.epsilon:g}, batches of {FLAGS.batch_size}, {FLAGS.threads} threads"
+        f"\n{attack}, {count} images, {FLAGS.norm}, epsilon {FLAGS.epsilon:g}, "
+        f"batches of {FLAGS.batch_size}, {FLAGS.threads} threads"
     )
     for name, row in figures.items():
         line = f"{name:36}{row['seconds']['median']:9.1f} s{row['robust']:9.2%} robust"
@@ -231,16 +247,15 @@ def command(arguments):
     for attack in FLAGS.attacks:
         with tempfile.TemporaryDirectory() as temporary:
             folder = pathlib.Path(temporary)
-            count = export(folder, network, FLAGS.samples if attack == "pgd" else FLAGS.autoattack_samples)
+            count = export(folder, network, FLAGS.autoattack_samples if attack == "autoattack" else FLAGS.samples)
             found, failed = in_turns(contestants(folder, attack), FLAGS.rounds, FLAGS.patience)
         for name in own:
             if name in failed:
                 raise ValueError(f"attacks has {attack}, which {name} cannot run ({failed[name]})")
         figures = summary(found, own)
         show(attack, count, figures, failed)
-        content[attack] = {"images": count, "epsilon": FLAGS.epsilon, "figures": figures, "not_run": failed}
-        if attack == "pgd":
-            content[attack].update(steps=FLAGS.steps, step_size=FLAGS.step_size)
+        threat = {"norm": FLAGS.norm, "epsilon": FLAGS.epsilon}
+        content[attack] = {"images": count, **threat, "figures": figures, "not_run": failed, **options_of(attack)}
     save(of_this_machine("benchmarks.peers", arguments, content), FLAGS.out)
     return 0
 

@@ -12,7 +12,9 @@ import functools
 import importlib.metadata
 import json
 import pathlib
+import sys
 import time
+import types
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from benchmarks import keras_to_torch
 
 LARGEST_DIFFERENCE = 1e-3  # of logits
 STEPS, QUERIES = 100, 5000  # of AutoAttack: of its gradient attacks, of Square
+TARGETS = 3  # of APGD-T alone
 
 
 def in_torch(folder):
@@ -187,20 +190,58 @@ def art_autoattack(network, settings, stages):
     return attack.generate
 
 
-# What a peer is called: its package, the library that it works with, and its attacks.
+def slide(network, settings, stages):
+    """SLIDE (Tramer and Boneh, 2019), which is PGD in L1, without the pixels that cannot follow the gradient."""
+    from cleverhans.torch.attacks.sparse_l1_descent import sparse_l1_descent
+
+    lengths = settings.epsilon, settings.step_size, settings.steps
+    options = {"clip_min": 0.0, "clip_max": 1.0, "rand_init": True, "clip_grad": True, "sanity_checks": False}
+    return of_torch_tensors(lambda x, y: sparse_l1_descent(network, x, *lengths, y=y, **options))
+
+
+def adv_lib(function, **options):
+    """Returns what makes an attack of adv_lib's APGD in L1, in balls of three radii, as AutoAttack runs it."""
+
+    def attack(network, settings, stages):
+        # For a distance and for plots, which none of these attacks uses.
+        for name in ("torchvision", "torchvision.models", "visdom"):
+            sys.modules.setdefault(name, types.ModuleType(name))
+        sys.modules["torchvision"].models = sys.modules["torchvision.models"]
+        from adv_lib.attacks import auto_pgd
+
+        run = getattr(auto_pgd, function)
+        given = {"eps": settings.epsilon, "norm": 1, "n_iter": settings.steps, "use_large_reps": True, **options}
+        return of_torch_tensors(lambda x, y: run(network, x, y, **given))
+
+    return attack
+
+
+ART = "adversarial-robustness-toolbox"
+# What a peer is called: its package, the library that it works with, and its attacks by the norm.
 PEERS = {
-    "torchattacks": ("torchattacks", "torch", {"pgd": torchattacks_pgd, "autoattack": torchattacks_autoattack}),
-    "CleverHans (TensorFlow)": ("cleverhans", "tensorflow", {"pgd": cleverhans_tensorflow}),
-    "CleverHans (PyTorch)": ("cleverhans", "torch", {"pgd": cleverhans_torch}),
-    "Foolbox (TensorFlow)": ("foolbox", "tensorflow", {"pgd": foolbox_tensorflow}),
-    "Foolbox (PyTorch)": ("foolbox", "torch", {"pgd": foolbox_torch}),
-    "ART (TensorFlow)": (
-        "adversarial-robustness-toolbox",
-        "tensorflow",
-        {"pgd": art_pgd, "autoattack": art_autoattack},
+    "torchattacks": (
+        "torchattacks",
+        "torch",
+        {"linf": {"pgd": torchattacks_pgd, "autoattack": torchattacks_autoattack}},
     ),
-    "ART (PyTorch)": ("adversarial-robustness-toolbox", "torch", {"pgd": art_pgd, "autoattack": art_autoattack}),
+    "CleverHans (TensorFlow)": ("cleverhans", "tensorflow", {"linf": {"pgd": cleverhans_tensorflow}}),
+    "CleverHans (PyTorch)": ("cleverhans", "torch", {"linf": {"pgd": cleverhans_torch}, "l1": {"pgd": slide}}),
+    "Foolbox (TensorFlow)": ("foolbox", "tensorflow", {"linf": {"pgd": foolbox_tensorflow}}),
+    "Foolbox (PyTorch)": ("foolbox", "torch", {"linf": {"pgd": foolbox_torch}}),
+    "ART (TensorFlow)": (ART, "tensorflow", {"linf": {"pgd": art_pgd, "autoattack": art_autoattack}}),
+    "ART (PyTorch)": (ART, "torch", {"linf": {"pgd": art_pgd, "autoattack": art_autoattack}}),
+    "adv_lib": (
+        "adv-lib",
+        "torch",
+        {
+            "l1": {
+                "apgd_ce": adv_lib("apgd", loss_function="ce"),
+                "apgd_t": adv_lib("apgd_targeted", loss_function="dlr", num_targets=TARGETS),
+            }
+        },
+    ),
 }
+ORDERS = {"linf": np.inf, "l1": 1}  # of the norms
 LIBRARIES = {"torch": in_torch, "tensorflow": in_tensorflow}
 
 
@@ -213,10 +254,11 @@ def by_batches(function, batch_size, *arrays):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", choices=sorted(PEERS), required=True)
-    parser.add_argument("--attack", choices=("pgd", "autoattack"), required=True)
+    parser.add_argument("--attack", choices=("pgd", "autoattack", "apgd_ce", "apgd_t"), required=True)
+    parser.add_argument("--norm", choices=sorted(ORDERS), default="linf")
     parser.add_argument("--folder", type=pathlib.Path, required=True, help="of the network and the images")
-    parser.add_argument("--epsilon", type=float, required=True, help="radius, L-infinity")
-    parser.add_argument("--steps", type=int, default=40, help="of PGD")
+    parser.add_argument("--epsilon", type=float, required=True, help="radius")
+    parser.add_argument("--steps", type=int, default=40, help="of PGD and APGD")
     parser.add_argument("--step_size", type=float, default=0.01, help="of PGD")
     parser.add_argument("--as_shipped", action="store_true", help="AutoAttack with its own number of steps and starts")
     parser.add_argument("--batch_size", type=int, default=250)
@@ -238,12 +280,13 @@ def main():
         raise SystemExit(f"the logits differ from those of Keras by {difference:g}; allowed: {LARGEST_DIFFERENCE:g}")
 
     stages = {}
-    attack = attacks[settings.attack](network, settings, stages)
+    attack = attacks[settings.norm][settings.attack](network, settings, stages)
     began = time.perf_counter()
     x_adv = by_batches(attack, settings.batch_size, x, y)
     seconds = time.perf_counter() - began
 
-    distance = float(np.abs(x_adv - x).max())
+    changes = (x_adv - x).reshape(len(x), -1)
+    distance = float(np.linalg.norm(changes, ORDERS[settings.norm], axis=1).max())
     if distance > settings.epsilon + 1e-4 or x_adv.min() < 0.0 or x_adv.max() > 1.0:
         raise SystemExit(f"an adversary is {distance:g} from its image, or not an image")
     found = {

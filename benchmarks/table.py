@@ -2,7 +2,8 @@
 
     python -m benchmarks.table > results/benchmarks/README.md
 
-The figures are those that `benchmarks.peers_training` and `benchmarks.peers` left in `results/benchmarks`.
+The figures are those that `benchmarks.peers_training` and `benchmarks.peers`, in L-infinity and in L1, left in
+`results/benchmarks`.
 """
 
 import json
@@ -12,12 +13,17 @@ import statistics
 from absl import flags
 
 from recipes.table import markdown
-from tf_nuat import command_line
+from tf_nuat import command_line, norms
 
 FOLDER = pathlib.Path(__file__).parents[1] / "results" / "benchmarks"
 TRAINING_TARGET, ATTACK_TARGET = 1.9, 1.4  # the project's
-TITLES = {"pgd": "PGD", "autoattack": "AutoAttack"}
-STEPS = {"pgd": ", {steps} steps of {step_size:g}", "autoattack": ""}
+TITLES = {"pgd": "PGD", "autoattack": "AutoAttack", "apgd_ce": "APGD-CE", "apgd_t": "APGD-T"}
+STEPS = {
+    "pgd": ", {steps} steps of {step_size:g}",
+    "autoattack": "",
+    "apgd_ce": ", {steps} steps",
+    "apgd_t": ", {steps} steps towards each of {targets} classes",
+}
 NUAT = ("nuat", "nuat (PyTorch)", "nuat bfloat16", "nuat bfloat16 (PyTorch)")
 # How often a step of NuAT does each: the clean forward and the norm of the attack on every other batch.
 PER_STEP = {"input_gradient": 1.0, "forward": 0.5, "training": 2.0, "nuclear_norm": 1.5, "optimizer": 1.0}
@@ -105,20 +111,25 @@ def verdict(ratio, target):
     return f"{ratio:.2f}, target {target:g}: {'reached' if ratio >= target else 'missed'}"
 
 
-def page(training, attacks):
-    """Returns the whole page, for the contents of the two files."""
+def page(training, attacks, in_l1):
+    """Returns the whole page, for the contents of the three files."""
     sections = [
         "# Beside what one would pick instead",
-        "Rendered by `python -m benchmarks.table` from `peers_training.json` and `peers.json`; a test compares.\n"
-        "Medians of rounds that take turns, with the smallest and the largest; a ratio is that of one round's figures.",
+        "Rendered by `python -m benchmarks.table` from `peers_training.json`, `peers.json` and `l1.json`; a test\n"
+        "compares. Medians of rounds that take turns, with the smallest and the largest; a ratio is that of one\n"
+        "round's figures.",
         f"Processor: {training['processor']}, {training['settings']['threads']} threads each. "
-        f"{_versions(training, attacks)}.",
+        f"{_versions(training, attacks, in_l1)}.",
         *training_sections(training),
         *(section for attack in TITLES if attack in attacks for section in attack_sections(attack, attacks[attack])),
         "The attacks' command:",
         f"    {attacks['command']}",
+        *(section for attack in TITLES if attack in in_l1 for section in attack_sections(attack, in_l1[attack])),
+        *([in_l1["note"]] if "note" in in_l1 else []),
+        "The command in L1:",
+        f"    {in_l1['command']}",
         "## Not compared",
-        "\n".join(not_compared(training, attacks)),
+        "\n".join(not_compared(training, attacks, in_l1)),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -146,27 +157,31 @@ def training_sections(found):
 
 def attack_sections(attack, found):
     """Returns what the page says of an attack, a list of paragraphs."""
+    norm = norms.of(found.get("norm", "linf"))
     sections = [
-        f"## {TITLES[attack]}",
-        f"{found['images']} images, L-infinity, epsilon {found['epsilon']:g}{STEPS[attack].format(**found)}.",
+        f"## {TITLES[attack]}{'' if norm is norms.LINF else f' in {norm.label}'}",
+        f"{found['images']} images, {norm.label}, epsilon {found['epsilon']:g}{STEPS[attack].format(**found)}.",
         markdown(attack_rows(found)),
     ]
-    if best := fastest(found):
+    if norm is norms.LINF and (best := fastest(found)):
         name, ratio = best
         sections.append(f"The fastest that is not weaker, {name}, over ours: {verdict(ratio, ATTACK_TARGET)}.")
     return sections
 
 
-def not_compared(training, attacks):
+def not_compared(training, attacks, in_l1):
     """Returns the list of what could not be compared, with the reasons, as lines."""
     failed = dict(training["not_compared"])
     for attack, title in TITLES.items():
         reasons = attacks.get(attack, {}).get("not_run", {})
         failed.update({f"{title}, {name}": reason for name, reason in reasons.items()})
+        reasons = in_l1.get(attack, {}).get("not_run", {})
+        failed.update({f"{title} in L1, {name}": reason for name, reason in reasons.items()})
     return [
         *(f"- {name}: `{reason}`" for name, reason in failed.items()),
         "- CleverHans and Foolbox have no AutoAttack. ART's is made of others: APGD with two losses, DeepFool, Square.",
         "- CleverHans, Foolbox, ART and torchattacks have no NuAT.",
+        "- torchattacks has no attack in L1 of these; ART's and Foolbox's PGD there take dense steps.",
     ]
 
 
@@ -174,11 +189,11 @@ def _spread(values, form):
     return f"{values['median']:{form}} ({values['min']:{form}} to {values['max']:{form}})"
 
 
-def _versions(training, attacks):
+def _versions(training, attacks, in_l1):
     found = dict(training["versions"])
     peers = [*training["peers_versions"].values()]
     for attack in TITLES:
-        rows = attacks.get(attack, {}).get("figures", {}).values()
+        rows = [row for found in (attacks, in_l1) for row in found.get(attack, {}).get("figures", {}).values()]
         peers += [row["versions"] for row in rows if "versions" in row]
     for versions in peers:
         found.update(versions)
@@ -188,10 +203,10 @@ def _versions(training, attacks):
 def command(arguments):
     command_line.parse(flags.FlagValues(), arguments, __doc__)
     contents = []
-    for name in ("peers_training", "peers"):
+    for name, made_by in (("peers_training", "peers_training"), ("peers", "peers"), ("l1", "peers --norm l1")):
         path = FOLDER / f"{name}.json"
         if not path.is_file():
-            raise ValueError(f"{path.name} is not in results/benchmarks; allowed: after python -m benchmarks.{name}")
+            raise ValueError(f"{path.name} is not in results/benchmarks; allowed: after python -m benchmarks.{made_by}")
         contents.append(json.loads(path.read_text(encoding="utf-8")))
     print(page(*contents), end="")
     return 0

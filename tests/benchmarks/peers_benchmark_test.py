@@ -255,7 +255,9 @@ def test_wrong_flags_are_named(module, arguments, message, restored_flags):
 
 @pytest.fixture
 def contents():
-    return [json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in ("peers_training", "peers")]
+    return [
+        json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in ("peers_training", "peers", "l1")
+    ]
 
 
 def test_the_page_is_that_of_the_figures(contents):
@@ -263,10 +265,10 @@ def test_the_page_is_that_of_the_figures(contents):
 
 
 def test_the_page_says_whether_targets_are_reached(contents):
-    training, attacks = contents
+    training, attacks, in_l1 = contents
     for factor, word in ((1.89, "missed"), (1.9, "reached")):
         training["rounds"] = {"nuat": [10 * factor, factor, 4 * factor], "nuat (PyTorch)": [10.0, 2.0, 4.0]}
-        assert f"Both in float32: {factor:.2f}, target 1.9: {word}." in table.page(training, attacks)
+        assert f"Both in float32: {factor:.2f}, target 1.9: {word}." in table.page(training, attacks, in_l1)
     ours, *others = attacks["pgd"]["figures"].values()
     others = [each for each in others if "over_ours" in each]
     mine = next(iter(others[0]["over_ours"]))
