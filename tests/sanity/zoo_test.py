@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import zoo as counted
+from sanity import measure
 from sanity.checks import CHECKS
 from sanity.judgement import judge_subject
 from sanity.settings import BUDGETS
@@ -16,6 +17,22 @@ from tests.helpers import zoo
 RESULTS = pathlib.Path(__file__).parents[2] / "results"
 SEEDS = (0, 1, 2)
 QUICK, _ = BUDGETS["quick"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_surrogate():
+    """All judgements here train the same surrogate, with the same data and seed: once is enough."""
+    train, trained = measure.surrogate.train, {}
+
+    def kept(images, labels, **options):
+        key = (len(images), *sorted(options.items()))
+        if key not in trained:
+            trained[key] = train(images, labels, **options)
+        return trained[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure.surrogate, "train", kept)
+        yield
 
 
 @pytest.mark.parametrize("name", [name for name, each in zoo.ZOO.items() if each.kind == zoo.MASKED])
