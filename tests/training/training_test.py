@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 
 import keras
 import numpy as np
@@ -17,14 +18,14 @@ from tf_nuat.training import AttackSpec, ScheduleSpec, backup, callbacks, measur
 
 RECIPE = training.Recipe(
     dataset="digits",
-    network="lenet_plus",
+    network="tests.helpers.tiny:network",
     defense="nuat2_wa",
     epsilon=0.1,
     epochs=3,
     batch_size=128,
     learning_rate=ScheduleSpec("triangle", peak=0.05, up=1, down=2),
     defense_options={"nuclear_weight": ScheduleSpec("ramp", peak=1.0, epochs=3)},
-    selection=AttackSpec("ifgsm", steps=2),
+    selection=AttackSpec("fgsm"),
     selection_images=64,
     measures={"pgd_3": AttackSpec("pgd", steps=3)},
     test_images=100,
@@ -72,23 +73,38 @@ def test_the_kept_network_has_the_accuracy_of_the_card(undisturbed):
         assert not np.any(outcomes["pgd_3"] & ~correct)
 
 
+def killed(*_):
+    raise KeyboardInterrupt
+
+
 def test_standard_training_is_chosen_by_its_clean_accuracy(tmp_path):
-    recipe = dataclasses.replace(RECIPE, defense="standard", defense_options={}, chosen_by=None)
+    recipe = dataclasses.replace(
+        RECIPE, defense="standard", defense_options={}, chosen_by=None, measures={}, claimed={}
+    )
     assert recipe.chosen_by == "val_accuracy" and RECIPE.chosen_by == "val_robust_accuracy"
     card = run(recipe, tmp_path)
     assert card.epoch_chosen == int(np.argmax([logs["val_accuracy"] for logs in card.history])) + 1
 
 
-def killed(*_):
-    raise KeyboardInterrupt
+@pytest.fixture(scope="module")
+def measured_twice(tmp_path_factory):
+    """A recipe of two measures, what they come to, and the folder of a run that was killed before them."""
+    measures = {**RECIPE.measures, "fgsm": AttackSpec("fgsm")}
+    recipe = dataclasses.replace(RECIPE, defense="nuat", epochs=1, measures=measures, masking_alarm=None)
+    folder = tmp_path_factory.mktemp("measured")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(measuring, "measure", killed)
+        run(recipe, folder / "trained")
+    shutil.copytree(folder / "trained", folder / "whole")
+    return recipe, run(recipe, folder / "whole").measured, folder / "trained"
 
 
 @pytest.mark.parametrize("saved", ["pgd_3-0/state.npz", "pgd_3-0/record.npz", "fgsm-0/state.npz"])
-def test_a_run_that_is_killed_while_it_measures_goes_on_there(saved, tmp_path, monkeypatch):
-    measures = {**RECIPE.measures, "fgsm": AttackSpec("fgsm")}
-    recipe = dataclasses.replace(RECIPE, defense="nuat", epochs=1, measures=measures)
-    expected = run(recipe, tmp_path / "undisturbed")
+def test_a_run_that_is_killed_while_it_measures_goes_on_there(saved, measured_twice, tmp_path, monkeypatch):
+    recipe, expected, trained = measured_twice
     out, save = tmp_path / "killed", files.save_arrays
+    shutil.copytree(trained, out)
+    monkeypatch.setattr(tf_nuat.NuAT, "fit", lambda *_, **__: pytest.fail("trained again"))
 
     def save_and_die(path, *arrays, **named):
         save(path, *arrays, **named)
@@ -101,9 +117,8 @@ def test_a_run_that_is_killed_while_it_measures_goes_on_there(saved, tmp_path, m
             run(recipe, out)
     kept = (out / "network.keras").read_bytes()
     attacked, pool = [], worst.Pool
-    monkeypatch.setattr(tf_nuat.NuAT, "fit", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr(worst, "Pool", lambda *given, **options: attacked.append(given[0]) or pool(*given, **options))
-    assert run(recipe, out).measured == expected.measured
+    assert run(recipe, out).measured == expected
     assert (out / "network.keras").read_bytes() == kept and not (out / "state").exists()
     # What was done is not done again.
     assert (attacks.pgd in attacked) == (saved == "pgd_3-0/state.npz") and attacks.fgsm in attacked
@@ -137,7 +152,7 @@ def test_nan_stops_training_and_keeps_the_last_good_network(tmp_path):
 
 
 def test_two_devices_train_the_same_recipe(undisturbed, tmp_path):
-    recipe = dataclasses.replace(RECIPE, defense="nuat", epochs=1)
+    recipe = dataclasses.replace(RECIPE, defense="nuat", epochs=1, measures={}, claimed={}, masking_alarm=None)
     card = training.run(recipe, tmp_path, strategy="mirrored", verbose=0)
     assert card.replicas == 2
     assert card.history[0]["loss"] < 2.5
@@ -160,7 +175,7 @@ def test_an_alarm_that_stops_training_does_so_once_for_all(tmp_path, monkeypatch
         alarm.model.stop_training = bool(logs["masking_alarm"])
 
     monkeypatch.setattr(callbacks.MaskingAlarm, "on_epoch_end", on_epoch_end)
-    recipe = dataclasses.replace(RECIPE, masking_alarm="stop", selection_images=500)
+    recipe = dataclasses.replace(RECIPE, masking_alarm="stop", selection_images=500, measures={}, claimed={})
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(measuring, "measure", killed)
         run(recipe, tmp_path)
