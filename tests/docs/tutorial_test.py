@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -57,9 +58,9 @@ def test_the_commands_of_the_tutorial_do_what_it_says(shell):
     assert install == "python -m pip install .\n"
     options = f"--quiet --no-deps --no-build-isolation --disable-pip-version-check --target {shell.place / 'site'}"
     shell(install.replace("install .", f"install {options} ."), folder="source")
-    for name in PACKAGES:
-        found = shell(f"python -c 'import importlib.util as u; print(u.find_spec(\"{name}\").origin)'")
-        assert found == f"{shell.place / 'site' / name / '__init__.py'}\n"
+    where = f"import importlib.util as u; print(*(u.find_spec(name).origin for name in {PACKAGES}), sep=chr(10))"
+    found = shell(f"python -c {shlex.quote(where)}").splitlines()
+    assert found == [str(shell.place / "site" / name / "__init__.py") for name in PACKAGES]
 
     shell(images)
     folder = shell.place / "empty"

@@ -6,16 +6,17 @@ import scipy.stats
 
 from sanity import Verdict, measure
 from sanity.checks.gradient_free_is_not_stronger import gradient_free_is_not_stronger
-from sanity.settings import Settings
+from sanity.settings import BUDGETS, Settings
 from sanity.subject import Subject
 from tests.helpers import linear, small
 
 EPSILON = 0.1
+QUICK, _ = BUDGETS["quick"]
 
 
 @pytest.fixture(scope="module")
 def sample():
-    return small.sample(300)
+    return small.sample(200)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def undefended():
 
 
 def judge(network, sample, epsilon=EPSILON):
-    return gradient_free_is_not_stronger(Subject(network, *sample, epsilon=epsilon), Settings())
+    return gradient_free_is_not_stronger(Subject(network, *sample, epsilon=epsilon), QUICK)
 
 
 @pytest.mark.parametrize("mask", [small.rounded, small.quantised])
@@ -92,9 +93,12 @@ def test_what_gradients_lead_to_is_not_hidden(square, apgd, margin, targeted, ex
     assert [bar.y for bar in result.series.bars] == pytest.approx(expected_bars)
 
 
-@pytest.mark.parametrize("epsilon", [0.03, 0.1, 0.3])
-def test_an_undefended_network_passes(epsilon, undefended, sample):
+@pytest.mark.parametrize("epsilon", [0.03, 0.3])
+def test_an_undefended_network_passes_and_keeps_its_weights(epsilon, undefended, sample):
+    before = [weight.copy() for weight in undefended.get_weights()]
     assert judge(undefended, sample, epsilon).verdict is Verdict.PASS
+    for one, other in zip(before, undefended.get_weights()):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_robust_network_passes(sample):
@@ -156,10 +160,3 @@ def test_several_comparisons_share_alpha():
     before, after = np.ones(1000, bool), np.arange(1000) >= 12
     assert measure.survivors.loss(before, after, Settings(), tolerance=0.005).verdict is Verdict.FAIL
     assert measure.survivors.loss(before, after, Settings(), tolerance=0.005, tests=2).verdict is Verdict.PASS
-
-
-def test_the_networks_weights_stay(undefended, sample):
-    before = [weight.copy() for weight in undefended.get_weights()]
-    judge(undefended, sample)
-    for one, other in zip(before, undefended.get_weights()):
-        np.testing.assert_array_equal(one, other)
