@@ -191,9 +191,10 @@ def check_flags():
     validation.number("epsilon", FLAGS.epsilon, at_least=0.0)
     for name in ("step_size", "patience"):
         validation.number(name, getattr(FLAGS, name), above=0.0)
-    attacks = ATTACKS[validation.one_of("norm", FLAGS.norm, tuple(ATTACKS))]
+    validation.one_of("norm", FLAGS.norm, ATTACKS)
+    attacks = ATTACKS[FLAGS.norm]
     if FLAGS.attacks is None:
-        FLAGS.attacks = list(attacks)
+        FLAGS["attacks"].value = list(attacks)
     for name, allowed in (("precision", precision.PRECISIONS), ("attacks", attacks), ("peers", peers_attacks.PEERS)):
         for value in getattr(FLAGS, name) or [""]:
             validation.one_of(name, value, allowed)

@@ -206,7 +206,7 @@ def adv_lib(function, **options):
         # For a distance and for plots, which none of these attacks uses.
         for name in ("torchvision", "torchvision.models", "visdom"):
             sys.modules.setdefault(name, types.ModuleType(name))
-        sys.modules["torchvision"].models = sys.modules["torchvision.models"]
+        setattr(sys.modules["torchvision"], "models", sys.modules["torchvision.models"])  # noqa: B010
         from adv_lib.attacks import auto_pgd
 
         run = getattr(auto_pgd, function)

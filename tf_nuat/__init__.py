@@ -15,6 +15,7 @@ from tf_nuat import (
     training,
 )
 from tf_nuat.attacks import ATTACKS
+from tf_nuat.core import validation
 from tf_nuat.defenses import *  # noqa: F403  # every defense, by what its package exports
 from tf_nuat.networks import NETWORKS
 from tf_nuat.norms import NORMS
@@ -39,5 +40,6 @@ __all__ = [
     "parallel",
     "schedules",
     "training",
+    "validation",
 ]
 __all__ += defenses.__all__

@@ -16,7 +16,7 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     logits = tf.cast(logits, tf.float32)
     if labels.shape.rank == 2:
         return tf.nn.softmax_cross_entropy_with_logits(labels=tf.cast(labels, tf.float32), logits=logits)
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=true_class(labels), logits=logits)
 
 
 def true_class(labels: tf.Tensor) -> tf.Tensor:

@@ -91,6 +91,15 @@ def test_the_momentum_of_a_variable_is_its_own():
         assert hasattr(momentum.value, "handle")  # what raw operations take
 
 
+def test_the_gradients_that_an_optimizer_was_given_are_counted():
+    """Its public count is of updates, each of two accumulated gradients here."""
+    variable = keras.Variable([1.0])
+    optimizer = keras.optimizers.SGD(0.5, gradient_accumulation_steps=2)
+    for number in range(1, 6):
+        optimizer.apply([tf.ones(1)], [variable])
+        assert int(keras_compat.batches_of(optimizer).value) == number and int(optimizer.iterations) == number // 2
+
+
 def test_the_operation_of_a_tensor_is_the_layer_that_made_it():
     layer = keras.layers.Dense(3)
     inputs = keras.Input((5,))
@@ -238,5 +247,6 @@ def test_nothing_else_reaches_beneath_the_surface():
     own = {name for tree in trees.values() for name in made_by(tree)}
     found = {path.stem: sorted(set(reaches_beneath(tree, own))) for path, tree in trees.items()}
     found = {stem: names for stem, names in found.items() if names}
-    beneath = ["_get_variable_index", "_keras_history", "_maybe_symbolic_build", "_registry", "_symbolic_build"]
+    hooks = "get_variable_index", "iterations", "keras_history", "maybe_symbolic_build", "registry", "symbolic_build"
+    beneath = [f"_{name}" for name in hooks]
     assert found == {"keras_compat": [*beneath, "tensorflow.python.framework"]}

@@ -67,7 +67,8 @@ BAD = [
     ({**TRAIN, "train_images": BYTES[:0]}, "train_images is empty; allowed: "),
     ({**TRAIN, "train_labels": LABELS[:-1]}, "train_labels has 11 entries for 12 images; allowed: "),
     ({**TRAIN, "train_labels": LABELS / 2}, "train_labels has shape (12,) and dtype float64; allowed: integers"),
-    ({**TRAIN, "train_labels": np.eye(3, dtype=int)[LABELS]}, "train_labels has shape (12, 3) and dtype int64"),
+    ({**TRAIN, "train_labels": 2 * np.eye(3, dtype=int)[LABELS]}, "train_labels has shape (12, 3) and dtype int64"),
+    ({**TRAIN, "train_labels": LABELS + 0.5}, "train_labels has shape (12,) and dtype float64"),
     ({**TRAIN, "train_labels": LABELS - 1}, "train_labels has values from -1 to 1; allowed: integers from 0 to 1"),
     ({**TRAIN, "class_names": ["x", "y"]}, "train_labels has values from 0 to 2; allowed: integers from 0 to 1"),
     ({**TRAIN, "train_labels": LABELS * 2}, "class '1' has no image in train_labels; allowed: "),
@@ -75,6 +76,15 @@ BAD = [
     ({**TRAIN, "test_images": FLOATS, "test_labels": LABELS}, "images of different sizes or types; allowed: "),
     ({**TRAIN, "train_images": np.array([None] * 12)}, "cannot be read (Object arrays"),
 ]
+
+
+@pytest.mark.parametrize(
+    "labels", [LABELS.astype("uint8"), LABELS[:, None], LABELS.astype("float32"), np.eye(3)[LABELS]]
+)
+def test_labels_are_taken_as_others_write_them(labels, tmp_path):
+    _, found = data.load(str(saved(tmp_path, **{**TRAIN, "train_labels": labels})), batch_size=4).arrays("train")
+    _, expected = data.load(str(saved(tmp_path, **TRAIN)), batch_size=4).arrays("train")
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("arrays, words", BAD)

@@ -196,9 +196,10 @@ class Attack:
         if isinstance(logits_fn, keras.Model):
             validation.classifier("logits_fn", logits_fn)
             x = validation.images("x", x, input_shape=logits_fn.input_shape[1:])
-            for name, labels in (("y", y), ("target", settings.get("target"))):
-                if labels is not None:
-                    validation.labels(name, labels, num_classes=logits_fn.output_shape[-1], num_images=len(x))
+            of_network = {"num_classes": logits_fn.output_shape[-1], "num_images": len(x)}
+            y = validation.labels("y", y, **of_network)
+            if settings.get("target") is not None:
+                settings["target"] = validation.labels("target", settings["target"], **of_network)
         else:
             x = validation.images("x", x)
         index = tf.range(len(x)) if index is None else tf.cast(index, tf.int32)

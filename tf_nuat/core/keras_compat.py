@@ -60,6 +60,14 @@ def momentum_of(optimizer: keras.optimizers.SGD, variable: keras.Variable) -> ke
     return optimizer.momentums[optimizer._get_variable_index(variable)]
 
 
+def batches_of(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
+    """Returns the variable in which an optimizer counts the gradients it was given.
+
+    It is private. The public `iterations` count updates, each perhaps of several accumulated gradients.
+    """
+    return optimizer._iterations
+
+
 def operation_of(tensor: keras.KerasTensor) -> keras.Operation:
     """Returns the operation, mostly a layer, that has a symbolic tensor as its output.
 

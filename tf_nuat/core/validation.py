@@ -14,6 +14,7 @@ from typing import Any, NoReturn, cast
 import keras
 import numpy as np
 
+from tf_nuat.core import keras_compat
 from tf_nuat.core.files import PathLike
 
 PROBED = 100  # images that show whether a network returns logits
@@ -82,7 +83,11 @@ def images(argument: str, value: Any, *, input_shape: Sequence[int | None] | Non
 
 
 def labels(argument: str, value: Any, *, num_classes: int, num_images: int | None = None) -> np.ndarray:
-    """Returns `value`, labels of images: integers (B,) from 0 below `num_classes`, or rows (B, K) that sum to 1."""
+    """Returns the labels of images: int64 (B,) from 0 below `num_classes`, or rows (B, K) that sum to 1, float32.
+
+    Args:
+        value: such rows; or whole numbers of any type, (B,) or a column (B, 1) as `keras.datasets` has it.
+    """
     value = np.asarray(value)
     if num_images is not None and value.ndim and len(value) != num_images:
         raise ValueError(f"{argument} has {len(value)} entries for {num_images} images; allowed: one label per image")
@@ -91,19 +96,36 @@ def labels(argument: str, value: Any, *, num_classes: int, num_images: int | Non
             raise ValueError(
                 f"{argument} has rows that do not sum to 1; allowed: one-hot rows of {num_classes} classes"
             )
-        return value
-    if value.ndim != 1:
+        return value.astype(np.float32)
+    whole = whole_numbers(value)
+    if whole is None and value.ndim not in (1, 2):
         raise ValueError(
             f"{argument} has shape {value.shape}; allowed: integers of shape (images,), "
             f"or one-hot rows of shape (images, {num_classes})"
         )
-    if not np.issubdtype(value.dtype, np.integer):
-        raise ValueError(f"{argument} has dtype {value.dtype}; allowed: integers from 0 to {num_classes - 1}")
+    if whole is None:
+        kind = f"shape {value.shape} and dtype {value.dtype}"
+        raise ValueError(
+            f"{argument} has {kind}; allowed: integers from 0 to {num_classes - 1} of shape (images,), "
+            f"or one-hot rows of shape (images, {num_classes})"
+        )
+    value = whole
     if value.min() < 0 or value.max() >= num_classes:
         raise ValueError(
             f"{argument} has values from {value.min()} to {value.max()}; allowed: integers from 0 to {num_classes - 1}"
         )
     return value
+
+
+def whole_numbers(value: np.ndarray) -> np.ndarray | None:
+    """Returns labels (B,) or (B, 1), whole numbers of any type, as int64 (B,); None where they are none, or empty."""
+    if value.ndim == 2 and value.shape[1] == 1:
+        value = value[:, 0]
+    if value.ndim != 1 or value.size == 0 or value.dtype.kind not in "iuf":
+        return None
+    with np.errstate(invalid="ignore"):  # what is not finite becomes another number, and is seen by that
+        whole = value.astype(np.int64)
+    return whole if np.array_equal(whole, value) else None
 
 
 def classifier(argument: str, network: Any) -> keras.Model:
@@ -135,18 +157,23 @@ def classifier(argument: str, network: Any) -> keras.Model:
         )
     if ends_in_softmax(network):
         raise ValueError(
-            f"{argument} ends in softmax; allowed: logits (drop the last activation: gradients through it are masked)"
+            f"{argument} ends in softmax or sigmoid, through which gradients are masked; allowed: logits. Take it off: "
+            "network.layers[-1].activation = keras.activations.linear, or, where it is a layer of its own, "
+            "network = keras.Model(network.inputs, network.layers[-2].output)"
         )
     return network
 
 
 def ends_in_softmax(network: keras.Model) -> bool:
-    """True where the last layer is a softmax, or a layer with a softmax or sigmoid activation."""
-    last = network.layers[-1]
-    while isinstance(last, keras.Model):
-        last = last.layers[-1]
-    probabilities = (keras.activations.softmax, keras.activations.sigmoid)
-    return isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) in probabilities
+    """True where the last operation, a layer or not, is a softmax or sigmoid, or a layer with such an activation."""
+    last = keras_compat.operation_of(network.outputs[0])
+    if isinstance(last, keras.Model):
+        return ends_in_softmax(last)
+    names = type(last).__name__, getattr(getattr(last, "activation", None), "__name__", "")
+    return any(name.lower() in _PROBABILITIES for name in names)
+
+
+_PROBABILITIES = ("softmax", "softmax_v2", "sigmoid")  # the second is the name of `tf.nn.softmax`
 
 
 def logits_on(argument: str, network: keras.Model, images: np.ndarray) -> keras.Model:

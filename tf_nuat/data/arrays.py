@@ -52,7 +52,7 @@ def checked(
         where: beginning of an error, "name is 'x.npz'".
         given: dict of splits to pairs of what to call the images and the labels in an error, and both: ((name, images),
             (name, labels)). Images are (N, H, W, C), or (N, H, W) where they are grey, uint8 or floating point in
-            [0, 1], all of one size and type; labels are integers from 0, of shape (N,).
+            [0, 1], all of one size and type; labels are whole numbers from 0, (N,) or (N, 1), or one-hot rows.
         class_names: names of the classes; None: as many as the highest label says, named by their numbers.
 
     Returns:
@@ -90,8 +90,12 @@ def _images(argument: str, value: np.ndarray) -> np.ndarray:
 
 
 def _labels(argument: str, value: np.ndarray) -> np.ndarray:
-    if value.ndim != 1 or value.size == 0 or not np.issubdtype(value.dtype, np.integer):
+    """Returns labels (N,), (N, 1) or one-hot (N, K), of any type of numbers, as int64 (N,)."""
+    is_one_hot = value.ndim == 2 and value.shape[1] > 1 and np.isin(value, (0, 1)).all() and (value.sum(1) == 1).all()
+    whole = validation.whole_numbers(value.argmax(axis=1) if is_one_hot else value)
+    if whole is None:
         raise ValueError(
-            f"{argument} has shape {value.shape} and dtype {value.dtype}; allowed: integers of shape (images,)"
+            f"{argument} has shape {value.shape} and dtype {value.dtype}; allowed: integers of shape (images,) or "
+            "(images, 1), or one-hot rows"
         )
-    return value.astype(np.int64)
+    return whole

@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from tf_nuat import losses, norms, parallel
 from tf_nuat.core import validation
-from tf_nuat.defenses.network_model import NetworkModel, images_and_labels
+from tf_nuat.defenses import training_data
+from tf_nuat.defenses.network_model import NetworkModel
 from tf_nuat.defenses.passes import Passes
 from tf_nuat.defenses.signature import ConstructorSignature
 from tf_nuat.models.inference import inference
@@ -145,8 +146,8 @@ class Defense(NetworkModel):
 
     @property
     def draw_seed(self) -> tf.Tensor:
-        """A pair of integers, another one at each step, for the random start of an attack."""
-        return tf.stack([tf.constant(self.seed, tf.int32), tf.cast(self.step, tf.int32)])
+        """A pair of integers, another one for each batch, for the random start of an attack."""
+        return tf.stack([tf.constant(self.seed, tf.int32), tf.cast(self.batches, tf.int32)])
 
     @property
     def attacked(self) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -156,7 +157,7 @@ class Defense(NetworkModel):
     # The training step.
 
     def train_step(self, data: typing.Any) -> dict[str, tf.Tensor]:
-        x, y = images_and_labels(data)
+        x, y = training_data.batch(self.network, data, self.batches + 1)
         shared = self.prepare(x, y)
         # The attack comes before the tape: its forwards are no part of the training gradient.
         x_adv = tf.stop_gradient(self.perturb(x, y, **shared))

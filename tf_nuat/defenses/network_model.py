@@ -40,7 +40,14 @@ class NetworkModel(keras_compat.Model):
     def step(self) -> tf.Tensor:
         """Number of optimizer steps taken, an integer scalar: the clock of schedules and random draws."""
         optimizer = getattr(self, "optimizer", None)  # there is none before `compile`
-        return tf.constant(0) if optimizer is None else optimizer.iterations.value
+        iterations = tf.constant(0) if optimizer is None else optimizer.iterations
+        return getattr(iterations, "value", iterations)  # a tensor where the optimizer accumulates gradients
+
+    @property
+    def batches(self) -> tf.Tensor:
+        """Number of batches trained on, an integer scalar: more than `step` where gradients are accumulated."""
+        optimizer = getattr(self, "optimizer", None)
+        return tf.constant(0) if optimizer is None else keras_compat.batches_of(optimizer).value
 
     @property
     def trainable_variables(self) -> list[keras.Variable]:
@@ -80,9 +87,15 @@ class NetworkModel(keras_compat.Model):
         callbacks: typing.Any = None,
         **options: typing.Any,
     ) -> keras.callbacks.History:
-        """Trains as `keras.Model.fit` does; images and labels are checked before any work starts."""
+        """Trains as `keras.Model.fit` does; images and labels are checked before any work starts, and in every batch.
+
+        Raises:
+            ValueError: it is not compiled, or images or labels are wrong, in the data or in a batch of a generator.
+        """
+        if not self.compiled:
+            raise ValueError("fit is called before compile; allowed: model.compile(optimizer) first")
         training_data.check(self.network, x, y, **options)
-        if self.optimizer is not None and parallel.scalar(self.optimizer.iterations) == 0:
+        if parallel.scalar(self.optimizer.iterations) == 0:
             weights.copy(self.network, to=self.trained_network)
         if isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
             options.setdefault("shuffle", False)  # a dataset comes in its own order; Keras warns of anything else
@@ -92,7 +105,23 @@ class NetworkModel(keras_compat.Model):
             callbacks.callbacks.append(clock)
         else:
             callbacks = [clock, *keras.tree.flatten(callbacks or [])]
-        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
+        with training_data.in_one_line():
+            return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
+
+    def evaluate(self, *arguments: typing.Any, **options: typing.Any) -> typing.Any:
+        """Evaluates the network as `keras.Model.evaluate` does; images and labels are checked in every batch."""
+        with training_data.in_one_line():
+            return super().evaluate(*arguments, **options)
+
+    def train_on_batch(self, *arguments: typing.Any, **options: typing.Any) -> typing.Any:
+        """Trains on one batch as `keras.Model.train_on_batch` does; images and labels are checked."""
+        with training_data.in_one_line():
+            return super().train_on_batch(*arguments, **options)
+
+    def test_on_batch(self, *arguments: typing.Any, **options: typing.Any) -> typing.Any:
+        """Evaluates one batch as `keras.Model.test_on_batch` does; images and labels are checked."""
+        with training_data.in_one_line():
+            return super().test_on_batch(*arguments, **options)
 
     def on_epoch_begin(self, epoch: int) -> None:
         """Is called by `fit` as an epoch begins, with its number, from 0."""
@@ -101,7 +130,11 @@ class NetworkModel(keras_compat.Model):
     def update_averages(self) -> None:
         """Moves the averaged network, where there is one, after each optimizer step."""
         if self.ema_decay is not None:
-            averaging.update(self.network, self.trained_network, averaging.decay_at(self.step, self.ema_decay))
+            decay = averaging.decay_at(self.step, self.ema_decay)
+            if self.optimizer.gradient_accumulation_steps:  # most batches change no weight
+                changes = tf.equal(self.batches % self.optimizer.gradient_accumulation_steps, 0)
+                decay = tf.where(changes, decay, 1.0)
+            averaging.update(self.network, self.trained_network, decay)
 
     def build_state(self) -> None:
         """Makes every variable that training needs, those of the optimizer and of the metrics too."""
@@ -112,7 +145,7 @@ class NetworkModel(keras_compat.Model):
                 self.optimizer.build(self.trainable_variables)
 
     def test_step(self, data: typing.Any) -> dict[str, tf.Tensor]:
-        x, y = images_and_labels(data)
+        x, y = training_data.batch(self.network, data)
         logits = self.network(x, training=False)
         return self.measure(parallel.share_of_mean(losses.cross_entropy(logits, y)), y, logits)
 
@@ -125,9 +158,3 @@ class NetworkModel(keras_compat.Model):
             else:
                 metric.update_state(y, logits)
         return self.logs_of_step()
-
-
-def images_and_labels(data: typing.Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the images, in float32, and the labels of a batch as Keras hands it to a step."""
-    x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-    return tf.cast(x, tf.float32), y  # a dataset may hold float64, as NumPy does

@@ -57,9 +57,10 @@ def _scaled(network: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], 
         def backward(upstream: tf.Tensor, variables: Any = ()) -> Any:
             largest = tf.reduce_max(tf.abs(tf.cast(upstream, tf.float32)), axis=-1, keepdims=True)
             exponent = tf.math.floor(tf.math.log(LARGEST_SCALED / tf.maximum(largest, _SMALLEST)) / tf.math.log(2.0))
-            scale = tf.cast(tf.pow(2.0, exponent), upstream.dtype)
-            gradient = tape.gradient(outputs, x, upstream * scale, unconnected_gradients="zero")
-            return gradient / scale[:, :, None, None], [None for _ in variables]
+            scale = tf.pow(2.0, exponent)  # in float32: float16 ends at 2 ** 16
+            scaled = tf.cast(tf.cast(upstream, tf.float32) * scale, upstream.dtype)
+            gradient = tape.gradient(outputs, x, scaled, unconnected_gradients="zero")
+            return gradient / tf.cast(scale[:, :, None, None], gradient.dtype), [None for _ in variables]
 
         return outputs, backward
 

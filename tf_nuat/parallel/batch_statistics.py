@@ -117,6 +117,6 @@ def synchronized(network: keras.Model) -> keras.Model:
     return copy
 
 
-def scalar(variable: keras.Variable) -> Any:
+def scalar(variable: keras.Variable | tf.Tensor) -> Any:
     """Returns the value of a scalar Keras variable, mirrored or not, as a Python number; outside of `strategy.run`."""
-    return tf.convert_to_tensor(variable.value).numpy().item()
+    return tf.convert_to_tensor(getattr(variable, "value", variable)).numpy().item()

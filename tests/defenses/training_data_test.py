@@ -1,0 +1,146 @@
+"""What `fit` is given: labels of every kind, and batches of a generator that are wrong."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_nuat
+from tests.helpers import small
+
+CLASSES = 10
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return small.sample(64)
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of 32 from a generator, which Keras asks for one at a time."""
+
+    def __init__(self, *arrays):
+        super().__init__()
+        self.arrays = arrays
+
+    def __len__(self):
+        return len(self.arrays[0]) // 32
+
+    def __getitem__(self, index):
+        return tuple(array[32 * index :][:32] for array in self.arrays)
+
+
+def compiled(defense=tf_nuat.FGSMAT, optimizer=None, **options):
+    model = defense(small.dense(0), epsilon=0.1, **options)
+    model.compile(optimizer or keras.optimizers.SGD(0.1), metrics=["accuracy"])
+    return model
+
+
+def trained(model, *data, **options):
+    """Returns the weights after one epoch in batches of 32, in order."""
+    model.fit(*data, batch_size=None if len(data) == 1 else 32, shuffle=False, verbose=0, **options)
+    return model.network.get_weights()
+
+
+KINDS = {
+    "uint8": lambda y: y.astype("uint8"),
+    "int32": lambda y: y.astype("int32"),
+    "uint64": lambda y: y.astype("uint64"),
+    "float32": lambda y: y.astype("float32"),
+    "column of uint8": lambda y: y[:, None].astype("uint8"),
+    "one-hot": lambda y: np.eye(CLASSES)[y],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_of_every_kind_train_the_same_network(kind, examples):
+    x, y = examples
+    expected = trained(compiled(), x, y)
+    given = KINDS[kind](y)
+    for data in ((x, given), (Batches(x, given),)):
+        for weight, other in zip(trained(compiled(), *data), expected):
+            np.testing.assert_allclose(weight, other, atol=1e-6)
+
+
+def _fails_in_second(array, value):
+    return np.concatenate([array[:32], np.full_like(array[32:], value)])
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (
+            lambda x, y: (_fails_in_second(x, 255), y),
+            r"x has values from 255 to 255 in batch 2 of training; allowed: \[",
+        ),
+        (lambda x, y: (_fails_in_second(x, np.nan), y), "x has values from .*nan.* in batch 2 of training"),
+        (lambda x, y: (x, _fails_in_second(y, 10)), "y has values from 10 to 10 in batch 2 of training; .* 0 to 9"),
+        (lambda x, y: (x, _fails_in_second(y, -1)), "y has values from -1 to -1 in batch 2"),
+        (lambda x, y: (x, _fails_in_second(y.astype("float32"), 0.5)), "y has values from 0.5 to 0.5 in batch 2"),
+        (lambda x, y: (x[:, :7], y), r"x has images of shape \(7, 8, 1\); the network takes \(8, 8, 1\)"),
+        (lambda x, y: (x, y, np.zeros(64)), "sample_weight is given by the data"),
+    ],
+)
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_a_wrong_batch_of_a_generator_stops_training_in_one_line(change, words, eagerly, examples):
+    model = compiled()
+    model.run_eagerly = eagerly
+    after_one = trained(compiled(), *(array[:32] for array in examples))
+    before = [np.array(weight) for weight in model.network.get_weights()]
+    with pytest.raises(ValueError, match=words) as raised:
+        trained(model, Batches(*change(*examples)))
+    assert "\n" not in str(raised.value)
+    expected = after_one if "batch 2" in words else before
+    for weight, other in zip(model.network.get_weights(), expected):
+        np.testing.assert_allclose(weight, other, atol=1e-6)
+
+
+def test_a_wrong_batch_stops_evaluation_too(examples):
+    x, y = examples
+    model = compiled()
+    for evaluates in (
+        lambda: model.evaluate(255 * x, y, verbose=0),
+        lambda: model.test_on_batch(255 * x, y),
+        lambda: model.fit(Batches(x, y), validation_data=Batches(255 * x, y), verbose=0),
+    ):
+        with pytest.raises(ValueError, match=r"x has values from 0 to 255 in a batch of evaluation; allowed: \[0, 1\]"):
+            evaluates()
+    with pytest.raises(ValueError, match="in batch 3 of training"):
+        model.train_on_batch(255 * x, y)
+
+
+def test_fit_before_compile_is_refused(examples):
+    with pytest.raises(ValueError, match="fit is called before compile; allowed: model.compile"):
+        tf_nuat.NuAT(small.dense(0), epsilon=0.1).fit(*examples)
+
+
+def test_two_halves_of_a_batch_are_one_update(examples):
+    """The gradients are accumulated; the average of the weights moves with the update, not with every half."""
+    x, y = examples
+    expected = compiled(tf_nuat.PGDAT, steps=2, random_start=False, ema_decay=0.5)
+    expected.fit(x, y, batch_size=64, shuffle=False, verbose=0)
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
+    model = compiled(tf_nuat.PGDAT, optimizer, steps=2, random_start=False, ema_decay=0.5)
+    trained(model, x, y)
+    assert int(model.optimizer.iterations) == 1 and int(model.batches) == 2
+    for network in ("network", "trained_network"):
+        for weight, other in zip(getattr(model, network).get_weights(), getattr(expected, network).get_weights()):
+            np.testing.assert_allclose(weight, other, atol=1e-6)
+
+
+def test_a_network_made_under_float16_trains(examples):
+    """Its logits are float16; the gradient of an attack on them agrees in sign with that in float32."""
+    x, y = examples
+    try:
+        keras.mixed_precision.set_global_policy("mixed_float16")
+        model = compiled(tf_nuat.NuAT)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert model.network(x[:1]).dtype == tf.float16
+    exact = small.dense(0)
+    exact.set_weights(model.network.get_weights())
+    changes = [tf_nuat.attacks.fgsm(network, x, y, epsilon=0.1) - x for network in (model.network, exact)]
+    assert np.mean(np.sign(changes[0]) == np.sign(changes[1])) > 0.99
+    before = model.network.get_weights()
+    assert all(np.isfinite(weight).all() for weight in trained(model, x, y))
+    assert not np.array_equal(before[0], model.network.get_weights()[0])
