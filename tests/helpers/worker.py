@@ -1,19 +1,52 @@
-"""What one worker of `multiworker_test.py` does: it trains defenses by `fit`, one after the other, and writes weights.
+"""What one worker of `multiworker_test.py` does, one after the other; a process that starts is half a minute.
 
-TF_CONFIG=... python -m tests.helpers.worker OUT.npz
+TF_CONFIG=... python -m tests.helpers.worker FOLDER NUMBER
+
+It trains defenses by `fit`, and writes their weights to FOLDER/NUMBER.npz; judges FOLDER/network.keras; asks for a run
+with NUMBER as its seed, and writes the exit status to FOLDER/status-NUMBER; trains a recipe in FOLDER/whole-NUMBER;
+trains it again in FOLDER/worker-NUMBER, with a checkpoint after each batch.
 """
 
+import contextlib
+import functools
+import pathlib
 import sys
 
 import numpy as np
 
+from recipes import command, digits
 from tests.helpers import distributed
 from tf_nuat import parallel
+from tf_nuat.evaluate import __main__ as evaluation
 
 DEFENSES = ("nuat", "sat_r1", "eat")
+RECIPE = {"--defense": "nuat", "--network": "tests.helpers.tiny:network", "--test_images": 40}
 
 
-def main(out):
+def status(main, flags):
+    """Returns the exit status of a command with these flags, a dict."""
+    sys.argv = ["command", *(f"{name}={value}" for name, value in flags.items())]
+    try:
+        main()
+    except SystemExit as stopped:
+        return stopped.code
+
+
+def train(out, *, strategy="multiworker", **flags):
+    """Returns the exit status of the digits' recipe with these flags besides `RECIPE`."""
+    given = {"--out": out, "--strategy": strategy, **{f"--{name}": value for name, value in flags.items()}}
+    return status(functools.partial(command.main, digits.RECIPES, digits.__doc__), {**RECIPE, **given})
+
+
+def judge(folder, out, strategy):
+    """Returns the exit status of the judgement of the network in a folder."""
+    flags = {"--checkpoint": folder / "network.keras", "--dataset": folder / "data.npz", "--epsilon": 0.04}
+    flags |= {"--attack": "square,pgd", "--options": "queries=100", "--out": out, "--strategy": strategy}
+    return status(functools.partial(evaluation.command_line.main, evaluation.command), flags)
+
+
+def fit(path):
+    """Trains defenses, and writes what they end with."""
     strategy = parallel.strategy("multiworker")
     weights = {}
     for name in DEFENSES:
@@ -24,8 +57,19 @@ def main(out):
     model, _ = distributed.trained("nuat_wa", strategy, network=distributed.with_batch_norm)
     for number, weight in enumerate([*model.trained_network.get_weights(), *model.network.get_weights()]):
         weights[f"batch_norm/{number}"] = weight
-    np.savez(out, **weights)
+    np.savez(path, **weights)
+
+
+def main(folder, number):
+    fit(folder / f"{number}.npz")
+    with (folder / f"judged-{number}").open("w") as file, contextlib.redirect_stdout(file):
+        judged = judge(folder, folder / f"judgement-{number}", "multiworker")
+    with (folder / f"seeds-{number}").open("w") as file, contextlib.redirect_stderr(file):
+        seeds = train(folder / f"seeds-out-{number}", epochs=1, seed=number)
+    whole = train(folder / f"whole-{number}", epochs=2)
+    (folder / f"status-{number}").write_text(f"{judged} {seeds} {whole}")
+    sys.exit(train(folder / f"worker-{number}", epochs=2, save_every=0))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(pathlib.Path(sys.argv[1]), int(sys.argv[2]))

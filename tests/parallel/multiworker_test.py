@@ -1,11 +1,10 @@
 """Several processes on loopback ports train one network, and what happens where one is wrong or lost.
 
-Each test starts the processes anew: TensorFlow's server lives as long as its process.
+One pair of them does all that it can in turn: TensorFlow's server lives as long as its process, and starts slowly.
 """
 
 import contextlib
 import dataclasses
-import functools
 import json
 import os
 import re
@@ -21,14 +20,12 @@ import pytest
 import tensorflow as tf
 
 from recipes import digits
-from tests.helpers import distributed, small
+from tests.helpers import distributed, small, worker
 from tests.helpers.killed import assert_same_run, run
-from tests.helpers.worker import DEFENSES
 from tf_nuat import card
 from tf_nuat.parallel import workers
 
 LIMIT = 240  # seconds that processes may take, on a busy machine
-RECIPE = ("recipes.digits", "--defense=nuat", "--network=lenet_plus", "--test_images=40")
 
 
 def free_ports(count):
@@ -89,7 +86,7 @@ def started(*commands, ports=None):
 
 def ended(pair):
     """Returns the exit status and the output of each worker."""
-    return [(worker.process.wait(timeout=LIMIT), worker.output) for worker in pair]
+    return [(each.process.wait(timeout=LIMIT), each.output) for each in pair]
 
 
 def errors(output):
@@ -98,14 +95,30 @@ def errors(output):
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """What each of two workers ends with."""
+def pair(tmp_path_factory):
+    """The folder of two workers that have done all that `tests.helpers.worker` does, and how they ended.
+
+    The second was told to end while they trained, in the second epoch of their last run.
+    """
     folder = tmp_path_factory.mktemp("workers")
-    paths = [folder / f"{index}.npz" for index in range(2)]
-    with started(*(("tests.helpers.worker", str(path)) for path in paths)) as pair:
-        for status, output in ended(pair):
-            assert status == 0, output[-2000:]
-    return [dict(np.load(path)) for path in paths]
+    images, labels = small.sample(60)
+    np.savez(folder / "data.npz", images=images, labels=labels)
+    small.undefended().save(folder / "network.keras")
+    with started(*(("tests.helpers.worker", str(folder), str(index)) for index in range(2))) as both:
+        # A checkpoint within the second epoch of 39 batches, or later.
+        both[0].wait_until(lambda: any(number > 40 for number in _batches_saved(folder / "worker-0" / "state")))
+        both[1].process.terminate()
+        return folder, ended(both)
+
+
+def _batches_saved(state):
+    return [int(re.search(r"\d+", each.name)[0]) for each in state.glob("batches-*.npz")]
+
+
+@pytest.fixture(scope="module")
+def weights(pair):
+    """What each of two workers ends with."""
+    return [dict(np.load(pair[0] / f"{index}.npz")) for index in range(2)]
 
 
 def test_all_workers_end_with_the_same_weights_and_metrics(weights):
@@ -115,7 +128,7 @@ def test_all_workers_end_with_the_same_weights_and_metrics(weights):
         np.testing.assert_array_equal(other[name], value, err_msg=name)
 
 
-@pytest.mark.parametrize("name", DEFENSES)
+@pytest.mark.parametrize("name", worker.DEFENSES)
 def test_two_processes_are_one_with_the_global_batch(name, weights):
     """Weights to 1e-5, and the loss and the accuracy of the whole batch."""
     model, history = distributed.trained(name, tf.distribute.get_strategy())
@@ -127,121 +140,85 @@ def test_two_processes_are_one_with_the_global_batch(name, weights):
         np.testing.assert_allclose(weights[0][f"{name}/{key}"], values, atol=1e-5, err_msg=key)
 
 
-def test_a_run_on_two_workers_survives_the_loss_of_one(tmp_path):
-    """The other says so in a line; started again, both go on, and end with the bits of two that were not disturbed.
+def test_two_workers_share_the_images_of_an_evaluation(pair):
+    """Each attacks its own, with the draws that these have in one process; the chief has the record of all."""
+    folder, _ = pair
+    for index in range(2):
+        assert (folder / f"status-{index}").read_text().split()[0] == "0"
+        assert ("Robust accuracy" in (folder / f"judged-{index}").read_text()) == (index == 0)
+    assert os.listdir(folder / "judgement-1") == ["state-1.npz"]
+    assert worker.judge(folder, folder / "one", "one") == 0
+    records = [dict(np.load(folder / name / "record.npz")) for name in ("judgement-0", "one")]
+    np.testing.assert_array_equal(records[0]["fooled_by"], records[1]["fooled_by"])
+    np.testing.assert_allclose(records[0]["distance"], records[1]["distance"], atol=1e-4)
+    assert {-1, 0, 1} <= set(records[1]["fooled_by"].tolist())
+    results = [json.loads((folder / name / "results.json").read_text()) for name in ("judgement-0", "one")]
+    assert [row["steps"] for row in results[0]["stages"]] == [row["steps"] for row in results[1]["stages"]]
+
+
+def test_workers_with_different_seeds_are_told_which(pair):
+    folder, _ = pair
+    for index in range(2):
+        assert (folder / f"status-{index}").read_text().split()[1] == "2"
+        assert errors((folder / f"seeds-{index}").read_text()) == [
+            "error: seed is 1 on worker 1, and 0 on the chief; allowed: the same on every worker"
+        ]
+        assert not (folder / f"seeds-out-{index}").exists()
+
+
+def test_a_worker_in_training_ends_at_a_signal_and_the_other_says_so(pair):
+    """TensorFlow would only note the signal. The other has one line."""
+    folder, ((status, output), (other, _)) = pair
+    assert other == -15 and status == 1
+    assert len(errors(output)) == 1 and "worker 1 of TF_CONFIG does not answer any longer" in errors(output)[0]
+    assert "Traceback" not in output and not (folder / "worker-0" / "card.json").exists()
+
+
+def test_a_run_on_two_workers_survives_the_loss_of_one(pair):
+    """Started again, both go on, and end with the bits of two that were not disturbed.
 
     The workers share no folder: the checkpoint, and the network that is measured, go from the chief to the other. One
     process sees the same batches, and has the same loss.
     """
-    command = functools.partial(_digits, epochs=2)
-    with started(*(command(tmp_path / f"whole-{index}") for index in range(2))) as pair:
-        for status, output in ended(pair):
-            assert status == 0, output[-2000:]
-
-    commands = [command(tmp_path / f"worker-{index}", "--save_every=0") for index in range(2)]
-    state = tmp_path / "worker-0" / "state"
-    with started(*commands) as pair:
-        # A checkpoint within the second epoch of 39 batches, or later.
-        pair[0].wait_until(
-            lambda: any(int(re.search(r"\d+", each.name)[0]) > 40 for each in state.glob("batches-*.npz"))
-        )
-        pair[1].process.kill()
-        (status, output), _ = ended(pair)
-    assert status == 1
-    assert len(errors(output)) == 1 and "worker 1 of TF_CONFIG does not answer any longer" in errors(output)[0]
-    assert "Traceback" not in output and not (tmp_path / "worker-0" / "card.json").exists()
-
-    with started(*commands) as pair:
-        for status, output in ended(pair):
+    folder, _ = pair
+    flags = [f"{name}={value}" for name, value in worker.RECIPE.items()]
+    flags += ["--strategy=multiworker", "--epochs=2", "--save_every=0"]
+    with started(*(("recipes.digits", *flags, f"--out={folder}/worker-{index}") for index in range(2))) as both:
+        for status, output in ended(both):
             assert status == 0, output[-2000:]
             assert re.search(r"continuing after \d+ batches of epoch \d", output)
-    assert not (tmp_path / "worker-1").exists()  # the chief alone writes
-    cards = [card.read(tmp_path / name / "card.json") for name in ("worker-0", "whole-0")]
+    assert [(folder / f"status-{index}").read_text().split()[2] for index in range(2)] == ["0", "0"]
+    assert not (folder / "worker-1").exists() and not (folder / "whole-1").exists()  # the chief alone writes
+    cards = [card.read(folder / name / "card.json") for name in ("worker-0", "whole-0")]
     assert cards[0].workers == 2 and cards[0].replicas == 2
     # The sums of an interrupted epoch's metrics go back to the workers in equal shares, and are rounded otherwise.
-    assert_same_run(tmp_path / "worker-0", cards[0], tmp_path / "whole-0", cards[1], metrics=1e-5)
-    recipe = dataclasses.replace(digits.RECIPES["nuat"], network="lenet_plus", test_images=40, epochs=2)
-    (first, *_) = run(recipe, tmp_path / "one").history
+    assert_same_run(folder / "worker-0", cards[0], folder / "whole-0", cards[1], metrics=1e-5)
+    changes = {name.removeprefix("--"): value for name, value in worker.RECIPE.items()}
+    recipe = dataclasses.replace(digits.RECIPES["nuat"], **changes, epochs=2, measures={})
+    (first, *_) = run(recipe, folder / "one-process").history
     for key in ("loss", "accuracy", "val_loss", "val_accuracy"):
         assert first[key] == pytest.approx(cards[0].history[0][key], rel=1e-3), key
 
 
-def _digits(out, *flags, epochs, seed=0, strategy="multiworker"):
-    return *RECIPE, f"--out={out}", f"--epochs={epochs}", f"--seed={seed}", f"--strategy={strategy}", *flags
-
-
-def test_two_workers_share_the_images_of_an_evaluation(tmp_path):
-    """Each attacks its own, with the draws that these have in one process; the chief has the record of all."""
-    images, labels = small.sample(60)
-    np.savez(tmp_path / "data.npz", images=images, labels=labels)
-    small.undefended().save(tmp_path / "network.keras")
-    command = functools.partial(_evaluation, tmp_path)
-    with started(*(command(f"worker-{index}", "multiworker") for index in range(2))) as pair:
-        (status, output), (other_status, other_output) = ended(pair)
-    assert status == 0, output[-2000:]
-    assert other_status == 0, other_output[-2000:]
-    assert "Robust accuracy" in output and "Robust accuracy" not in other_output
-    assert os.listdir(tmp_path / "worker-1") == ["state-1.npz"]
-    one = subprocess.run([sys.executable, "-m", *command("one", "one")], capture_output=True, timeout=LIMIT)
-    assert one.returncode == 0, one.stderr[-2000:]
-    records = [dict(np.load(tmp_path / name / "record.npz")) for name in ("worker-0", "one")]
-    np.testing.assert_array_equal(records[0]["fooled_by"], records[1]["fooled_by"])
-    np.testing.assert_allclose(records[0]["distance"], records[1]["distance"], atol=1e-4)
-    assert {-1, 0, 1} <= set(records[1]["fooled_by"].tolist())
-    results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("worker-0", "one")]
-    assert [row["steps"] for row in results[0]["stages"]] == [row["steps"] for row in results[1]["stages"]]
-
-
-def _evaluation(folder, out, strategy):
-    flags = f"--checkpoint={folder}/network.keras --dataset={folder}/data.npz --epsilon=0.04 --attack=square,pgd"
-    return (
-        "tf_nuat.evaluate",
-        *flags.split(),
-        "--options=queries=100",
-        f"--out={folder}/{out}",
-        f"--strategy={strategy}",
-    )
-
-
-def test_workers_with_different_seeds_are_told_which(tmp_path):
-    with started(*(_digits(tmp_path / str(index), epochs=1, seed=index) for index in range(2))) as pair:
-        for status, output in ended(pair):
-            assert status == 2
-            assert errors(output) == [
-                "error: seed is 1 on worker 1, and 0 on the chief; allowed: the same on every worker"
-            ]
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_port_in_use_is_named(tmp_path):
+def test_a_port_in_use_is_named(tmp_path, monkeypatch, capsys):
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()
         ports = [taken.getsockname()[1], *free_ports(1)]
-        with started(_digits(tmp_path, epochs=1), ports=ports) as pair:
-            ((status, output),) = ended(pair)
-    assert status == 2
-    assert len(errors(output)) == 1 and f"localhost:{ports[0]}, whose port cannot be opened" in errors(output)[0]
+        monkeypatch.setenv("TF_CONFIG", config(ports, 0))
+        assert worker.train(tmp_path / "out", epochs=1) == 2
+    printed = capsys.readouterr().err
+    assert len(errors(printed)) == 1 and f"localhost:{ports[0]}, whose port cannot be opened" in errors(printed)[0]
 
 
 def test_a_worker_that_waits_says_for_whom_and_can_be_ended(tmp_path):
     ports = free_ports(2)
     code = "import tf_nuat.parallel.workers as w; w.PATIENCE = 0.5; from absl import logging; "
     code += f"logging.set_verbosity('info'); w.start(w.Cluster(('localhost:{ports[0]}', 'localhost:{ports[1]}'), 0))"
-    with running("-c", code) as worker:
-        worker.wait_until(lambda: f"waiting for localhost:{ports[1]}, which no worker answers at" in worker.output)
-        worker.process.terminate()
-        assert worker.process.wait(timeout=LIMIT) == -15
-
-
-def test_a_worker_in_training_ends_at_a_signal(tmp_path):
-    """TensorFlow would only note it."""
-    commands = [_digits(tmp_path / str(index), "--save_every=0", epochs=200) for index in range(2)]
-    with started(*commands) as pair:
-        pair[0].wait_until(lambda: list(tmp_path.glob("0/state/batches-*.npz")))
-        pair[1].process.terminate()
-        (status, output), (other, _) = ended(pair)
-    assert other == -15 and status == 1 and len(errors(output)) == 1
+    with running("-c", code) as one:
+        one.wait_until(lambda: f"waiting for localhost:{ports[1]}, which no worker answers at" in one.output)
+        one.process.terminate()
+        assert one.process.wait(timeout=LIMIT) == -15
 
 
 def text(cluster=None, task=None, **others):

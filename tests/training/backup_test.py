@@ -32,9 +32,8 @@ RECIPE = training.Recipe(
     masking_alarm=None,
 )
 CASES = {
-    "nuat_wa_h": {
-        "defense_options": {"threshold": 1.0, "nuclear_weight": ScheduleSpec("ramp", peak=1.0, epochs=2)},
-    },
+    "nuat2_wa": {"defense_options": {"nuclear_weight": ScheduleSpec("ramp", peak=1.0, epochs=2)}},
+    "nuat_h": {"defense_options": {"threshold": 1.0}},
     "free_at": {"defense_options": {"replays": 4}},
     "eat": {"sources": ("two_conv",), "source_epochs": 1},
 }
