@@ -181,9 +181,7 @@ def test_a_run_on_two_workers_survives_the_loss_of_one(pair):
     process sees the same batches, and has the same loss.
     """
     folder, _ = pair
-    flags = [f"{name}={value}" for name, value in worker.RECIPE.items()]
-    flags += ["--strategy=multiworker", "--epochs=2", "--save_every=0"]
-    with started(*(("recipes.digits", *flags, f"--out={folder}/worker-{index}") for index in range(2))) as both:
+    with started(*(("tests.helpers.worker", str(folder), str(index)) for index in range(2))) as both:
         for status, output in ended(both):
             assert status == 0, output[-2000:]
             assert re.search(r"continuing after \d+ batches of epoch \d", output)
