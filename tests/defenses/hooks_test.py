@@ -1,5 +1,6 @@
 """What the trainer relies on: `perturb` and `objective` change nothing, signatures are in full, hooks have defaults."""
 
+import functools
 import inspect
 
 import numpy as np
@@ -18,8 +19,12 @@ def needed(name):
     return {"sources": [linear.network(2)]} if "sources" in tf_nuat.DEFENSES[name].NEEDS else {}
 
 
+@functools.cache
 def compiled(name):
-    """Returns a defense in the middle of its training: what it remembers is not what it began with."""
+    """Returns a defense in the middle of its training, one for all tests: what it remembers is not what it began with.
+
+    Tests may train it further.
+    """
     model = linear.compiled(tf_nuat.DEFENSES[name], **needed(name))
     model.on_epoch_begin(1)
     for _ in range(2):
