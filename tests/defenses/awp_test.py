@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.helpers import counting
 from tf_nuat import parallel, schedules
 from tf_nuat.defenses.awp import AWP, AWPTRADES, WeightPerturbation, perturbation
 from tf_nuat.defenses.pgd_at import PGDAT
@@ -226,17 +225,6 @@ def test_the_statistics_of_two_devices_are_those_of_the_batch_seen_once(two_devi
     mean = model.network.get_layer("of_images").moving_mean
     copies = [copy.numpy()[0] for copy in two_devices.experimental_local_results(mean.value)]
     np.testing.assert_allclose(copies, [0.5 * images.mean()] * 2, rtol=1e-4)
-
-
-@EVERY_AWP
-def test_passes_are_those_of_a_step(defense):
-    models = []
-
-    def make_model(network):
-        models.append(compiled(defense, network))
-        return models[0]
-
-    np.testing.assert_allclose(counting.passes(make_model, *counting.batch()), models[0].passes(8), atol=1e-6)
 
 
 def test_wrong_gamma_is_named():

@@ -134,7 +134,9 @@ def test_instability_is_the_mean_of_random_changes():
         assert found[number] == pytest.approx(expected, rel=0.35)
 
 
-@pytest.mark.parametrize(("which", "epsilon"), [("undefended", 0.05), ("robust", EPSILON), ("linear", EPSILON)])
+@pytest.mark.parametrize(
+    ("which", "epsilon"), [("undefended", 0.05), ("undefended", EPSILON), ("robust", EPSILON), ("linear", EPSILON)]
+)
 def test_honest_networks_pass(digits, request, which, epsilon):
     network = (
         small.perturbed(small.dense(0, hidden=0), epochs=12) if which == "linear" else request.getfixturevalue(which)
