@@ -197,7 +197,7 @@ def test_a_network_that_cannot_be_cloned_is_named():
         precision.attacked(logits_fn, "half")
 
 
-@pytest.mark.parametrize("name", ["apgd_t"])
+@pytest.mark.parametrize("name", ["apgd_t", "fgsm"])
 def test_two_devices_do_what_one_does(name, two_devices, labelled):
     x, y = labelled
     settings, outcomes = {"epsilon": EPSILON, **SEARCHES[name]}, []
