@@ -302,7 +302,7 @@ BAD_DATA = [
     (lambda x, y: (x, y + 5), "y has values from"),
     (lambda x, y: (x, y - 3), "y has values from"),
     (lambda x, y: (x, y[:-1]), "y has 63 entries for 64 images"),
-    (lambda x, y: (x, y.astype(np.float32)), "y has dtype float32"),
+    (lambda x, y: (x, y + 0.5), r"y has shape \(64,\) and dtype float64"),
     (lambda x, y: (x, np.eye(7)[y % 7]), "y has shape"),
     (lambda x, y: (x, 2 * np.eye(CLASSES)[y]), "rows that do not sum to 1"),
     (lambda x, y: (tf.data.Dataset.from_tensor_slices((x * 255, y)).batch(8), None), "x has values from"),
