@@ -198,7 +198,7 @@ def test_kl_without_a_random_start_stays_at_its_maximum(network, labelled):
         ({"target": np.full(16, CLASSES)}, "target has values from 5 to 5; allowed: integers from 0 to 4"),
         ({"target": np.full(16, -1)}, "target has values from -1 to -1"),
         ({"target": np.zeros(15, int)}, "target has 15 entries for 16 images"),
-        ({"target": np.zeros(16)}, "target has dtype float32; allowed: integers from 0 to 4"),
+        ({"target": np.full(16, 0.5)}, r"target has shape \(16,\) and dtype float32; allowed: integers from 0 to 4"),
     ],
 )
 def test_bad_settings_are_named(settings, words, network, labelled):
