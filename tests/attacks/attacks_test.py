@@ -174,7 +174,7 @@ def test_bad_settings_are_named(settings, argument, linear, images):
         (np.zeros((2, 3, 3, 1)), [0, 1], "takes"),
         (np.zeros((2, *SHAPE)), [0, 2], "from 0 to 1"),
         (np.zeros((2, *SHAPE)), [0, -1], "from 0 to 1"),
-        (np.zeros((2, *SHAPE)), [0.0, 1.0], "float64"),
+        (np.zeros((2, *SHAPE)), [0.0, 0.5], "float64"),
         (np.zeros((2, *SHAPE)), [0, 1, 1], "3 entries for 2"),
     ],
 )

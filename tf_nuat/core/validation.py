@@ -157,9 +157,9 @@ def classifier(argument: str, network: Any) -> keras.Model:
         )
     if ends_in_softmax(network):
         raise ValueError(
-            f"{argument} ends in softmax or sigmoid, through which gradients are masked; allowed: logits. Take it off: "
-            "network.layers[-1].activation = keras.activations.linear, or, where it is a layer of its own, "
-            "network = keras.Model(network.inputs, network.layers[-2].output)"
+            f"{argument} ends in softmax; allowed: logits, as gradients through it are masked: "
+            "network.layers[-1].activation = keras.activations.linear takes it off, or, of a layer of its own, "
+            "keras.Model(network.inputs, network.layers[-2].output)"
         )
     return network
 
