@@ -15,7 +15,7 @@ from tf_nuat import (
     training,
 )
 from tf_nuat.attacks import ATTACKS
-from tf_nuat.core import validation
+from tf_nuat.core import validation as validation  # where scripts look for it; no part of the reference
 from tf_nuat.defenses import *  # noqa: F403  # every defense, by what its package exports
 from tf_nuat.networks import NETWORKS
 from tf_nuat.norms import NORMS
@@ -40,6 +40,5 @@ __all__ = [
     "parallel",
     "schedules",
     "training",
-    "validation",
 ]
 __all__ += defenses.__all__
