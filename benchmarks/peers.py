@@ -191,8 +191,7 @@ def check_flags():
     validation.number("epsilon", FLAGS.epsilon, at_least=0.0)
     for name in ("step_size", "patience"):
         validation.number(name, getattr(FLAGS, name), above=0.0)
-    validation.one_of("norm", FLAGS.norm, ATTACKS)
-    attacks = ATTACKS[FLAGS.norm]
+    attacks = validation.one_of("norm", FLAGS.norm, ATTACKS)
     if FLAGS.attacks is None:
         FLAGS["attacks"].value = list(attacks)
     for name, allowed in (("precision", precision.PRECISIONS), ("attacks", attacks), ("peers", peers_attacks.PEERS)):

@@ -98,16 +98,10 @@ def labels(argument: str, value: Any, *, num_classes: int, num_images: int | Non
             )
         return value.astype(np.float32)
     whole = whole_numbers(value)
-    if whole is None and value.ndim not in (1, 2):
-        raise ValueError(
-            f"{argument} has shape {value.shape}; allowed: integers of shape (images,), "
-            f"or one-hot rows of shape (images, {num_classes})"
-        )
     if whole is None:
-        kind = f"shape {value.shape} and dtype {value.dtype}"
         raise ValueError(
-            f"{argument} has {kind}; allowed: integers from 0 to {num_classes - 1} of shape (images,), "
-            f"or one-hot rows of shape (images, {num_classes})"
+            f"{argument} has shape {value.shape} and dtype {value.dtype}; allowed: integers from 0 to "
+            f"{num_classes - 1} of shape (images,), or one-hot rows of shape (images, {num_classes})"
         )
     value = whole
     if value.min() < 0 or value.max() >= num_classes:
