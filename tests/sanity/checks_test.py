@@ -491,7 +491,7 @@ def test_judge_refuses_probabilities_and_names_arguments(digits, undefended):
     images, labels = digits.arrays("test")
     softmax = keras.Model(undefended.input, keras.ops.softmax(undefended.output))
     for network, options, message in [
-        (softmax, {}, "network returns probabilities"),
+        (softmax, {}, "network ends in softmax"),
         (undefended, {"epsilon": 0.0}, "epsilon is 0.0"),
         (undefended, {"checks": ["no_such_check"]}, "checks is 'no_such_check'.*step_count_saturates"),
         (undefended, {"seed": -1}, "seed is -1"),

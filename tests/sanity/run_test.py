@@ -189,7 +189,7 @@ def test_the_card_beside_the_checkpoint_is_the_default(folder, tmp_path):
         (["--checkpoint", "text.keras"], "--checkpoint .*cannot read"),
         (["--checkpoint", "zip.keras"], "--checkpoint .*cannot read"),
         (["--checkpoint", "softmax.keras"], "--checkpoint .*softmax"),
-        (["--checkpoint", "hidden_softmax.keras"], "--checkpoint .*probabilities"),
+        (["--checkpoint", "hidden_softmax.keras"], "--checkpoint .*ends in softmax"),
         (["--checkpoint", "not_finite.keras"], "--checkpoint .*not finite"),
         (["--checkpoint", "two_outputs.keras"], "--checkpoint .*several"),
         (["--checkpoint", "five_outputs.keras"], "--checkpoint .* 5 outputs.*10"),
