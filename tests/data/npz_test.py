@@ -1,5 +1,8 @@
 """Datasets in one `.npz` file."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -56,10 +59,92 @@ def test_images_and_labels_alone_are_a_sample_to_judge_on_but_not_to_train_on(tm
         data.sample(path, split="train")
 
 
+COLUMN = LABELS[:, None].astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"x_train": BYTES, "y_train": COLUMN, "x_test": 255 - BYTES, "y_test": COLUMN},  # as keras.datasets
+        {
+            "x_train": BYTES,
+            "y_train": LABELS,
+            "x_val": BYTES // 2,
+            "y_val": LABELS,
+            "x_test": 255 - BYTES,
+            "y_test": LABELS,
+        },
+        {  # as MedMNIST
+            "train_images": BYTES,
+            "val_images": BYTES // 2,
+            "test_images": 255 - BYTES,
+            **{f"{split}_labels": COLUMN for split in ("train", "val", "test")},
+        },
+    ],
+)
+def test_the_files_of_others_are_read_as_they_are(arrays, tmp_path):
+    path = saved(tmp_path, **arrays)
+    has_validation = len(arrays) > 4
+    splits = data.load(path, batch_size=1)
+    expected = {"test": 255 - BYTES}
+    if has_validation:
+        expected |= {"train": BYTES, "validation": BYTES // 2}
+    for split, images in expected.items():
+        found, labels = splits.arrays(split)
+        np.testing.assert_array_equal(found, images / np.float32(255))
+        np.testing.assert_array_equal(labels, LABELS)
+    if not has_validation:
+        assert len(splits.labels("train")) == 9 and len(splits.labels("validation")) == 3
+
+
+def save_members(path, **members):
+    """Writes an archive of these members, bytes, as a hostile file may have them."""
+    with zipfile.ZipFile(path / "arrays.npz", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path / "arrays.npz"
+
+
+def header(shape):
+    """Returns an array file that says to have a shape, and has nothing."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "members, words",
+    [
+        ({"images": b"no array", "labels": b"none"}, "images is no array; allowed: "),
+        ({"images.npy": b"no array", "labels.npy": b"none"}, ""),
+        ({"images.npy": header((2**40, 32, 32, 3)), "labels.npy": header((2,))}, "cannot be read ("),
+        ({"images.npy": header((2**70,)), "labels.npy": header((2,))}, "cannot be read ("),
+        ({"images.npy": header((2, 4, 4, 3)), "labels.npy": header((2,))}, "cannot be read ("),
+        ({"images.npy": b"\x93NUMPY\x01\x00", "labels.npy": b""}, "cannot be read ("),
+        (
+            {"images": b"", "line\nfeed": b"", "labels": b""},
+            "has 'line\\nfeed', which is not understood (it has images",
+        ),
+    ],
+)
+def test_a_hostile_archive_is_refused_in_one_line(members, words, tmp_path):
+    path = save_members(tmp_path, **members)
+    with pytest.raises(ValueError) as caught:
+        data.sample(path)
+    assert words in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert "allowed" in str(caught.value)
+
+
 BAD = [
     ({}, "lacks images (it has nothing); allowed: images and labels"),
     ({"train_images": BYTES}, "lacks train_labels (it has train_images)"),
     ({"images": BYTES, "label": LABELS}, "lacks labels (it has images, label)"),
+    ({"valid_images": BYTES, "valid_labels": LABELS}, "lacks images (it has valid_images, valid_labels)"),
+    ({**TRAIN, "ids": LABELS}, "has 'ids', which is not understood (it has ids, train_images, train_labels)"),
+    ({**TRAIN, "class_name": ["x", "y", "z"]}, "has 'class_name', which is not understood"),
+    ({**TRAIN, "x_train": BYTES, "y_train": LABELS}, "has both train_images and x_train (it has train_images, "),
+    ({**TRAIN, "x_train": BYTES}, "lacks y_train (it has train_images, train_labels, x_train)"),
+    ({**TRAIN, "images": BYTES, "labels": LABELS}, "has images, for testing alone, beside those of other splits"),
     ({**TRAIN, "train_images": BYTES.astype(np.int32)}, "train_images has dtype int32; allowed: "),
     ({**TRAIN, "train_images": FLOATS * 255}, "train_images has values from "),
     ({**TRAIN, "train_images": FLOATS * np.nan}, "train_images has values from nan"),

@@ -1,16 +1,25 @@
 """Datasets in one `.npz` file of arrays, which are held in memory."""
 
-import zipfile
-
 import numpy as np
 
 from tf_nuat.core.files import PathLike
 from tf_nuat.data.arrays import Arrays, checked
-from tf_nuat.data.splits import NAMES
 
+CLASS_NAMES = "class_names"
+# Of a split, what images and labels may be called: here, in MedMNIST, in `keras.datasets`.
+SPELLINGS = {
+    "train": (("train_images", "train_labels"), ("x_train", "y_train")),
+    "validation": (
+        ("validation_images", "validation_labels"),
+        ("val_images", "val_labels"),
+        ("x_val", "y_val"),
+        ("x_validation", "y_validation"),
+    ),
+    "test": (("test_images", "test_labels"), ("x_test", "y_test"), ("images", "labels")),
+}
 ALLOWED = (
-    "images and labels, for testing; or train_images and train_labels, and the same of validation and test where there "
-    "are such; class_names where they have some"
+    "images and labels, for testing; or train_images and train_labels (or x_train and y_train), and the same of "
+    "validation (or val) and test where there are such; class_names where they have some"
 )
 
 
@@ -18,9 +27,11 @@ def read(argument: str, path: PathLike) -> tuple[dict[str, Arrays], list[str]]:
     """Returns the images of a file of arrays and the names of their classes.
 
     Its arrays are `images` and `labels`, which are a test split, or those of splits: `train_images`, `train_labels`,
-    `validation_images` and so on. Images are (N, H, W, C), or (N, H, W) where they are grey, uint8 or floating point in
-    [0, 1], all of one size and type; labels are integers from 0, of shape (N,). The array `class_names`, where it is
-    there, names the classes; otherwise there are as many as the highest label says, named by their numbers.
+    `validation_images` (or `val_images`) and so on, as MedMNIST has them, or `x_train`, `y_train`, `x_val`, `x_test`
+    and so on, as `keras.datasets` has them. Images are (N, H, W, C), or (N, H, W) where they are grey, uint8 or
+    floating point in [0, 1], all of one size and type; labels are whole numbers from 0, (N,) or (N, 1), or one-hot
+    rows. The array `class_names`, where it is there, names the classes; otherwise there are as many as the highest
+    label says, named by their numbers. Any other array is refused: what it was meant to be is not known.
 
     Returns:
         (dict of the splits that are there to `Arrays`, names of the classes).
@@ -31,18 +42,41 @@ def read(argument: str, path: PathLike) -> tuple[dict[str, Arrays], list[str]]:
     where = f"{argument} is {str(path)!r}"
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+            wanted = _wanted(where, file.files)
+            names = [name for pair in wanted.values() for name in pair]
+            arrays = {name: file[name] for name in (*names, CLASS_NAMES) if name in file.files}
+    except _OtherArraysError:
+        raise
+    except Exception as error:  # whatever the readers of archives and of arrays raise, for want of memory too
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ValueError(f"{where}, which cannot be read ({reason}); allowed: arrays that numpy.savez saved") from error
-    prefixes = {"test": ""} if {"images", "labels"} & set(arrays) else {split: f"{split}_" for split in NAMES}
-    wanted = {split: (f"{prefix}images", f"{prefix}labels") for split, prefix in prefixes.items()}
-    wanted = {split: names for split, names in wanted.items() if set(names) & set(arrays)}
-    missing = [name for names in wanted.values() for name in names if name not in arrays]
-    if missing or not wanted:
-        raise ValueError(
-            f"{where}, which lacks {missing[0] if missing else 'images'} "
-            f"(it has {', '.join(sorted(arrays)) or 'nothing'}); allowed: {ALLOWED}"
-        )
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # the archive has a file that is none of NumPy's
+            raise ValueError(f"{where}, where {name} is no array; allowed: arrays that numpy.savez saved")
     given = {split: ((images, arrays[images]), (labels, arrays[labels])) for split, (images, labels) in wanted.items()}
-    return checked(where, given, arrays.get("class_names"))
+    return checked(where, given, arrays.get(CLASS_NAMES))
+
+
+class _OtherArraysError(ValueError):
+    """The file has not the arrays of a dataset."""
+
+
+def _wanted(where: str, names: list[str]) -> dict[str, tuple[str, str]]:
+    """Returns what images and labels are called in a file of arrays of these names, a dict of the splits to pairs."""
+    there = {split: [pair for pair in pairs if set(pair) & set(names)] for split, pairs in SPELLINGS.items()}
+    there = {split: pairs for split, pairs in there.items() if pairs}
+    lacking = [name for pairs in there.values() for pair in pairs for name in pair if name not in names]
+    twice = [pairs for pairs in there.values() if len(pairs) > 1]
+    unknown = set(names).difference([CLASS_NAMES], *(pair for pairs in there.values() for pair in pairs))
+    if lacking or not there:
+        wrong = f"lacks {lacking[0] if lacking else 'images'}"
+    elif twice:
+        wrong = f"has both {twice[0][0][0]} and {twice[0][1][0]}"
+    elif unknown:
+        wrong = f"has {min(unknown)[:100]!r}, which is not understood"
+    elif "images" in names and len(there) > 1:
+        wrong = "has images, for testing alone, beside those of other splits"
+    else:
+        return {split: pairs[0] for split, pairs in there.items()}
+    has = " ".join(", ".join(sorted(names)).split())[:200] or "nothing"
+    raise _OtherArraysError(f"{where}, which {wrong} (it has {has}); allowed: {ALLOWED}")
