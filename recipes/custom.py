@@ -6,9 +6,11 @@
     python -m recipes.custom --data my_module:splits --network network.keras --epsilon 0.03 --out runs/further
 
 `--data`: a folder of class folders (in it, or in its train, validation and test folders), a folder that TensorFlow
-Datasets prepared, an .npz file of arrays, a name of a dataset, or `my_module:splits`, a function that returns
-{"train": ..., "validation": ..., "test": ...}, `tf.data.Dataset`s of single images and labels. Splits that are missing
-are made of training images. `--network`: a name, a .keras file to train further, or `my_module:build`, a function
+Datasets prepared, a .csv file with a path and a label for each image, an .npz file of arrays (as MedMNIST and
+`keras.datasets` have them, too), a name of a dataset, or `my_module:splits`, a function that returns {"train": ...,
+"validation": ..., "test": ...}, `tf.data.Dataset`s of single images and labels. Splits that are missing are made of
+training images. `--class_names`: a file of the names of the classes, where the outputs of the network have another
+order than the class folders. `--network`: a name, a .keras file to train further, or `my_module:build`, a function
 (input_shape, num_classes) that returns a Keras model from images in [0, 1] to logits, without a softmax. Modules are
 found in the current folder.
 
@@ -56,11 +58,14 @@ def flag_values():
         flags.DEFINE_string,
         "data",
         None,
-        f"images to train on: a folder, an .npz file, module:function, or {', '.join(data.DATASETS)}; required",
+        "images to train on: a folder, a .csv file of paths and labels, an .npz file, module:function, or "
+        f"{', '.join(data.DATASETS)}; required",
     )
     flag(flags.DEFINE_string, "defense", "nuat", f"what to train with: {', '.join(defenses.DEFENSES)}")
     flag(flags.DEFINE_list, "input_shape", None, "height,width,channels of images read from files (default: the first)")
     flag(flags.DEFINE_string, "augmentation", None, f"of training images: {', '.join(splits.AUGMENTATIONS)}")
+    order = "one a line, or a JSON list, or a JSON dict of indices and names"
+    flag(flags.DEFINE_string, "class_names", None, f"file of the names of the classes in the order of outputs, {order}")
     flag(flags.DEFINE_string, "corrupt", None, f"what an unreadable image does: {', '.join(splits.CORRUPT)}")
     return values
 
@@ -73,7 +78,8 @@ def recipe_of(values):
     """
     command_line.require(values, **REQUIRED)
     validation.one_of("defense", values.defense, defenses.DEFENSES)
-    given = {"augmentation": values.augmentation, "corrupt": values.corrupt, "input_shape": _input_shape(values)}
+    given = {name: getattr(values, name) for name in ("augmentation", "class_names", "corrupt")}
+    given["input_shape"] = _input_shape(values)
     recipe = Recipe(
         dataset=data.check_name("data", values.data),
         data_options={name: value for name, value in given.items() if value is not None},

@@ -42,7 +42,7 @@ def collect(flags, command, *, progress=False):
     network = inputs.network("--checkpoint", path)
     asked = inputs.asked(flags, [(path, network)])
     surrogates = [inputs.network("--surrogate", name) for name in flags.surrogate]
-    options = {"seed": flags.seed, "data_dir": flags.data_dir}
+    options = {"seed": flags.seed, "data_dir": flags.data_dir, "class_names": asked.class_names}
     images, labels, class_names = inputs.sample(network, asked.cards[0], asked.dataset, samples=samples, **options)
     named = {f"--surrogate {name}": each for name, each in zip(flags.surrogate, surrogates)}
     for argument, each in {f"--checkpoint {path}": network, **named}.items():

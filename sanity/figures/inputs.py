@@ -35,7 +35,7 @@ def collect(flags):
     networks = [(path, inputs.network("--checkpoint", path)) for path in paths]
     asked = inputs.asked(flags, networks)
     first = networks[0][1]
-    loaded = {"seed": flags.seed, "data_dir": flags.data_dir}
+    loaded = {"seed": flags.seed, "data_dir": flags.data_dir, "class_names": asked.class_names}
     images, labels, class_names = inputs.sample(first, asked.cards[0], asked.dataset, samples=samples, **loaded)
     for path, network in networks:
         inputs.fits(f"--checkpoint {path}", network, images, len(class_names), f"--dataset {asked.dataset}")

@@ -134,6 +134,14 @@ def test_flags_of_the_data_reach_the_recipe(own):
     assert recipe.batch_size == 4 and recipe.measures == {"pgd_40": AttackSpec("pgd", steps=40)}
 
 
+def test_names_of_the_classes_come_from_a_file(own, tmp_path):
+    (tmp_path / "names.txt").write_text("light\ndark\n")
+    values = custom.flag_values()
+    values(["", *flags(own, class_names=tmp_path / "names.txt")])
+    recipe = custom.recipe_of(values)
+    assert recipe.data_options == {"class_names": ("light", "dark")}
+
+
 def test_help_teaches(monkeypatch, capsys):
     assert call(monkeypatch, "--help") == 0
     printed = capsys.readouterr().out

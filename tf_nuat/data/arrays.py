@@ -35,6 +35,10 @@ class Arrays(NamedTuple):
         """Returns the images at `indices`, in that order."""
         return Arrays(self.images[indices], self.labels[indices])
 
+    def relabelled(self, number: np.ndarray) -> "Arrays":
+        """Returns the images with the labels `number`, int64 (K,), of the ones that they have."""
+        return self._replace(labels=number[self.labels])
+
     def read(
         self, indices: np.ndarray, key: np.ndarray | None = None, first: int = 0
     ) -> tuple[np.ndarray, dict[int, str]]:

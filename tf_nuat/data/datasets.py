@@ -1,8 +1,9 @@
 """Datasets: `load(name)` returns the training, validation and test splits as deterministic `tf.data` pipelines.
 
 A dataset is a name, or the user's own: the path of a folder of class folders, of a directory that TensorFlow Datasets
-prepared, or of a file of arrays, or a function that returns `tf.data` pipelines. The order of an epoch and its
-augmentation are functions of (seed, epoch) alone, so that a resumed run sees the batches of an undisturbed one.
+prepared, of a list of images, or of a file of arrays, or a function that returns `tf.data` pipelines. The order of an
+epoch and its augmentation are functions of (seed, epoch) alone, so that a resumed run sees the batches of an
+undisturbed one.
 
 Names:
 
@@ -26,7 +27,9 @@ Paths:
 - a folder of class folders, in it or in its `train`, `validation` (or `val`) and `test` folders:
   `tf_nuat.data.folders`;
 - a directory of a dataset that TensorFlow Datasets prepared, with images and class labels: `tf_nuat.data.records`;
-- an `.npz` file of `train_images`, `train_labels` and so on: `tf_nuat.data.npz`.
+- a `.csv` file with the path and the label of each image, and its split or not: `tf_nuat.data.image_lists`;
+- an `.npz` file of `train_images`, `train_labels` and so on, as MedMNIST has them, or of `x_train`, `y_train` and so
+  on, as `keras.datasets` has them: `tf_nuat.data.npz`.
 
 Functions: `module:function`, without arguments, returns a dict of the splits to `tf.data.Dataset`s of single images and
 labels: `tf_nuat.data.pipelines`.
@@ -34,13 +37,16 @@ labels: `tf_nuat.data.pipelines`.
 Where a path or a function has a validation but no test split, it is tested on that. A split that then is missing is
 made of training images: a tenth of each class, drawn at random, the same tenth for every seed (`subsets.divide`).
 
-ImageNet, folders and directories are read and decoded as they are needed; everything else is held in memory.
+ImageNet, folders, directories and lists are read and decoded as they are needed; everything else is held in memory.
+
+Class folders, and the labels of a list, are numbered in the order of their names or, where all are whole numbers, of
+these: "2" comes before "10". Keras's `image_dataset_from_directory` numbers "10" before "2", so where that differs a
+warning says so. `class_names` gives any other order.
 """
 
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -48,13 +54,16 @@ import numpy as np
 
 from tf_nuat.core import functions, validation
 from tf_nuat.core.files import PathLike
-from tf_nuat.data import folders, imagenet, npz, pipelines, records, splits
+from tf_nuat.data import classes, folders, image_lists, imagenet, npz, pipelines, records, splits
 from tf_nuat.data.arrays import Arrays
+from tf_nuat.data.classes import ClassNames
 from tf_nuat.data.encoded import MARGIN
 from tf_nuat.data.splits import Splits
 from tf_nuat.data.subsets import divide, first_of_each_class, rank_in_class, stratified
 
-__all__ = ["DATASETS", "Splits", "check_name", "load", "sample", "stratified"]
+__all__ = ["DATASETS", "Splits", "check_name", "load", "reads_files", "sample", "stratified"]
+
+MOST_SHOWN = 500  # characters of a name that an error shows
 
 
 # The images of each split, `Arrays` or `Encoded`; the names of the classes; the augmentation of training images.
@@ -71,6 +80,7 @@ def load(
     input_shape: Sequence[int | None] | None = None,
     augmentation: str | None = None,
     corrupt: str = "raise",
+    class_names: ClassNames | None = None,
 ) -> Splits:
     """Returns the splits of a dataset, of those that the module describes: a name, a path or a function.
 
@@ -89,6 +99,9 @@ def load(
         augmentation: of training images, "none", "crop_flip" or "resized_crop", described at `Splits`; the last is
             not for what is held in memory. None: that of the name; "none" for a path or a function.
         corrupt: what an image that cannot be decoded does, "raise" or "skip", described at `Splits`.
+        class_names: names of the classes in the order of the network's outputs, or the path of a file of them, see
+            `classes.read_names`. Class folders, and other classes that have names, get this order; classes that have
+            only numbers get these names. None: the names and the order of the dataset.
 
     Raises:
         ValueError: an argument is out of range, or the dataset cannot be found, read or downloaded.
@@ -101,7 +114,7 @@ def load(
     if images_per_class is not None:
         validation.whole_number("images_per_class", images_per_class, at_least=1)
     name = check_name("name", name)
-    opened = _open(name, data_dir, input_shape, augmentation, corrupt)
+    opened = _open(name, data_dir, input_shape, augmentation, corrupt, class_names)
     train = opened["examples"].get("train")
     if train is None:
         raise ValueError(f"name is {name!r}, which has no images to train on; allowed: a dataset with a training split")
@@ -123,6 +136,7 @@ def sample(
     data_dir: PathLike | None = None,
     augmentation: str | None = None,
     corrupt: str = "raise",
+    class_names: ClassNames | None = None,
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Returns images of one split of a dataset to judge a network on: (images, labels, class_names).
 
@@ -132,7 +146,8 @@ def sample(
         samples: number of images, each class in proportion, that `seed` chooses; None, or more than there are: all.
         seed: whole number, at least 0.
         input_shape: (height, width, channels) that the network takes; a size that is None is that of the images.
-        data_dir, augmentation, corrupt: as for `load`. Of augmentation it takes what it does to evaluation images.
+        data_dir, augmentation, corrupt, class_names: as for `load`. Of augmentation it takes what it does to evaluation
+            images.
 
     Returns:
         images float32 (N, H, W, C) in [0, 1], labels int64 (N,), tuple of the names of the classes.
@@ -145,7 +160,7 @@ def sample(
     validation.whole_number("seed", seed, at_least=0)
     validation.one_of("split", split, splits.NAMES)
     name = check_name("name", name)
-    opened = _open(name, data_dir, input_shape, augmentation, corrupt)
+    opened = _open(name, data_dir, input_shape, augmentation, corrupt, class_names)
     labels = validation.one_of(f"split of {name}", split, opened["examples"]).labels
     chosen = stratified(labels, len(labels) if samples is None else samples, seed=seed)
     images, labels = Splits(name, batch_size=1, seed=int(seed), **opened).take(split, chosen)
@@ -153,21 +168,31 @@ def sample(
 
 
 def check_name(argument: str, name: Any) -> str:
-    """Returns `name`, as text, where it is the name of a dataset, a folder, an `.npz` file or `module:function`.
+    """Returns `name`, as text, where it names a dataset, a folder, a `.csv` or `.npz` file, or is `module:function`.
 
     Raises:
         ValueError: it is none of these, or there is no such function.
     """
     name = os.fspath(name) if isinstance(name, os.PathLike) else name
     if isinstance(name, str) and name:
-        path = pathlib.Path(name)
-        if name in DATASETS or path.is_dir() or (path.suffix == ".npz" and path.is_file()):
+        # What `os.path` answers of any text, where `pathlib` raises for names that no file can have.
+        if name in DATASETS or os.path.isdir(name) or (_suffix(name) in FILES and os.path.isfile(name)):
             return name
         if functions.is_name(name):
             functions.named(argument, name)
             return name
-    names = ", ".join(sorted(DATASETS))
-    validation.refuse(argument, name, f"{names}, or the path of a folder or of an .npz file, or module:function")
+    allowed = f"{', '.join(sorted(DATASETS))}, or the path of a folder or of a .csv or .npz file, or module:function"
+    shown = f"{name[:MOST_SHOWN]}..." if isinstance(name, str) and len(name) > MOST_SHOWN else name
+    validation.refuse(argument, shown, allowed)
+
+
+def reads_files(name: str) -> bool:
+    """Returns whether the images of the dataset at this path are read from files, so that any size can be made."""
+    return name not in DATASETS and (os.path.isdir(name) or _suffix(name) == ".csv")
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def _open(
@@ -176,14 +201,17 @@ def _open(
     input_shape: Sequence[int | None] | None,
     augmentation: str | None,
     corrupt: str,
+    class_names: ClassNames | None,
 ) -> dict[str, Any]:
     """Returns what `Splits` takes of a dataset, a dict of "examples", "class_names", "augmentation", "corrupt"."""
     if augmentation is not None:
         validation.one_of("augmentation", augmentation, splits.AUGMENTATIONS)
     validation.one_of("corrupt", corrupt, splits.CORRUPT)
     wanted = (None, None, None) if input_shape is None else _checked_shape(input_shape)
-    given, class_names, default = _read(name, data_dir)
-    augmentation, class_names = augmentation or default, tuple(class_names)
+    names = None if class_names is None else classes.read_names("class_names", class_names)
+    given, own, default = _read(name, data_dir)
+    given, names = classes.numbered(name, given, tuple(own), names)
+    augmentation = augmentation or default
     first = next(iter(given.values()))
     if isinstance(first, Arrays):
         if augmentation == "resized_crop":
@@ -199,8 +227,8 @@ def _open(
             split: dataclasses.replace(images, input_shape=wanted, margin=margin) for split, images in given.items()
         }
     return {
-        "examples": divide(given, class_names),
-        "class_names": class_names,
+        "examples": divide(given, names),
+        "class_names": names,
         "augmentation": augmentation,
         "corrupt": corrupt,
     }
@@ -210,10 +238,10 @@ def _read(name: str, data_dir: PathLike | None) -> Dataset:
     """Returns what there is of a dataset."""
     if name in DATASETS:
         return DATASETS[name](data_dir)
-    if functions.is_name(name) and not pathlib.Path(name).is_dir():
+    if functions.is_name(name) and not os.path.isdir(name):
         return *pipelines.read("name", name), "none"
-    if pathlib.Path(name).is_file():
-        return *npz.read("name", name), "none"
+    if os.path.isfile(name):
+        return *FILES[_suffix(name)]("name", name), "none"
     if (folder := records.builder_folder(name)) is not None:
         return *records.read_folder("name", folder), "none"
     return *folders.read("name", name), "none"
@@ -274,6 +302,12 @@ def _read_prepared(data_dir: PathLike | None, *, name: str, validation_per_class
 def _read_imagenet(data_dir: PathLike | None, *, name: str) -> Dataset:
     return *imagenet.read(name, data_dir), "resized_crop"
 
+
+# By the suffix of a file, functions of the argument's name and the path that return examples and names of the classes.
+FILES: dict[str, Callable[[str, PathLike], tuple[dict[str, Any], list[str]]]] = {
+    ".csv": image_lists.read,
+    ".npz": npz.read,
+}
 
 # Functions of data_dir that return the examples, the names of the classes and the augmentation.
 DATASETS: dict[str, Callable[[PathLike | None], Dataset]] = {

@@ -54,6 +54,10 @@ class Encoded:
         """Returns the images at `indices`, in that order."""
         return dataclasses.replace(self, labels=self.labels[indices], places=self.places[indices])
 
+    def relabelled(self, number: np.ndarray) -> Self:
+        """Returns the images with the labels `number`, int64 (K,), of the ones that they have."""
+        return dataclasses.replace(self, labels=number[self.labels])
+
     def name(self, index: int) -> str:
         """Returns what to call an image in an error."""
         raise NotImplementedError

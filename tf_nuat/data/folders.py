@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tf_nuat.core.files import PathLike
+from tf_nuat.data import classes
 from tf_nuat.data.encoded import Files
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
@@ -17,8 +18,8 @@ def read(argument: str, path: PathLike) -> tuple[dict[str, Files], list[str]]:
     """Returns the images of a folder and the names of their classes.
 
     The folder holds class folders, or `train`, `validation` (or `val`) and `test` folders that hold them. Classes are
-    numbered in the order of their names. What is hidden (its name begins with a dot), and files that are no images by
-    their names, are passed over.
+    numbered in the order of their names or, where all names are whole numbers, of these. What is hidden (its name
+    begins with a dot), and files that are no images by their names, are passed over.
 
     Args:
         argument: what to call the folder in an error.
@@ -46,7 +47,7 @@ def read(argument: str, path: PathLike) -> tuple[dict[str, Files], list[str]]:
                 f"{argument} is {str(place)!r}, which has {len(there)} class folders; allowed: at least 2, "
                 "each with images, in the folder or in its train, validation (or val) and test folders"
             )
-        names = names or there
+        names = names or classes.in_order(there)
         if different := sorted(set(there) ^ set(names)):
             raise ValueError(
                 f"{argument} is {str(path)!r}, where the splits differ in the class folder {different[0]!r}; "

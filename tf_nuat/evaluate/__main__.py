@@ -82,7 +82,8 @@ def _evaluate(values: Any, strategy: tf.distribute.Strategy) -> int:
     chosen = with_options(values.attack, dict(map(command_line.option, values.options)))
     run = _with_surrogate(chosen, values.surrogate)
     stages(run, num_classes=network.output_shape[-1], norm=asked.norm)
-    options = {"split": values.split, "samples": values.samples, "seed": values.seed, "data_dir": values.data_dir}
+    options = {name: getattr(values, name) for name in ("split", "samples", "seed", "data_dir")}
+    options["class_names"] = asked.class_names
     images, labels, class_names = inputs.sample(network, asked.cards[0], asked.dataset, **options)
     inputs.fits(f"--checkpoint {path}", network, images, len(class_names), f"--dataset {asked.dataset}")
     out = path.parent / "evaluation" if values.out is None else pathlib.Path(values.out)

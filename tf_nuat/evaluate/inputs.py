@@ -26,7 +26,14 @@ FLAGS: dict[str, tuple[Callable[..., Any], Any, str]] = {
         flags.DEFINE_string,
         None,
         f"whose images to look at: {', '.join(data.DATASETS)}, a folder of class folders, a folder that TensorFlow "
-        f"Datasets prepared, an .npz file, or module:function. {_CARD}",
+        f"Datasets prepared, a .csv file of paths and labels, an .npz file, or module:function. {_CARD}",
+    ),
+    "class_names": (
+        flags.DEFINE_string,
+        None,
+        "file with the names of the classes in the order of the network's outputs: one a line, a JSON list, or a JSON "
+        "dict of indices and names. Class folders get this order; labels that are numbers get these names. Default: "
+        "those of the card, else the order of the dataset",
     ),
     "data_dir": (
         flags.DEFINE_string,
@@ -57,6 +64,7 @@ class Flags(Protocol):
     """The values of `FLAGS`, as absl has them."""
 
     dataset: str | None
+    class_names: str | None
     data_dir: str | None
     epsilon: float | None
     norm: str | None
@@ -79,12 +87,14 @@ class Asked:
         epsilon: radius of the ball, pixels in [0, 1].
         norm: name of its norm.
         cards: of each network, what is beside it; None where there is no card.
+        class_names: names of the classes in the order of the outputs; None: as the dataset has them.
     """
 
     dataset: str
     epsilon: float
     norm: str
     cards: tuple[Card | None, ...]
+    class_names: tuple[str, ...] | None = None
 
 
 def network(argument: str, path: str | os.PathLike) -> keras.Model:
@@ -135,10 +145,13 @@ def asked(
     bounds = {"at_least": 0.0} if zero else {"above": 0.0}
     validation.number(taken["epsilon"].name, epsilon, **bounds, at_most=at_most)
     said = [f"{name} {each.value}" for name, each in taken.items() if each.card is not None]
+    class_names = _class_names(values.class_names, cards)
+    if class_names is not None and values.class_names is None:
+        said.append("class_names")
     if said:
         say(f"from card.json: {', '.join(said)}")
     data.check_name(taken["dataset"].name, dataset)  # which imports the module of a function
-    return Asked(dataset, epsilon, norm, tuple(beside for _, beside in cards))
+    return Asked(dataset, epsilon, norm, tuple(beside for _, beside in cards), class_names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +199,28 @@ def _said(name: str, place: pathlib.Path, beside: Card | None, otherwise: str | 
     return _Value(otherwise, f"--{name}")
 
 
+def _class_names(given: str | None, cards: Sequence[tuple[pathlib.Path, Card | None]]) -> tuple[str, ...] | None:
+    """Returns the names of the classes in the file that the flag gives or, without it, those of all cards."""
+    if given is not None:
+        return data.read_class_names("--class_names", given)
+    found = [(place, class_names_of(beside, place)) for place, beside in cards if beside is not None]
+    for place, names in found[1:]:
+        if names != found[0][1]:
+            raise ValueError(
+                f"class_names in {place} and in {found[0][0]} differ; allowed: the same for all, or --class_names"
+            )
+    return found[0][1] if found else None
+
+
+def class_names_of(beside: Card, place: str | os.PathLike) -> tuple[str, ...] | None:
+    """Returns the names of the classes that a card has; None where it has none. A path is not allowed there."""
+    names = beside.data_options.get("class_names")
+    if names is None:
+        return None
+    field = json_input.Field("class_names", place)
+    return data.read_class_names(f"class_names in {place}", json_input.list_of(json_input.text)(names, field))
+
+
 def _refuse_code_and_paths(dataset: _Value, place: pathlib.Path) -> None:
     """Raises a `ValueError` where a card names a function, or a path out of the card's folder and the current one."""
     name = dataset.value
@@ -222,7 +257,9 @@ def sample(
     Raises:
         ValueError: as `tf_nuat.data.sample`.
     """
-    if dataset not in data.DATASETS and pathlib.Path(dataset).is_dir():  # others are as they are
+    if options.get("class_names") is None and beside is not None and (names := class_names_of(beside, card.NAME)):
+        options["class_names"] = names
+    if data.reads_files(dataset):  # others are as they are
         options["input_shape"] = network.input_shape[1:]
         prepared = beside.data_options if beside is not None else {}
         options.update({name: prepared[name] for name in ("augmentation", "corrupt") if name in prepared})

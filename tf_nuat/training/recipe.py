@@ -78,7 +78,9 @@ class Recipe:
         default=None,
     )
     data_options: dict[str, Any] = _field(
-        'further keyword arguments of `data.load`: "input_shape", "augmentation", "corrupt".', default_factory=dict
+        'further keyword arguments of `data.load`: "input_shape", "augmentation", "corrupt", "class_names", of which '
+        "the recipe keeps the names where a file is given.",
+        default_factory=dict,
     )
     batch_size: int = _field("images per optimizer step, all devices together.", flag="batch_size", default=64)
     precision: str = _field(
@@ -138,6 +140,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self._set(dataset=data.check_name("dataset", self.dataset))
+        options = self.data_options
+        if isinstance(options, dict) and options.get("class_names") is not None:  # a file may change another day
+            names = data.read_class_names("class_names", options["class_names"])
+            self._set(data_options={**options, "class_names": names})
         self._set(network=by_name.check_name("network", self.network))
         validation.number("epsilon", self.epsilon, above=0.0, at_most=largest_epsilon(self.norm))
         self._check_numbers()
