@@ -349,11 +349,6 @@ def test_bad_options_are_named(make, words):
     assert "\n" not in str(raised.value) and "allowed" in str(raised.value)
 
 
-def test_sample_weights_are_refused(data):
-    with pytest.raises(ValueError, match="sample_weight"):
-        compiled("nuat").fit(*data, sample_weight=np.ones(64))
-
-
 def test_sgd_without_momentum_is_gradient_descent():
     variable = keras.Variable([1.0, -2.0])
     optimizer = tf_nuat.optimizers.CoupledSGD(0.1, momentum=0.0, weight_decay=0.5)

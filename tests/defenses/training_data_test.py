@@ -78,7 +78,7 @@ def _fails_in_second(array, value):
         (lambda x, y: (x, _fails_in_second(y, -1)), "y has values from -1 to -1 in batch 2"),
         (lambda x, y: (x, _fails_in_second(y.astype("float32"), 0.5)), "y has values from 0.5 to 0.5 in batch 2"),
         (lambda x, y: (x[:, :7], y), r"x has images of shape \(7, 8, 1\); the network takes \(8, 8, 1\)"),
-        (lambda x, y: (x, y, np.zeros(64)), "sample_weight is given by the data"),
+        (lambda x, y: (x, y, np.zeros((64, 3))), r"sample_weight has shape .* allowed: one number for each image"),
     ],
 )
 @pytest.mark.parametrize("eagerly", [False, True])

@@ -30,9 +30,8 @@ class Model(keras.Model):
             iterator, data_batch = None, keras.tree.map_structure(lambda each: local(each)[0], next(batches))
         super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
 
-    def logs_of_step(self) -> dict[str, tf.Tensor]:
+    def logs_of_step(self, logs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Returns what a step returns, the metrics; on several workers each has an axis to be averaged over."""
-        logs = self.get_metrics_result()
         if _has_other_workers(self.distribute_strategy):
             logs = {name: tf.reshape(value, (1,)) for name, value in logs.items()}
         return logs

@@ -157,16 +157,23 @@ class Defense(NetworkModel):
     # The training step.
 
     def train_step(self, data: typing.Any) -> dict[str, tf.Tensor]:
-        x, y = training_data.batch(self.network, data, self.batches + 1)
+        batch = training_data.batch(self.network, data, self.batches + 1)
+        x, y, sample_weight = batch
         shared = self.prepare(x, y)
         # The attack comes before the tape: its forwards are no part of the training gradient.
         x_adv = tf.stop_gradient(self.perturb(x, y, **shared))
-        found = self.gradients(x, x_adv, y, **shared)
+        with parallel.weighing(sample_weight) as weights:
+            found = self.gradients(x, x_adv, y, **shared)
+        if sample_weight is not None and not weights.used:
+            raise training_data.BatchError(
+                f"sample_weight is given; allowed: None, as the objective of {type(self).__name__} weighs no example "
+                "(tf_nuat.parallel.share_of_mean does)"
+            )
         self.observe(found.facts)
         self.optimizer.apply(found.gradients, self.trained_network.trainable_variables)
         parallel.average_statistics(self.trained_network)
         self.update_averages()
-        return self.measure(found.loss, y, found.logits)
+        return self.measure(found.loss, batch, found.logits)
 
     def gradients(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor, **shared: typing.Any) -> Gradients:
         """Returns the `Gradients` of the objective; `shared` is what `prepare` has returned."""

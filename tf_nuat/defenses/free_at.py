@@ -113,8 +113,10 @@ class FreeAT(Defense):
             training_data.check_images_and_labels(self.network, "x", x, "y", y)
             if options.get("validation_split"):
                 validation.refuse("validation_split", options["validation_split"], "0, or validation_data")
-            x, y = training_data.batches(x, y, batch_size or 32, shuffle=options.pop("shuffle", True)), None
-            batch_size = None
+            training_data.check_sample_weight("sample_weight", options.get("sample_weight"), x)
+            given = [each for each in (x, y, options.pop("sample_weight", None)) if each is not None]
+            x = training_data.batches(*given, batch_size=batch_size or 32, shuffle=options.pop("shuffle", True))
+            y, batch_size = None, None
         elif not isinstance(x, tf.data.Dataset):
             raise ValueError(f"x is a {type(x).__name__}; allowed: an array or a tf.data.Dataset")
         self._check_batch_size(training_data.size_of_first(x))

@@ -145,16 +145,16 @@ class NetworkModel(keras_compat.Model):
                 self.optimizer.build(self.trainable_variables)
 
     def test_step(self, data: typing.Any) -> dict[str, tf.Tensor]:
-        x, y = training_data.batch(self.network, data)
-        logits = self.network(x, training=False)
-        return self.measure(parallel.share_of_mean(losses.cross_entropy(logits, y)), y, logits)
+        batch = training_data.batch(self.network, data)
+        logits = self.network(batch.x, training=False)
+        with parallel.weighing(batch.sample_weight):
+            loss = parallel.share_of_mean(losses.cross_entropy(logits, batch.y))
+        return self.measure(loss, batch, logits)
 
-    def measure(self, loss: tf.Tensor, y: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
+    def measure(self, loss: tf.Tensor, batch: training_data.Batch, logits: tf.Tensor) -> dict[str, tf.Tensor]:
         """Updates the metrics with a batch, and returns the logs of the step; `loss` is this replica's share."""
         for metric in self.metrics:
             if metric.name == "loss":
                 # The mean over the replicas of share * replicas is the whole.
                 metric.update_state(loss * parallel.replicas(), sample_weight=tf.shape(logits)[0])
-            else:
-                metric.update_state(y, logits)
-        return self.logs_of_step()
+        return self.logs_of_step(self.compute_metrics(batch.x, batch.y, logits, batch.sample_weight))

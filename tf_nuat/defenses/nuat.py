@@ -189,7 +189,9 @@ class NuATH(NuAT):
 
     def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> ObjectiveValue:
         loss, logits, *_ = super().objective(x, x_adv, y)
-        return loss, logits, {"clean_loss": parallel.share_of_mean(losses.cross_entropy(logits, y))}
+        with parallel.weighing(None):  # a drop of the weights is none of the loss
+            clean_loss = parallel.share_of_mean(losses.cross_entropy(logits, y))
+        return loss, logits, {"clean_loss": clean_loss}
 
     def observe(self, facts: Facts) -> None:
         """Keeps the means of the clean loss, and counts the batches that took two steps."""

@@ -13,7 +13,7 @@ from tf_nuat.core import validation
 
 
 def check(network: keras.Model, x: typing.Any, y: typing.Any, **options: typing.Any) -> None:
-    """Refuses images and labels, of training and of validation, that are not those of a classifier `network`.
+    """Refuses images, labels and weights, of training and of validation, that a classifier `network` does not take.
 
     Args:
         network: the classifier.
@@ -21,17 +21,17 @@ def check(network: keras.Model, x: typing.Any, y: typing.Any, **options: typing.
 
     Raises:
         ValueError: the images are no floating point in [0, 1] of the network's shape, a label is no class of it, a
-            dataset is not one of batches (images, labels), or weights of images or classes are given.
+            weight is negative or not finite, or a dataset is not one of batches (images, labels[, sample_weight]).
     """
-    for argument in ("sample_weight", "class_weight"):
-        if options.get(argument) is not None:
-            raise ValueError(f"{argument} is given; allowed: None (a defense weighs all images alike)")
     check_images_and_labels(network, "x", x, "y", y)
+    check_sample_weight("sample_weight", options.get("sample_weight"), x)
+    check_class_weight(options.get("class_weight"), network.output_shape[-1])
     validation_data = options.get("validation_data")
     if isinstance(validation_data, (tuple, list)):
         check_images_and_labels(
             network, "validation_data[0]", validation_data[0], "validation_data[1]", validation_data[1]
         )
+        check_sample_weight("validation_data[2]", (*validation_data, None)[2], validation_data[0])
     elif validation_data is not None:
         check_images_and_labels(network, "validation_data", validation_data, "validation_data", None)
 
@@ -42,9 +42,9 @@ def check_images_and_labels(
     """Refuses arrays, or a dataset whose first batch is wrong; the error names the arguments as it is told to."""
     if isinstance(x, tf.data.Dataset):
         batch = next(iter(x.take(1)), None)
-        if not (isinstance(batch, tuple) and len(batch) == 2):
-            validation.refuse(x_argument, x.element_spec, "a dataset of batches (images, labels)")
-        x, y = batch
+        if not (isinstance(batch, tuple) and len(batch) in (2, 3)):
+            validation.refuse(x_argument, x.element_spec, "a dataset of batches (images, labels[, sample_weight])")
+        x, y, *_ = batch
         y_argument = f"labels of {x_argument}"
     if not isinstance(x, (np.ndarray, tf.Tensor)):
         return  # a generator gives its batches once: Keras looks at them as they come
@@ -52,15 +52,48 @@ def check_images_and_labels(
     validation.labels(y_argument, y, num_classes=network.output_shape[-1], num_images=len(x))
 
 
+def check_sample_weight(argument: str, value: typing.Any, x: typing.Any) -> None:
+    """Refuses weights that are not one finite number, at least 0, for each of the images x."""
+    if value is None:
+        return
+    weights = np.asarray(value)
+    if weights.dtype.kind not in "biuf" or weights.shape not in ((len(x),), (len(x), 1)):
+        raise ValueError(
+            f"{argument} has shape {weights.shape} and dtype {weights.dtype}; allowed: one number for each of the "
+            f"{len(x)} images"
+        )
+    low, high = float(weights.min()), float(weights.max())
+    if not (low >= 0.0 and high < np.inf):  # also catches NaN
+        raise ValueError(f"{argument} has values from {low:g} to {high:g}; allowed: {_ALLOWED['sample_weight']}")
+
+
+def check_class_weight(value: typing.Any, num_classes: int) -> None:
+    """Refuses anything but a dict of classes to finite weights, at least 0; a class that it lacks has weight 1."""
+    if value is None:
+        return
+    if not isinstance(value, dict) or any(each not in range(num_classes) for each in value):
+        validation.refuse("class_weight", value, f"a dict of classes, from 0 to {num_classes - 1}, to weights")
+    for each, weight in value.items():
+        validation.number(f"class_weight[{each}]", weight, at_least=0.0)
+
+
 class BatchError(ValueError):
     """A batch that no network can be trained on, seen as the step is traced."""
 
 
-def batch(network: keras.Model, data: typing.Any, number: tf.Tensor | int = 0) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the images (B, H, W, C), float32, and the labels of a batch as Keras hands it to a step.
+class Batch(typing.NamedTuple):
+    """Images (B, H, W, C), float32; labels, int64 (B,) or rows (B, K); weights (B,), float32, or None."""
 
-    Labels are int64 (B,), of whole numbers of any type, (B,) or (B, 1); or rows of probabilities (B, K). With the step
-    it is checked whether pixels are in [0, 1] and labels are classes: generators give their batches once.
+    x: tf.Tensor
+    y: tf.Tensor
+    sample_weight: tf.Tensor | None = None
+
+
+def batch(network: keras.Model, data: typing.Any, number: tf.Tensor | int = 0) -> Batch:
+    """Returns the batch that Keras hands to a step.
+
+    Labels may be whole numbers of any type, (B,) or (B, 1), or rows of probabilities (B, K). With the step it is
+    checked whether pixels are in [0, 1], labels are classes and weights at least 0: generators give batches once.
 
     Args:
         network: the classifier.
@@ -68,12 +101,10 @@ def batch(network: keras.Model, data: typing.Any, number: tf.Tensor | int = 0) -
         number: that of a batch of training, from 1; 0 for one of evaluation.
 
     Raises:
-        BatchError: the batch has weights, or images of another shape; see `in_one_line`.
-        tf.errors.InvalidArgumentError: when the step runs, where pixels or labels are out of their range.
+        BatchError: the batch has no labels, or images or weights of another shape; see `in_one_line`.
+        tf.errors.InvalidArgumentError: when the step runs, where pixels, labels or weights are out of their range.
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    if sample_weight is not None:
-        raise BatchError("sample_weight is given by the data; allowed: batches (images, labels)")
     if y is None:
         raise BatchError("y is not given; allowed: a label for each image")
     x, y = tf.cast(x, tf.float32), tf.convert_to_tensor(y)  # a dataset may hold float64, as NumPy does
@@ -89,8 +120,20 @@ def batch(network: keras.Model, data: typing.Any, number: tf.Tensor | int = 0) -
         given = y if y.dtype.is_floating else whole
         in_range.append(_assert_range("y", number, given, network.output_shape[-1] - 1, is_whole))
         y = whole
+    if sample_weight is not None:
+        sample_weight = _one_for_each(sample_weight)
+        in_range.append(_assert_range("sample_weight", number, sample_weight, sample_weight.dtype.max))
     with tf.control_dependencies([each for each in in_range if each is not None]):  # None where it runs eagerly
-        return tf.identity(x), tf.identity(y)
+        return Batch(tf.identity(x), tf.identity(y), None if sample_weight is None else tf.identity(sample_weight))
+
+
+def _one_for_each(sample_weight: typing.Any) -> tf.Tensor:
+    weights = tf.cast(sample_weight, tf.float32)
+    if weights.shape.rank == 2 and weights.shape[1] == 1:
+        weights = weights[:, 0]
+    if weights.shape.rank != 1:
+        raise BatchError(f"sample_weight has shape {tuple(weights.shape)}; allowed: one number for each image")
+    return weights
 
 
 def _assert_range(
@@ -103,7 +146,12 @@ def _assert_range(
 
 
 # The data of `_assert_range`: in brackets where a graph ran, in lines where the step ran eagerly.
-_OUT_OF_RANGE = r"(?:failed|data): [\[b']*(x|y)" + 4 * r"['\]\s\[]+([^\s\[\]]+)"
+_OUT_OF_RANGE = r"(?:failed|data): [\[b']*(x|y|sample_weight)" + 4 * r"['\]\s\[]+([^\s\[\]]+)"
+_ALLOWED = {
+    "x": "[0, 1] (divide pixels of 8 bits by 255)",
+    "y": "whole numbers from 0 to {largest}",
+    "sample_weight": "finite numbers, at least 0",
+}
 
 
 @contextlib.contextmanager
@@ -118,7 +166,7 @@ def in_one_line() -> Iterator[None]:
         if found is None:
             raise
         argument, number, low, high, largest = found.groups()
-        allowed = "[0, 1] (divide pixels of 8 bits by 255)" if argument == "x" else f"whole numbers from 0 to {largest}"
+        allowed = _ALLOWED[argument].format(largest=largest)
         low, high = (f"{float(value):g}" for value in (low, high))
         place = f"batch {number} of training" if number != "0" else "a batch of evaluation"
         raise ValueError(f"{argument} has values from {low} to {high} in {place}; allowed: {allowed}") from None
@@ -134,13 +182,13 @@ def replayed(dataset: tf.data.Dataset, replays: int) -> tf.data.Dataset:
     return repeated
 
 
-def batches(x: typing.Any, y: typing.Any, batch_size: int, *, shuffle: bool) -> tf.data.Dataset:
+def batches(*arrays: typing.Any, batch_size: int, shuffle: bool) -> tf.data.Dataset:
     """Returns arrays as a dataset of batches, in a new order at each iteration where they are to be shuffled."""
-    x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
-    indices = tf.data.Dataset.range(len(x))
+    tensors = [tf.convert_to_tensor(array) for array in arrays]
+    indices = tf.data.Dataset.range(len(tensors[0]))
     if shuffle:
-        indices = indices.shuffle(len(x))
-    return indices.batch(batch_size).map(lambda rows: (tf.gather(x, rows), tf.gather(y, rows)))
+        indices = indices.shuffle(len(tensors[0]))
+    return indices.batch(batch_size).map(lambda rows: tuple(tf.gather(tensor, rows) for tensor in tensors))
 
 
 def size_of_first(dataset: tf.data.Dataset) -> int:

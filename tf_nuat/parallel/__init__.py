@@ -12,6 +12,7 @@ from tf_nuat.parallel.batch_statistics import (
     share_of_mean,
     synchronized,
     total,
+    weighing,
 )
 from tf_nuat.parallel.strategies import STRATEGIES, strategy
 
@@ -29,4 +30,5 @@ __all__ = [
     "strategy",
     "synchronized",
     "total",
+    "weighing",
 ]

@@ -8,7 +8,9 @@ Convention for losses: each replica computes its share, and the shares of all re
 global batch. Keras's optimizers add up the gradients of the replicas, which then equal those of one device.
 """
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -37,10 +39,42 @@ def total(value: tf.Tensor) -> tf.Tensor:
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
+class Weights:
+    """The weights (B,) of the examples of a batch, and whether `share_of_mean` has used them."""
+
+    def __init__(self, values: tf.Tensor | None) -> None:
+        self.values = values
+        self.used = False
+
+
+# Of the batch at hand. Each replica is traced in a thread of its own, and a context variable belongs to a thread.
+_weights: contextvars.ContextVar[Weights | None] = contextvars.ContextVar("weights", default=None)
+
+
+@contextlib.contextmanager
+def weighing(sample_weight: tf.Tensor | None) -> Iterator[Weights]:
+    """A context in which `share_of_mean` multiplies each example by its weight (B,); None weighs all alike."""
+    weights = Weights(sample_weight)
+    token = _weights.set(weights)
+    try:
+        yield weights
+    finally:
+        _weights.reset(token)
+
+
 def share_of_mean(per_example: tf.Tensor) -> tf.Tensor:
-    """Returns this replica's share of the mean of `per_example` (B,) over the global batch."""
-    global_size = total(tf.shape(per_example)[0])
-    return tf.reduce_sum(per_example) / tf.cast(global_size, per_example.dtype)
+    """Returns this replica's share of the mean of `per_example` (B,) over the global batch.
+
+    Where `fit` has sample weights it is the sum of weight times value over the number of examples, as in Keras: the
+    weights do not change the divisor. `per_example` may be of the last examples of the batch alone.
+    """
+    size = tf.shape(per_example)[0]
+    weights = _weights.get()
+    if weights is not None and weights.values is not None:
+        weights.used = True
+        own = weights.values[tf.shape(weights.values)[0] - size :]
+        per_example *= tf.cast(own, per_example.dtype)
+    return tf.reduce_sum(per_example) / tf.cast(total(size), per_example.dtype)
 
 
 def share_of_batch_statistic(value: tf.Tensor) -> tf.Tensor:
