@@ -101,6 +101,22 @@ def test_cards_of_several_networks_agree_on_the_names(saved, tmp_path):
     assert found.class_names == tuple(BY_NAME)  # without a card, nothing says otherwise
 
 
+def test_a_list_in_a_card_names_no_images_elsewhere(saved, tmp_path_factory):
+    network = keras.saving.load_model(saved)
+    elsewhere = save_folder(tmp_path_factory.mktemp("elsewhere"), {"0": [flat(1)]}) / "0" / "0000.png"
+    own = [f"images/test/{name}/0000.png" for name in BY_NAME]
+    for paths, is_within in [(own, True), ([str(saved.parent / own[0]), *own[1:]], True), ([elsewhere, *own], False)]:
+        rows = [f"{path},{number}" for number, path in enumerate(paths)]
+        saved.with_name("list.csv").write_text("\n".join(["path,label", *rows]))
+        saved.with_name("card.json").write_text(json.dumps({"recipe": {"dataset": "list.csv", "epsilon": 0.1}}))
+        assert asked((saved, network), dataset="list.csv").dataset == "list.csv"
+        if is_within:
+            assert asked((saved, network)).dataset == "list.csv"
+            continue
+        with pytest.raises(ValueError, match="dataset in .* is 'list.csv'; allowed in a card: .*; give --dataset on"):
+            asked((saved, network))
+
+
 def test_a_sample_takes_the_names_of_the_card_unless_others_are_given(saved):
     network = keras.saving.load_model(saved)
     with_card(saved, class_names=BY_NAME)

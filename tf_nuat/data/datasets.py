@@ -100,7 +100,7 @@ def load(
             not for what is held in memory. None: that of the name; "none" for a path or a function.
         corrupt: what an image that cannot be decoded does, "raise" or "skip", described at `Splits`.
         class_names: names of the classes in the order of the network's outputs, or the path of a file of them, see
-            `classes.read_names`. Class folders, and other classes that have names, get this order; classes that have
+            `read_class_names`. Class folders, and other classes that have names, get this order; classes that have
             only numbers get these names. None: the names and the order of the dataset.
 
     Raises:

@@ -78,6 +78,19 @@ def read(argument: str, path: PathLike) -> tuple[dict[str, Files], list[str]]:
     return {split: files.select(np.flatnonzero(splits == split)) for split in dict.fromkeys(splits.tolist())}, names
 
 
+def are_within(argument: str, path: PathLike, folders: Sequence[PathLike]) -> bool:
+    """Returns whether the images of the list at `path` are all within one of the folders, as their paths are written.
+
+    Raises:
+        ValueError: as `read`.
+    """
+    within = tuple(os.path.join(os.path.abspath(folder), "") for folder in folders)
+    given, _ = read(argument, path)
+    return all(
+        os.path.abspath(os.fsdecode(place)).startswith(within) for files in given.values() for place in files.places
+    )
+
+
 def _table(where: str, path: PathLike) -> tuple[list[str], list[Row]]:
     """Returns the header of a table and its rows, without those that are empty."""
     try:

@@ -18,6 +18,7 @@ from absl import flags
 from tf_nuat import card, data, norms
 from tf_nuat.card import Card
 from tf_nuat.core import functions, json_input, validation
+from tf_nuat.data import image_lists
 
 _CARD = "Default: that of card.json beside the checkpoint; of several, the cards have to agree"
 # Of a flag: its type, its default and its help.
@@ -227,13 +228,19 @@ def _refuse_code_and_paths(dataset: _Value, place: pathlib.Path) -> None:
     if name in data.DATASETS:
         return
     folders = (place.parent.resolve(), pathlib.Path.cwd())
-    if functions.is_name(name) or not (
-        os.path.exists(name) and any(pathlib.Path(name).resolve().is_relative_to(folder) for folder in folders)
+    if (
+        functions.is_name(name)
+        or not (os.path.exists(name) and any(pathlib.Path(name).resolve().is_relative_to(folder) for folder in folders))
+        or (
+            name.lower().endswith(".csv")
+            and os.path.isfile(name)
+            and not image_lists.are_within(dataset.name, name, folders)
+        )
     ):
         raise ValueError(
             f"{dataset.name} is {json_input.shown(name)}; allowed in a card: {', '.join(sorted(data.DATASETS))}, or a "
-            "path within its folder or the current one; give --dataset on the command line for any other, a function "
-            "for instance, whose code is run"
+            "path within its folder or the current one (or a list of such); give --dataset on the command line for any "
+            "other, a function for instance, whose code is run"
         )
 
 
