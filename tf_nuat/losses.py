@@ -29,6 +29,11 @@ def one_hot(labels: tf.Tensor, num_classes: int | tf.Tensor) -> tf.Tensor:
     return tf.cast(labels, tf.float32) if labels.shape.rank == 2 else tf.one_hot(labels, num_classes)
 
 
+def smoothed(labels: tf.Tensor, num_classes: int, share: float) -> tf.Tensor:
+    """Returns rows of probabilities (B, K) in which all classes have `share` of each label alike."""
+    return (1.0 - share) * one_hot(labels, num_classes) + share / num_classes
+
+
 def kl_divergence(logits: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     """Returns KL(softmax logits || softmax others) of each example, (B,), in float32; differentiable in both."""
     log_p = tf.nn.log_softmax(tf.cast(logits, tf.float32))

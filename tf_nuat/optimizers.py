@@ -11,6 +11,7 @@ from tf_nuat.core import keras_compat, validation
 NO_MOMENTUM = 1e-30  # stands for 0: a velocity of 1e-30 times that of before is none
 
 
+@keras.saving.register_keras_serializable(package="tf_nuat")
 class CoupledSGD(keras.optimizers.SGD):
     """SGD whose weight decay is added to the gradient, of every trainable variable, before the momentum.
 

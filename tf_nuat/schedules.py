@@ -17,6 +17,7 @@ Schedule = Callable[[typing.Any], tf.Tensor]  # of the step
 Weight = float | Schedule  # of a regularizer
 
 
+@keras.saving.register_keras_serializable(package="tf_nuat")
 class Piecewise(keras.optimizers.schedules.LearningRateSchedule):
     """A piecewise linear function of the epoch; the last value holds for ever.
 

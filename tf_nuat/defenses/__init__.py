@@ -1,5 +1,7 @@
 """Defenses: Keras models that make a network robust by `fit` (see `tf_nuat.defenses.base.Defense`)."""
 
+import keras
+
 from tf_nuat.defenses.awp import AWP, AWPTRADES
 from tf_nuat.defenses.base import Defense
 from tf_nuat.defenses.bat import BAT
@@ -42,6 +44,9 @@ DEFENSES: dict[str, type[Defense]] = {
     "nuat_h": NuATH,
     "nuat_wa_h": NuATWAH,
 }
+
+for _defense in DEFENSES.values():  # Keras loads them by name from what it has saved
+    keras.saving.register_keras_serializable(package="tf_nuat")(_defense)
 
 WITHOUT_ADVERSARY = "standard"  # what source networks, and whatever is compared with a defense, are trained with
 

@@ -20,8 +20,10 @@ class WeightPerturbation(Defense):
     batch's loss with respect to it. Loss, logits and gradients of the training step are those at the moved weights.
     """
 
-    def __init__(self, network: keras.Model, *, awp_gamma: schedules.Weight = 0.005, **options: typing.Any) -> None:
-        super().__init__(network, **options)
+    def __init__(
+        self, network: keras.Model, *, awp_gamma: schedules.Weight = 0.005, epsilon: float, **options: typing.Any
+    ) -> None:
+        super().__init__(network, epsilon=epsilon, **options)
         self.awp_gamma = schedules.weight("awp_gamma", awp_gamma)
 
     def gradients(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor, **shared: typing.Any) -> Gradients:

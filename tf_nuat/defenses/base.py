@@ -52,6 +52,9 @@ class Defense(NetworkModel):
         norm: the norm of the threat model, one of the `NORMS` of the class.
         ema_decay: where given, in (0, 1), `network` becomes the exponential moving average, with this decay per step,
             of all weights of `trained_network`, a copy that the optimizer works on (the "-WA" defenses).
+        label_smoothing: share of each label, in [0, 1), that is spread over all classes in the objective. The attack
+            and the metrics have the labels as they are (as in Pang et al., Bag of tricks for adversarial training,
+            2021).
         seed: whole number, at least 0, from which all random starts of training follow.
         name: name of the Keras model.
 
@@ -95,6 +98,7 @@ class Defense(NetworkModel):
         epsilon: float,
         norm: str = "linf",
         ema_decay: float | None = None,
+        label_smoothing: float = 0.0,
         seed: int = 0,
         name: str | None = None,
     ) -> None:
@@ -102,6 +106,7 @@ class Defense(NetworkModel):
         self.norm = validation.one_of("norm", norm, self.NORMS)
         shape: list[typing.Any] = [size or math.inf for size in network.input_shape[1:]]  # None stands for any size
         self.epsilon = validation.number("epsilon", epsilon, above=0.0, at_most=norms.of(norm).largest(shape))
+        self.label_smoothing = validation.number("label_smoothing", label_smoothing, at_least=0.0, below=1.0)
         self.seed = validation.whole_number("seed", seed, at_least=0)
 
     # What a defense overrides. Of these only `observe` changes anything; BatchNorm's moving statistics aside, which a
@@ -186,6 +191,8 @@ class Defense(NetworkModel):
         self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor, **shared: typing.Any
     ) -> tuple[tf.Tensor, tf.Tensor, Facts]:
         """Returns the objective with the penalties that layers of the network add to it, its logits and its facts."""
+        if self.label_smoothing:
+            y = losses.smoothed(y, self.network.output_shape[-1], self.label_smoothing)
         loss, logits, *facts = self.objective(x, x_adv, y, **shared)
         for penalty in self.trained_network.losses:
             loss += parallel.share_of_batch_statistic(penalty)

@@ -50,6 +50,8 @@ class BAT(Defense):
     ) -> None:
         super().__init__(network, epsilon=epsilon, **options)
         self.label = validation.one_of("label", label, LABELS)
+        if label is not None and self.label_smoothing:
+            validation.refuse("label_smoothing", self.label_smoothing, f"0, as label {label!r} is a smoothed one")
         self.beta = validation.number("beta", beta, at_least=1.0)
         self.gamma = validation.number("gamma", gamma, above=0.0)
         self.top = top if top is None else validation.whole_number("top", top, at_least=1)

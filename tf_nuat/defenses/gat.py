@@ -86,8 +86,10 @@ class GAT(Defense):
 class GATWA(GAT):
     """`GAT` with weight averaging: `ema_decay=0.9998` unless told otherwise."""
 
-    def __init__(self, network: keras.Model, *, ema_decay: float | None = 0.9998, **options: typing.Any) -> None:
-        super().__init__(network, ema_decay=ema_decay, **options)
+    def __init__(
+        self, network: keras.Model, *, epsilon: float, ema_decay: float | None = 0.9998, **options: typing.Any
+    ) -> None:
+        super().__init__(network, epsilon=epsilon, ema_decay=ema_decay, **options)
 
 
 def _probabilities(logits: tf.Tensor) -> tf.Tensor:

@@ -1,13 +1,14 @@
 """`NetworkModel`: the `keras.Model` around a network that is trained, and its average; what Keras asks of it."""
 
 import typing
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
 from tf_nuat import losses, parallel
 from tf_nuat.core import keras_compat, validation
-from tf_nuat.defenses import training_data
+from tf_nuat.defenses import saving, training_data
 from tf_nuat.models import averaging, weights
 
 
@@ -33,6 +34,7 @@ class NetworkModel(keras_compat.Model):
         else:
             validation.number("ema_decay", ema_decay, above=0.0, below=1.0)
             self.trained_network = averaging.copy_of(network)
+        self._trainable = weights.trainable(network)
         self.epoch = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="epoch")
         self.built = True
 
@@ -58,24 +60,85 @@ class NetworkModel(keras_compat.Model):
     def trainable_weights(self) -> list[keras.Variable]:
         return self.trained_network.trainable_weights
 
+    @property
+    def non_trainable_variables(self) -> list[keras.Variable]:
+        return _without(self.trainable_variables, self.variables)
+
+    @property
+    def non_trainable_weights(self) -> list[keras.Variable]:
+        return _without(self.trainable_weights, self.weights)
+
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         return self.network(x, training=training)
 
     def compile(
         self,
         optimizer: typing.Any = "sgd",
-        *,
         loss: None = None,
+        loss_weights: None = None,
+        metrics: typing.Any = None,
+        weighted_metrics: typing.Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
         jit_compile: bool | str = False,
-        **options: typing.Any,
+        auto_scale_loss: bool = True,
     ) -> None:
         """Configures training as `keras.Model.compile` does, without XLA unless asked for.
 
-        XLA runs these steps about 1.7 times slower than TensorFlow's graph on a CPU.
+        XLA runs these steps about 1.7 times slower than TensorFlow's graph on a CPU. Where layers of `network` were
+        frozen or unfrozen since it was compiled before, those of `trained_network` become so as well.
         """
         if loss is not None:
             validation.refuse("loss", loss, f"None, because {type(self).__name__} brings its own")
-        super().compile(optimizer=optimizer, jit_compile=jit_compile, **options)
+        if loss_weights is not None:
+            validation.refuse("loss_weights", loss_weights, "None, as the loss is one; metrics are the next argument")
+        if (trainable := weights.trainable(self.network)) != self._trainable:
+            weights.set_trainable(self.trained_network, trainable)
+            self._trainable = trainable
+        super().compile(
+            optimizer=optimizer,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            auto_scale_loss=auto_scale_loss,
+        )
+
+    # What Keras saves: `get_config` and `from_config` make the model anew, `compile_from_config` its optimizer, and the
+    # weights of all are put back after that.
+
+    def get_config(self) -> dict[str, typing.Any]:
+        return saving.config_of(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, typing.Any], custom_objects: typing.Any = None) -> typing.Self:
+        with keras.saving.custom_object_scope(custom_objects or {}):
+            return cls(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
+
+    def compile_from_config(self, config: dict[str, typing.Any]) -> None:
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def save_own_variables(self, store: typing.Any) -> None:
+        super().save_own_variables(store)
+        for number, state in enumerate(self._states_of_draws()):  # Keras's own layers do not save them
+            store[f"draws_{number}"] = state
+
+    def load_own_variables(self, store: typing.Any) -> None:
+        stored = {name: store[name] for name in list(store.keys())}
+        for number, state in enumerate(self._states_of_draws()):
+            if f"draws_{number}" in stored:  # not in the files of earlier versions
+                state.assign(stored.pop(f"draws_{number}"))
+        super().load_own_variables(stored)
+
+    def _states_of_draws(self) -> list[keras.Variable]:
+        return _without(self.weights, self.variables)
+
+    def export(self, *arguments: typing.Any, **options: typing.Any) -> typing.Any:
+        """Exports the inference of `network`, as `keras.Model.export` does."""
+        return self.network.export(*arguments, **options)
 
     def fit(
         self,
@@ -95,6 +158,7 @@ class NetworkModel(keras_compat.Model):
         if not self.compiled:
             raise ValueError("fit is called before compile; allowed: model.compile(optimizer) first")
         training_data.check(self.network, x, y, **options)
+        saving.check_callbacks(self, callbacks)
         if parallel.scalar(self.optimizer.iterations) == 0:
             weights.copy(self.network, to=self.trained_network)
         if isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
@@ -158,3 +222,8 @@ class NetworkModel(keras_compat.Model):
                 # The mean over the replicas of share * replicas is the whole.
                 metric.update_state(loss * parallel.replicas(), sample_weight=tf.shape(logits)[0])
         return self.logs_of_step(self.compute_metrics(batch.x, batch.y, logits, batch.sample_weight))
+
+
+def _without(some: Sequence[keras.Variable], variables: Sequence[keras.Variable]) -> list[keras.Variable]:
+    left_out = set(map(id, some))
+    return [variable for variable in variables if id(variable) not in left_out]

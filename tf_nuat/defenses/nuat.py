@@ -110,8 +110,10 @@ class NuAT2(NuAT):
         **options: those of `NuAT`.
     """
 
-    def __init__(self, network: keras.Model, *, attack_ema_decay: float | None = None, **options: typing.Any) -> None:
-        super().__init__(network, **options)
+    def __init__(
+        self, network: keras.Model, *, epsilon: float, attack_ema_decay: float | None = None, **options: typing.Any
+    ) -> None:
+        super().__init__(network, epsilon=epsilon, **options)
         self.attack_ema_decay = attack_ema_decay
         self.attack_network = None
         if attack_ema_decay is not None:
@@ -147,8 +149,8 @@ class NuATH(NuAT):
 
     RECENT_STEPS = 10
 
-    def __init__(self, network: keras.Model, *, threshold: float = 0.85, **options: typing.Any) -> None:
-        super().__init__(network, **options)
+    def __init__(self, network: keras.Model, *, epsilon: float, threshold: float = 0.85, **options: typing.Any) -> None:
+        super().__init__(network, epsilon=epsilon, **options)
         self.threshold = validation.number("threshold", threshold, above=0.0, at_most=1.0)
         self.recent_loss = self._state("recent_loss")
         self.epoch_loss_sum = self._state("epoch_loss_sum")
@@ -214,8 +216,10 @@ class NuATH(NuAT):
 class NuATWA(NuAT):
     """`NuAT` with weight averaging: `ema_decay=0.9998` unless told otherwise."""
 
-    def __init__(self, network: keras.Model, *, ema_decay: float | None = 0.9998, **options: typing.Any) -> None:
-        super().__init__(network, ema_decay=ema_decay, **options)
+    def __init__(
+        self, network: keras.Model, *, epsilon: float, ema_decay: float | None = 0.9998, **options: typing.Any
+    ) -> None:
+        super().__init__(network, epsilon=epsilon, ema_decay=ema_decay, **options)
 
 
 class NuAT2WA(NuAT2):
@@ -225,15 +229,18 @@ class NuAT2WA(NuAT2):
         self,
         network: keras.Model,
         *,
+        epsilon: float,
         ema_decay: float | None = 0.9998,
         attack_ema_decay: float | None = 0.99,
         **options: typing.Any,
     ) -> None:
-        super().__init__(network, ema_decay=ema_decay, attack_ema_decay=attack_ema_decay, **options)
+        super().__init__(network, epsilon=epsilon, ema_decay=ema_decay, attack_ema_decay=attack_ema_decay, **options)
 
 
 class NuATWAH(NuATH):
     """`NuATH` with weight averaging: `ema_decay=0.9998` unless told otherwise."""
 
-    def __init__(self, network: keras.Model, *, ema_decay: float | None = 0.9998, **options: typing.Any) -> None:
-        super().__init__(network, ema_decay=ema_decay, **options)
+    def __init__(
+        self, network: keras.Model, *, epsilon: float, ema_decay: float | None = 0.9998, **options: typing.Any
+    ) -> None:
+        super().__init__(network, epsilon=epsilon, ema_decay=ema_decay, **options)

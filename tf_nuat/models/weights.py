@@ -47,3 +47,23 @@ def layers_of(network: keras.Model) -> Iterator[keras.Layer]:
             yield from layers_of(layer)
         elif not isinstance(layer, keras.layers.InputLayer):
             yield layer
+
+
+def trainable(network: keras.Model) -> tuple[bool, ...]:
+    """Returns whether the network, and each layer and network within it, is trainable."""
+    return tuple(layer.trainable for layer in _with_networks(network))
+
+
+def set_trainable(network: keras.Model, flags: Sequence[bool]) -> None:
+    """Makes a network of the same layers trainable where `trainable` of another has returned so."""
+    for layer, flag in zip(_with_networks(network), flags):  # a network before its layers, which it passes its flag to
+        layer.trainable = flag
+
+
+def _with_networks(network: keras.Model) -> Iterator[keras.Layer]:
+    yield network
+    for layer in network.layers:
+        if isinstance(layer, keras.Model):
+            yield from _with_networks(layer)
+        else:
+            yield layer

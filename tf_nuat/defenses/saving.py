@@ -1,0 +1,53 @@
+"""A whole defense as a file: its configuration, and what cannot be saved, refused before training."""
+
+import inspect
+import types
+import typing
+
+import keras
+
+if typing.TYPE_CHECKING:
+    from tf_nuat.defenses.base import Defense
+
+
+_MISSING = object()
+
+
+def config_of(model: "Defense") -> dict[str, typing.Any]:
+    """Returns the arguments that a defense was made with, serialized: its attributes of the same names.
+
+    Raises:
+        ValueError: an argument is no attribute (EAT's sources), or nothing that Keras could load again.
+    """
+    parameters = inspect.signature(type(model)).parameters.values()
+    names = [each.name for each in parameters if each.kind is not inspect.Parameter.VAR_KEYWORD]
+    return {name: _serialized(model, name) for name in names}
+
+
+def _serialized(model: "Defense", name: str) -> typing.Any:
+    value: typing.Any = getattr(model, name, _MISSING)
+    if value is _MISSING:
+        refuse(model, f"has no attribute {name}, its argument")
+    is_function = isinstance(value, (types.FunctionType, types.BuiltinFunctionType))
+    if is_function and keras.saving.get_registered_name(value) == value.__name__:
+        refuse(model, f"has the plain function {value.__name__} as {name}; a schedule of tf_nuat.schedules is saved")
+    try:
+        return keras.saving.serialize_keras_object(value)
+    except Exception as error:  # whatever a layer of the user's own raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
+        return refuse(model, f"has a {name} that Keras cannot save ({reason})")
+
+
+def refuse(model: "Defense", why: str) -> typing.NoReturn:
+    """Raises the `ValueError` of a defense that cannot be saved whole, which says what can."""
+    raise ValueError(
+        f"{type(model).__name__} cannot be saved whole: it {why}; allowed: model.network.save(path), in training by "
+        "keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: model.network.save(path))"
+    )
+
+
+def check_callbacks(model: "Defense", callbacks: typing.Any) -> None:
+    """Refuses, before training, to save a defense whole at the end of an epoch where that would fail."""
+    for each in keras.tree.flatten(getattr(callbacks, "callbacks", callbacks) or []):
+        if isinstance(each, keras.callbacks.ModelCheckpoint) and not each.save_weights_only:
+            model.get_config()
