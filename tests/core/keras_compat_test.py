@@ -110,6 +110,32 @@ def test_the_operation_of_a_tensor_is_the_layer_that_made_it():
     assert keras_compat.operation_of(inner(keras.Input((4, 4, 1)))) is inner
 
 
+def test_the_first_operations_of_a_network_are_those_that_its_images_go_through():
+    first, second = keras.layers.Rescaling(2.0), keras.layers.Flatten()
+    inputs = keras.Input((4, 4, 1))
+    x = second(first(inputs))
+    ends = keras.layers.Concatenate()([keras.layers.Dense(3)(x), keras.layers.Dense(3)(x)])
+    functional = keras.Model(inputs, ends)
+    keras.layers.Dense(2)(first.output)  # a use in no network
+    assert list(keras_compat.first_operations(functional)) == [first, second]
+    sequential = keras.Sequential([keras.Input((4, 4, 1)), first, second])
+    assert list(keras_compat.first_operations(sequential)) == [first, second]
+    assert list(keras_compat.first_operations(keras.Model(inputs, sequential(inputs)))) == [sequential]
+    assert list(keras_compat.first_operations(Wrapping())) == []  # its way is not known
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_layer_returns_its_inputs_while_a_condition_holds(graph):
+    holds = [False]
+    layer = keras.layers.Rescaling(2.0)
+    outer = keras.Sequential([keras.Input((4, 4, 1)), layer])
+    keras_compat.return_inputs_while(layer, lambda: holds[0])
+    for holds[0], factor in (False, 2.0), (True, 1.0), (False, 2.0):
+        function = tf.function(outer.__call__, autograph=False) if graph else outer
+        np.testing.assert_array_equal(function(tf.constant(IMAGES)), factor * IMAGES)
+    assert layer.get_config()["scale"] == 2.0 and keras.Sequential.from_config(outer.get_config()).built
+
+
 def test_a_normalization_computes_with_the_weights_that_it_was_given():
     one, other = keras.layers.Normalization(), keras.layers.Normalization()
     one.adapt(IMAGES)
@@ -247,6 +273,14 @@ def test_nothing_else_reaches_beneath_the_surface():
     own = {name for tree in trees.values() for name in made_by(tree)}
     found = {path.stem: sorted(set(reaches_beneath(tree, own))) for path, tree in trees.items()}
     found = {stem: names for stem, names in found.items() if names}
-    hooks = "get_variable_index", "iterations", "keras_history", "maybe_symbolic_build", "registry", "symbolic_build"
+    hooks = (
+        "get_variable_index",
+        "iterations",
+        "keras_history",
+        "maybe_symbolic_build",
+        "nodes_by_depth",
+        "registry",
+        "symbolic_build",
+    )
     beneath = [f"_{name}" for name in hooks]
     assert found == {"keras_compat": [*beneath, "tensorflow.python.framework"]}

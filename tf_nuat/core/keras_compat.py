@@ -6,9 +6,10 @@ changes it. They were seen in Keras 3.13, the oldest that `setup.py` allows, and
 """
 
 import contextlib
+import functools
 import re
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import tensorflow as tf
@@ -82,6 +83,34 @@ def renew_constants(layer: keras.layers.Layer) -> None:
     """
     if hasattr(layer, "finalize_state"):
         layer.finalize_state()
+
+
+def first_operations(network: keras.Model) -> Iterator[keras.Operation]:
+    """Yields the operations, mostly layers, that take the images one after another, up to where the way parts.
+
+    Of a functional network they are in its graph, which is private.
+    """
+    if isinstance(network, keras.Sequential):
+        yield from network.layers
+    elif hasattr(network, "_nodes_by_depth"):
+        nodes, tensor = keras.tree.flatten(list(network._nodes_by_depth.values())), network.inputs[0]
+        while len(takes := [node for node in nodes if any(each is tensor for each in node.input_tensors)]) == 1:
+            yield takes[0].operation
+            tensor = takes[0].output_tensors[0]
+
+
+def return_inputs_while(layer: keras.layers.Layer, condition: Callable[[], bool]) -> None:
+    """Has a layer return its inputs whenever it is called, or traced, while `condition()`.
+
+    Its `call` is replaced on the instance, as by `passing_through`; here several threads may trace at a time.
+    """
+    own = layer.call
+
+    @functools.wraps(own)
+    def call(inputs: typing.Any, *arguments: typing.Any, **options: typing.Any) -> typing.Any:
+        return inputs if condition() else own(inputs, *arguments, **options)
+
+    layer.call = call
 
 
 @contextlib.contextmanager

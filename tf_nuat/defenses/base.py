@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from tf_nuat import losses, norms, parallel
 from tf_nuat.core import validation
@@ -17,6 +18,7 @@ from tf_nuat.defenses import training_data
 from tf_nuat.defenses.network_model import NetworkModel
 from tf_nuat.defenses.passes import Passes
 from tf_nuat.defenses.signature import ConstructorSignature
+from tf_nuat.models import random_layers
 from tf_nuat.models.inference import inference
 
 # What a step hands on to `observe`, by name.
@@ -44,6 +46,9 @@ class Defense(NetworkModel):
     """Trains `network` by `fit`; `evaluate` and `predict` are those of the network on the images as they are.
 
     Compile it with an optimizer and metrics, without a loss: the loss is the defense's.
+
+    Where the network begins with augmentation (`keras.layers.RandomFlip`, for instance), a step draws it once, before
+    the attack: clean and adversarial images have the same, and epsilon is around the augmented image.
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K). It is trained in place.
@@ -75,6 +80,7 @@ class Defense(NetworkModel):
                                                "sources" (networks trained before it), "batch_size" (images of
                                                the largest batch, all devices together)
     `CHOSEN_BY`          "val_robust_accuracy" the entry of the history by which the best epoch is chosen
+    `COMPARES`           `False`               whether the objective compares outputs of several images or forwards
     `MASKING_ALARM`      `True`                whether FGSM that fails where PGD succeeds is a sign of masked gradients
     `replays`            1                     how often a batch is trained on in a row
     `replayed(dataset)`  the dataset           the data, each batch `replays` times in a row
@@ -87,6 +93,7 @@ class Defense(NetworkModel):
     NORMS: tuple[str, ...] = ("linf",)
     NEEDS: tuple[str, ...] = ()
     CHOSEN_BY: str = "val_robust_accuracy"
+    COMPARES: bool = False
     MASKING_ALARM: bool = True
     replays: int = 1
     __signature__ = ConstructorSignature()  # in full, for `help`, recipes and the reference
@@ -108,6 +115,21 @@ class Defense(NetworkModel):
         self.epsilon = validation.number("epsilon", epsilon, above=0.0, at_most=norms.of(norm).largest(shape))
         self.label_smoothing = validation.number("label_smoothing", label_smoothing, at_least=0.0, below=1.0)
         self.seed = validation.whole_number("seed", seed, at_least=0)
+        for each in (self.network, self.trained_network)[: 1 if self.trained_network is self.network else 2]:
+            random_layers.prepare(each)
+        drawing = random_layers.within(self.network)
+        if self.COMPARES and drawing:
+            logging.warning(
+                "%s compares several forwards in training, and %s of the network draws anew in each: what is compared "
+                "differs by that, too",
+                type(self).__name__,
+                ", ".join(layer.name for layer in drawing),
+            )
+
+    def __init_subclass__(cls, **options: typing.Any) -> None:
+        super().__init_subclass__(**options)
+        if "objective" in vars(cls):
+            cls.objective = random_layers.of_augmented_images(cls.objective)  # type: ignore[method-assign]
 
     # What a defense overrides. Of these only `observe` changes anything; BatchNorm's moving statistics aside, which a
     # forward in training mode moves.
@@ -129,6 +151,7 @@ class Defense(NetworkModel):
         """
         raise NotImplementedError
 
+    @random_layers.of_augmented_images
     def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> ObjectiveValue:
         """Returns the loss and the logits, in training mode: the cross-entropy of x_adv, unless overridden.
 
@@ -163,12 +186,14 @@ class Defense(NetworkModel):
 
     def train_step(self, data: typing.Any) -> dict[str, tf.Tensor]:
         batch = training_data.batch(self.network, data, self.batches + 1)
+        batch = batch._replace(x=self.augmented(batch.x))
         x, y, sample_weight = batch
-        shared = self.prepare(x, y)
-        # The attack comes before the tape: its forwards are no part of the training gradient.
-        x_adv = tf.stop_gradient(self.perturb(x, y, **shared))
-        with parallel.weighing(sample_weight) as weights:
-            found = self.gradients(x, x_adv, y, **shared)
+        with random_layers.past_augmentation():
+            shared = self.prepare(x, y)
+            # The attack comes before the tape: its forwards are no part of the training gradient.
+            x_adv = tf.stop_gradient(self.perturb(x, y, **shared))
+            with parallel.weighing(sample_weight) as weights:
+                found = self.gradients(x, x_adv, y, **shared)
         if sample_weight is not None and not weights.used:
             raise training_data.BatchError(
                 f"sample_weight is given; allowed: None, as the objective of {type(self).__name__} weighs no example "
@@ -179,6 +204,10 @@ class Defense(NetworkModel):
         parallel.average_statistics(self.trained_network)
         self.update_averages()
         return self.measure(found.loss, batch, found.logits)
+
+    def augmented(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns the images of a batch behind the augmentation that the network begins with, drawn for this step."""
+        return random_layers.augmented(self.trained_network, x)
 
     def gradients(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor, **shared: typing.Any) -> Gradients:
         """Returns the `Gradients` of the objective; `shared` is what `prepare` has returned."""

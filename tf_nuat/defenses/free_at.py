@@ -11,6 +11,7 @@ from tf_nuat.core import validation
 from tf_nuat.defenses import training_data
 from tf_nuat.defenses.base import Defense, Facts, Gradients
 from tf_nuat.defenses.passes import Passes
+from tf_nuat.models import random_layers
 
 
 class FreeAT(Defense):
@@ -45,6 +46,12 @@ class FreeAT(Defense):
         image_shape = network.input_shape[1:]
         if None in image_shape:
             raise ValueError(f"network takes images of shape {image_shape}; allowed: a fixed height and width")
+        # Each replay of a batch has the same augmentation: the perturbation is that of its images.
+        self.draws = [
+            self.add_weight(shape=each.shape, dtype=each.dtype, initializer="zeros", trainable=False, name="draw")
+            for layer in random_layers.augmentation(self.trained_network)
+            for each in random_layers.states(layer)
+        ]
         # Every replica holds that of the global batch.
         self.perturbation = self.add_weight(
             shape=(batch_size, *image_shape),
@@ -58,6 +65,13 @@ class FreeAT(Defense):
         if start is None:
             start = x + self._own_perturbation(x)
         return tf.clip_by_value(start, 0.0, 1.0)
+
+    def augmented(self, x: tf.Tensor) -> tf.Tensor:
+        is_first = tf.equal(tf.cast(self.batches, tf.int32) % self.replays, 0)
+        for state, draw in zip(self._states(), self.draws):
+            draw.assign(tf.where(is_first, state.value, draw.value))
+            state.assign(draw.value)
+        return super().augmented(x)
 
     def gradients(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor, **shared: typing.Any) -> Gradients:
         """Returns what `Defense.gradients` does; a fact is the gradient at the images, of the same backward."""
@@ -124,6 +138,10 @@ class FreeAT(Defense):
         if self.optimizer is not None and x.cardinality() == tf.data.INFINITE_CARDINALITY:
             x = x.skip(parallel.scalar(self.optimizer.iterations) % self.replays)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
+
+    def _states(self) -> list[keras.Variable]:
+        layers = random_layers.augmentation(self.trained_network)
+        return [state for layer in layers for state in random_layers.states(layer)]
 
     def _own_perturbation(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the perturbation (B, H, W, C) of this replica's share of the batch, of the shape of its images."""

@@ -32,6 +32,8 @@ class GAT(Defense):
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
 
+    COMPARES = True
+
     def __init__(
         self,
         network: keras.Model,

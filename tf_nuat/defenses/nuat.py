@@ -34,6 +34,7 @@ class NuAT(Defense):
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
 
+    COMPARES = True
     NORMS = ("linf", "l2")
 
     def __init__(

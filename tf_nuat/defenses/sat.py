@@ -35,6 +35,8 @@ class SATR1(Defense):
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
 
+    COMPARES = True
+
     def __init__(
         self,
         network: keras.Model,
@@ -96,6 +98,8 @@ class SATR2(Defense):
     Raises:
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
+
+    COMPARES = True
 
     def __init__(
         self,
