@@ -67,8 +67,8 @@ class FreeAT(Defense):
         return tf.clip_by_value(start, 0.0, 1.0)
 
     def augmented(self, x: tf.Tensor) -> tf.Tensor:
-        is_first = tf.equal(tf.cast(self.batches, tf.int32) % self.replays, 0)
         for state, draw in zip(self._states(), self.draws):
+            is_first = tf.equal(tf.cast(self.batches, tf.int32) % self.replays, 0)
             draw.assign(tf.where(is_first, state.value, draw.value))
             state.assign(draw.value)
         return super().augmented(x)

@@ -54,7 +54,7 @@ def check_images_and_labels(
 
 def check_sample_weight(argument: str, value: typing.Any, x: typing.Any) -> None:
     """Refuses weights that are not one finite number, at least 0, for each of the images x."""
-    if value is None:
+    if value is None or not isinstance(x, (np.ndarray, tf.Tensor)):  # Keras has its own word for a dataset's
         return
     weights = np.asarray(value)
     if weights.dtype.kind not in "biuf" or weights.shape not in ((len(x),), (len(x), 1)):
