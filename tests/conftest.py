@@ -28,8 +28,13 @@ tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 def pytest_collection_finish():
-    """Leaves what the imports made, which stays, out of every later search for garbage."""
+    """Leaves what the imports made, which stays, out of every later search for garbage, and searches more rarely.
+
+    A traced graph is many small objects that refer to each other: by default Python would search them all, over and
+    over, while they are in use. `memory_given_back` searches after each file.
+    """
     gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,6 +47,7 @@ def memory_given_back():
     yield
     keras_compat.forget_custom_gradients()
     gc.collect()
+    gc.freeze()  # what is left are caches, which stay as well
 
 
 @pytest.fixture(scope="session", autouse=True)
