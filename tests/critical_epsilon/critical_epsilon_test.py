@@ -26,7 +26,7 @@ RECIPE = training.Recipe(
     learning_rate=ScheduleSpec("triangle", peak=0.05, up=3, down=7),
     chosen_by="last",
 )
-SMALL = ["--dataset=digits", "--width=64", "--epochs=12", "--warm_up=5", "--strategy=one"]
+SMALL = ["--dataset=digits", "--network=tests.helpers.tiny:network", "--epochs=12", "--warm_up=5", "--strategy=one"]
 WAYS = ["--fast=2/255,6/255", "--runs=1", "--exact=6/255,24/255", "--loss_images=300"]
 CLEAN = training_runs.Clean("clean.keras", 0.01, 0.5, 0.97, 100, 7.0)
 
