@@ -17,6 +17,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PACKAGES = ("recipes", "sanity", "tf_nuat")
 # What takes long on the page, and what stands for it here.
 SHORTER = {
+    "--network mnist_cnn": "--network two_conv",
     "--epochs 12": "--epochs 4",
     "steps=50,queries=500": "steps=2,queries=5",
     "--budget quick": "--samples 60 --checks network_is_deterministic,gradients_are_available",
