@@ -36,7 +36,7 @@ def _network(layers):
     return keras.Sequential([keras.Input(SHAPE), *layers(), keras.layers.Flatten(), keras.layers.Dense(CLASSES)])
 
 
-def trained(name, strategy, data=None, network=network, **options):
+def trained(name, strategy, data=None, network=network, *, run_eagerly=False, **options):
     """Returns the defense after one epoch of `fit` on the three batches, and its history."""
     with strategy.scope():
         if name.startswith("nuat"):
@@ -45,6 +45,7 @@ def trained(name, strategy, data=None, network=network, **options):
             options["sources"] = [network()]
         model = tf_nuat.DEFENSES[name](network(), epsilon=0.1, **options)
         # Steps small enough that no pixel's gradient is rounded to another sign.
-        model.compile(optimizer=tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
+        optimizer = tf_nuat.optimizers.CoupledSGD(0.05)
+        model.compile(optimizer=optimizer, metrics=["accuracy"], run_eagerly=run_eagerly)
     history = model.fit(batches() if data is None else data, epochs=1, verbose=0).history
     return model, history
