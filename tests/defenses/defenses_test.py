@@ -48,7 +48,7 @@ def stepped(model, x, y):
 
 
 # The others are one of these but for a default, the kind of noise or the loss under AWP; tests/defenses/hooks_test.py
-# and passes_test.py have them all.
+# has them all.
 SIMILAR = ("awp", "fgsm_at", "gat_wa", "nuat", "nuat2", "nuat_wa_h", "rfgsm_at", "trades_wa")
 FITTED = [name for name in tf_nuat.DEFENSES if name not in SIMILAR]
 

@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 
 from tests.helpers import counting, golden
-from tf_nuat import parallel
 from tf_nuat.defenses.bat import BAT, adversarial_label, most_confusing_class
 from tf_nuat.defenses.mart import MART
 from tf_nuat.defenses.trades import TRADES
@@ -127,12 +126,12 @@ def test_mart_weighs_the_divergence_by_how_wrong_the_clean_prediction_is():
         assert float(loss) == pytest.approx(boosted + 6.0 * weight * -log_q[0], rel=1e-5)
 
 
-@pytest.mark.parametrize("defense, options", [(TRADES, {}), (TRADES, {"steps": 3}), (MART, {}), (BAT, {})])
-def test_passes_are_those_of_a_step(defense, options):
+def test_passes_are_those_of_so_many_steps():
+    """Those of the default settings are in `passes_test.py`."""
     models = []
 
     def make_model(network):
-        models.append(defense(network, epsilon=0.1, **options))
+        models.append(TRADES(network, epsilon=0.1, steps=3))
         models[0].compile(CoupledSGD(0.01), metrics=["accuracy"])
         return models[0]
 
@@ -144,21 +143,3 @@ def test_wrong_options_are_named(defense):
     for option, value in ("beta", -1), ("steps", 0), ("step_size", 0.0):
         with pytest.raises(ValueError, match=f"{option} is {value}; allowed"):
             defense(linear(np.zeros((16, 2))), epsilon=0.1, **{option: value})
-
-
-@pytest.mark.parametrize("defense", [TRADES, MART, BAT])
-def test_two_devices_train_as_one(defense, two_devices):
-    generator = np.random.default_rng(0)
-    images = generator.uniform(size=(48, 4, 4, 1)).astype(np.float32)
-    data = tf.data.Dataset.from_tensor_slices((images, generator.integers(0, 2, 48))).batch(16)
-    kernel = generator.normal(size=(16, 2))
-    weights = []
-    for strategy in parallel.strategy("one"), two_devices:
-        with strategy.scope():
-            model = defense(linear(kernel), epsilon=0.1)
-            model.compile(CoupledSGD(0.05), metrics=["accuracy"])
-        model.fit(data, epochs=1, verbose=0)
-        weights.append(model.network.get_weights())
-    for one, two in zip(*weights):
-        np.testing.assert_allclose(two, one, atol=1e-5)
-    assert np.max(np.abs(weights[0][0] - kernel)) > 1e-3
