@@ -10,7 +10,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from tests.helpers.small import after, before, dense, digits, quantised, saturated, undefended
+from tests.helpers.small import EPOCH, after, before, dense, digits, quantised, saturated, undefended
 from tf_nuat import defenses
 
 EPSILON = 0.2
@@ -53,7 +53,8 @@ def convolutional(seed):
 def trained(network, *, epochs=20, targets=None, loss=None):
     """Returns the network after training on clean images, towards their labels or `targets`."""
     images, labels = digits().arrays("train")
-    network.compile("adam", loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile("adam", loss, steps_per_execution=EPOCH)
     network.fit(images, labels if targets is None else targets, epochs=epochs, batch_size=32, verbose=0)
     return network
 

@@ -39,10 +39,9 @@ def test_a_network_that_hides_its_margin_from_the_cross_entropy_is_seen(undefend
     assert result.interval[0] < result.value < result.interval[1] and result.value > 0.1 > result.threshold == 0.02
 
 
-@pytest.mark.parametrize("weak", [{"step_size": 1e-7}, {"epsilon": EPSILON / 4}])
-def test_a_weakened_pgd_is_seen(weak, undefended, sample, monkeypatch):
+def test_a_weakened_pgd_is_seen(undefended, sample, monkeypatch):
     full = Settings.pgd
-    monkeypatch.setattr(Subject, "correct", weakened(Subject.correct, weak))
+    monkeypatch.setattr(Subject, "correct", weakened(Subject.correct, {"epsilon": EPSILON / 4}))
     result = judge(undefended, sample)
     assert result.verdict is Verdict.FAIL
     assert Settings.pgd is full  # the other attacks keep their settings

@@ -28,9 +28,8 @@ def judge(network, sample, epsilon=EPSILON):
     return gradient_free_is_not_stronger(Subject(network, *sample, epsilon=epsilon), QUICK)
 
 
-@pytest.mark.parametrize("mask", [small.rounded, small.quantised])
-def test_hidden_gradients_are_seen(mask, undefended, sample):
-    result = judge(mask(undefended), sample)
+def test_hidden_gradients_are_seen(undefended, sample):
+    result = judge(small.quantised(undefended), sample)
     assert result.verdict is Verdict.FAIL
     assert result.value > 0.1 and result.interval[0] > result.threshold == 0.005
     assert "do not lead" in result.explanation and result.remedy and result.reference

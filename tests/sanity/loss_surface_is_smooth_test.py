@@ -53,10 +53,9 @@ def test_honest_networks_pass(digits, request, which, epsilon):
     assert result.interval[0] <= result.value <= result.interval[1]
 
 
-@pytest.mark.parametrize("scale", [0.01, 1e4])
-def test_the_scale_of_the_logits_does_not_matter(digits, undefended, scale):
+def test_the_scale_of_the_logits_does_not_matter(digits, undefended):
     inputs = keras.Input(digits.input_shape)
-    rescaled = keras.Model(inputs, undefended(inputs) * scale)
+    rescaled = keras.Model(inputs, undefended(inputs) * 1e4)
     images, labels = digits.arrays("test")
     linearity = functools.partial(measure.surface.linearity, epsilon=EPSILON, points=3, batch_size=100)
     one, other = (linearity(each, images, labels) for each in (undefended, rescaled))

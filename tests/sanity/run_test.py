@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -13,11 +14,12 @@ import keras
 import numpy as np
 import pytest
 
-from sanity import report, run
+from sanity import measure, report, run
 from sanity.checks import CHECKS
 from sanity.judgement import REPORTED
 from sanity.result import Verdict
 from sanity.settings import BUDGETS
+from tests.helpers import small
 from tf_nuat import data, evaluate
 
 QUICK = ["--dataset", "digits", "--epsilon", "0.2", "--checks", "large_epsilon_reaches_chance", "--samples", "200"]
@@ -35,7 +37,8 @@ def folder(tmp_path_factory):
     inputs = keras.Input(digits.input_shape)
     x = keras.layers.Dense(64, activation="relu")(keras.layers.Flatten()(inputs))
     network = keras.Model(inputs, keras.layers.Dense(10)(x), name="dense")
-    network.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile("adam", loss, steps_per_execution=small.EPOCH)
     network.fit(*digits.arrays("train"), epochs=20, batch_size=32, verbose=0)
     others = {
         "network": network.output,
@@ -76,7 +79,14 @@ def written(out):
     return sorted(path.name for path in out.iterdir() if path.name != "evaluations.npz")
 
 
-def test_an_honest_network_exits_with_0_and_leaves_a_whole_report(folder, tmp_path, capsys):
+def test_an_honest_network_exits_with_0_and_leaves_a_whole_report(folder, tmp_path, capsys, monkeypatch):
+    """The network to transfer from is a smaller one than the command's own, which `zoo_test` has."""
+
+    def surrogate(images, labels, **options):
+        np.testing.assert_array_equal(labels, data.load("digits").labels("train"))
+        return small.undefended(1)
+
+    monkeypatch.setattr(measure.surrogate, "train", surrogate)
     out = tmp_path / "judged"
     arguments = ["--checkpoint", str(folder / "network.keras"), "--dataset", "digits", "--epsilon", "0.2"]
     assert run.main([*arguments, "--budget", "quick", "--out", str(out)]) == 0
@@ -416,10 +426,13 @@ def test_help_teaches_every_flag(capsys):
 
 
 def test_as_a_process(folder, tmp_path):
+    """Which CleverHans, where it cannot be imported, does not keep from its other checks."""
+    (tmp_path / "cleverhans.py").write_text("raise ImportError")
     given = [sys.executable, "-m", "sanity.run", "--checkpoint", str(folder / "network.keras"), "--epsilon", "7"]
     done = subprocess.run(
         [*given, "--dataset", "digits", "--out", str(tmp_path / "out")],
         cwd=pathlib.Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
