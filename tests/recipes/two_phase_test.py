@@ -1,6 +1,7 @@
 """Estimates for all images from a sample: closed forms, bias and coverage, what is read, shown and refused."""
 
 import json
+import os
 import pathlib
 import shutil
 
@@ -9,7 +10,6 @@ import pytest
 
 from recipes import leaderboard, table, two_phase
 from recipes.pages import evaluations
-from tests.data.datasets_test import prepared
 from tests.recipes.compare_test import card_of
 from tests.recipes.leaderboard_test import evaluated, rows, write
 from tf_nuat import data
@@ -134,10 +134,20 @@ def test_a_broken_estimate_is_named(run):
         leaderboard.beside_claims([path])
 
 
+def labels_of(dataset):
+    """Returns the labels of the test split, in its order."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    where = os.environ.get("TFDS_DATA_DIR", "")
+    if not os.path.isdir(os.path.join(where, dataset)):
+        pytest.skip(f"{dataset} is not prepared in TFDS_DATA_DIR")
+    split = tfds.builder(dataset, data_dir=where).as_dataset("test", decoders={"image": tfds.decode.SkipDecoding()})
+    return np.array([each["label"] for each in split.as_numpy_iterator()])
+
+
 @pytest.mark.parametrize("dataset, folder", [("mnist", "mnist_nuat"), ("cifar10", "cifar10_small")])
 def test_the_committed_estimates_are_those_of_the_committed_records(dataset, folder, monkeypatch):
-    """The labels are read once: they are the same for every record."""
-    labels = prepared(dataset).arrays("test")[1]
+    """The labels are read once, and without the images: they are the same for every record."""
+    labels = labels_of(dataset)
     monkeypatch.setattr(data, "sample", lambda name, data_dir=None: {dataset: (None, labels)}[name])
     found = sorted((ROOT / "results" / folder).rglob(evaluations.ESTIMATE))
     assert found

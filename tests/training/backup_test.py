@@ -27,7 +27,7 @@ RECIPE = training.Recipe(
     learning_rate=ScheduleSpec("triangle", peak=0.05, up=1, down=1),
     selection=AttackSpec("fgsm"),
     selection_images=64,
-    measures={"fgsm": AttackSpec("fgsm")},
+    measures={},  # tests/training/training_test.py has runs that are killed while they measure
     test_images=60,
     masking_alarm=None,
 )

@@ -9,6 +9,7 @@ import tensorflow_datasets
 
 import tf_nuat
 from recipes import cifar10, cifar10_small, cifar100, command, digits, mnist, mnist_nuat, orderings, svhn, table
+from tests.helpers import tiny
 from tf_nuat import command_line, data, training
 
 MODULES = {
@@ -37,8 +38,8 @@ def test_every_recipe_is_plain_data_that_builds(name):
         assert recipe.defense == defense and recipe.dataset == name.split("_")[0]
         assert training.Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
         assert set(recipe.claimed) <= {"clean", "autoattack", *recipe.measures}
-        small = dataclasses.replace(recipe, network="lenet_plus", network_options={}, batch_size=64)
-        model, sources = None, [tf_nuat.networks.lenet_plus((8, 8, 1), 10)] if recipe.sources else []
+        small = dataclasses.replace(recipe, network="tests.helpers.tiny:network", network_options={}, batch_size=64)
+        model, sources = None, [tiny.network((8, 8, 1), 10)] if recipe.sources else []
         for number, stage in enumerate(small.plan()):
             model = training.build(small, splits, stage=number, before=model, sources=sources)
             assert type(model) is tf_nuat.DEFENSES[stage.defense]
@@ -114,7 +115,8 @@ def test_settings_of_the_phase_transition_are_those_of_the_paper():
 
 def test_trains_and_prints_what_was_measured(monkeypatch, tmp_path, capsys):
     out = tmp_path / "run"
-    status = call(monkeypatch, "--defense=standard", "--epochs=1", f"--out={out}", "--test_images=50")
+    small = ["--defense=standard", "--network=tests.helpers.tiny:network", "--epochs=1", "--test_images=50"]
+    status = call(monkeypatch, *small, f"--out={out}")
     printed = capsys.readouterr().out
     assert status == 0
     card = json.loads((out / "card.json").read_text())
