@@ -23,11 +23,11 @@ demo: $(INSTALLED)
 	$(PYTHON) -m recipes.demo --out $(RUNS)/demo
 
 test: $(INSTALLED)
-	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # The same, slower: then which lines no test has run.
 coverage: $(INSTALLED)
-	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --cov
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --cov
 
 lint: $(INSTALLED)
 	$(PYTHON) -m ruff check .

@@ -27,6 +27,15 @@ tf.config.threading.set_inter_op_parallelism_threads(16)
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
+# Files of few tests that take long. First, so that no worker waits at the end for another one's.
+LONG = ("docs/tutorial_test.py", "parallel/multiworker_test.py", "training/backup_test.py", "sanity/zoo_test.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the tests of `LONG` before the others."""
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
+
+
 def pytest_collection_finish():
     """Leaves what the imports made, which stays, out of every later search for garbage, and searches more rarely.
 
