@@ -211,7 +211,11 @@ def test_is_in_the_ball_and_in_the_range_of_pixels_and_fools_the_network_or_is_c
     assert np.any(moved)
 
 
-@pytest.mark.parametrize("name, norm", QUICK)
+# In its first norm, and where its steps are others: what a norm makes of an image, `tests/norms_test.py` says.
+OTHER_STEPS = [(name, "l1") for name in ("pgd", "apgd_ce")] + [("square", "l2"), ("square", "l1")]
+
+
+@pytest.mark.parametrize("name, norm", [*((name, ATTACKS[name].norms[0]) for name in NAMES), *OTHER_STEPS])
 def test_an_image_has_a_result_of_its_own(name, norm, network, labelled):
     """It repeats itself, whatever stands beside it, at whatever place; another seed draws something else."""
     (x, y), seeded = labelled, "seed" in ATTACKS[name].keywords
@@ -234,7 +238,7 @@ def test_an_image_has_a_result_of_its_own(name, norm, network, labelled):
         assert np.mean(np.abs(elsewhere - together) > 1e-6) > 0.02
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["fgsm", "apgd_t", "square"])  # all are called by one function
 def test_one_hot_labels_do_what_integers_do(name, network, labelled):
     x, y = labelled
     attack = functools.partial(called, network, name, ATTACKS[name].norms[0], x, epsilon=0.2)

@@ -209,7 +209,7 @@ def test_moves_the_change_between_windows(norm, epsilon, network, robust):
     queries, p_init, order = {"l2": 6, "l1": 4}[norm], 0.3, norms.of(norm).order
     seen = candidates(network, x, y, epsilon=epsilon, queries=queries, p_init=p_init, norm=norm)
     sides = set()
-    for i in range(3):
+    for i in range(2):
         best = bests(margins(network, seen[i], np.repeat(y[i], queries + 1)))
         for k in range(queries):
             side = max(round(np.sqrt(share_of_pixels(k, queries, p_init) * 56)), 3)
