@@ -20,7 +20,7 @@ from tests.helpers import distributed
 from tf_nuat import parallel
 from tf_nuat.evaluate import __main__ as evaluation
 
-DEFENSES = ("nuat", "sat_r1", "eat")
+DEFENSES = ("nuat", "sat_r1")
 RECIPE = {"--defense": "nuat", "--network": "tests.helpers.tiny:network", "--test_images": 40}
 
 
@@ -55,7 +55,7 @@ def fit(path):
         weights.update({f"{name}/{key}": np.asarray(values) for key, values in history.items()})
         for number, weight in enumerate(model.network.get_weights()):
             weights[f"{name}/{number}"] = weight
-    model, _ = distributed.trained("nuat_wa", strategy, network=distributed.with_batch_norm)
+    model, _ = distributed.trained("gat_wa", strategy, network=distributed.with_batch_norm)
     for number, weight in enumerate([*model.trained_network.get_weights(), *model.network.get_weights()]):
         weights[f"batch_norm/{number}"] = weight
     np.savez(path, **weights)

@@ -27,7 +27,7 @@ def gradient():
     return ((error @ last.T) * (1.0 - hidden**2)) @ kernel.T
 
 
-@pytest.mark.parametrize("name", ["eat", "free_at", "nuat", "sat_r1", "trades"])
+@pytest.mark.parametrize("name", ["free_at", "nuat", "sat_r1"])  # a start that is kept, two attacks in turn, pairs
 def test_the_figure_is_that_of_the_code(name):
     found = plot_adversaries.adversaries(plot_adversaries.defense(name))
     np.testing.assert_allclose(found, points(name), atol=1e-3)

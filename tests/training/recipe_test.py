@@ -193,11 +193,11 @@ def test_a_run_begun_by_an_earlier_version_goes_on_and_one_of_a_later_is_refused
 def test_autoattack_is_a_measure_as_any_other(tmp_path):
     measures = {"aa": AttackSpec("autoattack"), "fgsm": AttackSpec("fgsm")}
     dense = {"network": "tests.helpers.tiny:network", "network_options": {}}
-    recipe = dataclasses.replace(RECIPE, **dense, test_images=20, measures=measures)
+    recipe = dataclasses.replace(RECIPE, **dense, test_images=10, measures=measures)
     card = run(recipe, tmp_path)
     network = keras.saving.load_model(tmp_path / "network.keras", compile=False)
     images, labels = data.load("digits").arrays("test")
-    robust = evaluate.worst_case(network, (images[:20], labels[:20]), epsilon=0.1).robust
+    robust = evaluate.worst_case(network, (images[:10], labels[:10]), epsilon=0.1).robust
     with np.load(tmp_path / "outcomes.npz") as outcomes:
         np.testing.assert_array_equal(outcomes["aa"], robust)
         assert not np.any(outcomes["aa"] & ~outcomes["fgsm"])  # its first attack has FGSM's steps within its reach
