@@ -10,9 +10,9 @@ Datasets prepared, a .csv file with a path and a label for each image, an .npz f
 `keras.datasets` have them, too), a name of a dataset, or `my_module:splits`, a function that returns {"train": ...,
 "validation": ..., "test": ...}, `tf.data.Dataset`s of single images and labels. Splits that are missing are made of
 training images. `--class_names`: a file of the names of the classes, where the outputs of the network have another
-order than the class folders. `--network`: a name, a .keras file to train further, or `my_module:build`, a function
-(input_shape, num_classes) that returns a Keras model from images in [0, 1] to logits, without a softmax. Modules are
-found in the current folder.
+order than the class folders. `--network`: a name, a file that Keras saved to train further, or `my_module:build`, a
+function (input_shape, num_classes) that returns a Keras model from images in [0, 1] to logits, without a softmax. Of a
+file a softmax is taken off, and `--pixels` says what it takes. Modules are found in the current folder.
 
 `application` fine-tunes a network of keras.applications, which begins with weights of ImageNet that Keras downloads
 (`--network_options name=MobileNetV2,weights=null` with random ones), its preprocessing inside.
@@ -28,12 +28,15 @@ higher rate. The network that is kept is the one of the epoch with the highest a
 split; it is tested under 40 steps of PGD.
 """
 
+import dataclasses
+
 from absl import flags
 
 from recipes import command
 from tf_nuat import command_line, data, defenses
 from tf_nuat.core import validation
 from tf_nuat.data import splits
+from tf_nuat.networks.pixels import FORMS
 from tf_nuat.training import AttackSpec, Recipe, ScheduleSpec
 
 EPOCHS = 10
@@ -62,6 +65,14 @@ def flag_values():
         f"{', '.join(data.DATASETS)}; required",
     )
     flag(flags.DEFINE_string, "defense", "nuat", f"what to train with: {', '.join(defenses.DEFENSES)}")
+    flag(
+        flags.DEFINE_string,
+        "pixels",
+        None,
+        f"what a network from a file takes: {', '.join(FORMS)}, or MEAN/DEVIATION of pixels in [0, 1] (default: 0..1)",
+    )
+    flag(flags.DEFINE_string, "output", None, "name of the output of the classes, where such a network has several")
+    flag(flags.DEFINE_list, "import", None, "modules to import before it, where its layers are, with commas between")
     flag(flags.DEFINE_list, "input_shape", None, "height,width,channels of images read from files (default: the first)")
     flag(flags.DEFINE_string, "augmentation", None, f"of training images: {', '.join(splits.AUGMENTATIONS)}")
     order = "one a line, or a JSON list, or a JSON dict of indices and names"
@@ -95,7 +106,10 @@ def recipe_of(values):
         learning_rate=ScheduleSpec("triangle", peak=0.01, up=2, down=8),
         measures={"pgd_40": AttackSpec("pgd", steps=40)},  # its steps are a sixteenth of epsilon, whatever that is
     )
-    return command.with_flags(recipe, values)
+    recipe = command.with_flags(recipe, values)
+    of_file = {"pixels": values.pixels, "outputs": values.output, "modules": getattr(values, "import")}
+    of_file = {name: value for name, value in of_file.items() if value is not None}
+    return dataclasses.replace(recipe, network_options={**recipe.network_options, **of_file})
 
 
 def _input_shape(values):

@@ -142,7 +142,7 @@ def _measure(run, of_run, sources, values, known):
     )
     images, labels, names = sample(samples=values.samples)
     for name, tested in {"runs": network, **sources}.items():
-        inputs.fits(name, tested, images, len(names), of_run.dataset)
+        inputs.fits(name, tested, images, names, of_run.dataset)
     l2_images, l2_labels, _ = sample(samples=values.l2_samples)
     of = {
         "network": files.digest(*network.get_weights()),

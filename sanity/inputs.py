@@ -9,7 +9,7 @@ from sanity.judgement import checked_names
 from sanity.settings import BUDGETS, Settings
 from sanity.subject import Subject
 from tf_nuat.core import validation
-from tf_nuat.evaluate import inputs
+from tf_nuat.evaluate import inputs, networks, wiring
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,20 +33,23 @@ def collect(flags, command, *, progress=False):
         ValueError: a flag is wrong, or does not fit the others; the message names it.
     """
     if not flags.checkpoint:
-        raise ValueError("--checkpoint is not given; allowed: a network saved by Keras (.keras)")
+        raise ValueError(f"--checkpoint is not given; allowed: {networks.FILE}")
     checks = checked_names(flags.checks, "--checks")
     settings, samples = validation.one_of("--budget", flags.budget, BUDGETS)
     inputs.check_sample(flags)
     samples = samples if flags.samples is None else flags.samples
     path = pathlib.Path(flags.checkpoint)
-    network = inputs.network("--checkpoint", path)
+    network, changes = networks.read("--checkpoint", path, flags)
     asked = inputs.asked(flags, [(path, network)])
-    surrogates = [inputs.network("--surrogate", name) for name in flags.surrogate]
+    surrogates = [networks.read_other("--surrogate", name, flags).network for name in flags.surrogate]
     options = {"seed": flags.seed, "data_dir": flags.data_dir, "class_names": asked.class_names}
     images, labels, class_names = inputs.sample(network, asked.cards[0], asked.dataset, samples=samples, **options)
     named = {f"--surrogate {name}": each for name, each in zip(flags.surrogate, surrogates)}
     for argument, each in {f"--checkpoint {path}": network, **named}.items():
-        inputs.fits(argument, each, images, len(class_names), f"--dataset {asked.dataset}")
+        inputs.fits(argument, each, images, class_names, asked.dataset)
+    found = wiring.look(network, images, labels, class_names)
+    if not found.is_right:
+        raise ValueError(f"--checkpoint {path}: {found.sentence}")
     training_data = None
     if not surrogates:  # without training images, checks that need a surrogate say that they were skipped
         most = measure.surrogate.MOST_IMAGES
@@ -65,7 +68,8 @@ def collect(flags, command, *, progress=False):
     provenance = {
         "command": command,
         "checkpoint": str(path),
-        "checkpoint_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "checkpoint_sha256": hashlib.sha256(_bytes_of(path)).hexdigest(),
+        "adapted": changes,
         "surrogates": list(flags.surrogate),
         "dataset": asked.dataset,
         "split": "test",
@@ -73,3 +77,9 @@ def collect(flags, command, *, progress=False):
         "card": asked.cards[0].facts if asked.cards[0] is not None else {},
     }
     return Inputs(subject, checks, settings, out, provenance)
+
+
+def _bytes_of(path):
+    """Returns the bytes of a file or, of the folder of a SavedModel, those of its files in the order of their names."""
+    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    return b"".join(each.read_bytes() for each in files)

@@ -19,16 +19,19 @@ from sanity.settings import Settings
 from sanity.subject import NoVersionError, Subject
 from tf_nuat import norms
 from tf_nuat.core import validation
+from tf_nuat.evaluate import wiring
 
 ROBUST, PARTLY, NOT = "genuinely robust", "partly robust", "not robust"
 MASKED, TOO_WEAK, INCONCLUSIVE = "masked gradients suspected", "attack too weak", "inconclusive"
+NOT_JUDGED = "not judged"
 REPORTED = ("nuclear_norm_separates",)  # which can only pass, and is no evidence
 
 RULE = (
     "Masked gradients are suspected if any check failed, unless it only found a stronger attack along the gradients: "
     "where that is all, the attack was too weak. The judgement is inconclusive if any check was, or if none passed; "
     "checks that only report count for nothing. Otherwise the lower limit of the interval of the robust accuracy "
-    "decides: above chance and above half of the clean accuracy the network is genuinely robust, above chance alone it "
+    "decides: above chance (the share of the commonest class) and above half of the clean accuracy the network "
+    "is genuinely robust, above chance alone it "
     "is partly robust, else it is not robust."
 )
 PACKAGES = ("tensorflow", "keras", "numpy", "scipy")
@@ -49,8 +52,8 @@ class Judgement:
     """What the checks say together. Its JSON form is described in `sanity.result`.
 
     Attributes:
-        verdict: "genuinely robust", "partly robust", "not robust", "masked gradients suspected", "attack too weak" or
-            "inconclusive".
+        verdict: "genuinely robust", "partly robust", "not robust", "masked gradients suspected", "attack too weak",
+            "inconclusive", or "not judged".
         headline, accuracies: the verdict in words, and the accuracies behind it, a sentence each.
         rule: how the verdict was reached.
         clean: `Accuracy` without attack.
@@ -121,7 +124,8 @@ def judge(
         progress: whether to show progress bars.
 
     Returns:
-        A `Judgement`.
+        A `Judgement`. A network that is no better than always answering the commonest class is not judged: every check
+        is skipped, and the sentence says what was found.
 
     Raises:
         ValueError: an argument is out of its range, or a network does not return logits for the sample.
@@ -140,7 +144,30 @@ def judge(
         seed=seed,
         progress=progress,
     )
+    found = wiring.look(subject.network, subject.images, subject.labels)
+    if not found.is_right:
+        return _not_judged(subject, names, found)
     return judge_subject(subject, checks=names, progress=progress)
+
+
+def _not_judged(subject: Subject, names: Sequence[str], found: wiring.Wiring) -> Judgement:
+    """Returns the `Judgement` on a network that is fed wrongly or has learned nothing: no check is run."""
+    settings, remedy = Settings(), "Feed the network as it was trained."
+    clean = _accuracy(subject.correct(), settings)
+    reason = "The network is no better than always answering the commonest class."
+    return Judgement(
+        verdict=NOT_JUDGED,
+        headline=f"Not judged: {found.sentence}.",
+        accuracies=f"{clean.accuracy:.1%} of {clean.images} images are classified correctly without attack.",
+        rule=RULE,
+        clean=clean,
+        robust=clean,
+        results=tuple(skipped(name, reason, sample_size=len(subject), remedy=remedy, reference="") for name in names),
+        subject=_facts(subject),
+        settings=settings,
+        evaluations=[_described(each, subject, settings) for each in subject.evaluations()],
+        provenance={},
+    )
 
 
 def checked_names(checks: Iterable[str] | None, argument: str = "checks") -> tuple[str, ...]:
@@ -172,7 +199,7 @@ def judge_subject(
             results.append(dataclasses.replace(result, seconds=round(time.perf_counter() - started, 2)))
     shown = measure.examples.found_by_pgd(subject, settings)
     clean, robust = _accuracy(subject.correct(), settings), _accuracy(subject.worst_case(), settings)
-    verdict = overall(results, clean, robust, subject.num_classes)
+    verdict = overall(results, clean, robust, subject.chance)
     return Judgement(
         verdict=verdict,
         headline=_headline(verdict, results),
@@ -199,7 +226,7 @@ def _checked(name, subject, settings):
         return skipped(name, str(error), sample_size=len(subject), remedy=remedy, reference=reference)
 
 
-def overall(results: Sequence[Result], clean: Accuracy, robust: Accuracy, num_classes: int) -> str:
+def overall(results: Sequence[Result], clean: Accuracy, robust: Accuracy, chance: float) -> str:
     """Returns the verdict that follows from the results of the checks and the two accuracies, by `RULE`."""
     results = [result for result in results if result.name not in REPORTED]
     verdicts = [result.verdict for result in results]
@@ -209,7 +236,7 @@ def overall(results: Sequence[Result], clean: Accuracy, robust: Accuracy, num_cl
         return TOO_WEAK
     if Verdict.INCONCLUSIVE in verdicts or Verdict.PASS not in verdicts:
         return INCONCLUSIVE
-    low, chance = robust.interval[0], 1.0 / num_classes
+    low = robust.interval[0]
     if low <= chance:
         return NOT
     return ROBUST if low > clean.accuracy / 2 else PARTLY

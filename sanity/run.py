@@ -3,11 +3,12 @@
     python -m sanity.run --checkpoint runs/mnist/network.keras
     python -m sanity.run --checkpoint any.keras --dataset mnist --epsilon 0.3 --out runs/judged
 
-Any network that Keras saved will do, as long as it takes images in [0, 1] and returns logits. Writes `report.html`,
+Any classifier that Keras saved will do: `.keras`, `.h5`, a SavedModel, with a softmax or without; `--pixels` says what
+it takes. Writes `report.html`,
 `results.json`, `junit.xml`, one figure per check and pictures of adversaries into the output folder.
 
 Exit status: 0, no check failed; 1, a check failed: masked gradients are suspected, or the attack was too weak; 2,
-could not judge.
+could not judge: wrong input, or a network that is no better than always answering the commonest class.
 """
 
 import shlex
@@ -22,6 +23,7 @@ from sanity.judgement import judge_subject
 from sanity.settings import BUDGETS
 from tf_nuat import command_line
 from tf_nuat.evaluate import inputs as shared
+from tf_nuat.evaluate import networks
 
 NO_FLAG, RED_FLAG, COULD_NOT_JUDGE = 0, 1, command_line.BAD_INPUT
 
@@ -33,14 +35,15 @@ def flag_values():
     def flag(define, name, default, help_text):
         define(name, default, help_text, flag_values=values)
 
-    flag(flags.DEFINE_string, "checkpoint", None, "the network to judge, a .keras file; required")
+    flag(flags.DEFINE_string, "checkpoint", None, f"the network to judge: {networks.FILE}; required")
+    networks.define(values)
     shared.define(values, samples="Default: that of the budget")
     flag(flags.DEFINE_string, "out", None, "folder for the results. Default: sanity, beside the checkpoint")
     flag(
         flags.DEFINE_multi_string,
         "surrogate",
         [],
-        "another network for attacks by transfer, a .keras file. Default: one is trained on the spot",
+        f"another network for attacks by transfer, {networks.FILE}. Default: one is trained on the spot",
     )
     flag(flags.DEFINE_list, "checks", ["all"], f"which checks to run, with commas between: all, or {', '.join(CHECKS)}")
     flag(

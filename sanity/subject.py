@@ -114,6 +114,11 @@ class Subject:
         return len(self.labels)
 
     @property
+    def chance(self) -> float:
+        """The share of the commonest class in the sample: what always answering that class is right on."""
+        return float(np.bincount(self.labels).max() / len(self))
+
+    @property
     def largest(self) -> float:
         """The radius within which any image can become any other: 1, or the diagonal of the cube in L2."""
         return self.norm.largest(self.images.shape[1:])

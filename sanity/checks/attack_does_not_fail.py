@@ -83,7 +83,8 @@ def attack_does_not_fail(subject: Subject, settings: Settings) -> Result:
       attack fools; on the margin, for one in three of a NuAT network, whose accuracy is the same after 40 and after 500
       steps, and as much again would fool it for 2 %;
     - transfer failure: the adversary that PGD found is none when the network sees it again;
-    - unconstrained attack failure: PGD finds no adversary where any image is allowed. Tolerated: chance, 1 / K.
+    - unconstrained attack failure: PGD finds no adversary where any image is allowed. Tolerated: chance,
+      the share of the commonest class.
 
     Skipped where no image is classified correctly.
     """
@@ -97,7 +98,7 @@ def attack_does_not_fail(subject: Subject, settings: Settings) -> Result:
             remedy="Check the labels and the scaling of the images.",
             reference=REFERENCE,
         )
-    tolerated = {**TOLERATED, "unconstrained attack failure": 1.0 / subject.num_classes}
+    tolerated = {**TOLERATED, "unconstrained attack failure": subject.chance}
     shown = {indicator: each[clean] for indicator, each in _indicators(subject, settings).items()}
     found = {
         indicator: Share.of(int(np.sum(each)), size, tolerated[indicator], settings, tests=len(shown))

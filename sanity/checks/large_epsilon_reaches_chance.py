@@ -15,13 +15,14 @@ REFERENCE = (
 
 
 def large_epsilon_reaches_chance(subject: Subject, settings: Settings) -> Result:
-    """PGD at an epsilon so large that every image is allowed: accuracy must not stay above chance, 1 / K.
+    """PGD at an epsilon so large that every image is allowed: accuracy must not stay above chance, the share
+    of the commonest class.
 
-    Fails where accuracy is significantly above 1 / K (exact binomial). Passes where its interval ends less than
-    `settings.detectable` above 1 / K.
+    Fails where accuracy is significantly above chance (exact binomial). Passes where its interval ends less than
+    `settings.detectable` above chance.
     """
     correct = subject.correct("pgd", **settings.pgd(subject.largest))
-    chance = 1.0 / subject.num_classes
+    chance = subject.chance
     count, size, accuracy = int(np.sum(correct)), len(subject), float(np.mean(correct))
     low, high = statistics.wilson(count, size, confidence=settings.confidence)
     if statistics.exceeds(count, size, chance) < settings.alpha:
@@ -60,7 +61,7 @@ def large_epsilon_reaches_chance(subject: Subject, settings: Settings) -> Result
                 (f"PGD, epsilon {subject.largest:.4g}", "white box"): correct,
             },
             confidence=settings.confidence,
-            levels=((f"chance, 1 / {subject.num_classes}", chance),),
+            levels=(("chance, the commonest class", chance),),
         ),
         explanation=explanation,
         remedy=remedy,

@@ -58,7 +58,7 @@ def loss_rises_with_epsilon(subject: Subject, settings: Settings) -> Result:
     there is nothing that could be overrated, and the loss of an honest network may fall at an epsilon at which it is
     curved over the step. Skipped where the network is no better than chance without attack.
     """
-    chance, size = 1.0 / subject.num_classes, len(subject)
+    chance, size = subject.chance, len(subject)
     if size < FEWEST_IMAGES:
         return _too_few(size)
     clean = _under(subject)

@@ -45,7 +45,7 @@ def white_box_beats_black_box(subject: Subject, settings: Settings) -> Result:
     white_box, transferred = _outcomes(subject, settings, surrogates)
 
     def above_chance(correct):
-        return statistics.exceeds(np.sum(correct), len(subject), 1.0 / subject.num_classes) < settings.alpha
+        return statistics.exceeds(np.sum(correct), len(subject), subject.chance) < settings.alpha
 
     excess = _excess(white_box, transferred, above_chance(white_box["FGSM"]), settings)
     verdict = excess.verdict(settings)

@@ -23,6 +23,7 @@ from sanity.settings import BUDGETS
 from tf_nuat import command_line
 from tf_nuat.core import validation
 from tf_nuat.evaluate import inputs as shared
+from tf_nuat.evaluate import networks
 
 
 def flag_values():
@@ -32,7 +33,10 @@ def flag_values():
     def flag(define, name, default, help_text):
         define(name, default, help_text, flag_values=values)
 
-    flag(flags.DEFINE_multi_string, "checkpoint", [], "a network, a .keras file; several times for several; required")
+    flag(
+        flags.DEFINE_multi_string, "checkpoint", [], f"a network, {networks.FILE}; several times for several; required"
+    )
+    networks.define(values)
     flag(flags.DEFINE_string, "out", None, "folder for the figures; required")
     flag(flags.DEFINE_list, "only", ["all"], f"which figures, by commas: all, or {', '.join(FIGURES)}")
     shared.define(values, samples="Default: that of the budget")

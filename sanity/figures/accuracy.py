@@ -49,7 +49,7 @@ def draw_against_epsilon(data):
 
 def _drawn(data, label, scale):
     curves = tuple(Curve(**each) for each in data["models"])
-    chance = ("chance", 1.0 / data["sample"]["num_classes"])
+    chance = ("chance", data["sample"].get("chance", 1.0 / data["sample"]["num_classes"]))  # older files lack it
     series = Curves(label, "accuracy under attack", curves, x_scale=scale, levels=(chance,))
     return figures.curves(series, data["sample"]["images"], f"{data['confidence']:.0%} interval")
 

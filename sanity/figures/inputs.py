@@ -7,7 +7,7 @@ from sanity.figures.models import Model, Options
 from sanity.settings import BUDGETS
 from sanity.subject import Subject
 from tf_nuat.core import validation
-from tf_nuat.evaluate import inputs
+from tf_nuat.evaluate import inputs, networks
 
 MOST_TRAINING = 2000  # images that the bend of a path is trained on
 
@@ -32,21 +32,21 @@ def collect(flags):
     validation.whole_number("--epochs", flags.epochs, at_least=1)
 
     paths = list(map(pathlib.Path, flags.checkpoint))
-    networks = [(path, inputs.network("--checkpoint", path)) for path in paths]
-    asked = inputs.asked(flags, networks)
-    first = networks[0][1]
-    loaded = {"seed": flags.seed, "data_dir": flags.data_dir, "class_names": asked.class_names}
-    images, labels, class_names = inputs.sample(first, asked.cards[0], asked.dataset, samples=samples, **loaded)
-    for path, network in networks:
-        inputs.fits(f"--checkpoint {path}", network, images, len(class_names), f"--dataset {asked.dataset}")
+    loaded = [(path, networks.read("--checkpoint", path, flags).network) for path in paths]
+    asked = inputs.asked(flags, loaded)
+    first = loaded[0][1]
+    given = {"seed": flags.seed, "data_dir": flags.data_dir, "class_names": asked.class_names}
+    images, labels, class_names = inputs.sample(first, asked.cards[0], asked.dataset, samples=samples, **given)
+    for path, network in loaded:
+        inputs.fits(f"--checkpoint {path}", network, images, class_names, asked.dataset)
     models = [
         Model(name, Subject(network, images, labels, epsilon=asked.epsilon, norm=asked.norm, seed=flags.seed), card)
-        for name, (_, network), card in zip(names_of(paths, asked.cards), networks, asked.cards)
+        for name, (_, network), card in zip(names_of(paths, asked.cards), loaded, asked.cards)
     ]
     training_data = None
     if "connectivity" in names and len(models) > 1:  # without training images, the figure says that it needs them
-        loaded["samples"] = MOST_TRAINING
-        training_data = inputs.training_sample(first, asked.cards[0], asked.dataset, **loaded)
+        given["samples"] = MOST_TRAINING
+        training_data = inputs.training_sample(first, asked.cards[0], asked.dataset, **given)
     options = Options(
         settings=settings,
         dataset=asked.dataset,

@@ -57,6 +57,7 @@ def about(models, options):
         "epsilon": subject.epsilon,
         "norm": subject.norm.name,
         "num_classes": subject.num_classes,
+        "chance": subject.chance,
         "seed": subject.seed,
     }
 

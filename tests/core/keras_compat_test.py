@@ -136,6 +136,32 @@ def test_a_layer_returns_its_inputs_while_a_condition_holds(graph):
     assert layer.get_config()["scale"] == 2.0 and keras.Sequential.from_config(outer.get_config()).built
 
 
+def test_what_an_operation_was_called_with_is_known():
+    layer, inputs, others = keras.layers.Add(), keras.Input((5,)), keras.Input((5,))
+    layer([inputs, inputs])
+    second = layer([inputs, others])
+    assert [each is other for each, other in zip(keras_compat.inputs_of(second), [inputs, others])] == [True, True]
+    (first, last) = keras_compat.arguments_of(second)
+    assert first is inputs and last is others
+
+
+def test_the_reason_is_the_end_of_what_keras_says(tmp_path):
+    config = network().to_json().replace('"units": 3', '"units": 3, "unheard_of": 1')
+    with pytest.raises(Exception) as caught:
+        keras.models.model_from_json(config)
+    reason = keras_compat.reason_of(caught.value)
+    assert "unheard_of" in reason and "kernel_initializer" not in reason and "\n" not in reason
+    assert not keras_compat.is_own_object(reason)
+
+    class OfOnesOwn(keras.layers.Layer):
+        pass
+
+    keras.Sequential([keras.Input((5,)), OfOnesOwn()]).save(tmp_path / "own.keras")
+    with pytest.raises(TypeError) as caught:
+        keras.saving.load_model(tmp_path / "own.keras")
+    assert keras_compat.is_own_object(keras_compat.reason_of(caught.value))
+
+
 def test_a_normalization_computes_with_the_weights_that_it_was_given():
     one, other = keras.layers.Normalization(), keras.layers.Normalization()
     one.adapt(IMAGES)
@@ -275,6 +301,7 @@ def test_nothing_else_reaches_beneath_the_surface():
     found = {stem: names for stem, names in found.items() if names}
     hooks = (
         "get_variable_index",
+        "inbound_nodes",
         "iterations",
         "keras_history",
         "maybe_symbolic_build",

@@ -6,7 +6,8 @@ import pytest
 
 from tf_nuat.models import precision
 from tf_nuat.networks import application
-from tf_nuat.networks.applications import APPLICATIONS, preprocessing
+from tf_nuat.networks.applications import APPLICATIONS
+from tf_nuat.networks.pixels import preprocessing
 
 IMAGES = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
 

@@ -124,7 +124,7 @@ def bad_shape(path):
 @pytest.mark.parametrize(
     "network, options, words",
     [
-        ("vgg", {}, "network is 'vgg'; allowed: .*resnet18.*, module:function, or the path of a .keras file"),
+        ("vgg", {}, "network is 'vgg'; allowed: .*resnet18.*, module:function, or the path of a file that Keras saved"),
         (3, {}, "network is 3; allowed: "),
         ("own_networks:missing", {}, "network is 'own_networks:missing'; allowed: a function of the module own_netw"),
         ("own_networks:number", {}, "network is 'own_networks:number'; allowed: a function"),

@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import types
 from collections.abc import Callable
 from typing import Any, TypeGuard
 
@@ -24,15 +25,23 @@ def named(argument: str, name: str) -> Callable[..., Any]:
         ValueError: the module cannot be imported, or has no such function.
     """
     module_name, _, attribute = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # a module may raise anything while it is imported
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"{argument} is {name!r}, whose module cannot be imported ({type(error).__name__}: {reason}); "
-            "allowed: a module in the current folder or on the Python path"
-        ) from error
-    function = getattr(module, attribute, None)
+    function = getattr(imported(argument, module_name, name), attribute, None)
     if not callable(function):
         validation.refuse(argument, name, f"a function of the module {module_name}")
     return function
+
+
+def imported(argument: str, module_name: str, name: str | None = None) -> types.ModuleType:
+    """Returns a module of the user's own; `name` is what the user wrote, where that is not the module's name alone.
+
+    Raises:
+        ValueError: it cannot be imported.
+    """
+    try:
+        return importlib.import_module(module_name)
+    except Exception as error:  # a module may raise anything while it is imported
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{argument} is {name or module_name!r}, whose module cannot be imported ({type(error).__name__}: "
+            f"{reason}); allowed: a module in the current folder or on the Python path"
+        ) from error

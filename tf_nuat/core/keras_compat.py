@@ -76,6 +76,21 @@ def operation_of(tensor: keras.KerasTensor) -> keras.Operation:
     return tensor._keras_history.operation
 
 
+def inputs_of(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
+    """Returns the symbolic tensors that the operation behind a tensor was called with, flat."""
+    return _node_of(tensor).input_tensors
+
+
+def arguments_of(tensor: keras.KerasTensor) -> typing.Any:
+    """Returns the first argument that the operation behind a tensor was called with: a tensor, a list or a dict."""
+    return _node_of(tensor).arguments.args[0]
+
+
+def _node_of(tensor: keras.KerasTensor) -> typing.Any:
+    history = tensor._keras_history
+    return history.operation._inbound_nodes[history.node_index]
+
+
 def renew_constants(layer: keras.layers.Layer) -> None:
     """Has a layer whose weights were assigned make of them anew what it computes with.
 
@@ -135,6 +150,19 @@ def is_nan_loss(error: RuntimeError) -> bool:
 def is_late_start(error: RuntimeError) -> bool:
     """Returns whether the error is that a strategy over several workers is made after TensorFlow was used."""
     return "program startup" in str(error)
+
+
+def reason_of(error: Exception) -> str:
+    """Returns why Keras could not read a network, in one line: the end of its message, without the configurations."""
+    text = str(error).rpartition("Exception encountered:")[2]
+    for noise in ("Full object config:", "\n\nconfig={", "Full config:"):
+        text = text.partition(noise)[0]
+    return " ".join(text.split())[:300] or type(error).__name__
+
+
+def is_own_object(reason: str) -> bool:
+    """Returns whether `reason_of` tells of a class or a function that Keras does not know."""
+    return any(words in reason for words in ("Could not locate", "Unknown layer", "Unknown object"))
 
 
 def lost_task(error: tf.errors.OpError) -> str | None:

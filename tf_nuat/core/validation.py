@@ -143,7 +143,8 @@ def classifier(argument: str, network: Any) -> keras.Model:
         raise ValueError(f"{argument} takes or returns a dict; allowed: one input of images, one output of logits")
     if len(network.input_shape) != 4:
         raise ValueError(
-            f"{argument} takes inputs of shape {network.input_shape[1:]}; allowed: images of (height, width, channels)"
+            f"{argument} takes inputs of shape {network.input_shape[1:]}; allowed: images of (height, width, "
+            "channels), as tf_nuat.networks.adapt(network).network, a keras.Model(...), takes"
         )
     if len(network.output_shape) != 2 or (network.output_shape[1] or 0) < 2:
         raise ValueError(
@@ -152,8 +153,8 @@ def classifier(argument: str, network: Any) -> keras.Model:
     if ends_in_softmax(network):
         raise ValueError(
             f"{argument} ends in softmax; allowed: logits, as gradients through it are masked: "
-            "network.layers[-1].activation = keras.activations.linear takes it off, or, of a layer of its own, "
-            "keras.Model(network.inputs, network.layers[-2].output)"
+            "tf_nuat.networks.adapt(network).network takes it off, as network.layers[-1].activation = "
+            "keras.activations.linear does of a Dense"
         )
     return network
 
@@ -197,9 +198,15 @@ def load_network(argument: str, path: PathLike) -> keras.Model:
     try:
         network = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever zipfile, json or h5py raised
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ValueError(f"{argument} is {str(path)!r}, which Keras cannot read ({reason})") from error
+        raise not_read(argument, path, error) from error
     return network
+
+
+def not_read(argument: str, path: PathLike, error: Exception, what: str = "which Keras cannot read") -> ValueError:
+    """Returns the error to raise where Keras raised one about the network at `path`: with the line that matters."""
+    reason = keras_compat.reason_of(error)
+    own = "; allowed: with --import MODULE (modules=), where that is" if keras_compat.is_own_object(reason) else ""
+    return ValueError(f"{argument} is {os.fspath(path)!r}, {what} ({reason}){own}")
 
 
 def output_folder(argument: str, path: PathLike) -> pathlib.Path:

@@ -11,6 +11,7 @@ from tf_nuat import attacks
 from tf_nuat.core import validation
 from tf_nuat.defenses.fgsm_at import FGSMAT
 from tf_nuat.models.inference import inference
+from tf_nuat.networks import adapt
 
 
 class EAT(FGSMAT):
@@ -62,7 +63,7 @@ class EAT(FGSMAT):
 
 def _source(argument: str, source: keras.Model | str | os.PathLike, network: keras.Model) -> keras.Model:
     if isinstance(source, (str, os.PathLike)):
-        source = validation.load_network(argument, source)
+        source = adapt(source, argument=argument).network
     validation.classifier(argument, source)
     for what in ("input_shape", "output_shape"):
         shape, expected = getattr(source, what)[1:], getattr(network, what)[1:]

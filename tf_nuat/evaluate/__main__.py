@@ -2,9 +2,10 @@
 
     python -m tf_nuat.evaluate --checkpoint runs/mnist/network.keras
     python -m tf_nuat.evaluate --checkpoint any.keras --dataset mnist --epsilon 0.3 --attack autoattack
-    python -m tf_nuat.evaluate --checkpoint any.keras --dataset images.npz --epsilon 0.03 --attack pgd,square
+    python -m tf_nuat.evaluate --checkpoint any.h5 --pixels 0..255 --dataset images.npz --epsilon 0.03
 
-Any network that Keras saved will do, as long as it takes images in [0, 1] and returns logits. Prints a table, and
+Any classifier that Keras saved will do; `--pixels` says what it takes. One that is no better than always answering the
+commonest class is fed wrongly, or has learned nothing: it is refused, with what was found to help. Prints a table, and
 writes `results.json` and `record.npz` (for each image: which attack fooled it, how far away) into the output folder.
 The same command goes on with an evaluation that was interrupted.
 """
@@ -20,7 +21,7 @@ from absl import flags
 from tf_nuat import attacks, command_line, parallel
 from tf_nuat.attacks.autoattack import VERSIONS
 from tf_nuat.core import validation
-from tf_nuat.evaluate import inputs
+from tf_nuat.evaluate import inputs, networks, wiring
 from tf_nuat.evaluate.record import Record
 from tf_nuat.evaluate.worst import stages, worst_case
 from tf_nuat.models import precision
@@ -36,7 +37,8 @@ def flag_values() -> flags.FlagValues:
     def flag(define: Callable[..., Any], name: str, default: Any, help_text: str) -> None:
         define(name, default, help_text, flag_values=values)
 
-    flag(flags.DEFINE_string, "checkpoint", None, "the network to attack, a .keras file; required")
+    flag(flags.DEFINE_string, "checkpoint", None, f"the network to attack: {networks.FILE}; required")
+    networks.define(values)
     inputs.define(values, samples="Default: all")
     flag(flags.DEFINE_string, "split", "test", "train, validation or test")
     flag(
@@ -52,7 +54,8 @@ def flag_values() -> flags.FlagValues:
         "keywords of the attacks, name=value with commas between: steps=100,restarts=5 for every attack that takes "
         f"them; version={'|'.join(VERSIONS)} for autoattack",
     )
-    flag(flags.DEFINE_string, "surrogate", None, "the network, a .keras file, whose adversaries transfer brings")
+    flag(flags.DEFINE_string, "surrogate", None, f"the network whose adversaries transfer brings: {networks.FILE}")
+    flag(flags.DEFINE_bool, "anyway", False, "attack a network that is no better than the commonest class, too")
     flag(flags.DEFINE_integer, "batch_size", 250, "images that are attacked at a time, all devices together")
     flag(flags.DEFINE_string, "precision", "auto", f"of the attacks' gradients: {', '.join(precision.PRECISIONS)}")
     flag(flags.DEFINE_string, "strategy", "auto", f"devices: {', '.join(parallel.STRATEGIES)}")
@@ -73,19 +76,27 @@ def command(arguments: Sequence[str]) -> int:
 
 def _evaluate(values: Any, strategy: tf.distribute.Strategy) -> int:
     path, is_chief = pathlib.Path(values.checkpoint), workers.is_chief(strategy)
+    say = print if is_chief else lambda line: None
     with strategy.scope():
-        network = inputs.network("--checkpoint", path)  # before anything that takes longer
+        network, changes = networks.read("--checkpoint", path, values, say=say)  # before anything that takes longer
     inputs.check_sample(values)
     validation.whole_number("batch_size", values.batch_size, at_least=1)
     validation.one_of("precision", values.precision, precision.PRECISIONS)
-    asked = inputs.asked(values, [(path, network)], zero=True, say=print if is_chief else lambda line: None)
+    asked = inputs.asked(values, [(path, network)], zero=True, say=say)
     chosen = with_options(values.attack, dict(map(command_line.option, values.options)))
-    run = _with_surrogate(chosen, values.surrogate)
+    run = _with_surrogate(chosen, values)
     stages(run, num_classes=network.output_shape[-1], norm=asked.norm)
     options = {name: getattr(values, name) for name in ("split", "samples", "seed", "data_dir")}
     options["class_names"] = asked.class_names
     images, labels, class_names = inputs.sample(network, asked.cards[0], asked.dataset, **options)
-    inputs.fits(f"--checkpoint {path}", network, images, len(class_names), f"--dataset {asked.dataset}")
+    inputs.fits(f"--checkpoint {path}", network, images, class_names, asked.dataset)
+    found = wiring.look(network, images, labels, class_names)
+    if not found.is_right and is_chief:
+        remedy = "" if values.anyway else "; --anyway attacks it all the same"
+        kind = "warning" if values.anyway else "error"
+        print(f"{kind}: --checkpoint {path}: {found.sentence}{remedy}", file=sys.stderr)
+    if not (found.is_right or values.anyway):
+        return command_line.BAD_INPUT
     out = path.parent / "evaluation" if values.out is None else pathlib.Path(values.out)
     record = worst_case(
         network,
@@ -100,7 +111,13 @@ def _evaluate(values: Any, strategy: tf.distribute.Strategy) -> int:
         folder=out,
         save_every=values.save_every,
         progress=sys.stderr.isatty() and is_chief,  # in a log file, moving bars are noise
-        about={"attacks": chosen, "dataset": asked.dataset, "split": values.split, "seed": values.seed},
+        about={
+            "attacks": chosen,
+            "dataset": asked.dataset,
+            "split": values.split,
+            "seed": values.seed,
+            "adapted": changes,
+        },
     )
     if not is_chief:
         return 0
@@ -111,21 +128,21 @@ def _evaluate(values: Any, strategy: tf.distribute.Strategy) -> int:
     return 0 if all(path.exists() for path in written) else 1
 
 
-def _with_surrogate(chosen: Sequence[Chosen], path: str | None) -> list[Chosen]:
-    """Returns the attacks with the surrogate, a network saved at `path`, for those that need one.
+def _with_surrogate(chosen: Sequence[Chosen], values: Any) -> list[Chosen]:
+    """Returns the attacks with the surrogate that the flags name, for those that need one.
 
     Raises:
         ValueError: there is none where it is needed, or the other way round, or it cannot be read.
     """
     takers = [name for name, kind in attacks.ATTACKS.items() if "surrogate" in kind.needs]
-    if any(name in takers for name, _ in chosen) != (path is not None):
+    if any(name in takers for name, _ in chosen) != (values.surrogate is not None):
         raise ValueError(
             f"surrogate and the attack {', '.join(takers)} belong together; "
             "allowed: both (--surrogate FILE.keras), or none"
         )
-    if path is None:
+    if values.surrogate is None:
         return list(chosen)
-    surrogate = validation.classifier("surrogate", validation.load_network("surrogate", path))
+    surrogate, _ = networks.read_other("--surrogate", values.surrogate, values)
     return [(name, {**given, "surrogate": surrogate} if name in takers else given) for name, given in chosen]
 
 

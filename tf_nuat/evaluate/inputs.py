@@ -98,15 +98,6 @@ class Asked:
     class_names: tuple[str, ...] | None = None
 
 
-def network(argument: str, path: str | os.PathLike) -> keras.Model:
-    """Returns the classifier saved at `path`.
-
-    Raises:
-        ValueError: Keras cannot read it, or it is no image classifier that returns logits.
-    """
-    return validation.classifier(f"{argument} {path}", validation.load_network(argument, path))
-
-
 def check_sample(values: Flags) -> None:
     """Raises a `ValueError` where `samples` or `seed` is wrong."""
     if values.samples is not None:
@@ -283,18 +274,23 @@ def training_sample(
         return None
 
 
-def fits(argument: str, network: keras.Model, images: np.ndarray, num_classes: int, dataset: str) -> keras.Model:
-    """Returns `network` where it takes the images, has an output for each class, and returns logits.
+def fits(
+    argument: str, network: keras.Model, images: np.ndarray, class_names: Sequence[str], dataset: str
+) -> keras.Model:
+    """Returns `network` where it takes the images, has one output for each class, and returns logits.
 
     Raises:
         ValueError: it does not.
     """
     expected, given = network.input_shape[1:], images.shape[1:]
     if not all(size in (None, actual) for size, actual in zip(expected, given)):
-        raise ValueError(f"{argument} takes images of shape {expected}; those of {dataset} are {given}")
-    if network.output_shape[1] < num_classes:
+        raise ValueError(f"{argument} takes images of shape {expected}; those of --dataset {dataset} are {given}")
+    outputs, classes = network.output_shape[1], len(class_names)
+    # Labels alone do not say how many classes there are: the last ones may have no image here.
+    is_open = list(class_names) == list(map(str, range(classes))) and dataset not in data.DATASETS
+    if outputs < classes or (outputs > classes and not is_open):
+        more = "" if outputs < classes else " (--class_names FILE names classes that have no image there)"
         raise ValueError(
-            f"{argument} has {network.output_shape[1]} outputs; "
-            f"allowed: at least {num_classes}, the classes of {dataset}"
+            f"{argument} has {outputs} outputs; allowed: {classes}, the classes of --dataset {dataset}{more}"
         )
     return validation.logits_on(argument, network, images)

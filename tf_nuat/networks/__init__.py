@@ -1,7 +1,8 @@
-"""Networks: functional Keras models of stock layers, from images in [0, 1] to logits."""
+"""Networks: functional Keras models of stock layers, from images in [0, 1] to logits; `adapt` makes one of any."""
 
 from collections.abc import Callable
 
+from tf_nuat.networks.adapt import Adapted, adapt
 from tf_nuat.networks.applications import application
 from tf_nuat.networks.densenet import densenet_bc_100
 from tf_nuat.networks.ensemble import ensemble_a, ensemble_b, ensemble_c, ensemble_d
@@ -32,4 +33,4 @@ NETWORKS: dict[str, Callable] = {
     "wrn_34_10": wrn_34_10,
 }
 
-__all__ = ["NETWORKS", *NETWORKS]
+__all__ = ["NETWORKS", "Adapted", "adapt", *NETWORKS]

@@ -2,13 +2,13 @@
 
 import inspect
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from tf_nuat.core import validation
+from tf_nuat.networks.pixels import preprocessing
 from tf_nuat.networks.resnet import image_input, logits
 
 # The module of each network, whose `preprocess_input` it was trained with.
@@ -84,21 +84,3 @@ def application(
         ) from error
     x = preprocessing(getattr(keras.applications, module).preprocess_input)(inputs)
     return keras.Model(inputs, logits(network(x), num_classes), name="application")
-
-
-def preprocessing(preprocess_input: Callable[[np.ndarray], np.ndarray]) -> keras.Layer:
-    """Returns a layer that does to images (B, H, W, 3) in [0, 1] what `preprocess_input` does to them in [0, 255].
-
-    Every such function of `keras.applications` moves and scales the three channels of a pixel, and some exchange them:
-    what it does to black and to the three colours tells all.
-    """
-    colours = np.concatenate([np.zeros((1, 3)), 255 * np.eye(3)])[:, None, None]
-    black, *shown = preprocess_input(colours)[:, 0, 0]
-    matrix, full = np.array(shown) - black, keras.config.floatx()  # in less precision, steps of a pixel would be lost
-    scale = np.diag(matrix)
-    if np.array_equal(matrix, np.diag(scale)):
-        return keras.layers.Rescaling(scale.tolist(), black.tolist(), dtype=full, name="preprocessing")
-    layer = keras.layers.Conv2D(3, 1, trainable=False, dtype=full, name="preprocessing")
-    layer.build((None, None, None, 3))
-    layer.set_weights([matrix[None, None], black])
-    return layer

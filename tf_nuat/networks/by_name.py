@@ -1,5 +1,7 @@
 """What a recipe may name as its network: one of `NETWORKS`, a function of the user's own, or a saved network."""
 
+import inspect
+import json
 import os
 import pathlib
 import tempfile
@@ -7,9 +9,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+from absl import logging
 
 from tf_nuat import networks
-from tf_nuat.core import functions, validation
+from tf_nuat.core import functions, json_input, validation
+from tf_nuat.networks import legacy
+from tf_nuat.networks.adapt import adapt
+from tf_nuat.networks.outputs import AUTO
+
+ENDINGS = (".keras", ".h5", ".hdf5")  # of files that Keras writes
 
 
 def check_name(argument: str, name: Any) -> str:
@@ -24,8 +32,8 @@ def builder(argument: str, name: Any) -> Callable[..., keras.Model]:
 
     Args:
         argument: what to call the name in an error.
-        name: a name in `NETWORKS`; `module:function`, such a function of the user's own; or the path of a `.keras`
-            file, a network that is trained further, which takes no options and has shapes of its own.
+        name: a name in `NETWORKS`; `module:function`, such a function of the user's own; or the path of a file that
+            Keras saved, a network that is trained further, whose options are those of `networks.adapt`.
 
     Raises:
         ValueError: it is none of these, the function cannot be imported, or the file is missing.
@@ -34,15 +42,68 @@ def builder(argument: str, name: Any) -> Callable[..., keras.Model]:
         return networks.NETWORKS[name]
     if functions.is_name(name):
         return functions.named(argument, name)
-    if not (isinstance(name, str) and name.endswith(".keras") and pathlib.Path(name).is_file()):
+    if not is_saved(name):
         names = ", ".join(sorted(networks.NETWORKS))
-        validation.refuse(argument, name, f"{names}, module:function, or the path of a .keras file")
+        validation.refuse(argument, name, f"{names}, module:function, or the path of a file that Keras saved")
 
-    def saved_network(input_shape: Sequence[int], num_classes: int) -> keras.Model:
-        del input_shape, num_classes  # it has its own, which `fitting` looks at
-        return validation.load_network(argument, name)
+    def saved_network(
+        input_shape: Sequence[int],
+        num_classes: int,
+        *,
+        pixels: str = "0..1",
+        outputs: str = AUTO,
+        modules: Sequence[str] = (),
+    ) -> keras.Model:
+        del num_classes  # it has its own, which `fitting` looks at
+        adapted = adapt(
+            name, pixels=pixels, outputs=outputs, modules=modules, input_shape=input_shape, argument=argument
+        )
+        for change in adapted.changes:
+            logging.info("%s %s: %s", argument, name, change)
+        return adapted.network
 
     return saved_network
+
+
+def is_saved(name: Any) -> bool:
+    """Returns whether `name` is the path of a file that Keras saved, or of a SavedModel, by its looks."""
+    if not isinstance(name, str) or not name:
+        return False
+    path = pathlib.Path(name)
+    return (path.suffix in ENDINGS and path.is_file()) or (path / "saved_model.pb").is_file()
+
+
+def architecture(argument: str, name: str, *, trust: bool = False) -> keras.Model:
+    """Returns a network for weights that a file has: what `model.to_json()` wrote, a network's file, or a function.
+
+    Args:
+        argument: what to call the name in an error.
+        name: path of a `.json` file, or of a network that Keras saved; `module:function`, or a name in `NETWORKS`,
+            which is called without arguments.
+        trust: whether Lambda layers of a file may be run.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if name.endswith(".json"):
+        return _from_json(argument, name, trust)
+    if is_saved(name):
+        return adapt(name, trust=trust, argument=argument).network
+    build = builder(argument, name)
+    needed = [each.name for each in inspect.signature(build).parameters.values() if each.default is each.empty]
+    if needed:
+        validation.refuse(argument, name, f"a function without arguments; this one needs {', '.join(needed)}")
+    return build()
+
+
+def _from_json(argument: str, path: str, trust: bool) -> keras.Model:
+    config, _ = legacy.mended(json_input.load(argument, pathlib.Path(path)))
+    if legacy.has_layer(config, "Lambda") and not trust:
+        validation.refuse(argument, path, "layers without Python code; this has a Lambda, which --trust would run")
+    try:
+        return keras.models.model_from_json(json.dumps(config))
+    except Exception as error:  # whatever a configuration makes Keras raise
+        raise validation.not_read(argument, path, error) from error
 
 
 def fitting(argument: str, network: Any, *, input_shape: Sequence[int], num_classes: int) -> keras.Model:

@@ -13,7 +13,7 @@ from tf_nuat.core import validation
 from tf_nuat.data.splits import Splits
 from tf_nuat.defenses import Defense
 from tf_nuat.models import precision
-from tf_nuat.networks import by_name
+from tf_nuat.networks import adapt, by_name
 from tf_nuat.parallel import workers
 from tf_nuat.training.recipe import Recipe
 
@@ -72,7 +72,7 @@ def source_networks(recipe: Recipe, splits: Splits, out: pathlib.Path) -> list[k
 
     def source(name: str) -> keras.Model:
         if name not in networks.NETWORKS:
-            return validation.load_network("sources", name)
+            return adapt(name, argument="sources").network
         path = out / "sources" / name / "network.keras"
         return validation.load_network("sources", path) if path.exists() else build_network(name, splits, {})
 

@@ -14,6 +14,8 @@ from tf_nuat import networks, norms, parallel
 from tf_nuat.card import Card
 from tf_nuat.core import files, json_input, validation
 from tf_nuat.data.splits import Splits
+from tf_nuat.data.subsets import stratified
+from tf_nuat.evaluate import wiring
 from tf_nuat.models import precision
 from tf_nuat.networks import by_name
 from tf_nuat.parallel import workers
@@ -142,6 +144,19 @@ def _check_against_data(recipe: Recipe, splits: Splits, out: pathlib.Path) -> No
         model = building.build(recipe, splits, stage=stage, before=model, sources=untrained)
     if recipe.network not in networks.NETWORKS:
         by_name.check_saving(f"network {recipe.network}", model.network)
+    if by_name.is_saved(recipe.network):
+        _check_wiring(recipe, splits, model.network)
+
+
+def _check_wiring(recipe: Recipe, splits: Splits, network: keras.Model) -> None:
+    """Raises a `ValueError` where a saved network is fed wrongly; warns where it is merely no better than chance."""
+    labels = splits.labels("validation")
+    looked_at = stratified(labels, min(len(labels), wiring.LOOKED_AT), seed=recipe.seed)
+    found = wiring.look(network, *splits.take("validation", looked_at), splits.class_names)
+    if found.hints:
+        raise ValueError(f"network {recipe.network}: {found.sentence} (--pixels, or network_options pixels=)")
+    if not found.is_right:
+        logging.warning("network %s: %s", recipe.network, found.sentence)
 
 
 def _refuse_another_run(out: pathlib.Path, recipe: Recipe) -> None:

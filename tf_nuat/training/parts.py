@@ -15,6 +15,7 @@ import numpy as np
 
 from tf_nuat import attacks, defenses, schedules
 from tf_nuat.core import validation
+from tf_nuat.networks import adapt
 
 # What every defense gets from the trainer: arguments that are no options of a recipe.
 SUPPLIED = ("network", "epsilon", "norm", "seed")
@@ -88,7 +89,7 @@ class AttackSpec:
     def loaded(self) -> dict[str, Any]:
         """Returns the settings with the networks that the attack needs in place of their paths."""
         needs = attacks.ATTACKS[self.attack].needs
-        return {**self.settings, **{name: validation.load_network(name, self.settings[name]) for name in needs}}
+        return {**self.settings, **{name: adapt(self.settings[name], argument=name).network for name in needs}}
 
     def bound(self, *, epsilon: float, norm: str) -> Callable[..., Any]:
         """Returns the function `(network, x, y) -> x_adv` for the epsilon and the norm of a recipe."""

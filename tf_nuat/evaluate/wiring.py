@@ -1,0 +1,176 @@
+"""Is a network fed as it was trained? One that is not is no worse than chance by accident, and nothing to judge.
+
+A network that takes pixels in [0, 255] and gets them in [0, 1], or whose classes stand in another order than the
+data's, runs without an error: its accuracy is all that shows it. It has to be significantly above the share of the
+commonest class, which is what chance means throughout: always answering that class reaches it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import keras
+import numpy as np
+import scipy.optimize
+
+from tf_nuat import losses
+from tf_nuat.evaluate.outcomes import exceeds
+from tf_nuat.models.inference import Logits, compiled_for, inference
+
+LOOKED_AT = 1000  # images at most: a share of them is known to 3 %
+SIGNIFICANCE = 0.05
+_BATCH = 250
+
+
+@dataclasses.dataclass(frozen=True)
+class Wiring:
+    """What a network does with a sample.
+
+    Attributes:
+        accuracy: share of the images that it is right on, in [0, 1].
+        chance: share of the commonest class, in [0, 1].
+        images: number of images that were looked at.
+        is_right: whether the accuracy is significantly above chance, or half of the way from there to 1, so that
+            there is something to judge.
+        only_answer: the class that it gives for every image; None where it gives several.
+        hints: what makes it right on many more, the best first; empty where it is right as it is.
+    """
+
+    accuracy: float
+    chance: float
+    images: int
+    is_right: bool
+    only_answer: str | None = None
+    hints: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """What was found, in one line."""
+        found = f"it is right on {self.accuracy:.1%} of {self.images} images, "
+        if self.only_answer is not None:
+            found += f"gives one class, {self.only_answer}, for every image, "
+        found += f"and always answering the commonest class is on {self.chance:.1%}"
+        hints = "; ".join(self.hints) or "no other range of pixels, colours or order of the classes makes it right"
+        return f"{found}: no accuracy to measure robustness by; {hints}"
+
+
+def look(network: Logits, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str] | None = None) -> Wiring:
+    """Returns the `Wiring` of a network and a sample.
+
+    Args:
+        network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
+        images, labels: (N, H, W, C) in [0, 1], and integers (N,); of many, `LOOKED_AT` are looked at.
+        class_names: names of the K classes; None for their numbers.
+    """
+    if len(labels) > LOOKED_AT:
+        chosen = np.sort(np.random.default_rng(0).choice(len(labels), LOOKED_AT, replace=False))
+        images, labels = images[chosen], labels[chosen]
+    size, names = len(labels), list(class_names or ())
+    answers, chance = _answers(network, images), float(np.bincount(labels).max() / size)
+    accuracy = float(np.mean(answers == labels))
+    is_far = accuracy >= (1.0 + chance) / 2.0  # of a handful of images, nothing is significant
+    if is_far or exceeds(int(np.sum(answers == labels)), size, chance) < SIGNIFICANCE:
+        return Wiring(accuracy, chance, size, is_right=True)
+    only = _named(int(answers[0]), names) if np.all(answers == answers[0]) else None
+    hints = tuple(_hints(network, images, labels, names, max(accuracy, chance)))
+    return Wiring(accuracy, chance, size, is_right=False, only_answer=only, hints=hints)
+
+
+def _named(number: int, names: Sequence[str]) -> str:
+    return names[number] if number < len(names) else str(number)
+
+
+def _answers(network: Logits, images: np.ndarray) -> np.ndarray:
+    """Returns the classes that a network gives, integers (N,). All batches have one shape."""
+    size = min(_BATCH, len(images))
+    predict, found = compiled_for(network, _predict), []
+    for first in range(0, len(images), size):
+        batch = images[np.resize(np.arange(first, min(first + size, len(images))), size)]
+        found.append(predict(keras.ops.convert_to_tensor(batch, "float32")).numpy()[: len(images) - first])
+    return np.concatenate(found)
+
+
+def _predict(network: Logits, x: keras.KerasTensor) -> keras.KerasTensor:
+    return losses.true_class(inference(network)(x))
+
+
+# What is tried where a network does no better than chance: what to type, or what seems to be so; what that does.
+Changes = dict[str, Callable[[np.ndarray], np.ndarray]]
+
+
+def _as_imagenet(mode: str) -> Callable[[np.ndarray], np.ndarray]:
+    prepare = keras.applications.imagenet_utils.preprocess_input
+    return lambda images: np.asarray(prepare(255.0 * images, mode=mode), np.float32)
+
+
+_OF_PIXELS: Changes = {
+    "with --pixels 0..255": lambda images: 255.0 * images,
+    "with --pixels -1..1": lambda images: 2.0 * images - 1.0,
+    "with black and white exchanged": lambda images: 1.0 - images,
+}
+_OF_COLOURS: Changes = {
+    "with --pixels caffe": _as_imagenet("caffe"),
+    "with --pixels torch": _as_imagenet("torch"),
+    "with colours in the order blue, green, red": lambda images: images[..., ::-1],
+    "with --pixels 0..255, and colours in the order blue, green, red,": lambda images: 255.0 * images[..., ::-1],
+}
+_OF_SQUARES: Changes = {"with height and width exchanged": lambda images: images.transpose(0, 2, 1, 3)}
+# How far a change has to bring the accuracy, from chance towards 1, to be named. What is fitted has to go further.
+CLEARLY, CLEARLY_FITTED = 0.25, 0.5
+
+
+def _hints(
+    network: Logits, images: np.ndarray, labels: np.ndarray, names: Sequence[str], at_least: float
+) -> Iterator[str]:
+    """Yields what makes a network right on clearly more than a share `at_least` of the images, the best two."""
+    changes: Changes = {"": lambda images: images, **_OF_PIXELS}
+    if images.shape[3] == 3:
+        changes |= _OF_COLOURS
+    if images.shape[1] == images.shape[2]:
+        changes |= _OF_SQUARES
+    found: list[tuple[float, str]] = []
+    for what, change in changes.items():
+        answers = _answers(network, change(images))
+        if np.mean(answers == labels) > at_least + CLEARLY * (1.0 - at_least):
+            found.append((float(np.mean(answers == labels)), what))
+        else:
+            for share, order in _orders(answers, labels, names, at_least):
+                found.append((share, " and ".join(filter(None, (what, order)))))
+    size = len(labels)
+    found = [each for each in found if exceeds(round(each[0] * size), size, at_least) < SIGNIFICANCE / len(changes)]
+    # Of two that do the same, the shorter one.
+    for share, what in sorted(found, key=lambda each: (-round(each[0], 2), len(each[1])))[:2]:
+        yield f"{what} it is right on {share:.1%}"
+
+
+def _orders(
+    answers: np.ndarray, labels: np.ndarray, names: Sequence[str], at_least: float
+) -> Iterator[tuple[float, str]]:
+    """Yields clearly higher shares of right answers under other orders of the classes, and what to type for each."""
+    if names and all(name.isdecimal() for name in names):
+        for of, key in (("numbers", int), ("names", str)):
+            ordered = sorted(names, key=key)
+            share = _share(answers, labels, np.array([names.index(name) for name in ordered]))
+            if share > at_least + CLEARLY * (1.0 - at_least):
+                yield share, _order(ordered, of)
+                return
+    fitted = np.arange(len(labels)) % 2 == 0  # on one half a permutation is fitted, on the other it is tried
+    size = int(labels.max()) + 1
+    if answers.max() >= size or fitted.all():  # outputs that stand for no class, or one image
+        return
+    seen = np.zeros((size, size))
+    np.add.at(seen, (answers[fitted], labels[fitted]), 1)
+    permutation = scipy.optimize.linear_sum_assignment(seen, maximize=True)[1]
+    share = _share(answers[~fitted], labels[~fitted], permutation)
+    if share > at_least + CLEARLY_FITTED * (1.0 - at_least):
+        yield share, _order([_named(each, names) for each in permutation], "outputs")
+
+
+def _share(answers: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> float:
+    """Returns the share of right answers where output k stands for the class `classes[k]`."""
+    known = answers < len(classes)
+    return float(np.mean(known & (classes[np.where(known, answers, 0)] == labels)))
+
+
+def _order(names: Sequence[str], of: str) -> str:
+    shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    return f"with --class_names FILE, in the order of the {of} ({shown}),"

@@ -1,0 +1,173 @@
+"""`adapt`: what people have as a network becomes one in this package's sense, at the edge, once.
+
+That is a functional Keras model, images (B, H, W, C) in [0, 1] -> logits (B, K), K at least 2.
+"""
+
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import h5py
+import keras
+
+from tf_nuat.core import validation
+from tf_nuat.core.files import PathLike
+from tf_nuat.networks import outputs as network_outputs
+from tf_nuat.networks import pixels as network_pixels
+from tf_nuat.networks import saved
+from tf_nuat.networks.outputs import AUTO
+from tf_nuat.networks.pixels import PixelForm
+
+
+class Adapted(NamedTuple):
+    """A network, images (B, H, W, C) in [0, 1] -> logits (B, K), and what was changed to make it one, in words."""
+
+    network: keras.Model
+    changes: list[str]
+
+
+def adapt(
+    model_or_path: keras.Model | PathLike,
+    *,
+    pixels: PixelForm = "0..1",
+    outputs: str = AUTO,
+    architecture: keras.Model | None = None,
+    input_shape: Sequence[int | None] | None = None,
+    modules: Sequence[str] = (),
+    trust: bool = False,
+    argument: str = "model_or_path",
+) -> Adapted:
+    """Returns a classifier as a network of images in [0, 1] that returns logits, and what was changed.
+
+    A model that needs no change is returned itself. Of any other, layers are shared with it, all but a last one whose
+    activation was taken off.
+
+    Args:
+        model_or_path: a built `keras.Model`; a file that Keras 1, 2 or 3 saved (`.keras`, `.h5`); the folder of a
+            SavedModel; or, with `architecture`, a file of weights.
+        pixels: what the model takes: "0..1", "0..255", "-1..1", "caffe" or "torch" (as `preprocess_input` of
+            `keras.applications` makes them), or mean and standard deviation, of pixels in [0, 1], a pair or a text
+            "MEAN/DEVIATION". Of a model that takes bytes (uint8) "0..1" stands for "0..255".
+        outputs: name of the output that belongs to the classes, where there are several; "auto" where there is one.
+            A softmax or sigmoid at its end is taken off. One sigmoid, or one logit, becomes the logits of two classes,
+            0 and z.
+        architecture: a model of the same layers, for a file of weights.
+        input_shape: (height, width, channels) of the images, where the model takes pixels in a row, or a shape that it
+            does not tell.
+        modules: names of modules to import, where layers of one's own are defined.
+        trust: whether code of the file may be run: Lambda layers.
+        argument: what to call the model in an error.
+
+    Raises:
+        ValueError: it is no classifier of images, cannot be read, or has code that is not trusted.
+    """
+    changes: list[str] = []
+    if isinstance(model_or_path, keras.Model):
+        model = model_or_path
+        loss = model.loss if getattr(model, "compiled", False) else None
+    elif isinstance(model_or_path, (str, os.PathLike)):
+        model, changes = saved.read(argument, model_or_path, architecture=architecture, modules=modules, trust=trust)
+        argument, loss = f"{argument} {os.fspath(model_or_path)}", _loss_in(pathlib.Path(model_or_path))
+    else:
+        raise ValueError(f"{argument} is a {type(model_or_path).__name__}; allowed: a keras.Model, or the path of one")
+    model, said = _functional(argument, model, input_shape)
+    changes += said
+    if not model.inputs[0].dtype.startswith(("float", "bfloat")):
+        model, pixels = _of_floats(model), "0..255" if pixels == "0..1" else pixels
+        changes.append("it takes bytes: pixels reach it as floating point, through which gradients flow")
+    output, said = network_outputs.chosen(argument, model, outputs)
+    changes += said
+    _refuse_regression(argument, output, loss)
+    network, said = network_outputs.logits(argument, model, output)
+    changes += said
+    network, said = _with_front(argument, network, pixels, input_shape)
+    return Adapted(validation.classifier(argument, network), changes + said)
+
+
+def _functional(
+    argument: str, model: keras.Model, input_shape: Sequence[int | None] | None
+) -> tuple[keras.Model, list[str]]:
+    """Returns a model with one symbolic input, and what was changed."""
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
+        shape = (model.get_build_config() or {}).get("input_shape") if model.built else None
+        shape = (None, *input_shape) if shape is None and input_shape is not None else shape
+        if not isinstance(shape, (tuple, list)) or not all(size is None or isinstance(size, int) for size in shape):
+            is_built = "" if model.built else "is not built and "
+            raise ValueError(
+                f"{argument} {is_built}does not tell what it takes; allowed: inputs = keras.Input((HEIGHT, WIDTH, "
+                "CHANNELS)), then keras.Model(inputs, model(inputs))"
+            )
+        image = keras.Input(tuple(shape[1:]))
+        wrapped = keras.Model(image, model(image))
+        return wrapped, [f"the class {type(model).__name__} was put into a functional model"]
+    if len(inputs) != 1:
+        shapes = ", ".join(f"{tensor.name} {tensor.shape[1:]}" for tensor in inputs)
+        raise ValueError(
+            f"{argument} has several inputs: {shapes}; allowed: one of images, as keras.Model(image, model([image, "
+            "OTHERS])), where the others are fixed"
+        )
+    if isinstance(model, keras.Sequential) or isinstance(model.input, keras.KerasTensor):
+        return model, []
+    image = keras.Input(tuple(inputs[0].shape[1:]), dtype=inputs[0].dtype)
+    return keras.Model(image, model(keras.tree.map_structure(lambda _: image, model.input))), [
+        "its input was taken out of a dict or list"
+    ]
+
+
+def _of_floats(model: keras.Model) -> keras.Model:
+    """Returns the model with an input of floating point: a cast to integers, as an input has it, has no gradient."""
+    floats = keras.Input(tuple(model.inputs[0].shape[1:]), dtype="float32")
+    changed = keras.models.clone_model(model, input_tensors=floats)
+    changed.set_weights(model.get_weights())
+    return changed
+
+
+def _with_front(
+    argument: str, network: keras.Model, form: PixelForm, input_shape: Sequence[int | None] | None
+) -> tuple[keras.Model, list[str]]:
+    """Returns the network behind what makes of images in [0, 1] that which it takes, and what that does."""
+    arranged = network_pixels.arrangement(argument, tuple(network.inputs[0].shape[1:]), input_shape)
+    layer, name = network_pixels.layer("--pixels (pixels)", form, arranged.image[2])
+    layers = [*([] if layer is None else [layer]), *arranged.layers]
+    if not layers:
+        return network, []
+    image = x = keras.Input(arranged.image)
+    for each in layers:
+        x = each(x)
+    said = [] if layer is None else [f"pixels in [0, 1] become {name}"]
+    said += [] if arranged.said is None else [f"images {arranged.image} become what it takes: {arranged.said}"]
+    return keras.Model(image, network(x), name="adapted"), said
+
+
+_REGRESSIONS = ("meansquared", "meanabsolute", "huber", "logcosh", "mse", "mae", "msle", "mape")
+
+
+def _refuse_regression(argument: str, output: keras.KerasTensor, loss: object) -> None:
+    """Raises a `ValueError` where a model of one output was trained to hit a number."""
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+    if output.shape[-1] == 1 and name.lower().replace("_", "").startswith(_REGRESSIONS):
+        raise ValueError(
+            f"{argument} has one output and was trained with the loss {name}, a regression; allowed: a classifier"
+        )
+
+
+def _loss_in(path: pathlib.Path) -> str | None:
+    """Returns the name of the loss that a file's model was compiled with; None where it does not say."""
+    if path.is_dir():
+        return None
+    if h5py.is_hdf5(path):
+        with h5py.File(path, "r") as file:
+            compiled = json.loads(file.attrs.get("training_config", "{}"))
+    elif zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            compiled = json.loads(archive.read("config.json")).get("compile_config") or {}
+    else:
+        return None
+    loss = compiled.get("loss")
+    loss = loss.get("config", loss) if isinstance(loss, dict) else loss
+    name = loss.get("name", "") if isinstance(loss, dict) else loss
+    return name if isinstance(name, str) else None

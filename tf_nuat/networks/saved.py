@@ -1,0 +1,185 @@
+"""Networks as files: what Keras 1 to 3 saved, SavedModel folders of TensorFlow, and weights beside an architecture."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import h5py
+import keras
+import tensorflow as tf
+
+from tf_nuat.core import functions, validation
+from tf_nuat.core.files import PathLike
+from tf_nuat.networks import legacy
+
+Read = tuple[keras.Model, list[str]]  # the network, and what was changed to read it, in words
+
+_TRUST = "--trust (trust=True), which runs it, where you know who made the file"
+# Functions of TensorFlow by the names under which Keras saves them as activations.
+_ACTIVATIONS = {"softmax_v2": keras.activations.softmax, "log_softmax_v2": keras.activations.log_softmax}
+# Operations that reach beyond the graph: into Python, or to files.
+_REACHING = {"EagerPyFunc", "PyFunc", "PyFuncStateless", "MatchingFiles", "ReadFile", "WriteFile"}
+
+
+def read(
+    argument: str,
+    path: PathLike,
+    *,
+    architecture: keras.Model | None = None,
+    modules: Sequence[str] = (),
+    trust: bool = False,
+) -> Read:
+    """Returns the network saved at `path`, not compiled, as it is, and what was changed to read it.
+
+    Args:
+        argument: what to call it in an error.
+        path: a `.keras` file; an `.h5` file of Keras 1, 2 or 3; a folder of TensorFlow's SavedModel; or, with
+            `architecture`, a file of weights.
+        architecture: a network of the same layers, which gets the weights of the file.
+        modules: names of modules to import before, where the layers of one's own are.
+        trust: whether code of the file (Lambda layers; operations that reach for files) may be run.
+
+    Raises:
+        ValueError: it is none of these, cannot be read, or has code that is not trusted.
+    """
+    path = pathlib.Path(path)
+    objects = {**_ACTIVATIONS, **_objects_of(modules)}
+    if path.is_dir() and (path / "saved_model.pb").is_file():
+        return _saved_model(argument, path, trust)
+    if not path.is_file():
+        is_folder = "a folder without saved_model.pb" if path.is_dir() else "not a file"
+        raise ValueError(
+            f"{argument} is {str(path)!r}, which is {is_folder}; allowed: a network saved by Keras (.keras, .h5), or "
+            "the folder of a SavedModel"
+        )
+    if architecture is not None:
+        return _with_weights(argument, path, architecture)
+    try:
+        config = _config_of(path)
+    except Exception as error:  # whatever zipfile, json or h5py raises
+        raise validation.not_read(argument, path, error) from error
+    if config is None:
+        raise ValueError(
+            f"{argument} is {str(path)!r}, which has weights and no architecture; allowed: with --network "
+            "(architecture), the .json of model.to_json() or module:function, what has the same layers"
+        )
+    if legacy.has_layer(config, "Lambda") and not trust:
+        raise ValueError(
+            f"{argument} is {str(path)!r}, which has a Lambda layer: Python code of whoever saved it; allowed: {_TRUST}"
+        )
+    config, changes = legacy.mended(config)
+    try:
+        with _with_config(path, config if changes else None) as file:
+            network = keras.saving.load_model(file, custom_objects=objects, compile=False, safe_mode=not trust)
+    except Exception as error:  # Keras raises whatever zipfile, json or h5py raised
+        raise validation.not_read(argument, path, error) from error
+    return network, changes
+
+
+def _objects_of(modules: Sequence[str]) -> dict[str, Any]:
+    """Returns the classes and functions of modules, by name; importing them registers what registers itself."""
+    found: dict[str, Any] = {}
+    for name in modules:
+        module = functions.imported("--import", name)
+        found.update({key: value for key, value in vars(module).items() if callable(value) and key[0] != "_"})
+    return found
+
+
+def _config_of(path: pathlib.Path) -> dict[str, Any] | None:
+    """Returns the configuration in a file that Keras saved; None where it has weights alone."""
+    if h5py.is_hdf5(path):
+        with h5py.File(path, "r") as file:
+            written = file.attrs.get("model_config")
+            return None if written is None else json.loads(written)
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read("config.json"))
+
+
+@contextlib.contextmanager
+def _with_config(path: pathlib.Path, config: dict[str, Any] | None) -> Iterator[pathlib.Path]:
+    """A context with the name of the file or, where there is another configuration, of a copy that has it.
+
+    Keras looks at the ending of a name to know what a file is: it gets the one that fits the file.
+    """
+    ending = ".h5" if h5py.is_hdf5(path) else ".keras"
+    if config is None and path.suffix in (ending, ".hdf5"):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = pathlib.Path(folder) / f"network{ending}"
+        if config is None:
+            copy.symlink_to(path.resolve())
+        elif ending == ".h5":
+            shutil.copyfile(path, copy)
+            with h5py.File(copy, "r+") as file:
+                file.attrs["model_config"] = json.dumps(config)
+        else:
+            with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as changed:
+                for item in archive.infolist():
+                    is_config = item.filename == "config.json"
+                    changed.writestr(item, json.dumps(config) if is_config else archive.read(item))
+        yield copy
+
+
+def _with_weights(argument: str, path: pathlib.Path, architecture: keras.Model) -> Read:
+    """Returns the architecture with the weights in a file, of Keras 3's own form or of that before."""
+    endings = {".weights.h5": "layers", ".h5": None}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            if h5py.is_hdf5(path):
+                with h5py.File(path, "r") as file:
+                    ending = next(end for end, group in endings.items() if group is None or group in file)
+            else:
+                ending = ".keras"
+            copy = pathlib.Path(folder) / f"network{ending}"
+            copy.symlink_to(path.resolve())
+            architecture.load_weights(copy)
+        except Exception as error:  # whatever h5py, zipfile or Keras raises
+            raise validation.not_read(argument, path, error, "which does not fit the architecture") from error
+    return architecture, ["weights put into the architecture"]
+
+
+def _saved_model(argument: str, path: pathlib.Path, trust: bool) -> Read:
+    """Returns a network of one layer, the graph of a SavedModel's serving signature, whose outputs may be several."""
+    where = f"{argument} is {str(path)!r}, a SavedModel"
+    try:
+        reaching = sorted(_operations_of(path) & _REACHING)
+        if reaching and not trust:
+            raise ValueError(f"{where} with the operation {reaching[0]}, which reaches beyond it; allowed: {_TRUST}")
+        signatures = tf.saved_model.load(os.fspath(path)).signatures
+    except (OSError, tf.errors.OpError) as error:
+        raise validation.not_read(argument, path, error, "which TensorFlow cannot read") from error
+    name = "serving_default" if "serving_default" in signatures else next(iter(signatures), None)
+    if name is None:
+        raise ValueError(f"{where} without signatures; allowed: one that model.export(...) wrote")
+    specs = list(signatures[name].structured_input_signature[1].values())
+    if len(specs) != 1:
+        raise ValueError(f"{where} that takes {len(specs)} inputs; allowed: one, of images")
+    if not specs[0].dtype.is_floating:
+        raise ValueError(
+            f"{where} that takes {specs[0].dtype.name}, through which no gradient flows; allowed: floating point, as "
+            "the graph without its first cast takes"
+        )
+    if specs[0].shape.rank is None or specs[0].shape.rank < 2 or specs[0].shape[0] is not None:
+        raise ValueError(f"{where} that takes {specs[0].shape}; allowed: a batch of any size, (None, ...)")
+    inputs = keras.Input(tuple(specs[0].shape[1:]), dtype=specs[0].dtype.name)
+    outputs = keras.layers.TFSMLayer(os.fspath(path), call_endpoint=name, dtype=specs[0].dtype.name)(inputs)
+    if isinstance(outputs, dict) and len(outputs) == 1:
+        (outputs,) = outputs.values()
+    return keras.Model(inputs, outputs), ["the graph of a SavedModel as one layer: it can be judged, not trained"]
+
+
+def _operations_of(path: pathlib.Path) -> set[str]:
+    """Returns the names of all operations in a SavedModel."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    graphs = [each.graph_def for each in saved.meta_graphs]
+    nodes = [node.op for graph in graphs for node in graph.node]
+    return {*nodes, *(node.op for graph in graphs for each in graph.library.function for node in each.node_def)}
