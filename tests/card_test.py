@@ -48,6 +48,7 @@ def test_a_card_that_is_written_has_the_schema_and_reads_back(tmp_path):
         training_seconds=1.5,
         training_images_per_second=2.5,
         history=[{"loss": 1.0}],
+        adapted=["its last softmax was taken off"],
         defense_facts={"extra_epochs": 1.25},
     )
     card.write(written, tmp_path / "card.json")

@@ -62,6 +62,7 @@ class Card:
         machine: dict of "processor", its architecture, and "devices", the names of all.
         versions: dict of a package's name ("python" included) to its version, None where it is not installed.
         source_training_seconds: seconds of training the source networks (EAT); None where there are none.
+        adapted: what was changed of a network from a file, in words: see `tf_nuat.networks.adapt`; [] for others.
         defense_facts: numbers that the defense adds by its own names: "extra_epochs" of NuAT-H, for instance.
         missing: of what every run leaves, the names that this card does not have; () for a card of a run.
     """
@@ -81,6 +82,7 @@ class Card:
     machine: dict[str, Any] = dataclasses.field(default_factory=dict)
     versions: dict[str, str | None] = dataclasses.field(default_factory=dict)
     source_training_seconds: float | None = None
+    adapted: list[str] = dataclasses.field(default_factory=list)
     defense_facts: dict[str, float] = dataclasses.field(default_factory=dict)
     schema: int = SCHEMA
     missing: tuple[str, ...] = dataclasses.field(default=(), repr=False, compare=False)
@@ -159,6 +161,7 @@ class Card:
         """What the card says of the training, as text by names: settings, the command, what was measured."""
         shown: dict[str, Any] = {name: self.recipe.get(name) for name in _SHOWN}
         shown["epoch chosen"], shown["command"] = self.epoch_chosen or None, self.command or None
+        shown["network adapted"] = "; ".join(self.adapted) or None
         for name, each in self.measured.items():
             shown[f"accuracy, {name}"] = f"{each.accuracy:.2%} of {each.images:,} images"
         return {name[:MOST_TEXT]: str(value)[:MOST_TEXT] for name, value in shown.items() if value is not None}
@@ -176,7 +179,7 @@ class Card:
             each["interval"] = list(each["interval"])
             if not each["estimated"]:
                 del each["estimated"]
-        return {name: value for name, value in content.items() if value not in (None, "")}
+        return {name: value for name, value in content.items() if value not in (None, "", [])}
 
 
 def read(path: str | os.PathLike, *, partial: bool = False) -> Card:
@@ -281,6 +284,7 @@ _FIELDS: dict[str, json_input.Check] = {
     "machine": json_input.named,
     "versions": json_input.dict_of(json_input.text_or_none),
     "source_training_seconds": json_input.number,
+    "adapted": json_input.list_of(json_input.text),
     "defense_facts": json_input.dict_of(json_input.logged),
 }
 # Of a recipe, what is read here; the rest is for `tf_nuat.training.Recipe`.

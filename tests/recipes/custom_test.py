@@ -91,7 +91,7 @@ def test_a_saved_network_is_trained_further_on_a_function_of_ones_own(own, monke
 
     keras.utils.set_random_seed(3)
     saved = my_module.build((8, 8, 1), 3)
-    saved.save(tmp_path / "saved.keras")
+    keras.Model(saved.inputs, keras.layers.Softmax()(saved.outputs[0])).save(tmp_path / "saved.keras")
     out = tmp_path / "run"
     few = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-6, "defense": "pgd_at", "norm": "l2", "epsilon": 2.0}
     given = flags("my_module:splits", out=out, **{**few, "network": tmp_path / "saved.keras"})
@@ -101,6 +101,7 @@ def test_a_saved_network_is_trained_further_on_a_function_of_ones_own(own, monke
     card = json.loads((out / "card.json").read_text())
     assert card["recipe"]["dataset"] == "my_module:splits" and card["recipe"]["norm"] == "l2"
     assert card["measured"]["pgd_40"]["images"] == 6
+    assert card["adapted"] == ["its last softmax was taken off: it returns logits"]
 
 
 @pytest.mark.parametrize("defense", defenses.DEFENSES)

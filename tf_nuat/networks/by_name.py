@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -63,6 +63,14 @@ def builder(argument: str, name: Any) -> Callable[..., keras.Model]:
         return adapted.network
 
     return saved_network
+
+
+def changes(name: str, options: Mapping[str, Any], *, input_shape: Sequence[int]) -> list[str]:
+    """Returns what `adapt` changes of a network from a file, in words; [] for other names, or where it is gone."""
+    try:
+        return adapt(name, input_shape=input_shape, **options).changes if is_saved(name) else []
+    except ValueError:  # a card is written all the same
+        return []
 
 
 def is_saved(name: Any) -> bool:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tf_nuat import evaluate
 from tf_nuat.card import Card, Measured
 from tf_nuat.data.splits import Splits
+from tf_nuat.networks import by_name
 from tf_nuat.parallel import workers
 from tf_nuat.training.epochs import Trained, best_epoch
 from tf_nuat.training.recipe import Recipe
@@ -59,6 +60,7 @@ def card_of(
         machine={"processor": platform.machine(), "devices": [d.name for d in tf.config.list_logical_devices()]},
         versions={"python": platform.python_version(), **{name: _version(name) for name in VERSIONS}},
         source_training_seconds=sum(source.training_seconds for source in sources) if sources else None,
+        adapted=by_name.changes(recipe.network, recipe.network_options, input_shape=splits.input_shape),
         defense_facts=model.card_facts(),
     )
 
