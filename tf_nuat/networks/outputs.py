@@ -74,7 +74,7 @@ def logits(argument: str, network: keras.Model, output: keras.KerasTensor) -> tu
         output = two(output)
         two.set_weights([np.array([[0.0, 1.0]], np.float32)])
         changes.append("its one output became the logits of two classes, the second where it is positive")
-    return (keras.Model(network.inputs, output, name=network.name) if changes else network), changes
+    return (keras.Model(network.inputs[0], output, name=network.name) if changes else network), changes
 
 
 def _before(tensor: keras.KerasTensor) -> tuple[str, keras.KerasTensor] | None:
@@ -85,7 +85,8 @@ def _before(tensor: keras.KerasTensor) -> tuple[str, keras.KerasTensor] | None:
         inner = _before(operation.outputs[0]) if len(getattr(operation, "outputs", ())) == 1 else None
         if inner is None:
             return None
-        return inner[0], keras.Model(operation.inputs, inner[1], name=operation.name)(keras_compat.arguments_of(tensor))
+        ends = operation.inputs[0] if len(operation.inputs) == 1 else operation.inputs
+        return inner[0], keras.Model(ends, inner[1], name=operation.name)(keras_compat.arguments_of(tensor))
     activation = getattr(operation, "activation", None)
     if isinstance(operation, keras.layers.Softmax) or (
         not isinstance(operation, keras.Layer) and _kind(type(operation).__name__)
@@ -139,7 +140,9 @@ def _logarithm(network: keras.Model, output: keras.KerasTensor) -> tuple[keras.K
         return output, []  # with another activation: no probabilities
     shape = [size or 32 for size in network.inputs[0].shape[1:]]
     noise = np.random.default_rng(0).uniform(size=(_PROBED, *shape)).astype(network.inputs[0].dtype)
-    values = keras.ops.convert_to_numpy(keras.Model(network.inputs, output)(noise, training=False)).astype(np.float64)
+    values = keras.ops.convert_to_numpy(keras.Model(network.inputs[0], output)(noise, training=False)).astype(
+        np.float64
+    )
     within = bool(np.all((values >= 0.0) & (values <= 1.0)))
     if values.shape[1] > 1 and within and np.allclose(values.sum(axis=1), 1.0, atol=1e-3):
         said = "it returns probabilities from which no softmax can be taken off: their logarithm was taken"
