@@ -3,8 +3,8 @@
 `results.json`, schema 1, is one object:
 
 - `schema`: the number 1; it grows when a field is renamed or removed, not when one is added.
-- `verdict`: "genuinely robust", "partly robust", "not robust", "masked gradients suspected", "attack too weak"
-  or "inconclusive".
+- `verdict`: "genuinely robust", "partly robust", "not robust", "masked gradients suspected", "attack too weak",
+  "inconclusive" or "not judged".
 - `headline`, `accuracies`, `rule`: the verdict in words, what is behind it, and the rule that decided it.
 - `clean`, `robust`: `{"correct", "images", "accuracy", "interval"}`, without attack and in the worst case.
 - `subject`: the network, the sample, the threat model, the surrogates and the versions of the packages.

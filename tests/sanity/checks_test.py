@@ -464,6 +464,17 @@ def test_a_check_is_skipped_where_an_attack_that_it_needs_has_no_version_for_the
     assert "no version for L2" in report.render(judgement, {})
 
 
+def test_a_network_that_is_fed_wrongly_is_not_judged(digits, undefended):
+    images, labels = (part[:100] for part in digits.arrays("test"))
+    dark = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1 / 255), undefended])
+    judgement = sanity.judge(dark, images, labels, epsilon=0.1, progress=False)
+    assert judgement.verdict == "not judged" and "with --pixels 0..255 it is right on" in judgement.sentence
+    assert [result.name for result in judgement.results] == list(CHECKS)
+    assert {result.verdict for result in judgement.results} == {Verdict.SKIPPED} and not judgement.failed
+    assert "Not judged: it is right on" in report.render(judgement, {})
+    assert [each["attack"] for each in judgement.evaluations] == [None]
+
+
 def test_an_attack_is_told_of_the_norm_where_it_has_another_by_itself(digits, undefended):
     images, labels = (part[:20] for part in digits.arrays("test"))
     subjects = {norm: Subject(undefended, images, labels, epsilon=0.5, norm=norm) for norm in ("linf", "l2")}
