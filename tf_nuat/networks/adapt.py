@@ -161,7 +161,7 @@ def _loss_in(path: pathlib.Path) -> str | None:
     """Returns the name of the loss that a file's model was compiled with; None where it does not say."""
     if path.is_dir():
         return None
-    if h5py.is_hdf5(path):
+    if saved.is_hdf5(path):
         with h5py.File(path, "r") as file:
             compiled = json.loads(file.attrs.get("training_config", "{}"))
     elif zipfile.is_zipfile(path):

@@ -91,9 +91,18 @@ def _objects_of(modules: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def is_hdf5(path: PathLike) -> bool:
+    """Returns whether a file begins as HDF5 does.
+
+    `h5py.is_hdf5` also looks at 512, 1024, 2048 and so on: there a `.keras` file may have the weights inside of it.
+    """
+    with open(path, "rb") as file:
+        return file.read(8) == b"\x89HDF\r\n\x1a\n"
+
+
 def _config_of(path: pathlib.Path) -> dict[str, Any] | None:
     """Returns the configuration in a file that Keras saved; None where it has weights alone."""
-    if h5py.is_hdf5(path):
+    if is_hdf5(path):
         with h5py.File(path, "r") as file:
             written = file.attrs.get("model_config")
             return None if written is None else json.loads(written)
@@ -107,7 +116,7 @@ def _with_config(path: pathlib.Path, config: dict[str, Any] | None) -> Iterator[
 
     Keras looks at the ending of a name to know what a file is: it gets the one that fits the file.
     """
-    ending = ".h5" if h5py.is_hdf5(path) else ".keras"
+    ending = ".h5" if is_hdf5(path) else ".keras"
     if config is None and path.suffix in (ending, ".hdf5"):
         yield path
         return
@@ -132,7 +141,7 @@ def _with_weights(argument: str, path: pathlib.Path, architecture: keras.Model) 
     endings = {".weights.h5": "layers", ".h5": None}
     with tempfile.TemporaryDirectory() as folder:
         try:
-            if h5py.is_hdf5(path):
+            if is_hdf5(path):
                 with h5py.File(path, "r") as file:
                     ending = next(end for end, group in endings.items() if group is None or group in file)
             else:
