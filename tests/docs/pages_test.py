@@ -185,6 +185,6 @@ def test_the_table_of_checks_is_complete():
 def test_the_table_of_verdicts_is_complete():
     text = read("docs/reports.md").split("| verdict |")[1].split("<!--")[0]
     verdicts = [row.split(" | ")[0] for row in re.findall(r"^\| (\w.*) \|$", text, re.MULTILINE)]
-    named = ("ROBUST", "PARTLY", "NOT", "MASKED", "TOO_WEAK", "INCONCLUSIVE")
+    named = ("ROBUST", "PARTLY", "NOT", "MASKED", "TOO_WEAK", "INCONCLUSIVE", "NOT_JUDGED")
     assert verdicts == [getattr(judgement, name) for name in named]
     assert (Settings().alpha, Settings().detectable, Settings().confidence) == (0.01, 0.05, 0.95)  # as the page says

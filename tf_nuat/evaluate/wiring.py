@@ -1,4 +1,4 @@
-"""Is a network fed as it was trained? One that is not is no worse than chance by accident, and nothing to judge.
+"""Is a network fed as it was trained? Of one that is not, no accuracy means anything, clean or under attack.
 
 A network that takes pixels in [0, 255] and gets them in [0, 1], or whose classes stand in another order than the
 data's, runs without an error: its accuracy is all that shows it. It has to be significantly above the share of the
@@ -29,10 +29,10 @@ class Wiring:
         accuracy: share of the images that it is right on, in [0, 1].
         chance: share of the commonest class, in [0, 1].
         images: number of images that were looked at.
-        is_right: whether the accuracy is significantly above chance, or half of the way from there to 1, so that
-            there is something to judge.
+        is_right: whether there is something to judge: the accuracy is half of the way from chance to 1; or it is
+            significantly above chance, and nothing that is tried makes the network right on many more.
         only_answer: the class that it gives for every image; None where it gives several.
-        hints: what makes it right on many more, the best first; empty where it is right as it is.
+        hints: what makes it right on many more, the best first.
     """
 
     accuracy: float
@@ -67,12 +67,12 @@ def look(network: Logits, images: np.ndarray, labels: np.ndarray, class_names: S
     size, names = len(labels), list(class_names or ())
     answers, chance = _answers(network, images), float(np.bincount(labels).max() / size)
     accuracy = float(np.mean(answers == labels))
-    is_far = accuracy >= (1.0 + chance) / 2.0  # of a handful of images, nothing is significant
-    if is_far or exceeds(int(np.sum(answers == labels)), size, chance) < SIGNIFICANCE:
+    if accuracy >= (1.0 + chance) / 2.0:  # of a handful of images, nothing is significant
         return Wiring(accuracy, chance, size, is_right=True)
-    only = _named(int(answers[0]), names) if np.all(answers == answers[0]) else None
     hints = tuple(_hints(network, images, labels, names, max(accuracy, chance)))
-    return Wiring(accuracy, chance, size, is_right=False, only_answer=only, hints=hints)
+    is_better = exceeds(int(np.sum(answers == labels)), size, chance) < SIGNIFICANCE
+    only = _named(int(answers[0]), names) if np.all(answers == answers[0]) else None
+    return Wiring(accuracy, chance, size, is_right=is_better and not hints, only_answer=only, hints=hints)
 
 
 def _named(number: int, names: Sequence[str]) -> str:
