@@ -20,11 +20,11 @@ setup(
     },
     install_requires=[
         "tensorflow>=2.20",
-        "keras>=3.13",
+        "keras>=3.15.1",  # before, a network's file could have another file read (CVE-2026-1669)
         "tensorflow-datasets>=4.9.10",
         "cleverhans>=4.0",
         "numpy>=1.26",
-        "pillow>=9.1",
+        "pillow>=10.3",  # before, an image could write beyond its memory (CVE-2024-28219)
         "scipy>=1.11",
         "scikit-learn>=1.3",
         "matplotlib>=3.8",
@@ -36,7 +36,14 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.20"],
-        "test": ["pytest>=8.0", "pytest-cov>=7.0", "pytest-xdist>=3.5", "ruff>=0.17", "mypy>=1.18"],
+        "test": [
+            "pytest>=8.0",
+            "pytest-cov>=7.0",
+            "pytest-xdist>=3.5",
+            "hypothesis>=6.100",
+            "ruff>=0.17",
+            "mypy>=1.18",
+        ],
         "bench": ["py-cpuinfo>=9.0"],
         "docs": ["sphinx>=8.1", "myst-parser>=4.0", "furo>=2024.8.6", "latex2mathml>=3.77"],
     },

@@ -1,7 +1,11 @@
 """Images that are read out of files when a batch needs them."""
 
+import io
+import os
+
 import numpy as np
 import pytest
+from PIL import EpsImagePlugin, Image
 
 from tests.helpers.pictures import encoded, flat, save_folder
 from tf_nuat import data
@@ -70,6 +74,66 @@ def test_a_photograph_much_too_large_is_decoded_smaller_and_looks_the_same():
     ramp = np.broadcast_to(np.linspace(0, 255, 3000).astype(np.uint8)[:, None], (3000, 3000))
     found = decode(encoded(ramp, "JPEG"), (8, 8, 1))[:, 4, 0]
     np.testing.assert_allclose(found, np.linspace(0, 255, 3000).reshape(8, -1).mean(axis=1), atol=8)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_as_exif_says(kind, orientation, tmp_path):
+    # Four levels, brightest at the upper left of what the camera saw; `seen` of the EXIF specification, row by row.
+    seen = np.kron(np.array([[240, 170], [90, 20], [90, 20]], np.uint8), np.ones((16, 16), np.uint8))
+    stored = {
+        1: seen,
+        2: seen[:, ::-1],
+        3: seen[::-1, ::-1],
+        4: seen[::-1],
+        5: seen.T,
+        6: np.rot90(seen, 1),
+        7: seen[::-1, ::-1].T,
+        8: np.rot90(seen, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    contents = encoded(np.ascontiguousarray(stored), kind, exif=exif)
+    source = Files(np.zeros(1, int), np.array([_saved(tmp_path / "image", contents)]))
+    assert source.first_shape()[:2] == (48, 32)
+    np.testing.assert_allclose(decode(contents, (48, 32, 1))[..., 0].astype(int), seen, atol=3)
+    small = decode(contents, (3, 2, 1))[..., 0]  # a JPEG is decoded at a part of its size
+    np.testing.assert_allclose(small.astype(int), seen[8::16, 8::16], atol=33)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif_leaves_the_pixels_as_they_are():
+    pixels = np.random.default_rng(1).integers(0, 256, (7, 9, 3), np.uint8)
+    for damaged in (b"Exif\0\0MM\0*", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02"):
+        np.testing.assert_array_equal(decode(encoded(pixels, exif=damaged), (7, 9, 3)), pixels)
+
+
+def test_no_decoder_that_starts_another_program_is_asked(tmp_path, monkeypatch):
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    page = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(OSError):
+        Image.open(io.BytesIO(page)).load()
+    assert (tmp_path / "started").is_file()  # as Pillow does where it is not told otherwise
+    (tmp_path / "started").unlink()
+    source = Files(np.zeros(1, int), np.array([_saved(tmp_path / "page.jpg", page)]), (8, 8, 3))
+    assert "its bytes are not those of an image); allowed: JPEG" in source.read(np.zeros(1, int))[1][0]
+    with pytest.raises(ValueError, match="page.jpg' cannot be read"):
+        source.first_shape()
+    assert not (tmp_path / "started").exists()
+
+
+def test_an_image_of_too_many_pixels_or_bytes_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    places = np.array([_saved(tmp_path / "large.png", encoded(flat(3, (40, 30))))])
+    source = Files(np.zeros(1, int), places, (8, 8, 1))
+    assert source.read(np.zeros(1, int))[1] == {}
+    monkeypatch.setattr("tf_nuat.data.encoded.MOST_PIXELS", 1199)
+    assert "it has 1,200 pixels, more than 1,199" in source.read(np.zeros(1, int))[1][0]
+    monkeypatch.setattr("tf_nuat.data.encoded.MOST_BYTES", 50)
+    assert "it has more than 50 bytes" in source.read(np.zeros(1, int))[1][0]
 
 
 def test_windows_are_of_the_published_areas_and_ratios_and_lie_anywhere():
@@ -201,7 +265,7 @@ def test_a_pipeline_names_the_image_too(tmp_path):
     streamed = data.load(corrupt_folder(tmp_path, bad=1), batch_size=4, input_shape=(4, 4, 3))
     for dataset in (streamed.validation, streamed.train):
         with (
-            pytest.raises(ValueError, match=r"^image '.*0000\.png' cannot be read \(.*Pillow reads$"),
+            pytest.raises(ValueError, match=r"^image '.*0000\.png' cannot be read \(.*or WebP$"),
             streamed.readable(),
         ):
             batches(dataset)

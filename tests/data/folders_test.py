@@ -5,6 +5,7 @@ import pytest
 
 from tests.helpers.pictures import encoded, flat, save_folder
 from tf_nuat import data, training
+from tf_nuat.data import folders
 from tf_nuat.data.arrays import Arrays
 from tf_nuat.data.subsets import divide, stratified
 from tf_nuat.training import AttackSpec
@@ -177,3 +178,29 @@ def test_arguments_out_of_range_are_named(arguments, words, tmp_path):
     with pytest.raises(ValueError) as caught:
         data.load(tmp_path, **{"batch_size": 1, **arguments})
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("target", ["0009.png", "missing.png", "/dev/null/image.png"])
+def test_a_link_that_leads_nowhere_is_named_in_one_line(target, tmp_path):
+    save_folder(tmp_path, {"a": [flat(1)] * 4, "b": [flat(2)] * 4})
+    (tmp_path / "a" / "linked.png").symlink_to("0001.png")
+    assert len(data.sample(tmp_path, split="train")[0]) == 5
+    link = tmp_path / "a" / "0009.png"
+    link.symlink_to(target)
+    with pytest.raises(ValueError) as caught:
+        data.load(tmp_path)
+    assert f"{str(link)!r} cannot be read (" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_folder_that_may_not_be_read_is_named_in_one_line(tmp_path, monkeypatch):
+    save_folder(tmp_path, {"a": [flat(1)] * 4, "b": [flat(2)] * 4})
+    scan = folders.os.scandir
+
+    def scandir(path):
+        if str(path).endswith("b"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(folders.os, "scandir", scandir)  # who is root may read all
+    with pytest.raises(ValueError, match=r"^'.*/b' cannot be read \(Permission denied\); allowed: "):
+        data.load(tmp_path)

@@ -6,11 +6,11 @@ import numpy as np
 from PIL import Image
 
 
-def encoded(pixels, kind="PNG"):
-    """Returns the bytes of an image file of `pixels`, uint8 (H, W, C) or (H, W)."""
+def encoded(pixels, kind="PNG", **options):
+    """Returns the bytes of an image file of `pixels`, uint8 (H, W, C) or (H, W); `options` are Pillow's."""
     file = io.BytesIO()
     pixels = np.asarray(pixels)
-    Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels).save(file, kind)
+    Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels).save(file, kind, **options)
     return file.getvalue()
 
 

@@ -2,7 +2,7 @@
 
 A new version may change these without notice. Each stands here once, with its reason; nothing else in the project
 reaches beneath the surface. `tests/core/keras_compat_test.py` has a test of each, which fails when a version drops or
-changes it. They were seen in Keras 3.13, the oldest that `setup.py` allows, and 3.15, with TensorFlow 2.21.
+changes it. They were seen in Keras 3.15.1, the oldest that `setup.py` allows, with TensorFlow 2.21.
 """
 
 import contextlib

@@ -5,12 +5,13 @@ one.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Self, TypeAlias
 
 import numpy as np
@@ -19,6 +20,23 @@ from PIL import Image, UnidentifiedImageError
 Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
 THREADS = max(2, min(16, os.cpu_count() or 2))  # images that are decoded at a time
+
+# The decoders of Pillow that are used. None of them starts another program, as the one of EPS starts Ghostscript.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+ALLOWED = "JPEG, PNG, BMP, GIF, PPM, TIFF or WebP"
+MOST_BYTES = 2**29  # of a file
+MOST_PIXELS = 10**8  # that are decoded: several images are at a time
+_ORIENTATION = 0x0112  # the tag of EXIF: how the camera was held
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_LYING = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]  # of images whose width and height change places
 
 # Inception's crops: 8 % to 100 % of the image's area, width to height 3:4 to 4:3, ten attempts to fit one in.
 AREA = (0.08, 1.0)
@@ -101,8 +119,9 @@ class Encoded:
         """
         for index in range(len(self.labels)):
             try:
-                with Image.open(io.BytesIO(self.contents(index))) as image:
-                    return image.height, image.width, 1 if image.mode in ("1", "L", "LA") else 3
+                with _opened(self.contents(index)) as image:
+                    width, height = image.size[::-1] if _turn(image) in _LYING else image.size
+                    return height, width, 1 if image.mode in ("1", "L", "LA") else 3
             except Exception as error:
                 message = _message(self.name(index), error)
                 if not skip:
@@ -118,7 +137,10 @@ class Files(Encoded):
 
     def contents(self, index: int) -> bytes:
         with open(self.places[index], "rb") as file:
-            return file.read()
+            contents = file.read(MOST_BYTES + 1)
+        if len(contents) > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
+        return contents
 
 
 def decode(
@@ -126,23 +148,49 @@ def decode(
 ) -> np.ndarray:
     """Returns the pixels of an encoded image, uint8 `input_shape`; the arguments are those of `Encoded`.
 
-    With `draws`, a `numpy.random.Generator`, it is a random window of the image, flipped half of the time.
+    An image that says how the camera was held (EXIF) is turned upright. With `draws`, a `numpy.random.Generator`, it is
+    a random window of the image, flipped half of the time.
 
     Raises:
-        ValueError, OSError or another error of Pillow: the bytes are no image, or one of more than 8 bits a channel.
+        ValueError, OSError or another error of Pillow: the bytes are no image, one of more than 8 bits a channel, or of
+            more than `MOST_PIXELS`.
     """
     height, width, channels = input_shape
-    with Image.open(io.BytesIO(contents)) as image:
-        if image.mode[0] in "IF":
-            raise ValueError("it has more than 8 bits a channel")
+    with _opened(contents) as image:
         # A JPEG that is far too large is decoded at a half, a quarter or an eighth of its size: that saves memory.
-        image.draft(None, (4 * width, 4 * height))
-        box = window(*image.size, draws) if draws else centre(*image.size, width / height, margin)
-        converted = image.convert("L" if channels == 1 else "RGB")
+        turn = _turn(image)
+        image.draft(None, (4 * height, 4 * width) if turn in _LYING else (4 * width, 4 * height))
+        if math.prod(image.size) > MOST_PIXELS:
+            raise ValueError(f"it has {math.prod(image.size):,} pixels, more than {MOST_PIXELS:,}")
+        upright = image if turn is None else image.transpose(turn)
+        box = window(*upright.size, draws) if draws else centre(*upright.size, width / height, margin)
+        converted = upright.convert("L" if channels == 1 else "RGB")
         pixels = np.asarray(converted.resize((width, height), Image.Resampling.BILINEAR, box=box))
     if draws and draws.random() < 0.5:
         pixels = pixels[:, ::-1]
     return pixels.reshape(input_shape)
+
+
+@contextlib.contextmanager
+def _opened(contents: bytes) -> Iterator[Image.Image]:
+    """A context with an image that is not decoded yet, the one place where images are opened."""
+    with Image.open(io.BytesIO(contents), formats=FORMATS) as image:
+        if image.mode[0] in "IF":
+            raise ValueError("it has more than 8 bits a channel")
+        yield image
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Returns what puts an image upright, by what EXIF says of how the camera was held; None where that is nothing.
+
+    `ImageOps.exif_transpose` does more: it also writes EXIF anew, which fails for much that is harmless.
+    """
+    if "exif" not in image.info:  # else it would be decoded to look for it; what TIFF says, Pillow itself follows
+        return None
+    try:
+        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # whatever damaged EXIF raises; of the pixels it says nothing
+        return None
 
 
 def centre(width: int, height: int, ratio: float, margin: float = 1.0) -> Box:
@@ -182,4 +230,4 @@ def _message(name: str, error: Exception) -> str:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
     if isinstance(error, UnidentifiedImageError):
         reason = "its bytes are not those of an image"
-    return f"image {name!r} cannot be read ({reason}); allowed: JPEG, PNG or another kind that Pillow reads"
+    return f"image {name!r} cannot be read ({reason}); allowed: {ALLOWED}"

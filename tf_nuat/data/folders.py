@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import stat
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -30,10 +31,11 @@ def read(argument: str, path: PathLike) -> tuple[dict[str, Files], list[str]]:
         "train".
 
     Raises:
-        ValueError: the folder is not built so, a class has no images, or the splits have not the same classes.
+        ValueError: the folder is not built so or cannot be read, a class has no images, an image is a link that leads
+            nowhere, or the splits have not the same classes.
     """
     path = pathlib.Path(path)
-    places = {folder: path / folder for folder in SPLITS if (path / folder).is_dir()}
+    places = {folder: path / folder for folder in SPLITS if os.path.isdir(path / folder)}
     if not any(map(folders_in, places.values())):  # these names, where there are such folders, are those of classes
         places = {"train": path}
     if "val" in places and "validation" in places:
@@ -58,7 +60,11 @@ def read(argument: str, path: PathLike) -> tuple[dict[str, Files], list[str]]:
 
 
 def folders_in(path: PathLike) -> list[str]:
-    """Returns the sorted names of the folders in `path`, without the hidden ones; none where it is no folder."""
+    """Returns the sorted names of the folders in `path`, without the hidden ones; none where it is no folder.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
     return _names(path, lambda entry: entry.is_dir()) if os.path.isdir(path) else []
 
 
@@ -66,7 +72,7 @@ def _files(argument: str, place: pathlib.Path, names: Sequence[str]) -> Files:
     paths, counts = [], []
     for name in names:
         folder = place / name
-        images = _names(folder, lambda entry: entry.name.lower().endswith(EXTENSIONS) and entry.is_file())
+        images = _names(folder, _is_image)
         if not images:
             raise ValueError(
                 f"{argument} has the class folder {str(folder)!r} without images; "
@@ -77,6 +83,20 @@ def _files(argument: str, place: pathlib.Path, names: Sequence[str]) -> Files:
     return Files(np.repeat(np.arange(len(names)), counts), np.array(paths))
 
 
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    if not entry.name.lower().endswith(EXTENSIONS):
+        return False
+    if entry.is_symlink():  # one that leads nowhere raises: an image would be missing, and nothing say so
+        return stat.S_ISREG(os.stat(entry.path).st_mode)
+    return entry.is_file()
+
+
 def _names(path: PathLike, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
-    with os.scandir(path) as entries:
-        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and is_wanted(entry))
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and is_wanted(entry))
+    except OSError as error:
+        named, reason = os.fspath(error.filename or path), os.strerror(error.errno or 0)
+        raise ValueError(
+            f"{named!r} cannot be read ({reason}); allowed: folders that can be, and links that lead to a file"
+        ) from error

@@ -48,7 +48,7 @@ class Records(Encoded):
 def builder_folder(path: PathLike) -> pathlib.Path | None:
     """Returns the folder of a prepared dataset at `path`: itself, or its newest version; None where there is none."""
     path = pathlib.Path(path)
-    if (path / "dataset_info.json").is_file():
+    if os.path.isfile(path / "dataset_info.json"):
         return path
     versions = [info.parent for info in path.glob("*.*.*/dataset_info.json")]
     return max(
