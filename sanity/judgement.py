@@ -5,10 +5,13 @@ import importlib.metadata
 import platform
 import sys
 import time
+import typing
 from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
+from absl import logging
 from tqdm import tqdm
 
 import tf_nuat
@@ -217,13 +220,23 @@ def judge_subject(
 
 
 def _checked(name, subject, settings):
-    """Returns the result of a check, which is skipped where an attack that it needs has no version for the norm."""
+    """Returns the result of a check.
+
+    It is skipped where an attack that it needs has no version for the norm, and inconclusive where it breaks: a network
+    of any kind may do that to a check, and the others are worth having.
+    """
+    about: dict[str, typing.Any] = {"sample_size": len(subject), "remedy": "Rely on the other checks."}
+    about["reference"] = vars(sys.modules[CHECKS[name].__module__]).get("REFERENCE", "")
     try:
         return CHECKS[name](subject, settings)
     except NoVersionError as error:
-        reference = vars(sys.modules[CHECKS[name].__module__]).get("REFERENCE", "")
-        remedy = "Rely on the other checks."
-        return skipped(name, str(error), sample_size=len(subject), remedy=remedy, reference=reference)
+        return skipped(name, str(error), **about)
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        raise
+    except Exception as error:
+        reason = f"The check ended with {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        logging.error("%s: %s", name, reason)
+        return dataclasses.replace(skipped(name, reason, **about), verdict=Verdict.INCONCLUSIVE)
 
 
 def overall(results: Sequence[Result], clean: Accuracy, robust: Accuracy, chance: float) -> str:

@@ -6,6 +6,7 @@ import pathlib
 import zipfile
 
 import numpy as np
+from absl import logging
 
 from tf_nuat.core import files
 
@@ -41,7 +42,11 @@ class OutcomeCache:
         if self._path is not None:
             keys = list(self._outcomes)
             stacked = np.stack([self._outcomes[each] for each in keys])
-            files.save_arrays(self._path, identity=json.dumps(self._identity), keys=json.dumps(keys), outcomes=stacked)
+            content = {"identity": json.dumps(self._identity), "keys": json.dumps(keys), "outcomes": stacked}
+            try:
+                files.save_arrays(self._path, **content)
+            except files.NotSavedError as error:  # the judgement goes on; what cannot be kept is evaluated again
+                logging.warning("%s", error)
 
     def _load(self, path):
         try:

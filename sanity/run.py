@@ -11,6 +11,7 @@ Exit status: 0, no check failed; 1, a check failed: masked gradients are suspect
 could not judge: wrong input, or a network that is no better than always answering the commonest class.
 """
 
+import contextlib
 import shlex
 import sys
 import traceback
@@ -22,10 +23,12 @@ from sanity.checks import CHECKS
 from sanity.judgement import judge_subject
 from sanity.settings import BUDGETS
 from tf_nuat import command_line
+from tf_nuat.core import files
 from tf_nuat.evaluate import inputs as shared
 from tf_nuat.evaluate import networks
 
 NO_FLAG, RED_FLAG, COULD_NOT_JUDGE = 0, 1, command_line.BAD_INPUT
+INTERRUPTED = command_line.INTERRUPTED
 
 
 def flag_values():
@@ -62,6 +65,9 @@ def main(arguments):
     """Runs the command with `arguments` (without the program's name) and returns its exit status."""
     try:
         return _judge(arguments)
+    except KeyboardInterrupt:
+        print("interrupted; the same command with --resume goes on where it was", file=sys.stderr)
+        return INTERRUPTED
     except Exception:  # Python would exit with 1, which says that a check failed
         traceback.print_exc()
         return COULD_NOT_JUDGE
@@ -70,17 +76,26 @@ def main(arguments):
 def _judge(arguments):
     values = flag_values()
     progress = sys.stderr.isatty()  # in a log file, moving bars are noise
-    try:
-        command_line.parse(values, arguments, __doc__)
-        given = inputs.collect(values, shlex.join(["python", "-m", "sanity.run", *arguments]), progress=progress)
-    except ValueError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return COULD_NOT_JUDGE
+    with contextlib.ExitStack() as held:
+        try:
+            command_line.parse(values, arguments, __doc__)
+            given = inputs.collect(values, shlex.join(["python", "-m", "sanity.run", *arguments]), progress=progress)
+            held.enter_context(files.owned("--out", given.out))
+        except ValueError as error:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            return COULD_NOT_JUDGE
+        return _judge_and_report(given, progress)
+
+
+def _judge_and_report(given, progress):
     judgement = judge_subject(
         given.subject, checks=given.checks, settings=given.settings, progress=progress, provenance=given.provenance
     )
-    written = report.write(judgement, given.out)
-    print(f"{table(judgement)}\n\n{judgement.sentence}\n\n{written}")
+    print(f"{table(judgement)}\n\n{judgement.sentence}\n", flush=True)  # first: a full disk does not take that away
+    written, failed = report.write(judgement, given.out)
+    for line in failed:
+        print(f"error: {line}", file=sys.stderr)
+    print(*[path for path in written if path.name == report.PAGE])
     return RED_FLAG if judgement.failed else NO_FLAG
 
 

@@ -10,7 +10,7 @@ from absl import flags
 from tf_nuat.core import files
 from tf_nuat.parallel import workers
 
-BAD_INPUT = 2  # exit status
+BAD_INPUT, INTERRUPTED = 2, 130  # exit statuses
 
 
 def parse(flag_values: flags.FlagValues, arguments: Sequence[str], usage: str) -> None:
@@ -69,5 +69,5 @@ def main(command: Callable[[list[str]], int]) -> NoReturn:
         status = 1
     except KeyboardInterrupt:
         print("interrupted; the same command continues where it was", file=sys.stderr)
-        status = 130
+        status = INTERRUPTED
     sys.exit(status)

@@ -4,49 +4,66 @@ It renders, and computes nothing.
 """
 
 import base64
+import functools
 import json
-import os
 import pathlib
-import tempfile
 
 from sanity.checks import CHECKS
 from sanity.report import figures, html, pictures
 from sanity.report.junit import junit
 from sanity.result import Verdict
+from tf_nuat.core import files
 
+PAGE = "report.html"
 FIGURES_PAGE = "figures.html"  # what `sanity.figures` writes, linked where it lies in the folder
 EXAMPLES = "examples"  # the name of their pictures, beside the names of the checks
 MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "?", Verdict.SKIPPED: "–"}  # read without colour
 
 
 def write(judgement, folder):
-    """Writes the report of `judgement` into `folder`, which exists, and returns the path of `report.html`.
+    """Writes the report of `judgement` into `folder`, which exists; returns (paths that were written, troubles).
 
-    Every file appears whole: it is written beside and then moved to its place, `results.json` last. Figures of an
-    earlier report are removed where this one has none of that name; nothing else in the folder is touched.
+    Every file appears whole, and alone: what cannot be drawn or written is a line in the troubles, and costs nothing
+    else. `results.json` comes first. Figures of an earlier report are removed where this one has none of that name;
+    nothing else in the folder is touched.
     """
-    folder = pathlib.Path(folder)
-    drawn = {
-        result.name: figures.png(result, confidence=judgement.settings.confidence)
+    folder, troubles = pathlib.Path(folder), []
+    drawn = {}
+    for name, draw in _figures(judgement).items():
+        try:
+            drawn[name] = draw()
+        except Exception as error:  # whatever a drawing raises: the judgement is worth more than a picture of it
+            troubles.append(
+                f"{name}.png cannot be drawn ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+            )
+    page = render(judgement, drawn, FIGURES_PAGE if (folder / FIGURES_PAGE).is_file() else None)
+    results = json.dumps(judgement.to_json(), indent=2, allow_nan=False) + "\n"
+    texts = {"results.json": results, "junit.xml": junit(judgement), PAGE: page}
+    content = {name: text.encode("utf-8", "backslashreplace") for name, text in texts.items()}
+    content |= {f"{name}.png": image for name, image in drawn.items()}
+    written = []
+    for name, part in content.items():
+        try:
+            files.save_bytes(part, folder / name)
+            written.append(folder / name)
+        except files.NotSavedError as error:
+            troubles.append(str(error))
+    for name in {*CHECKS, EXAMPLES} - drawn.keys():
+        (folder / f"{name}.png").unlink(missing_ok=True)
+    return written, troubles
+
+
+def _figures(judgement):
+    """Returns a dict of the names of the figures to functions that draw them, PNG bytes."""
+    confidence, examples = judgement.settings.confidence, judgement.examples
+    draw = {
+        result.name: functools.partial(figures.png, result, confidence=confidence)
         for result in judgement.results
         if result.series is not None
     }
-    examples = judgement.examples
     if examples:
-        drawn[EXAMPLES] = pictures.png(examples, judgement.provenance.get("class_names", ()))
-    page = render(judgement, drawn, FIGURES_PAGE if (folder / FIGURES_PAGE).is_file() else None)
-    results = json.dumps(judgement.to_json(), indent=2, allow_nan=False) + "\n"
-    files = {f"{name}.png": image for name, image in drawn.items()}
-    texts = {"report.html": page, "junit.xml": junit(judgement), "results.json": results}
-    files |= {name: text.encode("utf-8") for name, text in texts.items()}
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-") as unfinished:
-        for name, content in files.items():
-            (pathlib.Path(unfinished) / name).write_bytes(content)
-        for name in files:
-            os.replace(pathlib.Path(unfinished) / name, folder / name)
-    for name in {*CHECKS, EXAMPLES} - drawn.keys():
-        (folder / f"{name}.png").unlink(missing_ok=True)
-    return folder / "report.html"
+        draw[EXAMPLES] = functools.partial(pictures.png, examples, judgement.provenance.get("class_names", ()))
+    return draw
 
 
 def render(judgement, drawn, figures_page=None):

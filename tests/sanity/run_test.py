@@ -21,6 +21,7 @@ from sanity.result import Verdict
 from sanity.settings import BUDGETS
 from tests.helpers import small
 from tf_nuat import data, evaluate
+from tf_nuat.core import files
 
 QUICK = ["--dataset", "digits", "--epsilon", "0.2", "--checks", "large_epsilon_reaches_chance", "--samples", "200"]
 
@@ -259,8 +260,7 @@ def test_the_budget_says_how_hard_and_how_many(folder, tmp_path, monkeypatch, fl
 
     monkeypatch.setattr(run, "judge_subject", judge_nothing)
     given = ["--checkpoint", str(folder / "network.keras"), "--out", str(tmp_path / "out"), *QUICK[:6]]
-    with pytest.raises(KeyboardInterrupt):
-        run.main([*given, *flags])
+    assert run.main([*given, *flags]) == 130
     assert asked["settings"] == BUDGETS[budget][0] and asked["images"] == images
     assert asked["checks"] == ("large_epsilon_reaches_chance",)
 
@@ -357,10 +357,10 @@ def test_a_card_is_not_trusted(folder, tmp_path, capsys, name, value):
 
 
 def test_a_defect_does_not_exit_with_the_status_of_a_red_flag(folder, tmp_path, monkeypatch, capsys):
-    def broken(subject, settings):
+    def broken(*arguments, **options):
         raise RuntimeError("a defect")
 
-    monkeypatch.setitem(CHECKS, "large_epsilon_reaches_chance", broken)
+    monkeypatch.setattr(run, "judge_subject", broken)
     assert run.main(["--checkpoint", str(folder / "network.keras"), *QUICK, "--out", str(tmp_path)]) == 2
     assert "a defect" in capsys.readouterr().err
     assert written(tmp_path) == []
@@ -370,17 +370,51 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "evaluations.npz"}
 
 
-def test_an_interrupted_report_leaves_the_earlier_one(folder, judged, tmp_path, monkeypatch):
+def test_an_interrupted_report_leaves_the_earlier_one_and_says_how_to_go_on(
+    folder, judged, tmp_path, monkeypatch, capsys
+):
     given = ["--checkpoint", str(folder / "network.keras"), *QUICK, "--out", str(tmp_path)]
     earlier = contents(tmp_path)
 
-    def killed(self, content):
+    def killed(content, path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pathlib.Path, "write_bytes", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run.main([*given, "--seed", "1"])
-    assert contents(tmp_path) == earlier
+    monkeypatch.setattr(files, "save_bytes", killed)
+    assert run.main([*given, "--seed", "1"]) == 130
+    assert contents(tmp_path) == earlier and "with --resume" in capsys.readouterr().err
+
+
+def test_what_cannot_be_written_or_drawn_costs_itself_alone(folder, judged, tmp_path, monkeypatch, capsys):
+    """A full disk for one file, a figure that cannot be drawn, a check that breaks: the judgement is printed."""
+    given = ["--checkpoint", str(folder / "network.keras"), *QUICK, "--out", str(tmp_path)]
+    save, earlier = files.save_bytes, contents(tmp_path)
+
+    def full(content, path):
+        if path.name == "report.html":
+            raise files.NotSavedError(f"{path} cannot be written (No space left on device)")
+        save(content, path)
+
+    def broken(*arguments, **options):
+        raise ZeroDivisionError("a defect")
+
+    (first,) = json.loads(earlier["results.json"])["results"]
+    monkeypatch.setattr(files, "save_bytes", full)
+    monkeypatch.setattr(report.pictures, "png", broken)
+    monkeypatch.setitem(CHECKS, first["name"], broken)
+    assert run.main([*given, "--resume"]) == 0
+    shown = capsys.readouterr()
+    assert "report.html cannot be written" in shown.err and "cannot be drawn (ZeroDivisionError: a defect)" in shown.err
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["verdict"] == "inconclusive" and results["headline"] in shown.out
+    assert results["results"][0]["verdict"] == "inconclusive" and "ZeroDivision" in results["results"][0]["explanation"]
+    assert contents(tmp_path)["report.html"] == earlier["report.html"]
+
+
+def test_a_folder_into_which_another_process_writes_is_refused(folder, tmp_path, capsys):
+    given = ["--checkpoint", str(folder / "network.keras"), *QUICK, "--out", str(tmp_path)]
+    with files.owned("--out", tmp_path):
+        assert run.main(given) == 2
+    assert re.search(rf"--out .* into which process {os.getpid()} on .* writes; allowed", capsys.readouterr().err)
 
 
 def test_hostile_names_are_escaped(folder, tmp_path, monkeypatch, capsys):

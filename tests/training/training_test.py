@@ -137,6 +137,22 @@ def test_a_folder_of_another_run_is_refused(undisturbed):
     assert cards.read(out / "card.json") == card
 
 
+def test_a_folder_with_a_card_alone_is_the_run_of_that_card(undisturbed, tmp_path):
+    out, card = undisturbed
+    for name in ("card.json", "network.keras"):
+        shutil.copy(out / name, tmp_path)
+    assert run(RECIPE, tmp_path) == card
+    with pytest.raises(ValueError, match="out is .* holds a run with another epochs, seed"):
+        run(dataclasses.replace(RECIPE, epochs=4, seed=1), tmp_path)
+
+
+def test_a_folder_of_two_runs_at_once_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tf_nuat.NuAT, "fit", lambda *_, **__: pytest.fail("trained"))
+    with files.owned("out", tmp_path), pytest.raises(ValueError, match="out is .*, into which process .* writes"):
+        run(RECIPE, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nan_stops_training_and_keeps_the_last_good_network(tmp_path):
     """The learning rate jumps to 1e8 after the first epoch."""
     recipe = dataclasses.replace(

@@ -1,10 +1,12 @@
 """Files that are replaced at once: a kill leaves the old one or the new one, and never a part."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import pathlib
+import socket
 from collections.abc import Callable, Iterator
 from typing import IO, Any, TypeAlias
 
@@ -27,6 +29,11 @@ def save_json(content: Any, path: PathLike, *, indent: int | None = 2) -> None:
     """Replaces `path`, a JSON file; with `indent` None it is one line, for long arrays of numbers."""
     text = json.dumps(content, indent=indent) + "\n"
     _replace(pathlib.Path(path), lambda file: file.write(text.encode("utf-8")))
+
+
+def save_bytes(content: bytes, path: PathLike) -> None:
+    """Replaces `path`."""
+    _replace(pathlib.Path(path), lambda file: file.write(content))
 
 
 def save_network(network: keras.Model, path: PathLike) -> None:
@@ -53,6 +60,49 @@ def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         unfinished.unlink(missing_ok=True)
         reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
         raise NotSavedError(f"{path} cannot be written ({reason}); what was saved before is kept") from error
+
+
+@contextlib.contextmanager
+def owned(argument: str, folder: PathLike) -> Iterator[None]:
+    """A context in which an existing folder belongs to this process: another one that asks for it is refused.
+
+    The lock is the operating system's: it ends with the process, however that ends.
+
+    Args:
+        argument: what to call the folder in an error.
+        folder: its path.
+
+    Raises:
+        ValueError: another process has it; the message has its number and host.
+    """
+    path = pathlib.Path(folder) / ".lock"
+    with _locked(argument, path) as file:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _locked(argument: str, path: pathlib.Path) -> IO[str]:
+    """Returns the file at `path`, open and locked."""
+    while True:
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (it stays open)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with file:
+                file.seek(0)
+                who = file.read() or "another process"
+            raise ValueError(
+                f"{argument} is {str(path.parent)!r}, into which {who} writes; allowed: another folder, or this one "
+                "when that has ended"
+            ) from None
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+        file.close()  # whoever had the lock has removed the file meanwhile
 
 
 def digest(*arrays: np.ndarray) -> str:

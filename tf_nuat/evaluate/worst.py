@@ -1,5 +1,6 @@
 """The worst of several attacks for each image, with a record of which attack fooled the network, and how far away."""
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from tf_nuat import norms
 from tf_nuat.attacks import ATTACKS
 from tf_nuat.attacks.attack import AttackStage
 from tf_nuat.attacks.pool import Pool
-from tf_nuat.core import validation
+from tf_nuat.core import files, validation
 from tf_nuat.evaluate.journal import STATE, Journal, identity_of
 from tf_nuat.evaluate.outcomes import Examples, arrays, correct
 from tf_nuat.evaluate.record import ROBUST, WRONG, Record
@@ -92,20 +93,28 @@ def worst_case(
     validation.number("save_every", save_every, at_least=0.0)
     identity = identity_of(network, images, labels, norm, epsilon, seed, chosen)
     workers.agree(identity, strategy)
-    journal = _begun(folder, save_every, identity, network, images, labels, batch_size, strategy)
     options: dict[str, Any] = {"batch_size": batch_size, "precision": precision}
     options["strategy"] = None if workers.count(strategy) > 1 else strategy  # several workers share the images instead
-    while journal.stage < len(chosen):
-        name, attack, settings = chosen[journal.stage]
-        settings = {"seed": seed, **settings} if "seed" in attack.keywords else settings
-        pool = Pool(attack, network, images, labels, journal.attacked(), settings, **options)
-        _run(journal, pool, images, norm, progress if isinstance(progress, str) else name if progress else None)
-        journal.next_stage()
-    journal.join(strategy)
-    record = journal.record(chosen, norm, float(epsilon))
-    if folder is not None and workers.is_chief(strategy):
-        _save(record, folder, about)
+    with _owned(folder if workers.is_chief(strategy) else None):
+        journal = _begun(folder, save_every, identity, network, images, labels, batch_size, strategy)
+        while journal.stage < len(chosen):
+            name, attack, settings = chosen[journal.stage]
+            settings = {"seed": seed, **settings} if "seed" in attack.keywords else settings
+            pool = Pool(attack, network, images, labels, journal.attacked(), settings, **options)
+            _run(journal, pool, images, norm, progress if isinstance(progress, str) else name if progress else None)
+            journal.next_stage()
+        journal.join(strategy)
+        record = journal.record(chosen, norm, float(epsilon))
+        if folder is not None and workers.is_chief(strategy):
+            _save(record, folder, about)
     return record
+
+
+def _owned(folder: str | os.PathLike[str] | None) -> contextlib.AbstractContextManager[None]:
+    """Returns a context in which the folder, if there is one, is this process's alone."""
+    if folder is None:
+        return contextlib.nullcontext()
+    return files.owned("out", validation.output_folder("out", folder))
 
 
 def _save(record: Record, folder: str | os.PathLike[str], about: Mapping[str, Any] | None) -> None:

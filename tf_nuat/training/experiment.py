@@ -72,21 +72,35 @@ def run(
         if card is not None:
             logging.info("%s holds this run already, finished", out)
             return card
-        if workers.is_chief(distributed):
-            validation.output_folder("out", out)
+        if not workers.is_chief(distributed):
+            return _carried_out(recipe, splits, out, distributed, options, verbose)
+        validation.output_folder("out", out)
+        with files.owned("out", out):
             files.save_json(recipe.to_json(), out / "recipe.json")
-        own = [name for name in dict.fromkeys(recipe.sources) if name in networks.NETWORKS]  # others are files
-        source_cards = [run(recipe.of_source(name), out / "sources" / name, **options, verbose=verbose) for name in own]
-        sources = _shared_sources(recipe, splits, out, distributed)
-        trained = epochs.train(epochs.Run(recipe, splits, out, distributed, save_every, verbose), sources)
-        network = _kept_network(trained.model, out, distributed)
-        outcomes = measuring.measure(network, recipe, splits, distributed, out / "state" / "measured")
-        card = card_of(recipe, splits, trained, network, outcomes, sources=source_cards, strategy=distributed)
-        if workers.is_chief(distributed):
-            files.save_arrays(out / OUTCOMES, **outcomes)
-            cards.write(card, out / cards.NAME)
-            shutil.rmtree(out / "state")
-        return card
+            return _carried_out(recipe, splits, out, distributed, options, verbose)
+
+
+def _carried_out(
+    recipe: Recipe,
+    splits: Splits,
+    out: pathlib.Path,
+    strategy: tf.distribute.Strategy,
+    options: dict[str, Any],
+    verbose: str | int,
+) -> Card:
+    """Trains and measures what `run` has checked; `options` are those of `run`."""
+    own = [name for name in dict.fromkeys(recipe.sources) if name in networks.NETWORKS]  # others are files
+    source_cards = [run(recipe.of_source(name), out / "sources" / name, **options, verbose=verbose) for name in own]
+    sources = _shared_sources(recipe, splits, out, strategy)
+    trained = epochs.train(epochs.Run(recipe, splits, out, strategy, options["save_every"], verbose), sources)
+    network = _kept_network(trained.model, out, strategy)
+    outcomes = measuring.measure(network, recipe, splits, strategy, out / "state" / "measured")
+    card = card_of(recipe, splits, trained, network, outcomes, sources=source_cards, strategy=strategy)
+    if workers.is_chief(strategy):
+        files.save_arrays(out / OUTCOMES, **outcomes)
+        cards.write(card, out / cards.NAME)
+        shutil.rmtree(out / "state")
+    return card
 
 
 def check(
@@ -162,9 +176,12 @@ def _check_wiring(recipe: Recipe, splits: Splits, network: keras.Model) -> None:
 def _refuse_another_run(out: pathlib.Path, recipe: Recipe) -> None:
     """Raises a `ValueError` where `out` holds a run of another recipe, or one that cannot be read."""
     path = out / "recipe.json"
-    if not path.exists():
+    if path.exists():
+        content = json_input.load("recipe", path)
+    elif (path := out / cards.NAME).exists():  # a run that was copied or published, without its recipe
+        content = cards.read(path).recipe
+    else:
         return
-    content = json_input.load("recipe", path)
     # A field that is not there, a run of an earlier version did not have.
     before, now = plain("recipe", fields_from_json(Recipe, content, str(path))), recipe.to_json()
     different = sorted(name for name in before if before[name] != now[name])

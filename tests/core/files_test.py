@@ -1,0 +1,52 @@
+"""A folder that one process has is refused to another, until that ends."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tf_nuat.core import files
+
+HOLDS = """
+import fcntl, sys, time
+with open(sys.argv[1], "a+") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    file.write("process 7 on elsewhere")
+    file.flush()
+    print("has it", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_belongs_to_one_process_and_is_free_when_that_is_killed(tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", HOLDS, tmp_path / ".lock"], stdout=subprocess.PIPE)
+    try:
+        holder.stdout.readline()
+        words = "out is .*, into which process 7 on elsewhere writes; allowed: another folder, or this one when"
+        with pytest.raises(ValueError, match=words), files.owned("out", tmp_path):
+            pytest.fail("two have it")
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        holder.stdout.close()
+    with files.owned("out", tmp_path):
+        assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+        with pytest.raises(ValueError, match=f"into which process {os.getpid()}"), files.owned("out", tmp_path):
+            pytest.fail("two have it")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_whoever_waited_for_a_lock_that_was_removed_takes_the_new_one(tmp_path, monkeypatch):
+    lock, asked = files.fcntl.flock, []
+
+    def removed_meanwhile(file, how):
+        lock(file, how)
+        asked.append(how)
+        if len(asked) == 1:
+            (tmp_path / ".lock").unlink()
+
+    monkeypatch.setattr(files.fcntl, "flock", removed_meanwhile)
+    with files.owned("out", tmp_path):
+        assert len(asked) == 2 and (tmp_path / ".lock").exists()
