@@ -9,6 +9,7 @@ columns sort at a click. Runs of one recipe that differ in their seed alone shar
 
 import os
 import pathlib
+import urllib.parse
 
 import numpy as np
 import scipy.stats
@@ -72,10 +73,19 @@ def pages(folder, out):
     groups = [_group(threat, found, out) for threat, found in sorted(by_threat.items())]
     parts = [f"# {TITLE}", NOTE]
     for group in groups:
-        rows = [{**row, "runs": " ".join(f"[{name}]({to})" for name, to in row["runs"])} for row in group["rows"]]
-        parts += [f"## {group['title']}", group["note"], table.markdown(rows)]
+        rows = [{**row, "runs": " ".join(_link(name, to) for name, to in row["runs"])} for row in group["rows"]]
+        parts += [
+            f"## {table.escaped(group['title'])}",
+            table.escaped(group["note"]),
+            table.markdown(rows, links=["runs"]),
+        ]
     page = html.rendered(pathlib.Path(__file__).with_suffix(".html"), title=TITLE, note=NOTE, groups=groups)
     return {"leaderboard.md": "\n\n".join(parts) + "\n", "leaderboard.html": page + "\n"}
+
+
+def _link(name, to):
+    name = table.escaped(name).replace("[", "\\[").replace("]", "\\]")
+    return f"[{name}]({urllib.parse.quote(to)})"
 
 
 def cards_below(folder):

@@ -4,6 +4,8 @@ python -m recipes.table results/mnist/*/card.json
 """
 
 import csv
+import html
+import re
 
 from absl import flags
 
@@ -31,7 +33,7 @@ def cells(run):
         cells[name] = f"{percent(measured.accuracy, measured.interval)}{claimed}"
     cells["chosen epoch"] = f"{run.epoch_chosen} of {run.epochs}"
     cells["training images/s"] = f"{run.training_images_per_second:.0f}"
-    cells["command"] = f"`{run.command}`"
+    cells["command"] = code(run.command)
     return cells
 
 
@@ -75,11 +77,34 @@ def caption(cards, conditions):
     return "\n".join(lines)
 
 
-def markdown(rows):
-    """Returns rows, dicts of column to cell, as a Markdown table; a cell that a row lacks is a dash."""
+def markdown(rows, links=()):
+    """Returns rows, dicts of column to cell, as a Markdown table; a cell that a row lacks is a dash.
+
+    Cells are text, which may come from anyone's card: it is escaped. Columns in `links` are Markdown.
+    """
     every = columns(rows)
-    lines = [every, ["---"] * len(every), *([cells.get(column, "-") for column in every] for cells in rows)]
+    lines = [[escaped(column) for column in every], ["---"] * len(every)]
+    lines += [
+        [cells.get(column, "-") if column in links else escaped(cells.get(column, "-")) for column in every]
+        for cells in rows
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def escaped(text):
+    """Returns text so that Markdown shows it, in one line: no HTML, no links, no cells of a table in it."""
+    text = " ".join(text.split())
+    if not _CODE.fullmatch(text):  # in which HTML is text
+        text = html.escape(text, quote=False).replace("](", "]\\(")
+    return text.replace("|", "\\|")
+
+
+def code(text):
+    """Returns text as Markdown's code; a backtick, which would end it, becomes an apostrophe."""
+    return "`" + text.replace("`", "'") + "`"
+
+
+_CODE = re.compile("`[^`]*`")
 
 
 def write_csv(rows, path):

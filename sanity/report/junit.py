@@ -1,5 +1,6 @@
 """The judgement as JUnit XML, which continuous integration servers read: a test case for each check."""
 
+import re
 import xml.etree.ElementTree
 
 from sanity.result import Verdict
@@ -32,9 +33,13 @@ def junit(judgement):
     output = xml.etree.ElementTree.SubElement(suite, "system-out")
     output.text = _allowed(judgement.sentence)
     xml.etree.ElementTree.indent(suites)
-    return xml.etree.ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
+    # As text it would name the encoding of the locale, which is not that of the file.
+    return xml.etree.ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True).decode("utf-8") + "\n"
 
 
 def _allowed(text):
     """Returns `text` without the characters that XML 1.0 forbids, which no escape makes valid."""
-    return "".join(each if each in "\t\n" or " " <= each <= "\ud7ff" or each >= "\ue000" else "?" for each in text)
+    return _FORBIDDEN.sub("?", text)
+
+
+_FORBIDDEN = re.compile("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -282,3 +282,16 @@ def test_the_command_writes_both_pages(tmp_path, capsys):
     assert [path.name for path in written] == ["pages", "leaderboard.html", "leaderboard.md"]
     assert "(../runs/run/card.json)" in (tmp_path / "pages" / "leaderboard.md").read_text()
     assert "leaderboard.html" in capsys.readouterr().out
+
+
+def test_what_a_card_says_is_text_in_markdown(tmp_path):
+    hostile = card_of("nuat", 0.9, 0.5)
+    hostile["recipe"].update(network="<img src=x onerror=y>", defense="[x](javascript:y)|a\n# b", source="<b>[z](y)")
+    hostile["command"] = "`</code><script>`|"
+    write(tmp_path / "](x) <i>", hostile)
+    page = leaderboard.pages(tmp_path, tmp_path)["leaderboard.md"]
+    (row,) = [line for line in page.splitlines() if "javascript" in line]
+    assert "| [x]\\(javascript:y)\\|a # b | &lt;img src=x onerror=y&gt; |" in row
+    assert not re.search(r"<(?!!)", re.sub("`[^`]*`", "", page)) and "](y)" not in page
+    assert row.count("](") == 1 and "%3Ci%3E" in row  # the link to the run, its name escaped
+    assert table.code("`x` | y") == "`'x' | y`" and table.escaped("`a|b<c>`") == "`a\\|b<c>`"

@@ -92,8 +92,11 @@ def test_junit_counts_what_the_checks_said(given):
 
 def test_junit_escapes_hostile_text(given):
     judgement = judge_subject(Subject(*given, epsilon=0.05), checks=["white_box_beats_black_box"], progress=False)
-    hostile = dataclasses.replace(judgement.results[0], verdict=Verdict.FAIL, explanation='</testsuite> <&"\x00\x1b é')
+    hostile = dataclasses.replace(
+        judgement.results[0], verdict=Verdict.FAIL, explanation='</testsuite> <&"\x00\x1b\ud800\uffff é'
+    )
     text = junit(dataclasses.replace(judgement, results=(hostile,)))
     failure = xml.etree.ElementTree.fromstring(text).find(".//failure")
-    assert failure.get("message").startswith('</testsuite> <&"?? é')
+    assert failure.get("message").startswith('</testsuite> <&"???? é')
+    assert "encoding='utf-8'" in text.splitlines()[0]
     assert xml.etree.ElementTree.fromstring(text).get("failures") == "1"
