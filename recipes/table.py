@@ -4,7 +4,6 @@ python -m recipes.table results/mnist/*/card.json
 """
 
 import csv
-import html
 import re
 
 from absl import flags
@@ -95,7 +94,7 @@ def escaped(text):
     """Returns text so that Markdown shows it, in one line: no HTML, no links, no cells of a table in it."""
     text = " ".join(text.split())
     if not _CODE.fullmatch(text):  # in which HTML is text
-        text = html.escape(text, quote=False).replace("](", "]\\(")
+        text = text.replace("&", "&amp;").replace("<", "&lt;").replace("](", "]\\(")
     return text.replace("|", "\\|")
 
 

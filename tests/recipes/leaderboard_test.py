@@ -291,7 +291,7 @@ def test_what_a_card_says_is_text_in_markdown(tmp_path):
     write(tmp_path / "](x) <i>", hostile)
     page = leaderboard.pages(tmp_path, tmp_path)["leaderboard.md"]
     (row,) = [line for line in page.splitlines() if "javascript" in line]
-    assert "| [x]\\(javascript:y)\\|a # b | &lt;img src=x onerror=y&gt; |" in row
+    assert "| [x]\\(javascript:y)\\|a # b | &lt;img src=x onerror=y> |" in row
     assert not re.search(r"<(?!!)", re.sub("`[^`]*`", "", page)) and "](y)" not in page
     assert row.count("](") == 1 and "%3Ci%3E" in row  # the link to the run, its name escaped
     assert table.code("`x` | y") == "`'x' | y`" and table.escaped("`a|b<c>`") == "`a\\|b<c>`"
