@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import tensorflow as tf
+from keras.src.utils import python_utils
 from tensorflow.python.framework import ops
 
 
@@ -112,6 +113,15 @@ def first_operations(network: keras.Model) -> Iterator[keras.Operation]:
         while len(takes := [node for node in nodes if any(each is tensor for each in node.input_tensors)]) == 1:
             yield takes[0].operation
             tensor = takes[0].output_tensors[0]
+
+
+def give_names_to_lambdas(names: typing.Mapping[str, typing.Any]) -> None:
+    """Lets the code of Lambda layers, when it is read from a file, use modules that its author had imported.
+
+    Keras runs it with the global names of the module of its own layer.
+    """
+    for name, module in names.items():
+        vars(python_utils).setdefault(name, module)
 
 
 def return_inputs_while(layer: keras.layers.Layer, condition: Callable[[], bool]) -> None:

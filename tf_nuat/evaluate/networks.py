@@ -59,7 +59,8 @@ def read(argument: str, path: str | os.PathLike, values: Any, *, say: Callable[[
     """
     architecture = values.network
     if architecture is not None:
-        architecture = by_name.architecture("--network", architecture, trust=values.trust)
+        modules = getattr(values, "import")
+        architecture = by_name.architecture("--network", architecture, modules=modules, trust=values.trust)
     return _adapted(argument, path, values, say, pixels=values.pixels, outputs=values.output, architecture=architecture)
 
 

@@ -112,12 +112,8 @@ def _functional(
         )
     if isinstance(model, keras.Sequential) or isinstance(model.input, keras.KerasTensor):
         return model, []
-    if isinstance(model.input, (list, tuple)):  # of one, in which Keras misses the list at every call
-        return keras.Model(inputs[0], model.output, name=model.name), []
-    image = keras.Input(tuple(inputs[0].shape[1:]), dtype=inputs[0].dtype)
-    return keras.Model(image, model(keras.tree.map_structure(lambda _: image, model.input))), [
-        "its input was taken out of a dict"
-    ]
+    changes = ["its input was taken out of a dict"] if isinstance(model.input, dict) else []
+    return keras.Model(inputs[0], model.output, name=model.name), changes  # of a list Keras warns at every call
 
 
 def _of_floats(model: keras.Model) -> keras.Model:

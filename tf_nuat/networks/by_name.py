@@ -1,7 +1,6 @@
 """What a recipe may name as its network: one of `NETWORKS`, a function of the user's own, or a saved network."""
 
 import inspect
-import json
 import os
 import pathlib
 import tempfile
@@ -12,8 +11,8 @@ import keras
 from absl import logging
 
 from tf_nuat import networks
-from tf_nuat.core import functions, json_input, validation
-from tf_nuat.networks import legacy
+from tf_nuat.core import functions, validation
+from tf_nuat.networks import saved
 from tf_nuat.networks.adapt import adapt
 from tf_nuat.networks.outputs import AUTO
 
@@ -81,37 +80,28 @@ def is_saved(name: Any) -> bool:
     return (path.suffix in ENDINGS and path.is_file()) or (path / "saved_model.pb").is_file()
 
 
-def architecture(argument: str, name: str, *, trust: bool = False) -> keras.Model:
+def architecture(argument: str, name: str, *, modules: Sequence[str] = (), trust: bool = False) -> keras.Model:
     """Returns a network for weights that a file has: what `model.to_json()` wrote, a network's file, or a function.
 
     Args:
         argument: what to call the name in an error.
         name: path of a `.json` file, or of a network that Keras saved; `module:function`, or a name in `NETWORKS`,
             which is called without arguments.
+        modules: names of modules to import before, where the layers of one's own are.
         trust: whether Lambda layers of a file may be run.
 
     Raises:
         ValueError: it is none of these.
     """
     if name.endswith(".json"):
-        return _from_json(argument, name, trust)
+        return saved.from_json(argument, name, modules=modules, trust=trust)[0]
     if is_saved(name):
-        return adapt(name, trust=trust, argument=argument).network
+        return saved.read(argument, name, modules=modules, trust=trust)[0]
     build = builder(argument, name)
     needed = [each.name for each in inspect.signature(build).parameters.values() if each.default is each.empty]
     if needed:
         validation.refuse(argument, name, f"a function without arguments; this one needs {', '.join(needed)}")
     return build()
-
-
-def _from_json(argument: str, path: str, trust: bool) -> keras.Model:
-    config, _ = legacy.mended(json_input.load(argument, pathlib.Path(path)))
-    if legacy.has_layer(config, "Lambda") and not trust:
-        validation.refuse(argument, path, "layers without Python code; this has a Lambda, which --trust would run")
-    try:
-        return keras.models.model_from_json(json.dumps(config))
-    except Exception as error:  # whatever a configuration makes Keras raise
-        raise validation.not_read(argument, path, error) from error
 
 
 def fitting(argument: str, network: Any, *, input_shape: Sequence[int], num_classes: int) -> keras.Model:

@@ -3,12 +3,14 @@
 Data become data: nothing of a configuration is built or run here.
 """
 
-import copy
 import inspect
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import keras
+
+from tf_nuat.networks import tensorflow_functions
 
 Config = dict[str, Any]
 
@@ -26,29 +28,77 @@ _RENAMED: dict[str, str | None] = {
     "b_regularizer": None,
     "W_constraint": None,
     "b_constraint": None,
-    "gamma_regularizer": None,
-    "beta_regularizer": None,
     "input_dim": None,
     "input_dtype": None,
     "input_length": None,
-    "mode": None,
     "beta_init": None,
     "gamma_init": None,
 }
-_OF_KERAS_1 = {*_RENAMED, "dim_ordering", "nb_row", "nb_col"} - {"length", "mode", "bias"}
-_CLASSES_OF_KERAS_1 = {
-    "Convolution2D": "Conv2D",
-    "Deconvolution2D": "Conv2DTranspose",
-    "SeparableConvolution2D": "SeparableConv2D",
+_OF_KERAS_1 = {*_RENAMED, "dim_ordering", "nb_row", "nb_col"} - {"length", "bias"}
+_CLASSES: dict[str, tuple[str, dict[str, str]]] = {  # as they are called now, and their arguments
+    "Convolution2D": ("Conv2D", {}),
+    "Deconvolution2D": ("Conv2DTranspose", {}),
+    "SeparableConvolution2D": ("SeparableConv2D", {}),
+    "SyncBatchNormalization": ("BatchNormalization", {}),
+    "ThresholdedReLU": ("ReLU", {"theta": "threshold"}),
 }
 _DATA_FORMATS = {"tf": "channels_last", "th": "channels_first"}
+# What Keras 2 kept of layers and Keras 3 does not take, which changes no output of a trained network.
+_OF_TRAINING = ("trainable", "rng_type", "query_shape", "key_shape", "value_shape")
+_ENDINGS_OF_TRAINING = ("_initializer", "_regularizer", "_constraint")
 
 
 def mended(config: Config) -> tuple[Config, list[str]]:
-    """Returns a saved network's configuration as Keras 3 reads it, and what was changed, in words; none for its own."""
-    config, changes = copy.deepcopy(config), set[str]()
-    _mend(config, changes)
+    """Returns a saved network's configuration as Keras 3 reads it, and what was changed, in words; none for its own.
+
+    Raises:
+        ValueError: it calls functions of TensorFlow that Keras 3 has not; the message goes on after a file's name.
+    """
+    functions = sorted(_functions(config))
+    unknown = [f"tf.{name}" for name in functions if name not in tensorflow_functions.FUNCTIONS]
+    if unknown:
+        raise ValueError(
+            f"which calls {', '.join(unknown)} as layers; allowed: the same network as a SavedModel, by "
+            "model.save(FOLDER) in the Keras that made it"
+        )
+    changes = {f"{', '.join(f'tf.{name}' for name in functions)} as operations of Keras"} if functions else set()
+    config = _with_other_names(config, changes)
+    left_out = set[str]()
+    _mend(config, changes, left_out)
+    if left_out:
+        changes.add(f"arguments that change no output left out: {', '.join(sorted(left_out))}")
     return config, sorted(changes)
+
+
+def _functions(config: Any) -> set[str]:
+    """Returns the names of the functions of TensorFlow that a network calls as layers."""
+    if isinstance(config, list):
+        return set().union(*map(_functions, config))
+    if not isinstance(config, dict):
+        return set()
+    if config.get("class_name") in tensorflow_functions.CLASSES:
+        return {config["config"]["function"]}
+    return set().union(*map(_functions, config.values()))
+
+
+def _with_other_names(config: Config, changes: set[str]) -> Config:
+    """Returns a copy in which no layer has a "/" in its name."""
+    written = json.dumps(config)
+    for name in sorted(_names(config)):
+        if "/" in name:
+            written = written.replace(json.dumps(name), json.dumps(name.replace("/", "_")))
+            changes.add("names with / have _ instead")
+    return json.loads(written)
+
+
+def _names(config: Any) -> set[str]:
+    """Returns the names of all layers."""
+    if isinstance(config, list):
+        return set().union(*map(_names, config))
+    if not isinstance(config, dict):
+        return set()
+    name = config.get("name") if isinstance(config.get("config"), dict) else None
+    return set().union({name} if isinstance(name, str) else (), *map(_names, config.values()))
 
 
 def has_layer(config: Any, class_name: str) -> bool:
@@ -58,30 +108,93 @@ def has_layer(config: Any, class_name: str) -> bool:
     return isinstance(config, (list, tuple)) and any(has_layer(each, class_name) for each in config)
 
 
-def _mend(value: Any, changes: set[str]) -> None:
+def _mend(value: Any, changes: set[str], left_out: set[str]) -> None:
     if isinstance(value, list):
         for each in value:
-            _mend(each, changes)
+            _mend(each, changes, left_out)
     elif isinstance(value, dict):
+        if value.get("class_name") == "Sequential":
+            _mend_sequential(value)
         if isinstance(value.get("class_name"), str) and isinstance(value.get("config"), dict):
-            _mend_layer(value, changes)
+            _mend_layer(value, changes, left_out)
         for each in value.values():
-            _mend(each, changes)
+            _mend(each, changes, left_out)
 
 
-def _mend_layer(layer: Config, changes: set[str]) -> None:
+def _mend_sequential(network: Config) -> None:
+    """Begins a sequential network with an input, of which older ones had the shape in their first layer."""
+    if isinstance(network["config"], list):
+        network["config"] = {"name": "sequential", "layers": network["config"]}
+    layers = network["config"].get("layers")
+    if layers and layers[0]["class_name"] != "InputLayer" and "batch_input_shape" in layers[0].get("config", ()):
+        shape = layers[0]["config"].pop("batch_input_shape")
+        layers.insert(0, {"class_name": "InputLayer", "config": {"batch_shape": shape, "name": "images"}})
+
+
+def _mend_layer(layer: Config, changes: set[str], left_out: set[str]) -> None:
     name, config = layer["class_name"], layer["config"]
-    if name in ("TFOpLambda", "SlicingOpLambda"):
-        _as_layer(layer, changes)
-    elif name in _CLASSES_OF_KERAS_1 or (_is_stock(name) and _OF_KERAS_1 & set(config)):
-        layer["class_name"] = _CLASSES_OF_KERAS_1.get(name, name)
-        _rename(config)
-        changes.add("layers of Keras 1 in the words of Keras 3")
+    if "layers" in config:
+        _mend_calls(config)
+    if name in _CLASSES:
+        layer["class_name"], renamed = _CLASSES[name]
+        for old in renamed.keys() & config.keys():
+            config[renamed[old]] = config.pop(old)
+        changes.add(f"{name} as {layer['class_name']}")
     if _is_stock(layer["class_name"]):
         taken = _keywords(getattr(keras.layers, layer["class_name"]))
+        if _OF_KERAS_1 & config.keys() - taken:
+            _rename(config)
+            changes.add("layers of Keras 1 in the words of Keras 3")
         for key in [key for key, given in config.items() if key not in taken and _is_neutral(key, given)]:
             del config[key]
-            changes.add(f"{key} of {layer['class_name']}, which says nothing, left out")
+            left_out.add(key)
+    policy = config.get("dtype")
+    if isinstance(policy, dict) and policy.get("class_name") == "Policy":
+        config["dtype"] = policy["config"]["name"]
+        changes.add(f"the policy {config['dtype']} in the form of Keras 3")
+
+
+def _mend_calls(network: Config) -> None:
+    """Writes as Keras 3 does what is the only input or output, which networks are called, and tensors in keywords.
+
+    To Keras 2 call 0 of a network within a network is the one that made it.
+    """
+    for key in ("input_layers", "output_layers"):
+        if len(network.get(key, ())) == 1 and isinstance(network[key][0], list):
+            (network[key],) = network[key]
+    kinds = {each.get("name"): each["class_name"] for each in network["layers"] if "layers" in each.get("config", ())}
+    calls = list(_calls([each.get("inbound_nodes", ()) for each in network["layers"]], kinds))
+    outputs = [call for call in _calls(network.get("output_layers", ()), kinds) if kinds[call[0]] == "Sequential"]
+    for name in kinds:
+        of_name = [call for call in calls + outputs if call[0] == name]
+        if of_name and min(call[1] for call in of_name) > 0:
+            for call in of_name:
+                call[1] -= 1
+    names = {each.get("name") for each in network["layers"]}
+    for layer in network["layers"]:
+        nodes = layer.get("inbound_nodes", ())
+        is_function = layer["class_name"] in tensorflow_functions.CLASSES
+        if is_function or any(_has_keywords(node, names) for node in nodes):
+            layer["inbound_nodes"] = [_node(node, is_function) for node in nodes]
+
+
+def _has_keywords(node: Any, names: Collection[str]) -> bool:
+    """Returns whether a call in the form of Keras 2 has tensors in its keywords."""
+    if not isinstance(node, list) or not node:
+        return False
+    calls = [node] if isinstance(node[0], str) else node
+    return any(any(_calls(call[3], names)) for call in calls if len(call) > 3)
+
+
+def _calls(value: Any, names: Collection[str]) -> Iterator[list[Any]]:
+    """Yields all [name, number of the call, number of the output, ...] of layers with one of the names."""
+    if isinstance(value, list) and len(value) >= 3 and isinstance(value[0], str):
+        if value[0] in names and isinstance(value[1], int):
+            yield value
+        value = value[3:]
+    if isinstance(value, (list, tuple, dict)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _calls(each, names)
 
 
 def _rename(config: Config) -> None:
@@ -101,63 +214,48 @@ def _is_stock(name: str) -> bool:
 
 
 def _keywords(kind: type) -> set[str]:
-    """Returns the keywords that a layer takes, those of its bases with them."""
-    constructors = (vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base))
-    return {name for each in constructors for name in inspect.signature(each).parameters} | {
-        "batch_input_shape",
-        "batch_shape",
-        "input_shape",
-        "build_config",
-    }
+    """Returns the keywords that a layer takes: its own and, where it hands on others, those of its bases."""
+    found = {"batch_input_shape", "batch_shape", "input_shape", "build_config"}
+    for base in kind.__mro__:
+        if "__init__" in vars(base):
+            taken = inspect.signature(vars(base)["__init__"]).parameters.values()
+            found |= {each.name for each in taken}
+            if all(each.kind is not each.VAR_KEYWORD for each in taken):
+                break
+    return found
 
 
 def _is_neutral(key: str, value: Any) -> bool:
-    """Whether a keyword that a layer does not take says nothing: it is off, or the one group that there always is."""
-    return value is None or value is False or (key == "groups" and value == 1)
+    """Whether a keyword that a layer does not take says nothing of its outputs."""
+    is_off = value is None or value is False or (key, value) in (("groups", 1), ("mode", 0))
+    return is_off or key in _OF_TRAINING or key.endswith(_ENDINGS_OF_TRAINING)
 
 
-# Operations of TensorFlow that a functional network of Keras 2 has as layers.
+def _node(node: Any, is_function: bool) -> Config:
+    """Returns a call in the form of Keras 3: of ["name", 0, 0, {keywords}], or of a list of such, its first argument.
+
+    Of a layer that takes one tensor, the list has one; a function is called with a list of one, too.
+    """
+    if not node or isinstance(node, dict):
+        return node
+    if len(node) == 1 and not is_function:
+        (node,) = node
+    is_list = isinstance(node[0], list)
+    first = [_argument(each[:3]) for each in node] if is_list else _argument(node[:3])
+    keywords = (node[0] if is_list else node)[3:] or [{}]
+    named = {key: _argument(each) for key, each in keywords[0].items() if key != "name"}
+    if node[0] == "_CONSTANT_VALUE":  # the first argument of a layer has to be a tensor
+        return {"args": [named.pop("y")], "kwargs": {tensorflow_functions.CONSTANT: first, **named}}
+    return {"args": [first], "kwargs": named}
 
 
-def _rescaled(scale: Callable[[Any], Any], offset: Callable[[Any], Any]) -> Callable[[Any], tuple[str, Config]]:
-    return lambda y: ("Rescaling", {"scale": scale(y), "offset": offset(y)})
-
-
-def _activated(name: str) -> Callable[[Any], tuple[str, Config]]:
-    return lambda y: ("Activation", {"activation": name})
-
-
-# Of a function of TensorFlow: the layer, and its configuration from the second operand.
-_OPERATIONS: Mapping[str, Callable[[Any], tuple[str, Config]]] = {
-    "math.truediv": _rescaled(lambda y: 1.0 / y, lambda y: 0.0),
-    "math.divide": _rescaled(lambda y: 1.0 / y, lambda y: 0.0),
-    "math.multiply": _rescaled(lambda y: y, lambda y: 0.0),
-    "math.subtract": _rescaled(lambda y: 1.0, lambda y: -y),
-    "math.add": _rescaled(lambda y: 1.0, lambda y: y),
-    "__operators__.add": _rescaled(lambda y: 1.0, lambda y: y),
-    "cast": _activated("linear"),
-    "identity": _activated("linear"),
-    "nn.relu": _activated("relu"),
-    "nn.relu6": _activated("relu6"),
-    "nn.sigmoid": _activated("sigmoid"),
-    "math.sigmoid": _activated("sigmoid"),
-    "nn.softmax": _activated("softmax"),
-}
-
-
-def _as_layer(layer: Config, changes: set[str]) -> None:
-    """Makes of an operation with a constant the layer that does the same; leaves what is none of these as it is."""
-    function = layer["config"].get("function")
-    operands = [node[3] for node in layer.get("inbound_nodes", ()) if len(node) > 3]
-    constant = operands[0].get("y") if operands and isinstance(operands[0], dict) else None
-    is_number = isinstance(constant, (int, float)) and not isinstance(constant, bool)
-    if function not in _OPERATIONS or len(operands) != 1 or ("Rescaling" in _kind(function) and not is_number):
-        return
-    layer["class_name"], config = _OPERATIONS[function](constant)
-    layer["config"] = {"name": layer["config"].get("name"), **config}
-    operands[0].clear()
-    changes.add(f"the operation tf.{function} as a layer {layer['class_name']}")
-
-
-def _kind(function: str) -> str:
-    return _OPERATIONS[function](1.0)[0]
+def _argument(value: Any) -> Any:
+    """Returns a tensor, a constant, a list of them or a part of a slice in the form of Keras 3."""
+    if isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
+        if value[0] == "_CONSTANT_VALUE":
+            return value[2]
+        config = {"shape": [None], "dtype": "float32", "keras_history": value}
+        return {"class_name": "__keras_tensor__", "config": config}
+    if isinstance(value, dict) and value.get("class_name") == "__ellipsis__":
+        return tensorflow_functions.ELLIPSIS
+    return [_argument(each) for each in value] if isinstance(value, list) else value

@@ -85,8 +85,9 @@ def _before(tensor: keras.KerasTensor) -> tuple[str, keras.KerasTensor] | None:
         inner = _before(operation.outputs[0]) if len(getattr(operation, "outputs", ())) == 1 else None
         if inner is None:
             return None
-        ends = operation.inputs[0] if len(operation.inputs) == 1 else operation.inputs
-        return inner[0], keras.Model(ends, inner[1], name=operation.name)(keras_compat.arguments_of(tensor))
+        taken = operation.inputs[0] if isinstance(operation, keras.Sequential) else operation.input
+        without = keras.Model(taken, inner[1], name=operation.name)
+        return inner[0], without(keras_compat.arguments_of(tensor))
     activation = getattr(operation, "activation", None)
     if isinstance(operation, keras.layers.Softmax) or (
         not isinstance(operation, keras.Layer) and _kind(type(operation).__name__)

@@ -12,11 +12,12 @@ from typing import Any
 
 import h5py
 import keras
+import numpy as np
 import tensorflow as tf
 
-from tf_nuat.core import functions, validation
+from tf_nuat.core import functions, json_input, keras_compat, validation
 from tf_nuat.core.files import PathLike
-from tf_nuat.networks import legacy
+from tf_nuat.networks import legacy, tensorflow_functions
 
 Read = tuple[keras.Model, list[str]]  # the network, and what was changed to read it, in words
 
@@ -49,7 +50,7 @@ def read(
         ValueError: it is none of these, cannot be read, or has code that is not trusted.
     """
     path = pathlib.Path(path)
-    objects = {**_ACTIVATIONS, **_objects_of(modules)}
+    objects = _objects_of(modules)
     if path.is_dir() and (path / "saved_model.pb").is_file():
         return _saved_model(argument, path, trust)
     if not path.is_file():
@@ -69,22 +70,46 @@ def read(
             f"{argument} is {str(path)!r}, which has weights and no architecture; allowed: with --network "
             "(architecture), the .json of model.to_json() or module:function, what has the same layers"
         )
-    if legacy.has_layer(config, "Lambda") and not trust:
-        raise ValueError(
-            f"{argument} is {str(path)!r}, which has a Lambda layer: Python code of whoever saved it; allowed: {_TRUST}"
-        )
-    config, changes = legacy.mended(config)
+    mended, changes = _checked(argument, path, config, trust=trust)
     try:
-        with _with_config(path, config if changes else None) as file:
+        with _with_config(path, mended if mended != config else None) as file:
             network = keras.saving.load_model(file, custom_objects=objects, compile=False, safe_mode=not trust)
+        return tensorflow_functions.inlined(network), changes
     except Exception as error:  # Keras raises whatever zipfile, json or h5py raised
         raise validation.not_read(argument, path, error) from error
-    return network, changes
+
+
+def from_json(argument: str, path: PathLike, *, modules: Sequence[str] = (), trust: bool = False) -> Read:
+    """Returns the network that a `.json` file of `model.to_json()` describes, and what was changed; as `read`."""
+    objects = _objects_of(modules)
+    config, changes = _checked(argument, path, json_input.load(argument, pathlib.Path(path)), trust=trust)
+    try:
+        described = {"module": "keras", "registered_name": None, **config}  # which Keras 2 did not write
+        network = keras.saving.deserialize_keras_object(described, custom_objects=objects, safe_mode=not trust)
+        return tensorflow_functions.inlined(network), changes
+    except Exception as error:  # whatever a configuration makes Keras raise
+        raise validation.not_read(argument, path, error) from error
+
+
+def _checked(
+    argument: str, path: PathLike, config: dict[str, Any], *, trust: bool = False
+) -> tuple[dict[str, Any], list[str]]:
+    """Returns a configuration as Keras 3 reads it, and what was changed; raises where it has code not to be run."""
+    where = f"{argument} is {os.fspath(path)!r}"
+    if legacy.has_layer(config, "Lambda") and not trust:
+        raise ValueError(f"{where}, which has a Lambda layer: Python code of whoever saved it; allowed: {_TRUST}")
+    if trust:
+        keras_compat.give_names_to_lambdas({"K": keras.backend, "keras": keras, "np": np, "tf": tf})
+    try:
+        return legacy.mended(config)
+    except ValueError as error:
+        raise ValueError(f"{where}, {error}") from error
 
 
 def _objects_of(modules: Sequence[str]) -> dict[str, Any]:
-    """Returns the classes and functions of modules, by name; importing them registers what registers itself."""
-    found: dict[str, Any] = {}
+    """Returns by name what a file may name: classes and functions of modules, which are imported, and some of ours."""
+    layers_of_functions = dict.fromkeys(tensorflow_functions.CLASSES, tensorflow_functions.TensorFlowFunction)
+    found: dict[str, Any] = {**_ACTIVATIONS, **layers_of_functions}
     for name in modules:
         module = functions.imported("--import", name)
         found.update({key: value for key, value in vars(module).items() if callable(value) and key[0] != "_"})

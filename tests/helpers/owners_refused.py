@@ -1,0 +1,179 @@
+"""What is no classifier of images, or cannot be read as it is: each entry of `REFUSED` makes one, with the words."""
+
+import pathlib
+import zipfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tests.helpers import owners_files
+from tests.helpers.owners import GREY, body, built, layers
+
+
+def file(name, content):
+    """Returns a maker of a file."""
+
+    def make(folder):
+        (folder / name).write_bytes(content)
+        return folder / name
+
+    return make
+
+
+def saved(make, name="network.keras"):
+    """Returns a maker of the file of a network."""
+
+    def maker(folder):
+        make(folder).save(folder / name)
+        return folder / name
+
+    return maker
+
+
+def of(*heads):
+    """Returns a maker of a network with heads behind the images."""
+
+    def make(folder):
+        inputs = keras.Input(GREY)
+        found = [head(inputs) for head in heads]
+        return keras.Model(inputs, found[0] if len(found) == 1 else found)
+
+    return make
+
+
+def flat(units, activation=None, name=None):
+    return lambda x: keras.layers.Dense(units, activation, name=name)(keras.layers.Flatten()(x))
+
+
+def two_inputs(folder):
+    inputs = [keras.Input(GREY, name="photo"), keras.Input((3,), name="age")]
+    joined = keras.layers.Concatenate()([keras.layers.Flatten()(inputs[0]), inputs[1]])
+    return keras.Model(inputs, keras.layers.Dense(2)(joined))
+
+
+def regression(folder):
+    network = of(flat(1))(folder)
+    network.compile("adam", "mse")
+    return network
+
+
+def regression_of_keras_2(folder):
+    network = regression(folder)
+    network.train_on_batch(np.zeros((2, *GREY)), np.zeros(2))
+    network.save(folder / "age.h5")
+    return folder / "age.h5"
+
+
+def weights(folder):
+    built(layers("softmax")).save_weights(folder / "network.weights.h5")
+    return folder / "network.weights.h5"
+
+
+def truncated(folder):
+    body().save(folder / "network.keras")
+    content = (folder / "network.keras").read_bytes()
+    (folder / "network.keras").write_bytes(content[: len(content) // 2])
+    return folder / "network.keras"
+
+
+def empty_archive(folder):
+    with zipfile.ZipFile(folder / "network.keras", "w") as archive:
+        archive.writestr("photo.txt", "nothing")
+    return folder / "network.keras"
+
+
+def folder_alone(folder):
+    (folder / "variables").mkdir()
+    return folder
+
+
+def saved_model(shape, dtype, reads=False):
+    """Returns a maker of a SavedModel that takes images of a shape and a dtype."""
+
+    def make(folder):
+        module = tf.Module()
+
+        def serve(images):
+            first = tf.cast(images, tf.float32)
+            if reads:
+                first = first + tf.cast(tf.strings.length(tf.io.read_file("/etc/hostname")), tf.float32)
+            return tf.reshape(first, (-1, 64))[:, :3]
+
+        module.serve = tf.function(serve, input_signature=[tf.TensorSpec(shape, dtype)])
+        tf.saved_model.save(module, str(folder / "graph"), signatures=module.serve)
+        return folder / "graph"
+
+    return make
+
+
+def with_unknown_function(folder):
+    """A function of TensorFlow that Keras has not."""
+    start = {"name": "image", "batch_input_shape": [None, *GREY], "dtype": "float32"}
+    described = [
+        {"class_name": "InputLayer", "name": "image", "config": start, "inbound_nodes": []},
+        owners_files.layer_2("TFOpLambda", "tf.fft", [["image", 0, 0, {}]], function="signal.fft"),
+    ]
+    ends = {"input_layers": [["image", 0, 0]], "output_layers": [["tf.fft", 0, 0]]}
+    written = {"class_name": "Functional", "config": {"name": "model", "layers": described, **ends}}
+    return owners_files.rewritten(folder / "keras_2.h5", body(), lambda config: written)
+
+
+def unbuilt(folder):
+    return keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
+
+
+def with_lambda(folder):
+    return owners_files.with_lambda(folder).given
+
+
+def with_own_layer(folder):
+    return owners_files.with_own_layer(folder).given
+
+
+def row(folder):
+    return built([keras.layers.Dense(2)], [np.zeros((63, 2)), np.zeros(2)], shape=(63,))
+
+
+def other_layers(folder):
+    return {"architecture": of(flat(3))(folder)}
+
+
+SEVERAL = of(flat(10, "softmax", "digit"), flat(4, None, "box"))
+# For each: a maker; what the one line contains, what to type among it; and a maker of options, or options.
+REFUSED = {
+    "several outputs": (SEVERAL, ["digit (None, 10), box (None, 4)", "--output NAME (outputs=)"]),
+    "several outputs, and another's name": (SEVERAL, ["'cat'; allowed: box, digit"], {"outputs": "cat"}),
+    "several inputs": (two_inputs, ["photo (8, 8, 1), age (3,)", "keras.Model(image, model([image, OTHERS]))"]),
+    "a Lambda that is not trusted": (with_lambda, ["Lambda", "--trust (trust=True)"]),
+    "a layer of one's own": (with_own_layer, ["Scaled", "--import MODULE (modules=)"]),
+    "a map of classes for each pixel": (of(keras.layers.Conv2D(3, 1)), ["(8, 8, 3)", "a classifier, (classes,)"]),
+    "boxes": (of(lambda x: keras.layers.Reshape((5, 4))(flat(20)(x))), ["(5, 4)", "a classifier, (classes,)"]),
+    "a regression": (regression, ["mse, a regression", "a classifier"]),
+    "a regression, a file": (regression_of_keras_2, ["a regression", "a classifier"]),
+    "a regression, .keras": (saved(regression), ["mse, a regression", "a classifier"]),
+    "weights alone": (weights, ["weights and no architecture", "--network (architecture)", "model.to_json()"]),
+    "weights of other layers": (weights, ["does not fit the architecture"], other_layers),
+    "a file that ends too early": (truncated, ["which Keras cannot read"]),
+    "an archive of something else": (empty_archive, ["which Keras cannot read"]),
+    "a text": (file("network.h5", b"epoch,loss\n1,2.3\n"), ["which Keras cannot read"]),
+    "nothing there": (lambda folder: folder / "none.keras", ["not a file", "(.keras, .h5)"]),
+    "a folder": (folder_alone, ["a folder without saved_model.pb", "the folder of a SavedModel"]),
+    "a SavedModel of bytes": (saved_model((None, *GREY), tf.uint8), ["takes uint8", "floating point"]),
+    "a SavedModel of one image": (saved_model((1, *GREY), tf.float32), ["(None, ...)"]),
+    "a SavedModel that reads files": (saved_model((None, *GREY), tf.float32, True), ["ReadFile", "--trust"]),
+    "a function of TensorFlow": (with_unknown_function, ["tf.signal.fft", "model.save(FOLDER)"]),
+    "not built": (unbuilt, ["not built", "keras.Model(inputs, model(inputs))"]),
+    "a row that is no square": (row, ["63 pixels in a row", "keras.layers.Reshape((63,))"]),
+    "no network": (lambda folder: {"weights": 3}, ["is a dict", "a keras.Model, or the path of one"]),
+    "pixels of no name": (lambda folder: body(), ["'0-255'", "0..255"], {"pixels": "0-255"}),
+    "colours of grey images": (lambda folder: body(), ["'caffe'", "images of 3 channels"], {"pixels": "caffe"}),
+    "no such module": (saved(lambda folder: body()), ["no_such_module"], {"modules": ["no_such_module"]}),
+}
+
+
+def case(kind: str, folder: pathlib.Path):
+    """Returns what to give to `adapt`, its options, and the words of the refusal."""
+    make, words, *options = REFUSED[kind]
+    (options,) = options or [{}]
+    return make(folder), options(folder) if callable(options) else options, words
