@@ -24,7 +24,7 @@ setup(
         "tensorflow-datasets>=4.9.10",
         "cleverhans>=4.0",
         "numpy>=1.26",
-        "pillow>=10.3",  # before, an image could write beyond its memory (CVE-2024-28219)
+        "pillow>=10.0.1",  # before, a WebP image could write beyond its memory (CVE-2023-4863)
         "scipy>=1.11",
         "scikit-learn>=1.3",
         "matplotlib>=3.8",

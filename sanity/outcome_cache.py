@@ -3,12 +3,14 @@
 import json
 import os
 import pathlib
-import zipfile
 
 import numpy as np
 from absl import logging
 
-from tf_nuat.core import files
+from tf_nuat.core import files, json_input, npz_input
+from tf_nuat.core.npz_input import Shape
+
+_KEPT = {"identity": Shape("U", ()), "keys": Shape("U", ()), "outcomes": Shape("b", (None, None))}
 
 
 class OutcomeCache:
@@ -49,14 +51,14 @@ class OutcomeCache:
                 logging.warning("%s", error)
 
     def _load(self, path):
-        try:
-            with np.load(path) as file:
-                identity, keys = (json.loads(str(file[name])) for name in ("identity", "keys"))
-                self._outcomes = dict(zip(keys, file["outcomes"]))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"--resume: {path} cannot be read ({type(error).__name__}); allowed: without --resume, to begin anew"
-            ) from error
+        where, allowed = f"--resume: {path}", "without --resume, to begin anew"
+        found = npz_input.load(where, path, allowed=allowed)
+        npz_input.check(where, found, _KEPT, allowed=allowed)
+        identity, keys = (json_input.parsed(where, str(found[name]), allowed=allowed) for name in ("identity", "keys"))
+        outcomes = found["outcomes"]
+        if not isinstance(identity, dict) or not isinstance(keys, list) or len(keys) != len(outcomes):
+            raise ValueError(f"{where} is not what a judgement keeps; allowed: {allowed}")
+        self._outcomes = dict(zip(map(str, keys), outcomes))
         differing = [name for name, value in self._identity.items() if identity.get(name) != value]
         if differing:
             raise ValueError(

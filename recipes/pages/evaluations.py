@@ -8,7 +8,6 @@ What it found lies in the folder of the run's card, as `evaluation/results.json`
 import dataclasses
 import os
 import pathlib
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,8 +15,9 @@ import numpy as np
 
 from tf_nuat import card
 from tf_nuat.card import Card, Measured
-from tf_nuat.core import json_input
+from tf_nuat.core import json_input, npz_input
 from tf_nuat.core.json_input import Field
+from tf_nuat.core.npz_input import Shape
 from tf_nuat.evaluate import runs
 from tf_nuat.evaluate.record import ROBUST
 from tf_nuat.training.experiment import OUTCOMES
@@ -53,8 +53,10 @@ class Evaluation:
         path = self.folder / "record.npz"
         if not path.is_file():
             return None
-        with np.load(path) as record:
-            return record["fooled_by"] == ROBUST
+        where = f"record is {str(path)!r}, which"
+        record = npz_input.load(where, path, ["fooled_by"])
+        npz_input.check(where, record, {"fooled_by": Shape("iu", (None,))})
+        return record["fooled_by"] == ROBUST
 
 
 def beside(path: str | os.PathLike, run: Card) -> list[Evaluation]:
@@ -121,13 +123,9 @@ def _outcomes(path: str | os.PathLike, run: Card) -> dict[str, np.ndarray]:
     path = pathlib.Path(path).parent / OUTCOMES
     if not path.is_file():
         return {}
-    try:
-        with np.load(path) as file:
-            found = dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"outcomes are {str(path)!r}, which cannot be read ({type(error).__name__}); allowed: what the run wrote"
-        ) from error
+    where, allowed = f"outcomes are {str(path)!r}, which", "what the run wrote"
+    found = npz_input.load(where, path, allowed=allowed)
+    npz_input.check(where, found, {name: Shape("b", (None,)) for name in found}, allowed=allowed)
     for name, correct in found.items():
         measured = run.measured.get(name)
         if (

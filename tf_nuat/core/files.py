@@ -58,8 +58,20 @@ def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         os.replace(unfinished, path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
-        raise NotSavedError(f"{path} cannot be written ({reason}); what was saved before is kept") from error
+        raise NotSavedError(f"{path} cannot be written ({reason(error)}); what was saved before is kept") from error
+
+
+def reason(error: BaseException) -> str:
+    """Returns why something failed, as part of a line: what the system says of files, or the start of a message."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return line((str(error).strip() or type(error).__name__).splitlines()[0])
+
+
+def line(text: str, most: int = 200) -> str:
+    """Returns text as it may stand within a line, without line feeds and controls, at most so many characters of it."""
+    text = text if len(text) <= most else f"{text[:most]}..."
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 @contextlib.contextmanager

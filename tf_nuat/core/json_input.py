@@ -13,6 +13,8 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from tf_nuat.core import files
+
 MOST_BYTES = 64 * 2**20
 MOST_LEVELS = 50  # of brackets within brackets
 MOST_TEXT = 120  # characters of a value or a name that an error shows
@@ -33,15 +35,31 @@ def load(argument: str, path: str | os.PathLike) -> Any:
             raise ValueError(f"{argument} is {str(path)!r}, which is too large; allowed: at most {MOST_BYTES:,} bytes")
         content = path.read_bytes()
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise ValueError(f"{argument} is {_cut(str(path))!r}, which cannot be read ({reason})") from error
+        raise ValueError(
+            f"{argument} is {_cut(str(path))!r}, which cannot be read ({files.reason(error)}); allowed: a JSON file"
+        ) from error
+    return parsed(f"{argument} is {str(path)!r}, which", content)
+
+
+def parsed(where: str, content: str | bytes, *, allowed: str = "a JSON file") -> Any:
+    """Returns what JSON says.
+
+    Args:
+        where: beginning of an error, "card is 'card.json', which".
+        content: the text, or its bytes in UTF-8, UTF-16 or UTF-32.
+        allowed: end of an error.
+
+    Raises:
+        ValueError: it is not JSON, or lists and dicts are nested too deeply.
+    """
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:  # a number may have too many digits, too
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:MOST_TEXT]
-        raise ValueError(f"{argument} is {str(path)!r}, which is not JSON ({reason}); allowed: a JSON file") from error
+        raise ValueError(
+            f"{where} is not JSON ({type(error).__name__}: {files.line(str(error), MOST_TEXT)}); allowed: {allowed}"
+        ) from error
     if _levels(found) > MOST_LEVELS:
-        raise ValueError(f"{argument} is {str(path)!r}, nested too deeply; allowed: at most {MOST_LEVELS} levels")
+        raise ValueError(f"{where} is nested too deeply; allowed: at most {MOST_LEVELS} levels")
     return found
 
 
@@ -71,7 +89,8 @@ class Field:
 
     def refuse(self, value: Any, allowed: str) -> typing.NoReturn:
         """Raises `ValueError` for a value that is not allowed."""
-        name = f"{_cut(self.name)} in {self.path}" if self.name else f"content of {self.path}"
+        path = files.line(str(self.path), 1000)
+        name = f"{files.line(self.name, MOST_TEXT)} in {path}" if self.name else f"content of {path}"
         raise ValueError(f"{name} is {shown(value)}; allowed: {allowed}")
 
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, cast
 import keras
 import numpy as np
 
-from tf_nuat.core import keras_compat
+from tf_nuat.core import files, keras_compat
 from tf_nuat.core.files import PathLike
 
 PROBED = 100  # images that show whether a network returns logits
@@ -70,8 +70,9 @@ def images(argument: str, value: Any, *, input_shape: Sequence[int | None] | Non
         raise ValueError(f"{argument} has dtype {value.dtype}; allowed: floating point in [0, 1] (divide uint8 by 255)")
     if value.ndim != 4:
         raise ValueError(f"{argument} has shape {value.shape}; allowed: (images, height, width, channels)")
-    if len(value) == 0:
-        raise ValueError(f"{argument} is empty; allowed: at least one image")
+    if value.size == 0:
+        what = f"has shape {value.shape}" if len(value) else "is empty"
+        raise ValueError(f"{argument} {what}; allowed: at least one image, of one pixel or more")
     if input_shape is not None and not all(
         expected is None or expected == actual for expected, actual in zip(input_shape, value.shape[1:])
     ):
@@ -217,6 +218,5 @@ def output_folder(argument: str, path: PathLike) -> pathlib.Path:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise ValueError(f"{argument} is {str(path)!r}, which cannot be written ({reason})") from error
+        raise ValueError(f"{argument} is {str(path)!r}, which cannot be written ({files.reason(error)})") from error
     return path

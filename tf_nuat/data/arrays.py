@@ -9,6 +9,8 @@ from tf_nuat.core import validation
 
 Named: TypeAlias = tuple[str, np.ndarray]  # what to call an array in an error, and the array
 
+MOST_CLASSES = 2**20  # where labels alone say how many there are
+
 
 class Arrays(NamedTuple):
     """Images that are held in memory.
@@ -48,7 +50,7 @@ class Arrays(NamedTuple):
 
 
 def checked(
-    where: str, given: Mapping[str, tuple[Named, Named]], class_names: np.ndarray | Sequence[str] | None = None
+    where: str, given: Mapping[str, tuple[Named, Named]], class_names: Sequence[str] | None = None
 ) -> tuple[dict[str, Arrays], list[str]]:
     """Returns the images of a dataset and the names of its classes.
 
@@ -69,9 +71,7 @@ def checked(
         split: Arrays(_images(f"{where}: {images}", pixels), _labels(f"{where}: {labels}", numbers))
         for split, ((images, pixels), (labels, numbers)) in given.items()
     }
-    if class_names is None:
-        class_names = np.arange(max(2, 1 + max(int(each.labels.max()) for each in examples.values())))
-    names = list(map(str, np.ravel(class_names).tolist()))
+    names = _numbered(where, given, examples) if class_names is None else list(class_names)
     for split, (_, (labels, _)) in given.items():
         images, numbers = examples[split]
         validation.labels(f"{where}: {labels}", numbers, num_classes=len(names), num_images=len(images))
@@ -83,6 +83,14 @@ def checked(
             "allowed: at least one of every class"
         )
     return examples, names
+
+
+def _numbered(where: str, given: Mapping[str, tuple[Named, Named]], examples: Mapping[str, Arrays]) -> list[str]:
+    """Returns the numbers up to the highest label as names of the classes."""
+    for split, (_, (labels, _)) in given.items():
+        if (highest := int(examples[split].labels.max())) >= MOST_CLASSES:
+            raise ValueError(f"{where}: {labels} has values up to {highest}; allowed: below {MOST_CLASSES:,}")
+    return list(map(str, range(max(2, 1 + max(int(each.labels.max()) for each in examples.values())))))
 
 
 def _images(argument: str, value: np.ndarray) -> np.ndarray:

@@ -68,6 +68,18 @@ def read_names(argument: str, value: Any) -> tuple[str, ...]:
     return tuple(map(str, names))
 
 
+def of_array(argument: str, value: Any) -> tuple[str, ...] | None:
+    """Returns the names of classes that come with the images, an array or a list of text or whole numbers.
+
+    Raises:
+        ValueError: as `read_names`.
+    """
+    if value is None:
+        return None
+    names = np.ravel(np.asarray(value, object)).tolist()
+    return read_names(argument, [str(each) if isinstance(each, (int, np.integer)) else each for each in names])
+
+
 def _content(argument: str, where: str, path: pathlib.Path) -> Any:
     try:
         if not os.path.isfile(path):  # a pipe would be waited for

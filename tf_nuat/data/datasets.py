@@ -52,7 +52,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tf_nuat.core import functions, validation
+from tf_nuat.core import files, functions, validation
 from tf_nuat.core.files import PathLike
 from tf_nuat.data import classes, folders, image_lists, imagenet, npz, pipelines, records, splits
 from tf_nuat.data.arrays import Arrays
@@ -281,10 +281,9 @@ def _read_prepared(data_dir: PathLike | None, *, name: str, validation_per_class
             data_dir=data_dir,
         )
     except Exception as error:  # anything from the network, the file system or the packages that prepare datasets
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ValueError(
             f"data_dir is {data_dir!r} (TFDS_DATA_DIR is {os.environ.get('TFDS_DATA_DIR')!r}), where {name} is not "
-            f"prepared and could not be downloaded ({reason})"
+            f"prepared and could not be downloaded ({files.reason(error)})"
         ) from error
     train, test = (Arrays(*(tensor.numpy() for tensor in tensors)) for tensors in (train, test))
     names = info.features["label"].names

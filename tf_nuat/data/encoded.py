@@ -17,6 +17,8 @@ from typing import Self, TypeAlias
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from tf_nuat.core import files
+
 Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
 THREADS = max(2, min(16, os.cpu_count() or 2))  # images that are decoded at a time
@@ -227,7 +229,6 @@ def _threads() -> concurrent.futures.ThreadPoolExecutor:
 
 
 def _message(name: str, error: Exception) -> str:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
-    if isinstance(error, UnidentifiedImageError):
-        reason = "its bytes are not those of an image"
+    unidentified = isinstance(error, UnidentifiedImageError)
+    reason = "its bytes are not those of an image" if unidentified else files.reason(error)
     return f"image {name!r} cannot be read ({reason}); allowed: {ALLOWED}"

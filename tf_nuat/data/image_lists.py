@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from tf_nuat.core import files
 from tf_nuat.core.files import PathLike
 from tf_nuat.data import classes
 from tf_nuat.data.encoded import Files
@@ -100,8 +101,7 @@ def _table(where: str, path: PathLike) -> tuple[list[str], list[Row]]:
             reader = csv.reader(file, delimiter=max(",;\t", key=first.count), strict=True)
             rows = [(reader.line_num, fields) for fields in reader if fields]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ValueError(f"{where}, which cannot be read ({reason}); allowed: a table in UTF-8") from error
+        raise ValueError(f"{where}, which cannot be read ({files.reason(error)}); allowed: a table in UTF-8") from error
     if len(rows) < 2:
         raise ValueError(f"{where}, which has {len(rows)} lines; allowed: a header, and a line for each image")
     (_, header), *rows = rows

@@ -1,8 +1,8 @@
 """Datasets in one `.npz` file of arrays, which are held in memory."""
 
-import numpy as np
-
+from tf_nuat.core import npz_input
 from tf_nuat.core.files import PathLike
+from tf_nuat.data import classes
 from tf_nuat.data.arrays import Arrays, checked
 
 CLASS_NAMES = "class_names"
@@ -40,25 +40,11 @@ def read(argument: str, path: PathLike) -> tuple[dict[str, Arrays], list[str]]:
         ValueError: the file or an array is not of this kind.
     """
     where = f"{argument} is {str(path)!r}"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            wanted = _wanted(where, file.files)
-            names = [name for pair in wanted.values() for name in pair]
-            arrays = {name: file[name] for name in (*names, CLASS_NAMES) if name in file.files}
-    except _OtherArraysError:
-        raise
-    except Exception as error:  # whatever the readers of archives and of arrays raise, for want of memory too
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ValueError(f"{where}, which cannot be read ({reason}); allowed: arrays that numpy.savez saved") from error
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):  # the archive has a file that is none of NumPy's
-            raise ValueError(f"{where}, where {name} is no array; allowed: arrays that numpy.savez saved")
+    with npz_input.opened(f"{where}, which", path) as archive:
+        wanted = _wanted(where, archive.names)
+        arrays = archive.read([*(name for pair in wanted.values() for name in pair), CLASS_NAMES])
     given = {split: ((images, arrays[images]), (labels, arrays[labels])) for split, (images, labels) in wanted.items()}
-    return checked(where, given, arrays.get(CLASS_NAMES))
-
-
-class _OtherArraysError(ValueError):
-    """The file has not the arrays of a dataset."""
+    return checked(where, given, classes.of_array(f"{where}: {CLASS_NAMES}", arrays.get(CLASS_NAMES)))
 
 
 def _wanted(where: str, names: list[str]) -> dict[str, tuple[str, str]]:
@@ -79,4 +65,4 @@ def _wanted(where: str, names: list[str]) -> dict[str, tuple[str, str]]:
     else:
         return {split: pairs[0] for split, pairs in there.items()}
     has = " ".join(", ".join(sorted(names)).split())[:200] or "nothing"
-    raise _OtherArraysError(f"{where}, which {wrong} (it has {has}); allowed: {ALLOWED}")
+    raise ValueError(f"{where}, which {wrong} (it has {has}); allowed: {ALLOWED}")

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_nuat.core import functions, keras_compat
+from tf_nuat.data import classes
 from tf_nuat.data.arrays import Arrays, checked
 from tf_nuat.data.splits import NAMES
 
@@ -49,7 +50,7 @@ def read(argument: str, name: str) -> tuple[dict[str, Arrays], list[str]]:
         images, labels = _arrays(f"{where}: {split}", datasets[split], most)
         most -= images.nbytes
         given[split] = ((f"images of {split}", images), (f"labels of {split}", labels))
-    return checked(where, given, class_names)
+    return checked(where, given, classes.of_array(f"{where}: class_names", class_names))
 
 
 def _arrays(where: str, dataset: Any, most: int) -> tuple[np.ndarray, np.ndarray]:

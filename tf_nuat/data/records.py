@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,12 +11,16 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from tf_nuat.core import files as core_files
+from tf_nuat.core import npz_input
 from tf_nuat.core.files import PathLike
+from tf_nuat.core.npz_input import Shape
 from tf_nuat.data.encoded import THREADS, Encoded
 from tf_nuat.data.splits import NAMES
 
 LARGE = 2**30  # bytes of files whose index is worth keeping
 HEADER = 12  # bytes before the data of a record: its length, and a checksum of that
+_INDEX = {"places": Shape("i", (None, 3)), "labels": Shape("i", (None,))}
 FOOTER = 4  # bytes after it: its checksum
 
 
@@ -125,9 +128,10 @@ def _indexed(where: str, files: Sequence[str], label: str) -> tuple[np.ndarray, 
     folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tf_nuat"
     kept = folder / f"index-{hashlib.sha256(repr((label, known)).encode()).hexdigest()[:32]}.npz"
     try:
-        with np.load(kept) as index:
-            return index["places"], index["labels"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        index = npz_input.load(f"index {kept}", kept)
+        npz_input.check(f"index {kept}", index, _INDEX)
+        return index["places"], index["labels"]
+    except ValueError:
         logging.info("reading all of %d files once, to know where their images are", len(files))
     places, labels = _scan(where, files, label)
     unfinished = folder / f".unfinished-{os.getpid()}-{kept.name}"
@@ -166,5 +170,4 @@ def _scan(where: str, files: Sequence[str], label: str) -> tuple[np.ndarray, np.
 
 
 def _cannot_be_read(error: Exception) -> str:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    return f"cannot be read ({reason})"
+    return f"cannot be read ({core_files.reason(error)})"

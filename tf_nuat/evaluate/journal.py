@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import time
-import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,11 +14,14 @@ from absl import logging
 
 from tf_nuat.attacks.attack import AttackStage
 from tf_nuat.attacks.pool import Pool
-from tf_nuat.core import files, validation
+from tf_nuat.core import files, json_input, npz_input, validation
+from tf_nuat.core.npz_input import Shape
 from tf_nuat.evaluate.record import ROBUST, WRONG, Attacked, Record
 from tf_nuat.parallel import workers
 
 STATE = "state.npz"
+_ALLOWED = "another folder, or remove this file to begin anew"
+_KEPT = ("fooled_by", "distance", "steps", "seconds")
 
 
 class Journal:
@@ -62,7 +64,12 @@ class Journal:
     def continue_with(self, pool: Pool) -> None:
         """Has the pool go on from where the file says it was."""
         if self._pool is not None:
-            pool.restore(self._pool)
+            try:
+                pool.restore(self._pool)
+            except (KeyError, ValueError, TypeError, tf.errors.OpError) as error:
+                raise ValueError(
+                    f"out has {self._path}, which cannot be read ({files.reason(error)}); allowed: {_ALLOWED}"
+                ) from error
             self._pool = None
 
     def next_stage(self) -> None:
@@ -81,7 +88,7 @@ class Journal:
         if self._path is None:
             return
         began = time.monotonic()
-        arrays = {name: getattr(self, name) for name in ("stage", "fooled_by", "distance", "steps", "seconds")}
+        arrays = {name: getattr(self, name) for name in ("stage", *_KEPT)}
         arrays |= {f"pool_{name}": value for name, value in (pool.snapshot() if pool else {}).items()}
         try:
             files.save_arrays(self._path, identity=json.dumps(self._identity), **arrays)
@@ -93,27 +100,26 @@ class Journal:
         self._saving = self._saved - began
 
     def _load(self, path: pathlib.Path) -> None:
-        try:
-            with np.load(path) as file:
-                arrays = dict(file)
-            identity = json.loads(str(arrays.pop("identity")))
-            pool = {name.removeprefix("pool_"): arrays.pop(name) for name in list(arrays) if name.startswith("pool_")}
-            self.stage = int(arrays.pop("stage"))
-            differing = [name for name, value in self._identity.items() if identity.get(name) != value]
-            if not differing:
-                for name in ("fooled_by", "distance", "steps", "seconds"):
-                    setattr(self, name, arrays[name])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"out has {path}, which cannot be read ({type(error).__name__}); "
-                "allowed: another folder, or remove this file to begin anew"
-            ) from error
-        if differing:
+        where, allowed = f"out has {path}, which", _ALLOWED
+        arrays = npz_input.load(where, path, allowed=allowed)
+        npz_input.check(where, arrays, {"identity": Shape("U", ()), "stage": Shape("iu", ())}, allowed=allowed)
+        identity = json_input.parsed(where, str(arrays["identity"]), allowed=allowed)
+        if not isinstance(identity, dict):
+            raise ValueError(f"{where} is not the journal of an evaluation; allowed: {allowed}")
+        if differing := [name for name, value in self._identity.items() if identity.get(name) != value]:
             raise ValueError(
                 f"out is {str(path.parent)!r}, which has an evaluation with other {', '.join(differing)}; "
                 f"allowed: another folder, or the same arguments to go on with that one"
             )
-        self._pool = pool or None
+        kept = {name: getattr(self, name) for name in _KEPT}
+        wanted = {name: Shape(value.dtype.kind, value.shape) for name, value in kept.items()}
+        npz_input.check(where, arrays, wanted, allowed=allowed)
+        self.stage = int(arrays["stage"])
+        for name, value in kept.items():
+            setattr(self, name, arrays[name].astype(value.dtype))
+        self._pool = {
+            name.removeprefix("pool_"): value for name, value in arrays.items() if name.startswith("pool_")
+        } or None
 
     def join(self, strategy: tf.distribute.Strategy | None) -> None:
         """Takes in what the other workers know of their images."""

@@ -4,13 +4,12 @@ import json
 import os
 import pathlib
 import re
-import zipfile
 from typing import Any
 
 import numpy as np
 from absl import logging
 
-from tf_nuat.core import files
+from tf_nuat.core import files, json_input, npz_input
 
 KEPT = 3
 
@@ -45,17 +44,17 @@ def newest(folder: str | pathlib.Path) -> tuple[list[np.ndarray], dict[str, Any]
         path = _path(folder, number)
         try:
             return _read(path)
-        except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError) as error:
             logging.warning("checkpoint %s is damaged (%s): the one before it is taken", path, type(error).__name__)
     return None
 
 
 def _read(path: pathlib.Path) -> tuple[list[np.ndarray], dict[str, Any]]:
-    with np.load(path, allow_pickle=False) as file:  # which compares the checksum of each array
-        arrays = [file[f"arr_{index}"] for index in range(len(file.files) - 2)]
-        facts = json.loads(str(file["facts"]))
-        if files.digest(*arrays) != str(file["digest"]):
-            raise ValueError("the digest is another one")
+    found = npz_input.load(f"checkpoint {path}", path)
+    arrays = [found[f"arr_{index}"] for index in range(len(found) - 2)]
+    facts = json_input.parsed(f"checkpoint {path}", str(found["facts"]))
+    if files.digest(*arrays) != str(found["digest"]):
+        raise ValueError("the digest is another one")
     return arrays, facts
 
 
