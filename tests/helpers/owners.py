@@ -49,10 +49,10 @@ class Owned:
 def images(colour: bool = False) -> np.ndarray:
     """Returns the test images, digits of grey or of three channels."""
     x, _ = small.digits().arrays("test")
-    return _coloured(x[:TESTED]) if colour else x[:TESTED]
+    return coloured(x[:TESTED]) if colour else x[:TESTED]
 
 
-def _coloured(x: np.ndarray) -> np.ndarray:
+def coloured(x: np.ndarray) -> np.ndarray:
     """Returns images with three channels that differ: an order of colours can be told from its reverse."""
     return np.concatenate([x, 0.5 * (1.0 - x), 0.25 * x**2], axis=-1)
 
@@ -78,7 +78,7 @@ def owned(network: keras.Model, before: keras.Model, *said: str, prepare: Callab
 def trained(kind: str = "grey") -> list[np.ndarray]:
     """Returns the weights of `layers()` after training: on "grey" or "colour" digits, or whether they are "high"."""
     x, y = small.digits().arrays("train")
-    x, y = (_coloured(x) if kind == "colour" else x), (np.int64(y >= 5) if kind == "high" else y)
+    x, y = (coloured(x) if kind == "colour" else x), (np.int64(y >= 5) if kind == "high" else y)
     keras.utils.set_random_seed(0)
     network = keras.Sequential([keras.Input(x.shape[1:]), *layers(colour=kind == "colour")])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -18,6 +18,7 @@ from tf_nuat.models.inference import Logits, compiled_for, inference
 
 LOOKED_AT = 1000  # images at most: a share of them is known to 3 %
 SIGNIFICANCE = 0.05
+FAR = 0.8  # of the way from chance to 1: whatever is right on as many is fed as it was trained
 _BATCH = 250
 
 
@@ -29,8 +30,9 @@ class Wiring:
         accuracy: share of the images that it is right on, in [0, 1].
         chance: share of the commonest class, in [0, 1].
         images: number of images that were looked at.
-        is_right: whether there is something to judge: the accuracy is half of the way from chance to 1; or it is
-            significantly above chance, and nothing that is tried makes the network right on many more.
+        is_right: whether there is something to judge: the accuracy is `FAR` of the way from chance to 1; or it is
+            half of that way or significantly above chance, and nothing that is tried makes the network right on many
+            more.
         only_answer: the class that it gives for every image; None where it gives several.
         hints: what makes it right on many more, the best first.
     """
@@ -67,10 +69,11 @@ def look(network: Logits, images: np.ndarray, labels: np.ndarray, class_names: S
     size, names = len(labels), list(class_names or ())
     answers, chance = _answers(network, images), float(np.bincount(labels).max() / size)
     accuracy = float(np.mean(answers == labels))
-    if accuracy >= (1.0 + chance) / 2.0:  # of a handful of images, nothing is significant
+    if accuracy >= chance + FAR * (1.0 - chance):
         return Wiring(accuracy, chance, size, is_right=True)
     hints = tuple(_hints(network, images, labels, names, max(accuracy, chance)))
-    is_better = exceeds(int(np.sum(answers == labels)), size, chance) < SIGNIFICANCE
+    is_better = accuracy >= (1.0 + chance) / 2.0  # of a handful of images, nothing is significant
+    is_better = is_better or exceeds(int(np.sum(answers == labels)), size, chance) < SIGNIFICANCE
     only = _named(int(answers[0]), names) if np.all(answers == answers[0]) else None
     return Wiring(accuracy, chance, size, is_right=is_better and not hints, only_answer=only, hints=hints)
 
@@ -137,8 +140,10 @@ def _hints(
                 found.append((share, " and ".join(filter(None, (what, order)))))
     size = len(labels)
     found = [each for each in found if exceeds(round(each[0] * size), size, at_least) < SIGNIFICANCE / len(changes)]
-    # Of two that do the same, the shorter one.
-    for share, what in sorted(found, key=lambda each: (-round(each[0], 2), len(each[1])))[:2]:
+    best: dict[float, tuple[float, str]] = {}  # of several that do the same, the shortest
+    for share, what in sorted(found, key=lambda each: (-round(each[0], 2), len(each[1]))):
+        best.setdefault(round(share, 2), (share, what))
+    for share, what in list(best.values())[:2]:
         yield f"{what} it is right on {share:.1%}"
 
 

@@ -11,7 +11,7 @@ import keras
 from absl import logging
 
 from tf_nuat import networks
-from tf_nuat.core import functions, validation
+from tf_nuat.core import functions, keras_compat, validation
 from tf_nuat.networks import saved
 from tf_nuat.networks.adapt import adapt
 from tf_nuat.networks.outputs import AUTO
@@ -130,7 +130,7 @@ def check_saving(argument: str, network: keras.Model) -> None:
             network.save(path)
             keras.saving.load_model(path, compile=False)
         except Exception as error:  # whatever a layer of the user's own raises
-            reason = " ".join(str(error).split())[:200]
+            reason = keras_compat.reason_of(error)
             raise ValueError(
                 f"{argument} cannot be saved and loaded again ({reason}); allowed: layers of Keras without Lambda, or "
                 "such as keras.saving.register_keras_serializable registers"
