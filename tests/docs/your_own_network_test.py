@@ -1,0 +1,104 @@
+"""Every row of the table on `docs/your_own_network.md` is run as it stands, on files of the names that it has."""
+
+import contextlib
+import io
+import re
+import shlex
+
+import keras
+import numpy as np
+import pytest
+
+import sanity.run
+from recipes import custom
+from tests.docs.pages_test import code, read
+from tests.helpers import owners, owners_files, small
+from tests.helpers.owners import GREY, behind, body, in_front
+from tests.helpers.owners_models import TAKEN
+from tests.helpers.pictures import save_folder
+from tf_nuat.evaluate import __main__ as evaluation
+
+PAGE = "docs/your_own_network.md"
+ROWS = dict(re.findall(r"^\| (.+) \| `(python -m .+)` \|$", read(PAGE), re.MULTILINE))
+COMMANDS = {"tf_nuat.evaluate": evaluation.command, "sanity.run": sanity.run.main, "recipes.custom": custom.main}
+SHORTER = {
+    "tf_nuat.evaluate": ["--samples=150", "--attack=fgsm"],
+    "sanity.run": ["--samples=150", "--checks=network_is_deterministic"],
+    "recipes.custom": ["--defense=standard", "--epochs=1", "--learning_rate=1e-6"],
+}
+MODULE = """
+import keras
+
+
+class Scaled(keras.layers.Layer):
+    def call(self, x):
+        return 2.0 * x
+
+
+def build():
+    layers = [keras.layers.Flatten(), keras.layers.Dense(32, activation="relu"), keras.layers.Dense(10)]
+    return keras.Sequential([keras.Input((8, 8, 1)), *layers])
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The folder that the page speaks of."""
+    folder = tmp_path_factory.mktemp("owner")
+    digits = {split: small.digits().arrays(split) for split in ("train", "test")}
+    for name, change in {"images": lambda x: x, "photos": owners.coloured}.items():
+        arrays = {f"x_{split}": np.uint8(np.round(255 * change(x))) for split, (x, _) in digits.items()}
+        np.savez(folder / f"{name}.npz", **arrays, **{f"y_{split}": y for split, (_, y) in digits.items()})
+    images, labels = digits["test"]
+    pictures = np.uint8(np.round(255 * np.repeat(images, 3, axis=-1)))
+    save_folder(folder / "images" / "test", {str(each): list(pictures[labels == each]) for each in range(10)})
+    models = {
+        "bytes": "pixels in 0..255",
+        "centred": "pixels in -1..1",
+        "caffe": "pixels as caffe",
+        "torch": "pixels as torch",
+        "deviations": "pixels by mean and deviation",
+        "outputs": "one of several outputs",
+    }
+    for name, kind in models.items():
+        TAKEN[kind](folder).given.save(folder / f"{name}.keras")
+    owners_files.network_inside_of_keras_2(folder).given.rename(folder / "network.h5")
+    owners_files.exported(folder).given.rename(folder / "saved_model")
+    body().save_weights(folder / "network.weights.h5")
+    (folder / "network.json").write_text(behind(body(), keras.layers.Softmax()).to_json())
+    owners_files.with_lambda(folder).given.rename(folder / "lambda.keras")
+    behind(body(), lambda z: z[:, ::-1]).save(folder / "order.keras")
+    (folder / "names.txt").write_text("\n".join(map(str, range(9, -1, -1))))
+    (folder / "my_module.py").write_text(MODULE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        import my_module
+
+        in_front(body(scale=2.0), my_module.Scaled(), shape=GREY).save(folder / "layers.keras")
+        patch.chdir(folder)
+        yield folder
+
+
+def test_there_is_a_row_for_each_flag():
+    assert len(ROWS) >= 15
+    text = " ".join(ROWS.values())
+    assert all(f"--{name} " in text for name in ("pixels", "output", "network", "import", "trust", "class_names"))
+
+
+@pytest.mark.parametrize("have", ROWS)
+def test_a_row_does_what_it_says(have, folder, tmp_path):
+    _, _, name, *arguments = shlex.split(ROWS[have])
+    command = COMMANDS[name]
+    out = [] if any(each == "--out" for each in arguments) else [f"--out={tmp_path}"]
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        assert command([*arguments, *SHORTER[name], *out]) == 0
+    if name == "tf_nuat.evaluate":
+        clean = re.search(r"^none .* (\d+\.\d+)%  ", shown.getvalue(), re.MULTILINE)
+        assert float(clean[1]) > 90.0, shown.getvalue()
+
+
+def test_the_lines_of_python(folder, capsys):
+    (lines,) = code(PAGE, "python")
+    exec(compile(lines, PAGE, "exec"), {"__name__": "example"})
+    assert "pixels in [0, 1] become 0..255" in capsys.readouterr().out
