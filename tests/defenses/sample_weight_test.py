@@ -135,7 +135,7 @@ def test_a_wrong_weight_stops_the_step_that_it_comes_in(eagerly):
     words = "sample_weight has values from -1 to -1 in batch 2 of training; allowed: finite numbers, at least 0"
     with pytest.raises(ValueError, match=words):
         model.fit(batches(X, Y, weights), verbose=0)
-    with pytest.raises(ValueError, match="sample_weight has values .* in a batch of evaluation"):
+    with pytest.raises(ValueError, match="sample_weight has values .* in batch 1 of evaluation"):
         model.evaluate(X, Y, sample_weight=weights, verbose=0)
 
 
@@ -147,5 +147,7 @@ def test_an_objective_that_weighs_nothing_refuses_weights():
 
     model = linear.compiled(Unweighted)
     model.fit(X, Y, verbose=0)
-    with pytest.raises(ValueError, match="sample_weight is given; allowed: None, .* Unweighted .*share_of_mean"):
+    with pytest.raises(
+        ValueError, match="sample_weight is given in batch 2 of training; allowed: None, .* Unweighted .*share_of_mean"
+    ):
         model.fit(X, Y, sample_weight=WEIGHTS, verbose=0)

@@ -77,7 +77,7 @@ def _fails_in_second(array, value):
         (lambda x, y: (x, _fails_in_second(y, 10)), "y has values from 10 to 10 in batch 2 of training; .* 0 to 9"),
         (lambda x, y: (x, _fails_in_second(y, -1)), "y has values from -1 to -1 in batch 2"),
         (lambda x, y: (x, _fails_in_second(y.astype("float32"), 0.5)), "y has values from 0.5 to 0.5 in batch 2"),
-        (lambda x, y: (x[:, :7], y), r"x has images of shape \(7, 8, 1\); the network takes \(8, 8, 1\)"),
+        (lambda x, y: (x[:, :7], y), r"x has images of shape \(7, 8, 1\) in batch 1 of training; the network takes"),
         (lambda x, y: (x, y, np.zeros((64, 3))), r"sample_weight has shape .* allowed: one number for each image"),
     ],
 )
@@ -103,10 +103,104 @@ def test_a_wrong_batch_stops_evaluation_too(examples):
         lambda: model.test_on_batch(255 * x, y),
         lambda: model.fit(Batches(x, y), validation_data=Batches(255 * x, y), verbose=0),
     ):
-        with pytest.raises(ValueError, match=r"x has values from 0 to 255 in a batch of evaluation; allowed: \[0, 1\]"):
+        with pytest.raises(ValueError, match=r"x has values from 0 to 255 in batch 1 of evaluation; allowed: \[0, 1\]"):
             evaluates()
     with pytest.raises(ValueError, match="in batch 3 of training"):
         model.train_on_batch(255 * x, y)
+
+
+class List(keras.utils.PyDataset):
+    """Batches of a list."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return self.batches[index]
+
+
+def _pipeline(batches):
+    """A dataset that knows no more of its batches than their rank."""
+    spec = tuple(tf.TensorSpec((None,) * each.ndim, each.dtype) for each in batches[0])
+    return tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=spec)
+
+
+SOURCES = {"PyDataset": List, "generator": lambda batches: (each for each in batches), "tf.data": _pipeline}
+ROWS = np.eye(CLASSES, dtype=np.float32)
+# The third batch is wrong; of a generator Keras looks at two before it begins.
+LATER = {
+    "image size": (lambda x, y: (x[:, :7], y), r"x has images of shape \(7, 8, 1\) .*; the network takes \(8, 8, 1\)"),
+    "channels": (lambda x, y: (np.repeat(x, 3, -1), y), r"x has images of shape \(8, 8, 3\)"),
+    "no image": (lambda x, y: (x[:0], y[:0]), "x is empty .*; allowed: at least one image"),
+    "fewer labels": (lambda x, y: (x, y[:7]), "y has 7 entries for 8 images"),
+    "sums": (lambda x, y: (x, 2 * ROWS[y]), "y has rows with entries from 0 and sums from 2 to 2"),
+    "negative": (
+        lambda x, y: (x, ROWS[y] + 0.2 * (ROWS[1] - ROWS[0])),
+        "y has rows with entries from -0.2 and sums from 1",
+    ),
+}
+# What a pipeline cannot have, whose batches are of one kind.
+OF_PYTHON = {
+    "width": (lambda x, y: (x, ROWS[y][:, :7]), r"y has shape \(8, 7\)"),
+    "no labels": (lambda x, y: (x, None), "y is not given"),
+    "text": (lambda x, y: (x, y.astype(str)), r"y has dtype str\d+ .*; allowed: numbers"),
+    "other kind": (lambda x, y: (x, ROWS[y][:, :1]), "y comes as labels .*; allowed: as in the first batch"),
+    "weights": (lambda x, y: (x, y, np.ones(8)), "sample_weight comes as with sample_weight"),
+}
+
+
+def _in_third(change, x, y):
+    """Returns three batches of 8, of which the third is changed; labels are rows where those of the third are."""
+    batches = [(x[start:][:8], y[start:][:8]) for start in (0, 8, 16)]
+    wrong = change(*batches[2])
+    if getattr(wrong[1], "ndim", 1) == 2 and wrong[1].shape[1] > 1:
+        batches = [(images, ROWS[labels]) for images, labels in batches]
+    return [*batches[:2], wrong]
+
+
+@pytest.mark.parametrize(
+    "source, kind", [*((s, k) for s in SOURCES for k in LATER), *(("generator", k) for k in OF_PYTHON)]
+)
+def test_a_later_batch_of_another_form_is_named(source, kind, examples):
+    change, words = {**LATER, **OF_PYTHON}[kind]
+    x, y = examples
+    model = compiled(tf_nuat.Standard)
+    wrong = _in_third(change, x, y)
+    for calls, place in (
+        (lambda: model.evaluate(SOURCES[source](wrong), verbose=0), "batch 3 of evaluation"),
+        (lambda: model.fit(SOURCES[source](wrong), verbose=0, shuffle=False), "batch 3 of training"),
+    ):
+        with pytest.raises(ValueError, match=words) as raised:
+            calls()
+        assert "\n" not in str(raised.value) and place in str(raised.value)
+
+
+def test_images_for_labels_and_text_are_refused_before_training(examples):
+    """As `ImageDataGenerator(class_mode="input")` gives them."""
+    x, y = examples
+    for wrong, words in ((x, r"y has shape \(8, 8, 8, 1\) in batch 1 of .*"), (y.astype(str), "y has dtype str")):
+        batches = [(x[:8], wrong[:8])]
+        for calls in (compiled().fit, compiled().evaluate):
+            with pytest.raises(ValueError, match=words):
+                calls(List(batches), verbose=0)
+    with pytest.raises(ValueError, match="y has dtype str.* in batch 1 of evaluation"):
+        compiled().fit(x, y, validation_data=List([(x[:8], y[:8].astype(str))]), verbose=0)
+    with pytest.raises(ValueError, match=r"y has dtype str\d+; allowed: numbers"):
+        compiled().evaluate(x, y.astype(str))
+
+
+@pytest.mark.parametrize("rows_first", [False, True])
+def test_labels_of_training_and_validation_may_be_of_two_kinds(rows_first, examples):
+    x, y = examples
+    kinds = (ROWS[y], y) if rows_first else (y, ROWS[y])
+    history = compiled().fit(x, kinds[0], validation_data=(x, kinds[1]), verbose=0).history
+    expected = compiled().fit(x, y, validation_data=(x, y), verbose=0).history
+    for name, values in expected.items():
+        assert history[name] == pytest.approx(values, rel=1e-5)
 
 
 def test_fit_before_compile_is_refused(examples):

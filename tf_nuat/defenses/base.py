@@ -14,7 +14,7 @@ from absl import logging
 
 from tf_nuat import losses, norms, parallel
 from tf_nuat.core import validation
-from tf_nuat.defenses import training_data
+from tf_nuat.defenses.batch import BatchError, read_batch
 from tf_nuat.defenses.network_model import NetworkModel
 from tf_nuat.defenses.passes import Passes
 from tf_nuat.defenses.signature import ConstructorSignature
@@ -185,7 +185,7 @@ class Defense(NetworkModel):
     # The training step.
 
     def train_step(self, data: typing.Any) -> dict[str, tf.Tensor]:
-        batch = training_data.batch(self.network, data, self.batches + 1)
+        batch = read_batch(self.network, data, self.batches + 1)
         batch = batch._replace(x=self.augmented(batch.x))
         x, y, sample_weight = batch
         with random_layers.past_augmentation():
@@ -195,7 +195,7 @@ class Defense(NetworkModel):
             with parallel.weighing(sample_weight) as weights:
                 found = self.gradients(x, x_adv, y, **shared)
         if sample_weight is not None and not weights.used:
-            raise training_data.BatchError(
+            raise BatchError(
                 f"sample_weight is given; allowed: None, as the objective of {type(self).__name__} weighs no example "
                 "(tf_nuat.parallel.share_of_mean does)"
             )

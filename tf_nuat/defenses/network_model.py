@@ -1,14 +1,16 @@
 """`NetworkModel`: the `keras.Model` around a network that is trained, and its average; what Keras asks of it."""
 
+import contextlib
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 import tensorflow as tf
 
 from tf_nuat import losses, parallel
 from tf_nuat.core import keras_compat, validation
-from tf_nuat.defenses import saving, training_data
+from tf_nuat.defenses import saving, sources, training_data
+from tf_nuat.defenses.batch import Batch, in_one_line, read_batch
 from tf_nuat.models import averaging, weights
 
 
@@ -35,6 +37,8 @@ class NetworkModel(keras_compat.Model):
             validation.number("ema_decay", ema_decay, above=0.0, below=1.0)
             self.trained_network = averaging.copy_of(network)
         self._trainable = weights.trainable(network)
+        self._metrics_take_rows: bool | None = None  # as the first labels were that they saw
+        self._calls = [0]  # of the functions of training, and of an evaluation within it, since `fit` began
         self.epoch = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="epoch")
         self.built = True
 
@@ -95,6 +99,7 @@ class NetworkModel(keras_compat.Model):
         if (trainable := weights.trainable(self.network)) != self._trainable:
             weights.set_trainable(self.trained_network, trainable)
             self._trainable = trainable
+        self._metrics_take_rows = None
         super().compile(
             optimizer=optimizer,
             metrics=metrics,
@@ -169,23 +174,85 @@ class NetworkModel(keras_compat.Model):
             callbacks.callbacks.append(clock)
         else:
             callbacks = [clock, *keras.tree.flatten(callbacks or [])]
-        with training_data.in_one_line():
+        with self._naming_batches("training", self._batches_before()) as place:
+            x = sources.checked(x, self.network, place)
+            if "validation_data" in options:
+                options["validation_data"] = sources.checked(options["validation_data"], self.network, _in_evaluation)
             return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
 
-    def evaluate(self, *arguments: typing.Any, **options: typing.Any) -> typing.Any:
+    def evaluate(
+        self, x: typing.Any = None, y: typing.Any = None, *arguments: typing.Any, **options: typing.Any
+    ) -> typing.Any:
         """Evaluates the network as `keras.Model.evaluate` does; images and labels are checked in every batch."""
-        with training_data.in_one_line():
-            return super().evaluate(*arguments, **options)
+        training_data.check_forms(self.network, x, y, options.get("sample_weight"))
+        with self._naming_batches("evaluation") as place:
+            x = sources.checked(x, self.network, place)
+            return super().evaluate(x, y, *arguments, **options)
 
-    def train_on_batch(self, *arguments: typing.Any, **options: typing.Any) -> typing.Any:
+    def train_on_batch(
+        self, x: typing.Any, y: typing.Any = None, *arguments: typing.Any, **options: typing.Any
+    ) -> typing.Any:
         """Trains on one batch as `keras.Model.train_on_batch` does; images and labels are checked."""
-        with training_data.in_one_line():
-            return super().train_on_batch(*arguments, **options)
+        training_data.check_forms(self.network, x, y, options.get("sample_weight"))
+        with self._naming_batches("training", self._batches_before()):
+            return super().train_on_batch(x, y, *arguments, **options)
 
-    def test_on_batch(self, *arguments: typing.Any, **options: typing.Any) -> typing.Any:
+    def test_on_batch(
+        self, x: typing.Any, y: typing.Any = None, *arguments: typing.Any, **options: typing.Any
+    ) -> typing.Any:
         """Evaluates one batch as `keras.Model.test_on_batch` does; images and labels are checked."""
-        with training_data.in_one_line():
-            return super().test_on_batch(*arguments, **options)
+        training_data.check_forms(self.network, x, y, options.get("sample_weight"))
+        with self._naming_batches("evaluation"):
+            return super().test_on_batch(x, y, *arguments, **options)
+
+    # A number of a batch that comes out wrong is not read from the optimizer: the failing step may have counted itself.
+
+    def make_train_function(self, force: bool = False) -> typing.Any:
+        """Makes the function that Keras calls for each batch, or several, of training; its calls are counted."""
+        before = getattr(self, "train_function", None)
+        super().make_train_function(force)
+        if vars(self)["train_function"] is not before:
+            self.train_function = self._counted(vars(self)["train_function"])
+        return self.train_function
+
+    def make_test_function(self, force: bool = False) -> typing.Any:
+        """Makes the function that Keras calls for each batch, or several, of an evaluation; its calls are counted."""
+        before = getattr(self, "test_function", None)
+        super().make_test_function(force)
+        if vars(self)["test_function"] is not before:
+            self.test_function = self._counted(vars(self)["test_function"])
+        return self.test_function
+
+    def _counted(self, function: typing.Any) -> typing.Any:
+        def counted(iterator: typing.Any) -> typing.Any:
+            logs = function(iterator)
+            self._calls[-1] += 1
+            return logs
+
+        return counted
+
+    @contextlib.contextmanager
+    def _naming_batches(self, kind: str, before: int = 0) -> Iterator[sources.Place]:
+        """A context in which a wrong batch is named: its number counts those of training or evaluation before it."""
+
+        def place(number: int) -> str:
+            if number == 0:
+                count = self.steps_per_execution
+                first = before + self._calls[-1] * count + 1
+                return (
+                    f"batch {first} of {kind}" if count == 1 else f"one of the {count} batches from {first} of {kind}"
+                )
+            return f"batch {number} of {kind}"
+
+        self._calls.append(0)
+        try:
+            with in_one_line(place):
+                yield lambda number: place(before + number)
+        finally:
+            self._calls.pop()
+
+    def _batches_before(self) -> int:
+        return int(parallel.scalar(tf.convert_to_tensor(self.batches)))
 
     def on_epoch_begin(self, epoch: int) -> None:
         """Is called by `fit` as an epoch begins, with its number, from 0."""
@@ -209,19 +276,37 @@ class NetworkModel(keras_compat.Model):
                 self.optimizer.build(self.trainable_variables)
 
     def test_step(self, data: typing.Any) -> dict[str, tf.Tensor]:
-        batch = training_data.batch(self.network, data)
+        batch = read_batch(self.network, data)
         logits = self.network(batch.x, training=False)
         with parallel.weighing(batch.sample_weight):
             loss = parallel.share_of_mean(losses.cross_entropy(logits, batch.y))
         return self.measure(loss, batch, logits)
 
-    def measure(self, loss: tf.Tensor, batch: training_data.Batch, logits: tf.Tensor) -> dict[str, tf.Tensor]:
+    def measure(self, loss: tf.Tensor, batch: Batch, logits: tf.Tensor) -> dict[str, tf.Tensor]:
         """Updates the metrics with a batch, and returns the logs of the step; `loss` is this replica's share."""
         for metric in self.metrics:
             if metric.name == "loss":
                 # The mean over the replicas of share * replicas is the whole.
                 metric.update_state(loss * parallel.replicas(), sample_weight=tf.shape(logits)[0])
         return self.logs_of_step(self.compute_metrics(batch.x, batch.y, logits, batch.sample_weight))
+
+    def compute_metrics(
+        self, x: typing.Any, y: typing.Any, y_pred: typing.Any, sample_weight: typing.Any = None
+    ) -> dict[str, tf.Tensor]:
+        """Updates the compiled metrics, with labels of the kind that they have seen first.
+
+        Keras chooses what "accuracy" means by the first labels, whole numbers or rows; others may come in validation.
+        """
+        are_rows = len(y.shape) == 2 and y.shape[-1] != 1
+        if self._metrics_take_rows is None:
+            self._metrics_take_rows = are_rows
+        elif self._metrics_take_rows != are_rows:
+            y = losses.true_class(y) if are_rows else losses.one_hot(y, self.network.output_shape[-1])
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+
+def _in_evaluation(number: int) -> str:
+    return f"batch {number} of evaluation"
 
 
 def _without(some: Sequence[keras.Variable], variables: Sequence[keras.Variable]) -> list[keras.Variable]:
