@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 import shlex
 
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 
 import sanity.run
-from recipes import custom
-from tests.docs.pages_test import code, read
+import tf_nuat
+from recipes import custom, plot_callbacks
+from tests.docs.pages_test import ROOT, code, read
 from tests.helpers import owners, owners_files, small
 from tests.helpers.owners import GREY, behind, body, in_front
 from tests.helpers.owners_models import TAKEN
@@ -99,6 +101,29 @@ def test_a_row_does_what_it_says(have, folder, tmp_path):
 
 
 def test_the_lines_of_python(folder, capsys):
-    (lines,) = code(PAGE, "python")
+    lines, _ = code(PAGE, "python")
     exec(compile(lines, PAGE, "exec"), {"__name__": "example"})
     assert "pixels in [0, 1] become 0..255" in capsys.readouterr().out
+
+
+def test_the_callbacks_judge_the_logits_of_any_model_as_it_is_after_each_epoch(folder):
+    _, lines = code(PAGE, "python")
+    names = {"__name__": "example"}
+    keras.utils.set_random_seed(0)
+    exec(compile(lines, PAGE, "exec"), names)
+    history, model, x, y = (names[each] for each in ("fitted", "model", "x", "y"))
+    history = history.history
+    network = tf_nuat.networks.adapt(model).network
+    assert history["val_robust_accuracy"][-1] == tf_nuat.evaluate.accuracy(network, (x, y), names["attack"])
+    assert history["masking_alarm"] == [0.0] * 3 and history["val_pgd_accuracy"][-1] < history["val_accuracy"][-1]
+    best = keras.saving.load_model(folder / "best.keras")
+    assert tf_nuat.evaluate.accuracy(best, (x, y), names["attack"]) == max(history["val_robust_accuracy"])
+
+
+def test_the_picture_is_drawn_by_its_command(tmp_path):
+    assert plot_callbacks.main([f"--out={tmp_path}", "--epochs=1"]) == 0
+    committed = json.loads((ROOT / "results" / "callbacks" / "callbacks.json").read_text(encoding="utf-8"))
+    found = json.loads((tmp_path / "callbacks.json").read_text())["history"]
+    assert found.keys() == committed["history"].keys() and (tmp_path / "callbacks.png").is_file()
+    assert committed["history"]["masking_alarm"][-1] == 1.0
+    assert committed["command"] == "python -m recipes.plot_callbacks --out results/callbacks"

@@ -12,13 +12,24 @@ from absl import logging
 from tf_nuat import attacks, evaluate
 from tf_nuat.core import files, validation
 from tf_nuat.models import precision
+from tf_nuat.networks.adapt import adapt
 from tf_nuat.parallel import workers
+
+
+def _network(model: keras.Model, which: str) -> keras.Model:
+    """Returns the `network` or `trained_network` of a defense; any other model itself, returning logits.
+
+    What had to be changed of it is made anew: a layer whose activation was taken off has a copy of the weights.
+    """
+    found = getattr(model, which, None)
+    return adapt(model, argument="the model").network if found is None else found
 
 
 class RobustValidation(keras.callbacks.Callback):
     """Measures robust accuracy after each epoch, shows it as `val_robust_accuracy`, and keeps the best network.
 
-    It judges `model.network`: the averaged network, where the defense averages weights. Whatever that computes in while
+    It judges `model.network` of a defense: the averaged network, where that averages weights. Of any other model, which
+    has to take images in [0, 1], it judges the logits. Whatever that computes in while
     it trains, it is judged, and saved, in float32.
 
     Args:
@@ -50,7 +61,7 @@ class RobustValidation(keras.callbacks.Callback):
         self.batch_size = batch_size
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        network = precision.computing_in(self.model.network, "float32")
+        network = precision.computing_in(_network(self.model, "network"), "float32")
         robust = evaluate.accuracy(
             network,
             self.data,
@@ -124,7 +135,8 @@ def overfits_catastrophically(
 class MaskingAlarm(keras.callbacks.Callback):
     """Warns after an epoch in which the network masks its gradients: FGSM cannot fool it any longer, PGD can.
 
-    It judges `model.trained_network`, where that begins: an average follows epochs later. It adds to the logs, for the
+    It judges `model.trained_network` of a defense, where that begins: an average follows epochs later; any other model
+    itself. It adds to the logs, for the
     callbacks after it, the accuracies `val_fgsm_accuracy` and `val_pgd_accuracy` of that network, and `masking_alarm`,
     1.0 where it rang and 0.0 elsewhere. What it rings at: `overfits_catastrophically`.
 
@@ -186,12 +198,13 @@ class MaskingAlarm(keras.callbacks.Callback):
         return overfits_catastrophically(all_images, ~all_images, all_images, **limits)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        evaluate.arrays(self.data, self.model.trained_network)
+        evaluate.arrays(self.data, _network(self.model, "trained_network"))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        network = _network(self.model, "trained_network")
         correct = {
             name: evaluate.correct(
-                self.model.trained_network,
+                network,
                 self.data,
                 attack,
                 batch_size=self.batch_size,
