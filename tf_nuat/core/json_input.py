@@ -58,15 +58,21 @@ def parsed(where: str, content: str | bytes, *, allowed: str = "a JSON file") ->
         raise ValueError(
             f"{where} is not JSON ({type(error).__name__}: {files.line(str(error), MOST_TEXT)}); allowed: {allowed}"
         ) from error
-    if _levels(found) > MOST_LEVELS:
+    if _levels(found, MOST_LEVELS) > MOST_LEVELS:
         raise ValueError(f"{where} is nested too deeply; allowed: at most {MOST_LEVELS} levels")
     return found
 
 
-def _levels(content: Any) -> int:
+def check_levels(content: Any, most: int) -> None:
+    """Raises a `ValueError` where lists and dicts are nested more deeply."""
+    if _levels(content, most) > most:
+        raise ValueError(f"it is nested more than {most} levels deep")
+
+
+def _levels(content: Any, most: int) -> int:
     """Returns how deep lists and dicts are nested, at most one more than is allowed; without recursion."""
     level, inner = 0, [content]
-    while inner and level <= MOST_LEVELS:
+    while inner and level <= most:
         inner = [
             each
             for value in inner

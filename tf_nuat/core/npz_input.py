@@ -137,7 +137,11 @@ LARGE = 2**28
 
 def check_sizes(members: Iterable[zipfile.ZipInfo], size: int) -> None:
     """Raises a `ValueError` where an archive of `size` bytes says to become far larger, or larger than memory."""
-    total = sum(member.file_size for member in members)
+    check_size(sum(member.file_size for member in members), size)
+
+
+def check_size(total: int, size: int) -> None:
+    """Raises a `ValueError` where a file of `size` bytes says to become `total`, far more, or more than memory has."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if total > memory:
         raise ValueError(f"it would become {total:,} bytes, more than this machine's memory, {memory:,}")

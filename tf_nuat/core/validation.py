@@ -14,7 +14,7 @@ from typing import Any, NoReturn, cast
 import keras
 import numpy as np
 
-from tf_nuat.core import files, keras_compat
+from tf_nuat.core import files, keras_compat, network_file
 from tf_nuat.core.files import PathLike
 
 PROBED = 100  # images that show whether a network returns logits
@@ -197,6 +197,7 @@ def load_network(argument: str, path: PathLike) -> keras.Model:
             f"{argument} is {str(path)!r}, which is not a file; allowed: a network saved by Keras (.keras)"
         )
     try:
+        network_file.check(path)
         network = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever zipfile, json or h5py raised
         raise not_read(argument, path, error) from error

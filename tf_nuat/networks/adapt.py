@@ -3,17 +3,14 @@
 That is a functional Keras model, images (B, H, W, C) in [0, 1] -> logits (B, K), K at least 2.
 """
 
-import json
 import os
 import pathlib
-import zipfile
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import h5py
 import keras
 
-from tf_nuat.core import validation
+from tf_nuat.core import network_file, validation
 from tf_nuat.core.files import PathLike
 from tf_nuat.networks import outputs as network_outputs
 from tf_nuat.networks import pixels as network_pixels
@@ -157,15 +154,7 @@ def _loss_in(path: pathlib.Path) -> str | None:
     """Returns the name of the loss that a file's model was compiled with; None where it does not say."""
     if path.is_dir():
         return None
-    if saved.is_hdf5(path):
-        with h5py.File(path, "r") as file:
-            compiled = json.loads(file.attrs.get("training_config", "{}"))
-    elif zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            compiled = json.loads(archive.read("config.json")).get("compile_config") or {}
-    else:
-        return None
-    loss = compiled.get("loss")
+    loss = network_file.compiled_with(path).get("loss")
     loss = loss.get("config", loss) if isinstance(loss, dict) else loss
     name = loss.get("name", "") if isinstance(loss, dict) else loss
     return name if isinstance(name, str) else None

@@ -48,16 +48,20 @@ _OF_TRAINING = ("trainable", "rng_type", "query_shape", "key_shape", "value_shap
 _ENDINGS_OF_TRAINING = ("_initializer", "_regularizer", "_constraint")
 
 
+class UnknownFunctionError(ValueError):
+    """A network calls functions that Keras 3 has not; the message goes on after a file's name."""
+
+
 def mended(config: Config) -> tuple[Config, list[str]]:
     """Returns a saved network's configuration as Keras 3 reads it, and what was changed, in words; none for its own.
 
     Raises:
-        ValueError: it calls functions of TensorFlow that Keras 3 has not; the message goes on after a file's name.
+        UnknownFunctionError: it calls functions of TensorFlow that Keras 3 has not.
     """
     functions = sorted(_functions(config))
     unknown = [f"tf.{name}" for name in functions if name not in tensorflow_functions.FUNCTIONS]
     if unknown:
-        raise ValueError(
+        raise UnknownFunctionError(
             f"which calls {', '.join(unknown)} as layers; allowed: the same network as a SavedModel, by "
             "model.save(FOLDER) in the Keras that made it"
         )
@@ -99,13 +103,6 @@ def _names(config: Any) -> set[str]:
         return set()
     name = config.get("name") if isinstance(config.get("config"), dict) else None
     return set().union({name} if isinstance(name, str) else (), *map(_names, config.values()))
-
-
-def has_layer(config: Any, class_name: str) -> bool:
-    """Returns whether a layer of that class is anywhere in a configuration."""
-    if isinstance(config, dict):
-        return config.get("class_name") == class_name or any(has_layer(each, class_name) for each in config.values())
-    return isinstance(config, (list, tuple)) and any(has_layer(each, class_name) for each in config)
 
 
 def _mend(value: Any, changes: set[str], left_out: set[str]) -> None:

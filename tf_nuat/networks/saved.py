@@ -15,9 +15,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat.core import functions, json_input, keras_compat, validation
+from tf_nuat.core import functions, json_input, keras_compat, network_file, validation
 from tf_nuat.core.files import PathLike
-from tf_nuat.networks import legacy, tensorflow_functions
+from tf_nuat.networks import legacy, tensorflow_functions, untrusted
 
 Read = tuple[keras.Model, list[str]]  # the network, and what was changed to read it, in words
 
@@ -62,7 +62,8 @@ def read(
     if architecture is not None:
         return _with_weights(argument, path, architecture)
     try:
-        config = _config_of(path)
+        there = network_file.check(path)
+        config = network_file.config_of(path)
     except Exception as error:  # whatever zipfile, json or h5py raises
         raise validation.not_read(argument, path, error) from error
     if config is None:
@@ -72,6 +73,7 @@ def read(
         )
     mended, changes = _checked(argument, path, config, trust=trust)
     try:
+        untrusted.check_size(mended, objects, there)
         with _with_config(path, mended if mended != config else None) as file:
             network = keras.saving.load_model(file, custom_objects=objects, compile=False, safe_mode=not trust)
         return tensorflow_functions.inlined(network), changes
@@ -96,14 +98,16 @@ def _checked(
 ) -> tuple[dict[str, Any], list[str]]:
     """Returns a configuration as Keras 3 reads it, and what was changed; raises where it has code not to be run."""
     where = f"{argument} is {os.fspath(path)!r}"
-    if legacy.has_layer(config, "Lambda") and not trust:
-        raise ValueError(f"{where}, which has a Lambda layer: Python code of whoever saved it; allowed: {_TRUST}")
+    if not trust and (code := untrusted.code_in(config)):
+        raise ValueError(f"{where}, which has {code}; allowed: {_TRUST}")
     if trust:
         keras_compat.give_names_to_lambdas({"K": keras.backend, "keras": keras, "np": np, "tf": tf})
     try:
         return legacy.mended(config)
-    except ValueError as error:
+    except legacy.UnknownFunctionError as error:
         raise ValueError(f"{where}, {error}") from error
+    except Exception as error:  # whatever a damaged configuration raises
+        raise validation.not_read(argument, path, error) from error
 
 
 def _objects_of(modules: Sequence[str]) -> dict[str, Any]:
@@ -116,33 +120,14 @@ def _objects_of(modules: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def is_hdf5(path: PathLike) -> bool:
-    """Returns whether a file begins as HDF5 does.
-
-    `h5py.is_hdf5` also looks at 512, 1024, 2048 and so on: there a `.keras` file may have the weights inside of it.
-    """
-    with open(path, "rb") as file:
-        return file.read(8) == b"\x89HDF\r\n\x1a\n"
-
-
-def _config_of(path: pathlib.Path) -> dict[str, Any] | None:
-    """Returns the configuration in a file that Keras saved; None where it has weights alone."""
-    if is_hdf5(path):
-        with h5py.File(path, "r") as file:
-            written = file.attrs.get("model_config")
-            return None if written is None else json.loads(written)
-    with zipfile.ZipFile(path) as archive:
-        return json.loads(archive.read("config.json"))
-
-
 @contextlib.contextmanager
 def _with_config(path: pathlib.Path, config: dict[str, Any] | None) -> Iterator[pathlib.Path]:
     """A context with the name of the file or, where there is another configuration, of a copy that has it.
 
     Keras looks at the ending of a name to know what a file is: it gets the one that fits the file.
     """
-    ending = ".h5" if is_hdf5(path) else ".keras"
-    if config is None and path.suffix in (ending, ".hdf5"):
+    ending = ".h5" if network_file.is_hdf5(path) else ".keras"
+    if config is None and (path.suffix == ending or (ending == ".h5" and path.suffix == ".hdf5")):
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -166,7 +151,8 @@ def _with_weights(argument: str, path: pathlib.Path, architecture: keras.Model) 
     endings = {".weights.h5": "layers", ".h5": None}
     with tempfile.TemporaryDirectory() as folder:
         try:
-            if is_hdf5(path):
+            network_file.check(path)
+            if network_file.is_hdf5(path):
                 with h5py.File(path, "r") as file:
                     ending = next(end for end, group in endings.items() if group is None or group in file)
             else:

@@ -1,0 +1,124 @@
+"""Files of networks, looked at before Keras reads them: what they are, and whether they may be read without harm.
+
+Nothing of a file is unpacked before its sizes are known, and no other file is opened.
+"""
+
+import io
+import json
+import math
+import os
+import pathlib
+import zipfile
+from typing import Any
+
+import h5py
+
+from tf_nuat.core import json_input, npz_input
+from tf_nuat.core.files import PathLike
+
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"  # in a `.keras` file
+MOST_LEVELS = 100  # of brackets: each network within a network has four
+
+
+def is_hdf5(path: PathLike) -> bool:
+    """Returns whether a file begins as HDF5 does.
+
+    `h5py.is_hdf5` also looks at 512, 1024, 2048 and so on: there a `.keras` file may have the weights inside of it.
+    """
+    with open(path, "rb") as file:
+        return file.read(8) == b"\x89HDF\r\n\x1a\n"
+
+
+def config_of(path: PathLike) -> dict[str, Any] | None:
+    """Returns the configuration in a file that Keras saved; None where it has weights alone.
+
+    Raises:
+        Exception: whatever the readers of archives, of JSON and of HDF5 raise.
+    """
+    if is_hdf5(path):
+        return _attribute(path, "model_config")
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(CONFIG)
+        if member.file_size > json_input.MOST_BYTES:
+            raise ValueError(f"{CONFIG} has {member.file_size:,} bytes, more than {json_input.MOST_BYTES:,}")
+        return _parsed(archive.read(member), CONFIG)
+
+
+def compiled_with(path: PathLike) -> dict[str, Any]:
+    """Returns what the network of a file was compiled with; {} where it does not say, or cannot be read."""
+    try:
+        found = _attribute(path, "training_config") if is_hdf5(path) else (config_of(path) or {})["compile_config"]
+    except Exception:  # of a file of weights, which has neither
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def check(path: PathLike) -> int:
+    """Returns how many numbers the weights in a file have, which may be read without harm.
+
+    Raises:
+        ValueError: the file would become far larger than it is or than memory, has names outside of it, or weights
+            that are elsewhere.
+        Exception: whatever the readers of archives and of HDF5 raise.
+    """
+    size = os.path.getsize(path)
+    if is_hdf5(path):
+        with h5py.File(path, "r") as file:
+            return _check_hdf5(file, size)
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        npz_input.check_sizes(members, size)
+        names = [member.filename for member in members]
+        for name in names:
+            if name.startswith(("/", "\\")) or ".." in pathlib.PurePosixPath(name.replace("\\", "/")).parts:
+                raise ValueError(f"it has {json_input.shown(name)}, a place outside of it")
+        if len(set(names)) < len(names):
+            raise ValueError("it has a name twice")
+        if WEIGHTS not in names:
+            raise ValueError(f"it has no {WEIGHTS}")
+        contents = archive.read(WEIGHTS)
+    with h5py.File(io.BytesIO(contents), "r") as file:
+        return _check_hdf5(file, len(contents))
+
+
+def _check_hdf5(file: h5py.File, size: int) -> int:
+    """Returns how many numbers the datasets of an open file of `size` bytes have; raises as `check`.
+
+    The groups are followed one after another: the library would follow them within each other, to any depth.
+    """
+    ahead, seen, count, stored = [file["/"]], set(), 0, 0
+    while ahead:
+        group = ahead.pop()
+        for name in group:
+            link = group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                raise ValueError(f"it has {json_input.shown(name)}, a {type(link).__name__}, where weights belong")
+            found = group[name]
+            address = h5py.h5o.get_info(found.id).addr
+            if address in seen:
+                continue
+            seen.add(address)
+            if isinstance(found, h5py.Group):
+                ahead.append(found)
+            elif isinstance(found, h5py.Dataset):
+                if found.external or found.is_virtual:
+                    raise ValueError(f"it has {json_input.shown(name)}, weights that are in another file")
+                numbers = math.prod(found.shape or (0,))
+                count += numbers
+                stored += numbers * found.dtype.itemsize
+    npz_input.check_size(stored, size)
+    return count
+
+
+def _attribute(path: PathLike, name: str) -> dict[str, Any] | None:
+    with h5py.File(path, "r") as file:
+        written = file.attrs.get(name)
+    return None if written is None else _parsed(written, name)
+
+
+def _parsed(written: str | bytes, name: str) -> dict[str, Any] | None:
+    found = json.loads(written)
+    json_input.check_levels(found, MOST_LEVELS)
+    if found is not None and not isinstance(found, dict):
+        raise ValueError(f"{name} is a {type(found).__name__}")
+    return found
