@@ -208,6 +208,17 @@ def test_a_strategy_over_workers_that_comes_too_late_is_known_by_its_error():
     assert not keras_compat.is_late_start(RuntimeError("out of memory"))
 
 
+def test_variables_without_values_are_not_made_later():
+    with keras_compat.variables_without_values():
+        layer = keras.layers.Dense(10**9)
+        layer.build((None, 10**6))
+    assert layer.count_params() == 10**15 + 10**9
+    with keras.StatelessScope():
+        outer = keras.layers.Dense(2)
+        outer.build((None, 3))
+    assert outer.kernel.numpy().shape == (3, 2)
+
+
 def test_the_task_that_is_lost_is_named():
     """Its text is that of TensorFlow 2.21; `multiworker_test` has a worker killed, and the true error."""
     text = "Collective ops is aborted by: /job:worker/replica:0/task:1 is down [Op:CollectiveReduceV2]"
@@ -310,4 +321,6 @@ def test_nothing_else_reaches_beneath_the_surface():
         "symbolic_build",
     )
     beneath = [f"_{name}" for name in hooks]
-    assert found == {"keras_compat": [*beneath, "keras.src.utils", "tensorflow.python.framework"]}
+    assert found == {
+        "keras_compat": [*beneath, "keras.src.backend.common", "keras.src.utils", "tensorflow.python.framework"]
+    }

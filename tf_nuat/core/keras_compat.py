@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import tensorflow as tf
+from keras.src.backend.common import global_state
 from keras.src.utils import python_utils
 from tensorflow.python.framework import ops
 
@@ -122,6 +123,20 @@ def give_names_to_lambdas(names: typing.Mapping[str, typing.Any]) -> None:
     """
     for name, module in names.items():
         vars(python_utils).setdefault(name, module)
+
+
+@contextlib.contextmanager
+def variables_without_values() -> Iterator[None]:
+    """A context in which networks are built, to be looked at and dropped: their variables take no memory.
+
+    A `StatelessScope` leaves them in a list, whose variables the next one would make.
+    """
+    kept = list(global_state.get_global_attribute("uninitialized_variables") or [])
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        global_state.set_global_attribute("uninitialized_variables", kept)
 
 
 def return_inputs_while(layer: keras.layers.Layer, condition: Callable[[], bool]) -> None:

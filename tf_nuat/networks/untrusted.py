@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from tf_nuat.core import keras_compat
+
 # Layers that run what is elsewhere, or is written in Python, and what they are, in words.
 _CODE = {
     "Lambda": "Python code of whoever saved it",
@@ -70,7 +72,7 @@ def check_size(config: dict[str, Any], objects: Mapping[str, Any], there: int) -
         described = {"module": "keras", "registered_name": None, **copy.deepcopy(config), "compile_config": None}
         if (described["module"], described["class_name"]) == ("keras", "Functional"):  # as `.h5` files have it
             described["class_name"] = "Model"
-        with keras.StatelessScope(initialize_variables=False):
+        with keras_compat.variables_without_values():
             needed = keras.saving.deserialize_keras_object(described, custom_objects=dict(objects)).count_params()
     except Exception:
         return
