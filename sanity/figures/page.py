@@ -1,11 +1,19 @@
 """The files of the figures: a PNG and a JSON file for each, and a page that shows all that lie in the folder."""
 
-import json
 import pathlib
 
 from sanity.figures import FIGURES
 from sanity.report import FIGURES_PAGE, figures, html
-from tf_nuat.core import files
+from tf_nuat.core import files, json_input
+from tf_nuat.core.json_input import Field
+
+_SHOWN = ("figure", "title", "caption", "command")
+
+
+def _read(path):
+    """Returns what the file of a figure says of it, with checked types."""
+    checks = dict.fromkeys(_SHOWN, json_input.text)
+    return json_input.fields(checks, json_input.load("figure", path), Field("", path), required=_SHOWN)
 
 
 def write(name, data, command, folder):
@@ -26,7 +34,7 @@ def write_page(folder, skipped=()):
     folder, shown = pathlib.Path(folder), []
     for name in FIGURES:
         if (folder / f"{name}.json").is_file() and (folder / f"{name}.png").is_file():
-            shown.append(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
+            shown.append(_read(folder / f"{name}.json"))
     report = "report.html" if (folder / "report.html").is_file() else None
     page = html.rendered(pathlib.Path(__file__).with_name("template.html"), shown=shown, skipped=skipped, report=report)
     (folder / FIGURES_PAGE).write_text(page, encoding="utf-8")

@@ -270,3 +270,11 @@ def test_the_size_of_a_network_is_found_without_making_it_and_without_drawing(fo
     with pytest.raises(ValueError, match="it describes 4,362,076,160 weights, and has 650"):
         untrusted.check_size(config, {}, 650)
     untrusted.check_size(config, {}, 65 * 2**26)
+
+
+@pytest.mark.parametrize(
+    "contents", [b"", b"no graph", bytes(100), b"\x0a\xff\xff\xff\xff\x0f", b"\x08\x01\x12\x02\x0a\x00"]
+)
+def test_a_damaged_graph_is_refused_in_one_line(contents, tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(contents)
+    refused(tmp_path)

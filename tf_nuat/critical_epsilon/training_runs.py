@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import math
 import pathlib
 import time
@@ -16,7 +15,8 @@ from absl import logging
 
 from tf_nuat import data, defenses, evaluate, losses, norms, training
 from tf_nuat.attacks.ascent import ascend, cross_entropy_of
-from tf_nuat.core import files, validation
+from tf_nuat.core import files, json_input, validation
+from tf_nuat.core.json_input import Field
 from tf_nuat.data.splits import EVALUATED, Splits
 from tf_nuat.models.inference import inference
 from tf_nuat.training import AttackSpec, Recipe
@@ -145,13 +145,25 @@ def training_sample(splits: Splits, count: int) -> tuple[np.ndarray, np.ndarray]
     return splits.take("train", data.stratified(labels, min(count, len(labels)), seed=0))
 
 
+def _loss(path: pathlib.Path) -> dict[str, float]:
+    """Returns what was measured before, with checked types."""
+    checks: dict[str, json_input.Check] = {
+        "images": json_input.count,
+        "steps": json_input.count,
+        "loss": json_input.logged,
+    }
+    checks["seconds"] = json_input.number
+    found = json_input.fields(checks, json_input.load("loss", path), Field("", path))
+    return found if found.keys() == checks.keys() else {}
+
+
 def train_and_measure(
     recipe: Recipe, folder: pathlib.Path, splits: Splits, loss_images: int, options: Mapping[str, Any]
 ) -> tuple[float, float]:
     """Returns the adversarial training loss and the seconds of a run; what was measured already is read."""
     card = training.run(recipe, folder, **options)
     path, conditions = folder / "loss.json", {"images": loss_images, "steps": LOSS_STEPS}
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    found = _loss(path) if path.exists() else {}
     if {name: found.get(name) for name in conditions} != conditions:
         network = validation.load_network("network", folder / "network.keras")
         begun = time.perf_counter()

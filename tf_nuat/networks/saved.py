@@ -170,10 +170,13 @@ def _saved_model(argument: str, path: pathlib.Path, trust: bool) -> Read:
     where = f"{argument} is {str(path)!r}, a SavedModel"
     try:
         reaching = sorted(_operations_of(path) & _REACHING)
-        if reaching and not trust:
-            raise ValueError(f"{where} with the operation {reaching[0]}, which reaches beyond it; allowed: {_TRUST}")
+    except Exception as error:  # whatever the reader of protocol buffers raises
+        raise validation.not_read(argument, path, error, "which TensorFlow cannot read") from error
+    if reaching and not trust:
+        raise ValueError(f"{where} with the operation {reaching[0]}, which reaches beyond it; allowed: {_TRUST}")
+    try:
         signatures = tf.saved_model.load(os.fspath(path)).signatures
-    except (OSError, tf.errors.OpError) as error:
+    except Exception as error:  # whatever a damaged graph makes TensorFlow raise
         raise validation.not_read(argument, path, error, "which TensorFlow cannot read") from error
     name = "serving_default" if "serving_default" in signatures else next(iter(signatures), None)
     if name is None:
