@@ -278,3 +278,12 @@ def test_the_size_of_a_network_is_found_without_making_it_and_without_drawing(fo
 def test_a_damaged_graph_is_refused_in_one_line(contents, tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(contents)
     refused(tmp_path)
+
+
+def test_a_heap_in_which_hdf5_would_go_round_for_ever_is_refused(folder, tmp_path):
+    contents = bytearray((folder / "network.h5").read_bytes())
+    heap = contents.find(b"GCOL")
+    assert heap > 0
+    contents[heap + 16 : heap + 32] = bytes(16)  # a free object that takes no place
+    (tmp_path / "network.h5").write_bytes(contents)
+    assert "it has a damaged heap" in refused(tmp_path / "network.h5")

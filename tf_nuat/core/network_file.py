@@ -6,6 +6,7 @@ Nothing of a file is unpacked before its sizes are known, and no other file is o
 import io
 import json
 import math
+import mmap
 import os
 import pathlib
 import zipfile
@@ -17,6 +18,7 @@ from tf_nuat.core import json_input, npz_input
 from tf_nuat.core.files import PathLike
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"  # in a `.keras` file
+_HEAP = b"GCOL\1\0\0\0"  # how a global heap begins
 MOST_LEVELS = 100  # of brackets: each network within a network has four
 
 
@@ -63,6 +65,8 @@ def check(path: PathLike) -> int:
     """
     size = os.path.getsize(path)
     if is_hdf5(path):
+        with open(path, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            _check_heaps(mapped)
         with h5py.File(path, "r") as file:
             return _check_hdf5(file, size)
     with zipfile.ZipFile(path) as archive:
@@ -77,8 +81,30 @@ def check(path: PathLike) -> int:
         if WEIGHTS not in names:
             raise ValueError(f"it has no {WEIGHTS}")
         contents = archive.read(WEIGHTS)
+    _check_heaps(contents)
     with h5py.File(io.BytesIO(contents), "r") as file:
         return _check_hdf5(file, len(contents))
+
+
+def _check_heaps(contents: bytes | mmap.mmap) -> None:
+    """Raises a `ValueError` where a global heap, which has the texts of an HDF5 file, is damaged.
+
+    The library goes from object to object by their sizes, and for ever where a free one has the size 0.
+    """
+    version = contents[8]
+    lengths = contents[14] if version < 2 else contents[10]
+    if lengths != 8:
+        raise ValueError(f"its sizes have {lengths} bytes, not 8")
+    begin = contents.find(_HEAP)
+    while begin >= 0:
+        place, end = begin + 16, begin + int.from_bytes(contents[begin + 8 : begin + 16], "little")
+        while place + 16 <= min(end, len(contents)):
+            index = int.from_bytes(contents[place : place + 2], "little")
+            size = int.from_bytes(contents[place + 8 : place + 16], "little")
+            if index == 0 and size < 16:
+                raise ValueError("it has a damaged heap")
+            place += size if index == 0 else 16 + -(-size // 8) * 8
+        begin = contents.find(_HEAP, begin + 8)
 
 
 def _check_hdf5(file: h5py.File, size: int) -> int:
