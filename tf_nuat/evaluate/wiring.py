@@ -178,4 +178,5 @@ def _share(answers: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> floa
 
 def _order(names: Sequence[str], of: str) -> str:
     shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-    return f"with --class_names FILE, in the order of the {of} ({shown}),"
+    # A file of names orders class folders; labels that are numbers have to be changed themselves.
+    return f"with class folders (--class_names FILE) or labels in the order of the {of} ({shown}),"
