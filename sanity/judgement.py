@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.metadata
 import platform
-import sys
 import time
 import typing
 from collections.abc import Iterable, Sequence
@@ -226,7 +225,7 @@ def _checked(name, subject, settings):
     of any kind may do that to a check, and the others are worth having.
     """
     about: dict[str, typing.Any] = {"sample_size": len(subject), "remedy": "Rely on the other checks."}
-    about["reference"] = vars(sys.modules[CHECKS[name].__module__]).get("REFERENCE", "")
+    about["reference"] = CHECKS[name].__globals__.get("REFERENCE", "")
     try:
         return CHECKS[name](subject, settings)
     except NoVersionError as error:

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shlex
+import sys
 
 import keras
 import numpy as np
@@ -74,11 +75,13 @@ def folder(tmp_path_factory):
     (folder / "my_module.py").write_text(MODULE)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
+        sys.modules.pop("my_module", None)  # that of another file
         import my_module
 
         in_front(body(scale=2.0), my_module.Scaled(), shape=GREY).save(folder / "layers.keras")
         patch.chdir(folder)
         yield folder
+    sys.modules.pop("my_module", None)
 
 
 def test_there_is_a_row_for_each_flag():

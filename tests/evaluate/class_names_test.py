@@ -40,7 +40,14 @@ def with_card(checkpoint, **options):
 
 def robust(checkpoint, capsys, *more):
     """Returns what the command prints of a network, without attack."""
-    given = [f"--checkpoint={checkpoint}", "--dataset=images", "--epsilon=0", "--attack=fgsm", "--strategy=one"]
+    given = [
+        f"--checkpoint={checkpoint}",
+        "--dataset=images",
+        "--epsilon=0",
+        "--attack=fgsm",
+        "--strategy=one",
+        "--anyway",
+    ]
     out = checkpoint.parent / f"out{len(list(checkpoint.parent.iterdir()))}"
     assert evaluate_command.command([*given, f"--out={out}", *more]) == 0
     return capsys.readouterr().out

@@ -43,6 +43,7 @@ def own(tmp_path, monkeypatch):
     """Makes the module `my_module` importable; returns a folder of dark and light images with noise."""
     (tmp_path / "my_module.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_module", raising=False)  # that of another file
     generator = np.random.default_rng(0)
     levels = {"dark": 0, "light": 150}
     return save_folder(

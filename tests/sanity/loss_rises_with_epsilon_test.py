@@ -147,6 +147,7 @@ class Prescribed:
     """What the check needs of a subject, with losses prescribed through `measure_losses.under`."""
 
     network, images, labels, num_classes, epsilon, batch_size = None, None, None, 10, 0.2, 250
+    chance = 0.1
     radius_label = "epsilon"
 
     def __init__(self, size):
