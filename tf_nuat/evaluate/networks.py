@@ -73,7 +73,6 @@ def _adapted(
     argument: str, path: str | os.PathLike, values: Any, say: Callable[[str], None], **options: Any
 ) -> Adapted:
     adapted = adapt(path, modules=getattr(values, "import"), trust=values.trust, argument=argument, **options)
-    if isinstance(path, (str, os.PathLike)):
-        for change in adapted.changes:
-            say(f"{pathlib.Path(path).name}: {change}")
+    for change in adapted.changes:
+        say(f"{pathlib.Path(path).name}: {change}")
     return adapted

@@ -128,7 +128,7 @@ def _correct_by_batches(
             filled = np.resize(rows, batch_size)
             x, y = tf.constant(images[filled]), tf.constant(labels[filled])
             x_adv = x if attack is None else attack(network, x, y)
-            outcomes[rows] = (compiled_for(network, _predict)(x_adv).numpy() == labels[filled])[: len(rows)]
+            outcomes[rows] = (compiled_for(network, predict)(x_adv).numpy() == labels[filled])[: len(rows)]
             bar.update(len(rows))
             bar.set_postfix_str(f"accuracy {outcomes[: rows[-1] + 1].mean():.1%}")
     return outcomes
@@ -164,5 +164,6 @@ def accuracy(
     return float(np.mean(correct(network, images_and_labels, attack, **options)))
 
 
-def _predict(network: Logits, x: tf.Tensor) -> tf.Tensor:
+def predict(network: Logits, x: tf.Tensor) -> tf.Tensor:
+    """Returns the classes (B,) that a network gives for images (B, H, W, C); to be compiled by `compiled_for`."""
     return losses.true_class(inference(network)(x))

@@ -12,9 +12,8 @@ import keras
 import numpy as np
 import scipy.optimize
 
-from tf_nuat import losses
-from tf_nuat.evaluate.outcomes import exceeds
-from tf_nuat.models.inference import Logits, compiled_for, inference
+from tf_nuat.evaluate.outcomes import exceeds, predict
+from tf_nuat.models.inference import Logits, compiled_for
 
 LOOKED_AT = 1000  # images at most: a share of them is known to 3 %
 SIGNIFICANCE = 0.05
@@ -85,15 +84,11 @@ def _named(number: int, names: Sequence[str]) -> str:
 def _answers(network: Logits, images: np.ndarray) -> np.ndarray:
     """Returns the classes that a network gives, integers (N,). All batches have one shape."""
     size = min(_BATCH, len(images))
-    predict, found = compiled_for(network, _predict), []
+    compiled, found = compiled_for(network, predict), []
     for first in range(0, len(images), size):
         batch = images[np.resize(np.arange(first, min(first + size, len(images))), size)]
-        found.append(predict(keras.ops.convert_to_tensor(batch, "float32")).numpy()[: len(images) - first])
+        found.append(compiled(keras.ops.convert_to_tensor(batch, "float32")).numpy()[: len(images) - first])
     return np.concatenate(found)
-
-
-def _predict(network: Logits, x: keras.KerasTensor) -> keras.KerasTensor:
-    return losses.true_class(inference(network)(x))
 
 
 # What is tried where a network does no better than chance: what to type, or what seems to be so; what that does.
