@@ -227,6 +227,33 @@ class Subject:
             self._traces[key] = measure.trace.pgd(self.network, self.images, self.labels, **attack, **options)
         return self._traces[key]
 
+    def record(
+        self,
+        attack: str,
+        settings: dict,
+        correct: np.ndarray,
+        source: str | None = None,
+        *,
+        among: np.ndarray | None = None,
+    ) -> None:
+        """Keeps what an attack left that was run elsewhere, as an `Evaluation`: the worst case counts it from now on.
+
+        Args:
+            attack: its name, which need not be a key of `tf_nuat.attacks.ATTACKS`.
+            settings: its keywords, strings and numbers, `epsilon` among them.
+            correct: which images remained correctly classified, bool (N,).
+            source: the network on which it was computed; None for the network itself.
+            among: bool (N,), which images were attacked; None for all.
+
+        Raises:
+            ValueError: `correct` has not an entry for each image.
+        """
+        correct = np.asarray(correct, bool)
+        if correct.shape != (len(self),):
+            raise ValueError(f"correct has shape {correct.shape}; allowed: ({len(self)},)")
+        key = (attack, source, tuple(sorted(settings.items())), None if among is None else files.digest(among))
+        self._evaluations[key] = Evaluation(attack, dict(settings), source, correct, among)
+
     def evaluations(self) -> tuple[Evaluation, ...]:
         """Returns every `Evaluation` so far, in the order in which they were run."""
         return tuple(self._evaluations.values())
