@@ -23,6 +23,7 @@ from tf_nuat.evaluate.record import ROBUST
 from tf_nuat.training.experiment import OUTCOMES
 
 ESTIMATE = "two_phase.json"  # of `recipes.two_phase`, beside the results of a sample
+JUDGED = pathlib.Path("sanity", "results.json")  # of `sanity.run`, beside the card of the network
 
 # Which images these are, equal for equal images; which of them are classified correctly, bool (N,).
 Outcomes = tuple[tuple[Any, ...], np.ndarray]
@@ -116,6 +117,21 @@ def card_with(path: str | os.PathLike) -> tuple[Card, dict[str, Outcomes]]:
             claimed = {name if known == each.name else known: value for known, value in run.claimed.items()}
             run = dataclasses.replace(run, claimed=claimed)
     return run, outcomes
+
+
+def verdict(path: str | os.PathLike) -> str | None:
+    """Returns the verdict that `sanity.run` left beside the card at `path`; None where it left none.
+
+    Raises:
+        ValueError: what lies there cannot be read, or is no judgement.
+    """
+    judged = pathlib.Path(path).parent / JUDGED
+    if not judged.is_file():
+        return None
+    content = json_input.load("judgement", judged)
+    return json_input.fields({"verdict": json_input.text}, content, Field("", judged.name), required=["verdict"])[
+        "verdict"
+    ]
 
 
 def _outcomes(path: str | os.PathLike, run: Card) -> dict[str, np.ndarray]:

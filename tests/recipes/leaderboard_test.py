@@ -58,8 +58,11 @@ def test_the_committed_pages_are_those_of_the_committed_runs():
 def test_every_committed_card_has_a_row_with_what_it_measured():
     page = leaderboard.pages(ROOT / "results", ROOT / "results")["leaderboard.md"]
     for path in leaderboard.cards_below(ROOT / "results"):
-        [line] = [line for line in page.splitlines() if f"({path.relative_to(ROOT / 'results').as_posix()})" in line]
-        if line.count("card.json") == 1:  # of several seeds a row has the mean
+        link = f"({path.relative_to(ROOT / 'results').as_posix()})"
+        [group] = [part for part in page.split("\n## ") if link in part]
+        [row] = [line for line in group.splitlines() if link in line]
+        if row.count("card.json") == 1:  # of several seeds a row has the mean
+            [line] = [line for line in group.splitlines() if line.startswith(f"{row.split(' ')[1]}. ")]
             for measured in json.loads(path.read_text(encoding="utf-8"))["measured"].values():
                 assert table.percent(measured["accuracy"], measured["interval"]) in line
 
@@ -69,23 +72,26 @@ def test_seeds_of_one_recipe_share_a_row_with_both_intervals(tmp_path):
         card = card_of("nuat", 0.98, robust, seed=seed, seconds=100.0 + seed, claimed={"pgd_40": 0.93, "fgsm": 0.5})
         write(tmp_path / f"seed_{seed}", card)
     write(tmp_path / "other", card_of("nuat", 0.97, 0.9, seed=3, epochs=2))
-    other, row = rows(tmp_path)
+    row, other = rows(tmp_path)
     assert (row["seeds"], row["training s"], other["seeds"]) == ("0, 1, 2", "101", "3")
     # The mean is 92; the standard deviation of 90, 91, 95 is the root of 7; Student's t with two degrees: 4.302653.
-    half = 4.302653 * math.sqrt(7 / 3)
+    half = 100 * 4.302653 * math.sqrt(7 / 3) / 100
+    assert row["worst case"] == f"92.00 [{92 - half:.2f}, {92 + half:.2f}]"
     low, high = wilson(2760, 3000)
-    assert row["pgd_40"] == (
-        f"92.00 ± {half:.2f}, pooled 92.00 [{100 * low:.2f}, {100 * high:.2f}] (claimed 93.00, met, -1.00)"
-    )
-    assert row["fgsm"].endswith("(claimed 50.00, passed by 45.00)")
+    page = leaderboard.pages(tmp_path, tmp_path)["leaderboard.md"]
+    assert f"92.00 ± {half:.2f}, pooled 92.00 [{100 * low:.2f}, {100 * high:.2f}]" in page
+    assert "pgd_40 93.00 (measured -1.00, within the interval)" in row["paper claims"]
+    assert "fgsm 50.00 (measured +45.00, above the claim)" in row["paper claims"]
     assert row["runs"] == "[seed_0](seed_0/card.json) [seed_1](seed_1/card.json) [seed_2](seed_2/card.json)"
 
 
-@pytest.mark.parametrize("claim, words", [(0.905, "met, -0.50"), (0.895, "met, +0.50"), (0.89, "passed by 1.00")])
+@pytest.mark.parametrize(
+    "claim, words", [(0.905, "-0.50, within the interval"), (0.895, "+0.50, within"), (0.89, "+1.00, above the claim")]
+)
 def test_seeds_that_agree_by_chance_do_not_make_the_images_certain(claim, words, tmp_path):
     for seed in range(2):  # over seeds the interval has no width; of each seed it is [89.20, 90.80]
         write(tmp_path / str(seed), card_of("nuat", 0.98, 0.9, seed=seed, claimed={"pgd_40": claim}))
-    assert rows(tmp_path)[0]["pgd_40"].endswith(f"(claimed {100 * claim:.2f}, {words})")
+    assert f"pgd_40 {100 * claim:.2f} (measured {words}" in rows(tmp_path)[0]["paper claims"]
 
 
 def test_a_seed_that_was_run_twice_is_no_second_seed(tmp_path):
@@ -99,12 +105,12 @@ def test_beside_the_claims_each_seed_has_a_column_and_all_have_one(tmp_path):
     paths = [write(tmp_path / str(seed), card) for seed, card in enumerate(cards)]
     evaluated(paths[1], 0.88)
     found = {row["measure"]: row for row in leaderboard.beside_claims(reversed(paths))}
-    [row] = rows(tmp_path)
-    assert list(found["pgd_40"]) == ["measure", "test images", "seed 0", "seed 1", "measured"]
+    assert list(found["pgd_40"]) == ["measure", "test images", "seed 0", "seed 1", "measured", "claimed"]
     assert found["pgd_40"]["seed 0"] == table.percent(0.9, cards[0]["measured"]["pgd_40"]["interval"])
-    assert found["pgd_40"]["measured"] == row["pgd_40"]
+    assert found["pgd_40"]["claimed"] == "93.00 (measured +2.00, within the interval)"
+    assert found["clean"]["claimed"] == "-"
     assert "seed 0" not in found["autoattack"] and found["autoattack"]["test images"] == "1,000"
-    assert found["autoattack"]["measured"] == row["autoattack"] and "(1 of 2 seeds)" in row["autoattack"]
+    assert found["autoattack"]["measured"].endswith("(1 of 2 seeds)")
 
 
 def test_beside_the_claims_stands_one_recipe_alone(tmp_path):
@@ -116,12 +122,60 @@ def test_beside_the_claims_stands_one_recipe_alone(tmp_path):
     assert "seed 0" not in leaderboard.beside_claims(paths[:1])[0]
 
 
+def test_the_worst_case_ranks_and_what_autoattack_has_not_seen_comes_after_it(tmp_path):
+    for name, robust, attacked in [("nuat", 0.9, 0.7), ("sat_r2", 0.8, 0.75), ("fgsm_at", 0.95, None)]:
+        path = write(tmp_path / name, card_of(name, 0.98, robust))
+        if attacked is not None:
+            evaluated(path, attacked)
+    found = rows(tmp_path)
+    assert [(row["defense"], row["under"]) for row in found] == [
+        ("sat_r2", "autoattack"),
+        ("nuat", "autoattack"),
+        ("fgsm_at", "pgd_40 alone: an upper limit"),
+    ]
+    low, high = wilson(750, 1000)
+    assert found[0]["worst case"] == f"75.00 [{100 * low:.2f}, {100 * high:.2f}]"
+    assert [row["rank"] for row in found] == ["1", "2", "3"]
+
+
+def test_an_estimate_for_all_images_takes_the_place_of_its_sample(tmp_path):
+    path = write(tmp_path / "run", card_of("nuat", 0.98, 0.9))
+    found = evaluated(path, 0.7)
+    estimate = {"accuracy": 0.72, "interval": [0.71, 0.73], "images": 10_000}
+    (found.parent / "two_phase.json").write_text(json.dumps(estimate))
+    [row] = rows(tmp_path)
+    assert (row["worst case"], row["under"]) == ("72.00 [71.00, 73.00]", "autoattack, estimated")
+
+
+def test_an_attack_of_another_radius_is_not_the_worst_case(tmp_path):
+    other = card_of("nuat", 0.98, 0.9)
+    other["recipe"]["measures"]["pgd_40"]["epsilon"] = 0.4
+    write(tmp_path / "run", other)
+    assert rows(tmp_path)[0]["under"] == "fgsm alone: an upper limit"
+
+
+def test_the_verdict_stands_beside_and_a_masked_network_comes_last(tmp_path):
+    for name, robust, verdict in [("nuat", 0.9, "masked gradients suspected"), ("sat_r2", 0.5, "partly robust")]:
+        judged = write(tmp_path / name, card_of(name, 0.98, robust)).parent / "sanity" / "results.json"
+        judged.parent.mkdir()
+        judged.write_text(json.dumps({"verdict": verdict}))
+    assert [row["verdict"] for row in rows(tmp_path)] == ["partly robust", "masked gradients suspected"]
+    page = leaderboard.pages(tmp_path, tmp_path)["leaderboard.html"]
+    assert 'badge good">partly robust<' in page and 'badge bad">masked gradients suspected<' in page
+    judged.write_text("[]")
+    with pytest.raises(ValueError, match="results.json"):
+        leaderboard.pages(tmp_path, tmp_path)
+
+
 @pytest.mark.parametrize(
-    "claim, words", [(0.9, "met, +0.00"), (0.905, "met, -0.50"), (0.95, "missed by 5.00"), (0.8, "passed by 10.00")]
+    "claim, words",
+    [(0.9, "+0.00, within"), (0.905, "-0.50, within"), (0.95, "-5.00, below the claim"), (0.8, "+10.00, above")],
 )
 def test_a_claim_of_one_seed_is_judged_by_its_wilson_interval(claim, words, tmp_path):
     write(tmp_path / "run", card_of("nuat", 0.98, 0.9, claimed={"pgd_40": claim}))
-    assert rows(tmp_path)[0]["pgd_40"] == f"90.00 [89.20, 90.80] (claimed {100 * claim:.2f}, {words})"
+    [row] = rows(tmp_path)
+    assert row["paper claims"].startswith(f"pgd_40 {100 * claim:.2f} (measured {words}")
+    assert "90.00 [89.20, 90.80]" in leaderboard.pages(tmp_path, tmp_path)["leaderboard.md"]
 
 
 def test_evaluations_stand_beside_what_the_card_measured(tmp_path):
@@ -134,18 +188,19 @@ def test_evaluations_stand_beside_what_the_card_measured(tmp_path):
     content["stages"][1].update(older)
     (path.parent / "evaluation" / "results.json").write_text(json.dumps(content))
     [row] = rows(tmp_path)
+    assert row["paper claims"] == "autoattack 93.11 (measured -5.11, below the claim)"
     low, high = wilson(880, 1000)
-    assert row["autoattack"] == f"88.00 [{100 * low:.2f}, {100 * high:.2f}] (claimed 93.11, missed by 5.11)"
-    assert row["pgd_500"].startswith("88.00")
+    percent = f"88.00 [{100 * low:.2f}, {100 * high:.2f}], 1,000 images"
     page = leaderboard.pages(tmp_path, tmp_path)["leaderboard.md"]
-    assert "autoattack: autoattack, 1,000 images; " in page and "pgd_500: pgd, steps 500, step_size 0.01" in page
+    assert f"autoattack (autoattack): {percent}" in page
+    assert f"pgd_500 (pgd, steps 500, step_size 0.01): {percent}" in page
 
 
 @pytest.mark.parametrize("change", [{"split": "validation"}, {"epsilon": 0.2}, {"norm": "l2"}, {"dataset": "digits"}])
 def test_evaluations_of_another_question_are_left_out(change, tmp_path):
     path = write(tmp_path / "run", card_of("nuat", 0.98, 0.9))
     evaluated(path, 0.88, **change)
-    assert "autoattack" not in rows(tmp_path)[0]
+    assert rows(tmp_path)[0]["under"] == "pgd_40 alone: an upper limit"
     assert evaluations.beside(path, card.read(path)) == []
 
 
@@ -173,28 +228,17 @@ def test_the_record_of_each_image_is_read(tmp_path):
     np.testing.assert_array_equal(found.robust(), [True, False, False, True])
 
 
-def test_attacks_of_one_name_with_other_settings_have_columns_of_their_own(tmp_path):
-    write(tmp_path / "one", card_of("nuat", 0.98, 0.9))
-    other = card_of("sat_r2", 0.98, 0.8)
-    other["recipe"]["measures"]["pgd_40"]["step_size"] = 0.1
-    other["measured"]["fgsm"]["images"] = 500
-    write(tmp_path / "two", other)
-    nuat, sat = rows(tmp_path)
-    assert nuat["pgd_40 (pgd, steps 40)"].startswith("90.00") and nuat["pgd_40 (pgd, steps 40, step_size 0.1)"] == "-"
-    assert sat["pgd_40 (pgd, steps 40, step_size 0.1)"].startswith("80.00")
-    assert nuat["fgsm"].endswith("(1000 images)") and sat["fgsm"].endswith("(500 images)")
-
-
-def test_groups_are_datasets_and_threat_models_and_sources_are_no_runs(tmp_path):
+def test_groups_are_datasets_and_threat_models_and_neither_sources_nor_tutorials_are_runs(tmp_path):
     write(tmp_path / "a", card_of("eat", 0.98, 0.9))
     write(tmp_path / "a" / "sources" / "lenet_plus", card_of("standard", 0.98, 0.0))
+    write(tmp_path / "tutorial" / "run", card_of("standard", 0.98, 0.0))
     other = card_of("nuat", 0.98, 0.9)
     other["recipe"].update(epsilon=0.2, network="resnet18", network_options={"width": 16})
     write(tmp_path / "b", other)
     page = leaderboard.pages(tmp_path, tmp_path)["leaderboard.md"]
     titles = re.findall(r"^## (.*)$", page, flags=re.MULTILINE)
     assert titles == ["mnist, L-infinity, epsilon 0.2", "mnist, L-infinity, epsilon 0.3"]
-    assert "| nuat | resnet18, width 16 |" in page and "| standard |" not in page
+    assert "| nuat | 1 gradient | resnet18, width 16 |" in page and "| standard |" not in page
 
 
 def test_the_page_needs_no_network_and_escapes_what_it_shows(tmp_path):
@@ -217,24 +261,35 @@ const head = () => {
     setAttribute(name, value) { attributes[name] = value; }, removeAttribute(name) { delete attributes[name]; } };
 };
 const heads = [head(), head()];
-const body = { rows, append(...sorted) { body.rows = sorted; } };
-const document = { querySelectorAll: () => [{ tHead: { rows: [{ cells: heads }] }, tBodies: [body] }] };
+const bodies = rows.map(row => ({ rows: [row], dataset: { network: row.cells[0].textContent }, hidden: false }));
+const table = { tHead: { rows: [{ cells: heads }] }, tBodies: bodies, append(...sorted) { table.tBodies = sorted; } };
+const choice = { dataset: { filter: "network" }, value: "", append() {},
+  addEventListener(_, action) { choice.change = action; } };
+const section = { querySelectorAll: () => bodies }, filters = { hidden: true };
+const found = { table: [table], "[data-filter]": [choice], tbody: bodies, section: [section] };
+const document = { querySelectorAll: name => found[name], querySelector: () => filters };
+class Option { constructor(text) { this.text = text; } }
 """
 CLICKS = """
-const seen = () => body.rows.map(row => row.cells[0].textContent).join(" ");
+const seen = () => table.tBodies.map(body => body.rows[0].cells[0].textContent).join(" ");
 for (const place of [1, 1, 0, 1]) {
   heads[place].button.click();
   console.log(seen() + " " + JSON.stringify(heads.map(each => each.attributes["aria-sort"] || "")));
+}
+for (const value of ["c", "none", ""]) {
+  choice.value = value;
+  choice.change();
+  console.log(bodies.filter(body => !body.hidden).length + " " + section.hidden);
 }
 """
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node, which runs the page's script, is not installed")
-def test_a_click_on_a_heading_sorts(tmp_path):
+def test_a_click_on_a_heading_sorts_and_a_choice_filters(tmp_path):
     write(tmp_path / "run", card_of("nuat", 0.98, 0.9))
     page = leaderboard.pages(tmp_path, tmp_path)["leaderboard.html"]
     [script] = re.findall(r"<script>\n(.*)</script>", page, flags=re.DOTALL)
-    assert len(script.splitlines()) < 50
+    assert len(script.splitlines()) < 60
     texts = [["b", "9.50 [9, 10]"], ["d", "-"], ["a", "100.00 (claimed 3)"], ["c", "20.00 ± 1"]]
     program = f"const texts = {json.dumps(texts)};{STUB}{script}{CLICKS}"
     printed = subprocess.run(["node", "-e", program], capture_output=True, text=True, check=True).stdout
@@ -243,6 +298,9 @@ def test_a_click_on_a_heading_sorts(tmp_path):
         'b c a d ["","ascending"]',
         'd c b a ["descending",""]',
         'a c b d ["","descending"]',
+        "1 false",
+        "0 true",
+        "4 false",
     ]
 
 
@@ -290,8 +348,8 @@ def test_what_a_card_says_is_text_in_markdown(tmp_path):
     hostile["command"] = "`</code><script>`|"
     write(tmp_path / "](x) <i>", hostile)
     page = leaderboard.pages(tmp_path, tmp_path)["leaderboard.md"]
-    (row,) = [line for line in page.splitlines() if "javascript" in line]
-    assert "| [x]\\(javascript:y)\\|a # b | &lt;img src=x onerror=y> |" in row
+    (row,) = [line for line in page.splitlines() if "javascript" in line and line.startswith("|")]
+    assert "| [x]\\(javascript:y)\\|a # b | 1 gradient | &lt;img src=x onerror=y> |" in row
     assert not re.search(r"<(?!!)", re.sub("`[^`]*`", "", page)) and "](y)" not in page
     assert row.count("](") == 1 and "%3Ci%3E" in row  # the link to the run, its name escaped
     assert table.code("`x` | y") == "`'x' | y`" and table.escaped("`a|b<c>`") == "`a\\|b<c>`"

@@ -75,7 +75,7 @@ def run(tmp_path):
 def test_the_command_writes_what_the_leaderboard_shows_beside_the_claim(run, capsys):
     path, quick, robust, chosen = run
     expected = two_phase.estimate(quick, chosen, robust)
-    before = rows(path.parent.parent)
+    [before] = rows(path.parent.parent)
     assert two_phase.main([f"--card={path}"]) == 0
     written = path.parent / "evaluation" / "autoattack" / evaluations.ESTIMATE
     content = json.loads(written.read_text())
@@ -83,8 +83,9 @@ def test_the_command_writes_what_the_leaderboard_shows_beside_the_claim(run, cap
     shown = table.percent(expected["accuracy"], expected["interval"])
     assert capsys.readouterr().out == f"{written}: {shown}\n"
     [row] = rows(path.parent.parent)
-    assert row["autoattack, estimated"].startswith(f"{shown} (claimed 85.00, ")
-    assert "claimed" in before[0]["autoattack"] and "claimed" not in row["autoattack"]
+    assert (row["worst case"], row["under"]) == (shown, "autoattack, estimated")
+    assert "autoattack 85.00" in before["paper claims"]
+    assert "autoattack, estimated 85.00" in row["paper claims"] and "autoattack 85.00" not in row["paper claims"]
     found = {row["measure"]: row for row in leaderboard.beside_claims([path])}
     assert found["autoattack, estimated"]["test images"] == "353" and found["autoattack"]["test images"] == "100"
 
@@ -97,11 +98,16 @@ def test_estimates_of_several_seeds_are_not_pooled(run, tmp_path):
     card["recipe"]["seed"] = 1
     other.write_text(json.dumps(card))
     [row] = rows(tmp_path)
-    assert row["seeds"] == "0, 1" and "pooled" in row["gama_pgd"]
+    assert row["seeds"] == "0, 1"
+    found = {row["measure"]: row["measured"] for row in leaderboard.beside_claims([path, other])}
+    assert "pooled" in found["gama_pgd"]
     [content] = two_phase.estimates(path).values()  # of both seeds, so their mean, and nothing between them
     low, high = content["interval"]
-    shown = f"{100 * content['accuracy']:.2f} ± 0.00, of a seed [{100 * low:.2f}, {100 * high:.2f}]"
-    assert row["autoattack, estimated"].startswith(shown)
+    interval = f"[{100 * low:.2f}, {100 * high:.2f}]"
+    assert found["autoattack, estimated"] == (
+        f"{100 * content['accuracy']:.2f} ± 0.00, with the seeds' own intervals {interval}"
+    )
+    assert row["worst case"] == table.percent(content["accuracy"], content["interval"])
 
 
 def test_records_of_other_images_are_refused(run):
