@@ -124,6 +124,28 @@ def test_the_first_operations_of_a_network_are_those_that_its_images_go_through(
     assert list(keras_compat.first_operations(Wrapping())) == []  # its way is not known
 
 
+def test_a_network_is_run_operation_by_operation():
+    inner = network()
+    inputs = keras.Input((4, 4, 1))
+    dropped = keras.layers.Dropout(0.5)(keras.layers.Rescaling(2.0)(inputs), training=True)
+    outer = keras.Model([inputs], [inner(dropped + 1.0)])
+    uses = [len(layer._inbound_nodes) for layer in (*outer.layers, *inner.layers)]
+    seen = []
+
+    def call(operation, *arguments, **options):
+        seen.append(type(operation).__name__)
+        if keras_compat.is_graph(operation):
+            return keras_compat.run_graph(operation, arguments[0], call)
+        return operation(*arguments, **options)
+
+    assert keras_compat.is_graph(outer) and keras_compat.is_graph(inner)
+    assert not any(map(keras_compat.is_graph, (Wrapping(), keras.Sequential(), *inner.layers)))
+    found = keras_compat.run_graph(outer, IMAGES, call)
+    np.testing.assert_array_equal(found, outer(IMAGES, training=False))  # where nothing is dropped
+    assert seen == ["Rescaling", "Dropout", "Add", "Sequential", "Flatten", "Dense"]
+    assert uses == [len(layer._inbound_nodes) for layer in (*outer.layers, *inner.layers)]
+
+
 @pytest.mark.parametrize("graph", [False, True])
 def test_a_layer_returns_its_inputs_while_a_condition_holds(graph):
     holds = [False]
@@ -318,6 +340,7 @@ def test_nothing_else_reaches_beneath_the_surface():
         "maybe_symbolic_build",
         "nodes_by_depth",
         "registry",
+        "run_through_graph",
         "symbolic_build",
     )
     beneath = [f"_{name}" for name in hooks]

@@ -7,6 +7,7 @@ changes it. They were seen in Keras 3.15.1, the oldest that `setup.py` allows, w
 
 import contextlib
 import functools
+import inspect
 import re
 import typing
 from collections.abc import Callable, Iterable, Iterator
@@ -114,6 +115,40 @@ def first_operations(network: keras.Model) -> Iterator[keras.Operation]:
         while len(takes := [node for node in nodes if any(each is tensor for each in node.input_tensors)]) == 1:
             yield takes[0].operation
             tensor = takes[0].output_tensors[0]
+
+
+def is_graph(operation: typing.Any) -> bool:
+    """Returns whether an operation is a network whose own operations `run_graph` can compute one after another."""
+    if not getattr(operation, "built", False) or not isinstance(operation, (keras.Sequential, keras.Function)):
+        return False
+    own = next(kind for kind in type(operation).__mro__ if "call" in vars(kind))  # a subclass may compute otherwise
+    return own.__module__.startswith("keras.") and bool(getattr(operation, "inputs", None))
+
+
+def run_graph(network: keras.Model, inputs: typing.Any, call: Callable[..., typing.Any]) -> typing.Any:
+    """Returns the outputs of a functional or sequential network, of which `call` computes each operation.
+
+    In public, a network can be run as a whole, or copied layer by layer, which leaves marks on the layers.
+
+    Args:
+        network: one that `is_graph`.
+        inputs: a tensor, or a structure of them as the network takes.
+        call: function of an operation, mostly a layer, and its arguments in inference mode: its outputs.
+    """
+    if isinstance(network, keras.Sequential):
+        network = keras.Model(network.inputs, network.outputs)  # the same operations, which are not called
+
+    def computed(operation: keras.Operation) -> Callable[..., typing.Any]:
+        takes_training = isinstance(operation, keras.Layer) and (
+            "training" in inspect.signature(operation.call).parameters
+        )
+        # As `network(x, training=False)`: also where the network's author has called the layer with another value.
+        fixed = {"training": False} if takes_training else {}
+        return lambda *args, **given: call(operation, *args, **{**given, **fixed})
+
+    inputs = [tf.cast(each, like.dtype) for each, like in zip(keras.tree.flatten(inputs), network.inputs)]
+    outputs = network._run_through_graph(inputs, operation_fn=computed)
+    return outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
 
 
 def give_names_to_lambdas(names: typing.Mapping[str, typing.Any]) -> None:

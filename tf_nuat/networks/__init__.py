@@ -5,6 +5,7 @@ from collections.abc import Callable
 from tf_nuat.networks.adapt import Adapted, adapt
 from tf_nuat.networks.applications import application
 from tf_nuat.networks.densenet import densenet_bc_100
+from tf_nuat.networks.differentiable import Differentiable, differentiable
 from tf_nuat.networks.ensemble import ensemble_a, ensemble_b, ensemble_c, ensemble_d
 from tf_nuat.networks.lenet import lenet_plus, mnist_cnn, two_conv
 from tf_nuat.networks.resnet import preact_resnet18, resnet18, resnet34, resnet50
@@ -33,4 +34,4 @@ NETWORKS: dict[str, Callable] = {
     "wrn_34_10": wrn_34_10,
 }
 
-__all__ = ["NETWORKS", "Adapted", "adapt", *NETWORKS]
+__all__ = ["NETWORKS", "Adapted", "Differentiable", "adapt", "differentiable", *NETWORKS]
