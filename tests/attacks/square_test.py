@@ -123,6 +123,19 @@ def changes(best, low, high, side):
             yield new
 
 
+@pytest.mark.parametrize("norm, epsilon", [("linf", 0.02), ("l2", 0.2), ("l1", 1.0)])
+def test_begins_where_it_is_told_to(norm, epsilon, network, robust):
+    """The first forward is of the images given, in the ball; the search goes on from what is the best of them."""
+    x, y = robust
+    start = np.clip(x + np.float32(0.01), 0.0, 1.0)
+    settings = {"epsilon": epsilon, "queries": 20, "norm": norm}
+    seen = candidates(network, x, y, start=start, **settings)
+    np.testing.assert_allclose(seen[:, 0], norms.of(norm).projection(x, epsilon)(start), atol=1e-6)
+    if norm == "linf":
+        changed = np.any(seen[:, 1] != start, axis=-1)  # a window of it
+        assert np.all(changed.mean(axis=(1, 2)) < 1.0)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_changes_squares_of_the_best_image(loss, network, robust):
     x, y = robust

@@ -3,6 +3,7 @@
 from tf_nuat.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
 from tf_nuat.attacks.attack import Attack
 from tf_nuat.attacks.autoattack import autoattack
+from tf_nuat.attacks.averaged import Averaged, averaged
 from tf_nuat.attacks.cw import cw
 from tf_nuat.attacks.deepfool import deepfool
 from tf_nuat.attacks.fab import fab, fab_t
@@ -43,4 +44,4 @@ ATTACKS: dict[str, Attack] = {
     "transfer": transfer,
 }
 
-__all__ = ["ATTACKS", "Attack", *ATTACKS]
+__all__ = ["ATTACKS", "Attack", "Averaged", "averaged", *ATTACKS]

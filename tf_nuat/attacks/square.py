@@ -47,6 +47,7 @@ def square(
     p_init: tf.Tensor | float = 0.8,
     loss: str = "margin",
     seed: tf.Tensor | int = 0,
+    start: tf.Tensor | None = None,
     norm: str = "linf",
 ) -> Search:
     """Returns an adversary of each image, the first that `restarts` random searches find, and x where none is.
@@ -63,6 +64,8 @@ def square(
         p_init: share of the pixels in the first windows, above 0, at most 1.
         loss: what a search increases: "margin", the largest wrong logit minus the true one, or "ce", the cross-entropy.
         seed: whole number, at least 0; the same seed draws the same searches.
+        start: images to begin the first search at, what is outside the ball being brought into it; None for one that is
+            drawn.
         norm: "linf" (algorithm 2 of the paper, from vertical stripes), "l2" (algorithm 3) or "l1" (Croce and Hein,
             "Mind the box", 2021), the norm of the ball.
 
@@ -77,14 +80,14 @@ def square(
 
     def first() -> _State:
         none = tf.zeros(tf.shape(x)[:1], tf.int32)
-        start = start_of(keys_of(none, none))
+        begun = start_of(keys_of(none, none)) if start is None else norms.of(norm).projection(x, epsilon)(start)
         return _State(
-            x_adv=start,
+            x_adv=begun,
             fooled=none > 0,
             spent=none > 0,
             restart=none,
             taken=none,
-            best=start,
+            best=begun,
             best_loss=tf.fill(tf.shape(none), -float("inf")),
         )
 
