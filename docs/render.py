@@ -2,7 +2,7 @@
 
     python -m docs.render
 
-In README.md and in the pages of docs/, the lines from `<!-- rendered: KIND ARGUMENTS -->` to `<!-- end -->` are made
+In README.md and in the pages of docs/ and results/, the lines from `<!-- rendered: KIND ARGUMENTS -->` to `<!-- end -->` are made
 anew. A test fails where that would change anything.
 """
 
@@ -28,7 +28,8 @@ filled = functools.partial(textwrap.fill, width=120, break_long_words=False, bre
 
 def pages():
     """Returns the paths of all pages."""
-    return [ROOT / "README.md", ROOT / "results" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    results = [path for path in sorted((ROOT / "results").glob("*.md")) if path.name != "leaderboard.md"]
+    return [ROOT / "README.md", *results, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def rendered(text):

@@ -5,7 +5,7 @@
     python -m recipes.mnist --defense pgd_at --options steps=7,step_size=0.1 --epochs 5 --out runs/mnist_pgd_at
 
 Needs MNIST (TensorFlow Datasets downloads it, or finds it in TFDS_DATA_DIR). On two processor cores an epoch of NuAT
-takes about 45 seconds. What to expect stands in results/README.md.
+takes about 45 seconds. What to expect stands in results/mnist.md.
 
 The NuAT paper does not publish lambda for MNIST; the value here was chosen on the validation split.
 """

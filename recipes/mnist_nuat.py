@@ -16,7 +16,7 @@ images would take seven hours. Both go on where they were killed. To train now a
 
 The paper publishes neither lambda nor the learning rate for MNIST. The learning rate here, 0.05, was chosen among 0.02,
 0.05 and 0.1, and lambda among 1, 2, 4 and 8, by the highest `val_robust_accuracy`, which is of 2,000 images of the
-validation split, in trainings of 6 epochs (results/README.md has what they came to):
+validation split, in trainings of 6 epochs (results/mnist_nuat.md has what they came to):
 
     python -m recipes.mnist_nuat --options nuclear_weight=2 --learning_rate 0.05 --epochs 6 --test_images 1 \\
         --precision mixed_bfloat16 --out DIR

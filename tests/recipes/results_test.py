@@ -16,13 +16,13 @@ ROOT = pathlib.Path(__file__).parents[2]
 def test_the_table_of_runs_is_rendered_from_the_cards():
     cards = sorted((ROOT / "results" / "mnist").glob("*/card.json"))
     assert len(cards) >= 3
-    page = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "results" / "mnist.md").read_text(encoding="utf-8")
     assert table.markdown([table.row(path) for path in cards]) in page
 
 
 def test_the_table_of_the_first_page_is_a_part_of_it():
     """What a newcomer sees first is what the results say, the undefended network and the one that masks included."""
-    page, results = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "results/README.md"))
+    page, results = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "results/mnist.md"))
     rows = re.findall(r"^\| \w+ \| lenet_plus .*$", page, re.MULTILINE)
     assert {row.split(" ")[1] for row in rows} >= {"standard", "fgsm_at", "pgd_at", "nuat"}
     for row in rows:
