@@ -2,8 +2,8 @@
 
     python -m docs.render
 
-In README.md and in the pages of docs/ and results/, the lines from `<!-- rendered: KIND ARGUMENTS -->` to `<!-- end -->` are made
-anew. A test fails where that would change anything.
+In README.md and in the pages of docs/ and results/, the lines from `<!-- rendered: KIND ARGUMENTS -->` to
+`<!-- end -->` are made anew. A test fails where that would change anything.
 """
 
 import functools
