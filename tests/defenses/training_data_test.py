@@ -52,13 +52,24 @@ KINDS = {
 }
 
 
+@pytest.fixture(scope="module")
+def after_both(examples):
+    """The weights after both batches of the examples."""
+    return [np.array(weight) for weight in trained(compiled(), *examples)]
+
+
+@pytest.fixture(scope="module")
+def after_one(examples):
+    """The weights after the first batch alone."""
+    return [np.array(weight) for weight in trained(compiled(), *(array[:32] for array in examples))]
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_labels_of_every_kind_train_the_same_network(kind, examples):
+def test_labels_of_every_kind_train_the_same_network(kind, examples, after_both):
     x, y = examples
-    expected = trained(compiled(), x, y)
     given = KINDS[kind](y)
     for data in ((x, given), (Batches(x, given),)):
-        for weight, other in zip(trained(compiled(), *data), expected):
+        for weight, other in zip(trained(compiled(), *data), after_both):
             np.testing.assert_allclose(weight, other, atol=1e-6)
 
 
@@ -82,10 +93,9 @@ def _fails_in_second(array, value):
     ],
 )
 @pytest.mark.parametrize("eagerly", [False, True])
-def test_a_wrong_batch_of_a_generator_stops_training_in_one_line(change, words, eagerly, examples):
+def test_a_wrong_batch_of_a_generator_stops_training_in_one_line(change, words, eagerly, examples, after_one):
     model = compiled()
     model.run_eagerly = eagerly
-    after_one = trained(compiled(), *(array[:32] for array in examples))
     before = [np.array(weight) for weight in model.network.get_weights()]
     with pytest.raises(ValueError, match=words) as raised:
         trained(model, Batches(*change(*examples)))
