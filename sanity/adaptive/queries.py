@@ -1,0 +1,65 @@
+"""The way round that takes no gradient of the network: a surrogate of its answers, and queries from there."""
+
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sanity.adaptive.standing import Standing
+from sanity.measure import surrogate
+from sanity.subject import Subject
+from tf_nuat.attacks import ATTACKS
+from tf_nuat.models.inference import compiled_for, inference
+
+QUERIES = 5000
+FEWEST = 200  # with fewer it is not worth the while
+COPIES = 4000  # images that a surrogate is trained on, of the sample with noise
+STEPS = 20  # on the surrogate
+BATCH = 64
+WHY = "no gradient of the network is taken: Square goes on from where a surrogate of its answers is fooled"
+
+
+def ask(standing: Standing, subject: Subject) -> None:
+    """Trains a surrogate on the network's answers and runs Square from its adversaries, as often as time allows."""
+    if not (subject.has("mifgsm") and subject.has("square")):
+        return
+    per_query = _seconds_per_image(subject)
+    queries = int(min(QUERIES, 0.7 * standing.seconds_left / (per_query * len(standing.rows))))
+    if queries < FEWEST:
+        return
+    imitated = _imitation(standing, subject)
+    settings = {"epsilon": subject.epsilon, "queries": queries}
+    with standing.attempt("square from the adversaries of a surrogate", settings, WHY) as fool:
+        rows = standing.rows
+        for first in range(0, len(rows), BATCH):
+            chosen = np.resize(rows[first : first + BATCH], BATCH)  # one shape, one compilation
+            x, y = tf.constant(subject.images[chosen]), tf.constant(subject.labels[chosen], tf.int64)
+            start = ATTACKS["mifgsm"](imitated, x, y, epsilon=subject.epsilon, steps=STEPS, **subject.threat("mifgsm"))
+            fool(chosen, start.numpy())
+            options = {**settings, **subject.threat("square"), "seed": subject.seed, "index": chosen}
+            fool(chosen, ATTACKS["square"](subject.network, x, y, start=start, **options).numpy())
+            if standing.is_over:
+                break
+
+
+def _imitation(standing: Standing, subject: Subject) -> keras.Model:
+    draws = np.random.default_rng(subject.seed)
+    images = subject.images[np.resize(np.arange(len(subject)), max(COPIES, len(subject)))]
+    images = np.clip(images + draws.uniform(-subject.epsilon, subject.epsilon, images.shape), 0.0, 1.0)
+    images = images.astype(np.float32)
+    return surrogate.train(images, standing.answers(images), num_classes=subject.num_classes, seed=subject.seed)
+
+
+def _seconds_per_image(subject: Subject) -> float:
+    """Returns what an answer of the network takes, in a batch."""
+    logits = compiled_for(subject.network, _logits)
+    x = tf.constant(subject.images[np.resize(np.arange(len(subject)), BATCH)])
+    logits(x)
+    started = time.perf_counter()
+    logits(x).numpy()
+    return (time.perf_counter() - started) / BATCH
+
+
+def _logits(network: keras.Model, x: tf.Tensor) -> tf.Tensor:
+    return inference(network)(x)
