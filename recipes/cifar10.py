@@ -60,6 +60,18 @@ def _sat(defense, clean=None, pgd_20=None, *, settings=None, **defense_options):
     )
 
 
+def _single_step(defense, peak=0.2, source="de Jorge et al. 2022, whose schedule ELLE takes", **defense_options):
+    """PreAct-ResNet-18 for 30 epochs; the learning rate peaks in the middle."""
+    return _recipe(
+        defense,
+        30,
+        ScheduleSpec("triangle", peak=peak, up=15, down=15),
+        network="preact_resnet18",
+        settings={"batch_size": 128, "source": source},
+        **defense_options,
+    )
+
+
 def _nuat(peak, epochs):
     return {"alpha": 4 / 255, "nuclear_weight": ScheduleSpec("ramp", peak=peak, epochs=epochs)}
 
@@ -107,6 +119,12 @@ RECIPES = {
         claimed={"clean": 0.8283, "pgd_20": 0.4641, "pgd_500": 0.4603},
         settings={"source": "Wong et al. 2020; claims of Sriramanan et al. 2021, table 1a"},
     ),
+    "n_fgsm": _single_step("n_fgsm", noise_scale=2.0),
+    "grad_align": _single_step(
+        "grad_align", 0.3, "the authors' code of Andriushchenko and Flammarion 2020", alignment_weight=0.2
+    ),
+    "elle": _single_step("elle", linearity_weight=1000.0),
+    "elle_a": _single_step("elle_a", linearity_weight=4000.0),
     "free_at": _baseline("free_at", replays=8),
     "gat": _baseline("gat", 0.8049, 0.5313, 0.5308, **_GAT),
     "gat_wa": _baseline("gat_wa", 0.7947, 0.5440, 0.5437, **_GAT),

@@ -51,6 +51,10 @@ RECIPES = {
         name: _recipe(name)
         for name in (
             "fbf",
+            "n_fgsm",
+            "grad_align",
+            "elle",
+            "elle_a",
             "gat",
             "gat_wa",
             "pgd_at",

@@ -97,6 +97,12 @@ RECIPES = {
     "gat_wa": _recipe("gat_wa", learning_rate=_SLOW, **_GAT),
     "bat": _recipe("bat"),
     "fbf": _recipe("fbf"),
+    **{
+        name: _recipe(
+            name, learning_rate=_SLOW, settings={"source": "ours, not tuned: no paper has any for MNIST"}
+        )
+        for name in ("n_fgsm", "grad_align", "elle", "elle_a")
+    },
     "free_at": _recipe("free_at"),
     "standard": _recipe("standard"),
 }

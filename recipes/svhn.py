@@ -10,19 +10,42 @@ Images are not augmented: a mirrored digit is none, and a shifted one may leave 
 Standard training, PGD-AT, TRADES and MART are as Xing et al. (2022) train them; below the epsilon of 4.9/255 that they
 find, adversarial training of PreAct-ResNet-18 is like standard training. No paper here has settings for the rest, nor
 accuracies: they are those of CIFAR-10 at a tenth of its learning rates, as the rates of Xing et al. are, tuned nowhere.
+N-FGSM, GradAlign and ELLE have the schedule of their papers, 15 epochs over the first 5 of which epsilon is warmed up,
+and GradAlign the weight of its authors' code; the weights of ELLE are those of CIFAR-10.
 """
+
+import dataclasses
 
 from recipes import command
 from recipes.small_images import as_on_cifar10, phase_transition
-from tf_nuat.training import AttackSpec
+from tf_nuat.training import AttackSpec, ScheduleSpec
 
 MEASURES = {
     "pgd_20": AttackSpec("pgd", steps=20, step_size=2 / 255),
     "pgd_100": AttackSpec("pgd", steps=100, step_size=2 / 255),
 }
 
+_ON_CIFAR10 = as_on_cifar10("svhn", MEASURES, slower=10)
+
+
+def _single_step(defense, **defense_options):
+    """PreAct-ResNet-18 for 15 epochs; the learning rate peaks at two fifths of them."""
+    recipe = dataclasses.replace(
+        _ON_CIFAR10[defense],
+        epochs=15,
+        schedule_epochs=15,
+        learning_rate=ScheduleSpec("triangle", peak=0.05, up=6, down=9),
+        source="the authors' code of Andriushchenko and Flammarion 2020, whose schedule N-FGSM and ELLE take",
+    )
+    return recipe.with_options(epsilon_share=ScheduleSpec("ramp", peak=1.0, epochs=5), **defense_options)
+
+
 RECIPES = {
-    **as_on_cifar10("svhn", MEASURES, slower=10),
+    **_ON_CIFAR10,
+    "n_fgsm": _single_step("n_fgsm"),
+    "grad_align": _single_step("grad_align", alignment_weight=2.5),
+    "elle": _single_step("elle"),
+    "elle_a": _single_step("elle_a"),
     **phase_transition("svhn", MEASURES, start=0.01),
 }
 

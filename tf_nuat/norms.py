@@ -71,8 +71,12 @@ class Norm(abc.ABC):
         return size * self.steepest(gradient)
 
     @abc.abstractmethod
+    def random_change(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Returns a change of each image, of the shape of x, drawn uniformly from the ball of radius 1."""
+
     def random_point(self, x: tf.Tensor, epsilon: tf.Tensor | float, seed: tf.Tensor) -> tf.Tensor:
         """Returns a point drawn uniformly from the ball of radius `epsilon` around x, cut to [0, 1]."""
+        return tf.clip_by_value(x + epsilon * self.random_change(x, seed), 0.0, 1.0)
 
     @abc.abstractmethod
     def random_direction(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -117,8 +121,8 @@ class Linf(Norm):
         """Returns the sign of the gradient."""
         return tf.sign(gradient)
 
-    def random_point(self, x: tf.Tensor, epsilon: tf.Tensor | float, seed: tf.Tensor) -> tf.Tensor:
-        return tf.clip_by_value(x + epsilon * (2.0 * draws.uniform(x, seed) - 1.0), 0.0, 1.0)
+    def random_change(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        return 2.0 * draws.uniform(x, seed) - 1.0
 
     def random_direction(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Returns uniform draws, divided by the largest."""
@@ -177,12 +181,11 @@ class L2(Norm):
         scaled = tf.math.divide_no_nan(gradient, tf.reduce_max(tf.abs(gradient), axis=(1, 2, 3), keepdims=True))
         return tf.math.divide_no_nan(scaled, _per_pixel(self.length(scaled)))
 
-    def random_point(self, x: tf.Tensor, epsilon: tf.Tensor | float, seed: tf.Tensor) -> tf.Tensor:
+    def random_change(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         # A ball of radius r holds the share r^D of the volume of the one of radius 1.
         share = draws.uniform(x[:, :1, :1, :1], draws.fold_in(seed, 1))
         coordinates = tf.cast(tf.reduce_prod(tf.shape(x)[1:]), x.dtype)
-        change = self.random_direction(x, seed) * share ** (1.0 / coordinates)
-        return tf.clip_by_value(x + epsilon * change, 0.0, 1.0)
+        return self.random_direction(x, seed) * share ** (1.0 / coordinates)
 
     def random_direction(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Returns a uniform draw from the sphere."""
@@ -257,10 +260,9 @@ class L1(Norm):
     def _pixels_of_step(self, gradient: tf.Tensor) -> int:
         return -(-int(np.prod(gradient.shape[1:])) // SPARSITY)
 
-    def random_point(self, x: tf.Tensor, epsilon: tf.Tensor | float, seed: tf.Tensor) -> tf.Tensor:
+    def random_change(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         # Shares of a whole, of which one more than there are pixels is left out, are uniform.
-        left_out = _exponential(x[:, :1, :1, :1], draws.fold_in(seed, 2))
-        return tf.clip_by_value(x + epsilon * self._shares(x, seed, left_out), 0.0, 1.0)
+        return self._shares(x, seed, left_out=_exponential(x[:, :1, :1, :1], draws.fold_in(seed, 2)))
 
     def random_direction(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Returns a uniform draw from the sphere."""

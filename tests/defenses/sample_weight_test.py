@@ -13,6 +13,7 @@ X, Y = linear.batch(16)
 WEIGHTS = np.linspace(0.0, 3.0, 16).astype(np.float32)
 # Of the others a term belongs to the batch: the nuclear norm, a hinge, the pairs at its end.
 PER_EXAMPLE = ["standard", "fgsm_at", "fbf", "free_at", "gat", "pgd_at", "trades", "mart", "awp", "bat", "sat_r2"]
+PER_EXAMPLE += ["n_fgsm"]  # tests/defenses/single_step_test.py has those that draw in their objective
 
 
 class Batches(keras.utils.PyDataset):

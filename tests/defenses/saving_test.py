@@ -74,6 +74,7 @@ def test_what_is_loaded_has_every_argument(name):
     [
         ("nuat2_wa", {"nuclear_weight": tf_nuat.schedules.ramp(2.0, 4.0)}),
         ("nuat_h", {}),
+        ("elle_a", {"sensitivity": 0.0}),
         ("free_at", {"replays": 3, "batch_size": 8}),
         ("awp_trades", {"awp_gamma": 0.02}),
         ("gat", {"network": "draws"}),

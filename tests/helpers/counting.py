@@ -15,7 +15,8 @@ def passes(make_model, images, labels):
     """Returns the measured `Passes` of a defense, per image of the batch, averaged over the two `STEPS`.
 
     A forward counts once: as training where a gradient went back to the weights (and perhaps to the images as well), as
-    input gradient where it went back to the images alone, else as a forward. Copies of the network that
+    input gradient where it went back to the images alone, else as a forward. A gradient to the images that is
+    differentiated counts as training once more. Copies of the network that
     `averaging.copy_of` makes (averages, proxies, sources) count as the network does.
 
     Args:
@@ -43,8 +44,13 @@ def passes(make_model, images, labels):
                     return tf.identity(value)
 
             def counting_gradients(value, what):
-                backward = tf.custom_gradient(lambda v: (tf.identity(v), lambda upstream: counting(upstream, what)))
-                return backward(value)
+                @tf.custom_gradient
+                def forward_of(v):
+                    # A gradient that is itself differentiated is a pass of its own.
+                    again = tf.custom_gradient(lambda u: (counting(u, what), lambda second: counting(second, "again")))
+                    return tf.identity(v), again
+
+                return forward_of(value)
 
             scale = counting_gradients(tf.convert_to_tensor(self.scale), "to the weights")
             return counting_gradients(counting(x, "forward"), "to the images") * scale
@@ -59,10 +65,11 @@ def passes(make_model, images, labels):
         step((tf.constant(images), tf.constant(labels)))
 
     counts = [(seen["forward"], seen["to the images"], seen["to the weights"]) for seen in tally.values()]
+    again = sum(seen["again"] for seen in tally.values())
     runs = len(STEPS) * len(images)
     return Passes(
         input_gradient=sum(max(to_images - to_weights, 0) for _, to_images, to_weights in counts) / runs,
-        training=sum(to_weights for *_, to_weights in counts) / runs,
+        training=(again + sum(to_weights for *_, to_weights in counts)) / runs,
         forward=sum(forwards - max(backwards) for forwards, *backwards in counts) / runs,
     )
 

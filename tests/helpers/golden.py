@@ -18,20 +18,20 @@ PARAMETERS = {
 TRAINABLE = [f"{layer}.{kind}" for layer, kinds in PARAMETERS.items() for kind in kinds[:2]]
 
 
-def load(shape):
-    """Returns the vectors of `shape` as a dict of float32 arrays."""
-    with np.load(FOLDER / f"step_{shape}_shape.npz") as file:
+def load(shape, kind="step"):
+    """Returns the vectors of `shape`, of the file "step" or "single_step", as a dict of arrays."""
+    with np.load(FOLDER / f"{kind}_{shape}_shape.npz") as file:
         return dict(file)
 
 
-def network(vectors, weights="network"):
-    """Returns the tiny network with the weights `network` or `ema_network`."""
+def network(vectors, weights="network", activation="relu"):
+    """Returns the tiny network with the weights `network` or `ema_network`; those of "single_step" have softplus."""
     inputs = keras.Input(vectors["x"].shape[1:])
     x = inputs
     for index, filters in (1, 8), (2, 16):
         x = keras.layers.Conv2D(filters, 3, padding="same", name=f"conv{index}")(x)
         x = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"bn{index}")(x)
-        x = keras.layers.ReLU()(x)
+        x = keras.layers.Activation(activation)(x)
         x = keras.layers.MaxPooling2D()(x)
     model = keras.Model(inputs, keras.layers.Dense(10, name="fc")(keras.layers.Flatten()(x)))
     for layer, kinds in PARAMETERS.items():

@@ -18,7 +18,8 @@ from tf_nuat.training import building
 
 MIXED = precision.POLICIES[1:]
 # One for each objective, and for each way to the gradients: of images, of moved weights, of a network and its average.
-KINDS = ("awp_trades", "bat", "eat", "free_at", "gat", "mart", "nuat_wa", "nuat2_wa", "sat_r1", "sat_r3", "trades")
+KINDS = ("awp_trades", "bat", "eat", "elle", "free_at", "gat", "grad_align", "mart", "nuat_wa", "nuat2_wa", "sat_r1")
+KINDS += ("sat_r3", "trades")
 
 
 def network():

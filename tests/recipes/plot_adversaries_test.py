@@ -39,6 +39,9 @@ def test_single_steps_end_where_the_gradient_says():
     half_batch = np.where(np.arange(4)[:, None] % 2 == 0, corners, IMAGES)
     for found in points("fgsm_at"):
         np.testing.assert_allclose(found, half_batch, atol=1e-3)
+    for name in "grad_align", "elle":
+        for found in points(name):
+            np.testing.assert_allclose(found, corners, atol=1e-3)
     for found in points("sat_r3"):
         np.testing.assert_allclose(found, np.concatenate([half_way, corners]), atol=1e-3)
     for found in points("standard"):
@@ -49,7 +52,8 @@ def test_single_steps_end_where_the_gradient_says():
 def test_adversaries_are_in_the_ball_and_in_the_square(name):
     found = points(name)
     rows = np.concatenate([IMAGES, IMAGES[8 - found.shape[1] :]])  # a second attack is on the last images
-    assert np.abs(found - rows).max() <= FOUND["epsilon"] + 1e-3
+    reach = 3.0 if name == "n_fgsm" else 1.0  # its noise is twice as large as the ball, and it does not come back
+    assert np.abs(found - rows).max() <= reach * FOUND["epsilon"] + 1e-3
     assert found.min() >= 0.0 and found.max() <= 1.0
     assert (RESULTS / f"{name}.png").is_file()
 
@@ -57,7 +61,7 @@ def test_adversaries_are_in_the_ball_and_in_the_square(name):
 def test_every_defense_is_drawn_or_is_another_with_averages_or_the_hybrid():
     assert set(plot_adversaries.DRAWN) == set(FOUND["adversaries"])
     for name in set(DEFENSES) - set(plot_adversaries.DRAWN):
-        assert name.removesuffix("_h").removesuffix("_wa") in plot_adversaries.DRAWN
+        assert name.removesuffix("_h").removesuffix("_wa").removesuffix("_a") in plot_adversaries.DRAWN
 
 
 def test_a_figure_shows_every_adversary():

@@ -34,6 +34,7 @@ RECIPE = training.Recipe(
 CASES = {
     "nuat2_wa": {"defense_options": {"nuclear_weight": ScheduleSpec("ramp", peak=1.0, epochs=2)}},
     "nuat_h": {"defense_options": {"threshold": 1.0}},
+    "elle_a": {"defense_options": {"sensitivity": 0.0}},
     "free_at": {"defense_options": {"replays": 4}},
     "eat": {"sources": ("two_conv",), "source_epochs": 1},
 }

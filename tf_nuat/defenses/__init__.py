@@ -6,11 +6,14 @@ from tf_nuat.defenses.awp import AWP, AWPTRADES
 from tf_nuat.defenses.base import Defense
 from tf_nuat.defenses.bat import BAT
 from tf_nuat.defenses.eat import EAT
+from tf_nuat.defenses.elle import ELLE, ELLEA
 from tf_nuat.defenses.fbf import FBF
 from tf_nuat.defenses.fgsm_at import FGSMAT, RFGSMAT
 from tf_nuat.defenses.free_at import FreeAT
 from tf_nuat.defenses.gat import GAT, GATWA
+from tf_nuat.defenses.grad_align import GradAlign
 from tf_nuat.defenses.mart import MART
+from tf_nuat.defenses.n_fgsm import NFGSM
 from tf_nuat.defenses.nuat import NuAT, NuAT2, NuAT2WA, NuATH, NuATWA, NuATWAH
 from tf_nuat.defenses.passes import Passes
 from tf_nuat.defenses.pgd_at import PGDAT
@@ -23,6 +26,10 @@ DEFENSES: dict[str, type[Defense]] = {
     "fgsm_at": FGSMAT,
     "rfgsm_at": RFGSMAT,
     "fbf": FBF,
+    "n_fgsm": NFGSM,
+    "grad_align": GradAlign,
+    "elle": ELLE,
+    "elle_a": ELLEA,
     "free_at": FreeAT,
     "gat": GAT,
     "gat_wa": GATWA,
@@ -57,12 +64,16 @@ __all__ = [
     "DEFENSES",
     "Defense",
     "EAT",
+    "ELLE",
+    "ELLEA",
     "FBF",
     "FGSMAT",
     "FreeAT",
     "GAT",
     "GATWA",
+    "GradAlign",
     "MART",
+    "NFGSM",
     "NuAT",
     "NuAT2",
     "NuAT2WA",

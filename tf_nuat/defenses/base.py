@@ -182,6 +182,12 @@ class Defense(NetworkModel):
         """The function that attacks see: the trained network's logits in inference mode."""
         return inference(self.trained_network)
 
+    def scalar_state(self, name: str) -> keras.Variable:
+        """Returns a new number, 0, that is kept with the weights and that every replica moves alike (in `observe`)."""
+        return self.add_weight(
+            shape=(), initializer="zeros", trainable=False, name=name, aggregation="only_first_replica"
+        )
+
     # The training step.
 
     def train_step(self, data: typing.Any) -> dict[str, tf.Tensor]:

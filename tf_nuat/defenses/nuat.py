@@ -153,17 +153,11 @@ class NuATH(NuAT):
     def __init__(self, network: keras.Model, *, epsilon: float, threshold: float = 0.85, **options: typing.Any) -> None:
         super().__init__(network, epsilon=epsilon, **options)
         self.threshold = validation.number("threshold", threshold, above=0.0, at_most=1.0)
-        self.recent_loss = self._state("recent_loss")
-        self.epoch_loss_sum = self._state("epoch_loss_sum")
-        self.epoch_steps = self._state("epoch_steps")
-        self.previous_epoch_loss = self._state("previous_epoch_loss")
-        self.two_step_batches = self._state("two_step_batches")
-
-    def _state(self, name: str) -> keras.Variable:
-        # Every replica computes the same value.
-        return self.add_weight(
-            shape=(), initializer="zeros", trainable=False, name=name, aggregation="only_first_replica"
-        )
+        self.recent_loss = self.scalar_state("recent_loss")
+        self.epoch_loss_sum = self.scalar_state("epoch_loss_sum")
+        self.epoch_steps = self.scalar_state("epoch_steps")
+        self.previous_epoch_loss = self.scalar_state("previous_epoch_loss")
+        self.two_step_batches = self.scalar_state("two_step_batches")
 
     @property
     def extra_epochs(self) -> float:

@@ -8,7 +8,7 @@ class Passes(typing.NamedTuple):
 
     Attributes:
         input_gradient: forwards and backwards to the image, in the attack: the FBP of table 8 of Vivek and Babu (2020).
-        training: forwards and backwards to the weights.
+        training: forwards and backwards to the weights; one that goes through a gradient to the image counts twice.
         forward: forwards without a backward.
     """
 

@@ -62,11 +62,15 @@ def weighing(sample_weight: tf.Tensor | None) -> Iterator[Weights]:
         _weights.reset(token)
 
 
-def share_of_mean(per_example: tf.Tensor) -> tf.Tensor:
+def share_of_mean(per_example: tf.Tensor, counted: tf.Tensor | None = None) -> tf.Tensor:
     """Returns this replica's share of the mean of `per_example` (B,) over the global batch.
 
     Where `fit` has sample weights it is the sum of weight times value over the number of examples, as in Keras: the
     weights do not change the divisor. `per_example` may be of the last examples of the batch alone.
+
+    Args:
+        per_example: a value of each example, (B,).
+        counted: bool (B,), of which examples the mean is, 0 where there are none; all where it is not given.
     """
     size = tf.shape(per_example)[0]
     weights = _weights.get()
@@ -74,7 +78,10 @@ def share_of_mean(per_example: tf.Tensor) -> tf.Tensor:
         weights.used = True
         own = weights.values[tf.shape(weights.values)[0] - size :]
         per_example *= tf.cast(own, per_example.dtype)
-    return tf.reduce_sum(per_example) / tf.cast(total(size), per_example.dtype)
+    if counted is None:
+        return tf.reduce_sum(per_example) / tf.cast(total(size), per_example.dtype)
+    count = tf.maximum(total(tf.math.count_nonzero(counted, dtype=tf.int32)), 1)
+    return tf.reduce_sum(tf.where(counted, per_example, 0.0)) / tf.cast(count, per_example.dtype)
 
 
 def share_of_batch_statistic(value: tf.Tensor) -> tf.Tensor:
