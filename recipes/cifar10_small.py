@@ -8,9 +8,9 @@ The second command is AutoAttack; the third compares all runs with table 1a of S
 
 Settings are those of `recipes.cifar10`, but for these, which are the same for every defense: ResNet-18 with 16 channels
 in its first stage (64 in the paper; NuAT2-WA and SAT-R2 have wide networks there), the first 2,000 training images of
-each class (4,900), 8 epochs of batches of 64 (100 epochs; FBF 30, NuAT2-WA 80), with the times of all schedules in
-proportion, and training in bfloat16. Learning rates, weights of regularizers, noise, and the steps of attacks are as
-they are there, not tuned for the shorter training. No paper claims accuracies for it.
+each class (4,900), 8 epochs of batches of 64 (100 epochs; FBF 30, of batches of 128, NuAT2-WA 80), with the times of
+all schedules in proportion, and training in bfloat16. Learning rates, weights of regularizers, noise, and the steps of
+attacks are as they are there, not tuned for the shorter training. No paper claims accuracies for it.
 
 The runs in results/ read a copy of CIFAR-10 whose images were stored as JPEG: they compare the defenses with one
 another, and are not figures on the original images. Their pages say so, by what a recipe here has as its source.
@@ -45,6 +45,7 @@ RECIPES = {
         network_options={"width": 16},
         images_per_class=2000,
         epochs=8,
+        batch_size=64,
         precision="mixed_bfloat16",
         measures={"pgd_50": AttackSpec("pgd", steps=50, step_size=2 / 255)},
         claimed={},

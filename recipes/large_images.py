@@ -5,12 +5,14 @@ it. The peak of lambda is not published for either dataset: it is that of CIFAR-
 steps of PGD adversarial training, or FBF's schedule, which are those of CIFAR-10, too.
 """
 
+from recipes.cifar10 import CLEAN_SIDE
 from tf_nuat.training import Recipe, ScheduleSpec
 
 EPOCHS = 120
+PAPERS = "Sriramanan et al. 2020 (schedule, GAT) and 2021 (NuAT, claims)"
 FBF = {
     "epochs": 30,
-    "learning_rate": ScheduleSpec("triangle", peak=0.2, up=12, down=18),
+    "learning_rate": ScheduleSpec("triangle", peak=0.2, up=15, down=15),
     "weight_decay": 5e-4,
     "source": "Wong et al. 2020 (CIFAR-10); claims of Sriramanan et al. 2021",
 }
@@ -19,14 +21,16 @@ FBF = {
 def recipes(dataset, network, epsilon, measures, claimed=None):
     """Returns the recipes, a dict of defense to `Recipe`.
 
-    120 epochs at 0.1, divided by 10 at 60 and 90, as published for GAT (Sriramanan et al., 2020); SAT as published by
-    Vivek and Babu (2020), 100 epochs, whose first learning rate is not stated.
+    120 epochs at 0.1, divided by 10 after epochs 60 and 90, as published for GAT (Sriramanan et al., 2020); SAT as
+    published by Vivek and Babu (2020), 100 epochs, whose first learning rate is not stated. Their noise and their small
+    epsilon are those of CIFAR-10, 2/255 of 8/255.
 
     Args:
         dataset, network, epsilon, measures: as in `Recipe`.
         claimed: dict of defense to what `Recipe` takes as `claimed`.
     """
-    noise, pgd_10 = {"alpha": epsilon / 2}, {"steps": 10, "step_size": epsilon / 4}
+    noise = {"alpha": epsilon / 2, "settings": {"source": f"{PAPERS}; {CLEAN_SIDE}"}}
+    pgd_10 = {"steps": 10, "step_size": epsilon / 4}
 
     def recipe(defense, settings=None, **defense_options):
         return Recipe(
@@ -41,21 +45,21 @@ def recipes(dataset, network, epsilon, measures, claimed=None):
             claimed=(claimed or {}).get(defense, {}),
             **{
                 "epochs": EPOCHS,
-                "learning_rate": ScheduleSpec("divide", start=0.1, factor=10, epochs=[60, 90]),
+                "learning_rate": ScheduleSpec("divide", start=0.1, factor=10, epochs=[61, 91]),
                 "weight_decay": 1e-4,
-                "source": "Sriramanan et al. 2020 (schedule, GAT) and 2021 (NuAT, claims)",
+                "source": PAPERS,
                 **(settings or {}),
             },
         )
 
     sat = {
         "epochs": 100,
-        "learning_rate": ScheduleSpec("divide", start=0.1, factor=5, epochs=[25, 50, 75]),
+        "learning_rate": ScheduleSpec("divide", start=0.1, factor=5, epochs=[26, 51, 76]),
         "weight_decay": 5e-4,
         "source": "Vivek and Babu 2020, section 5 and table 5",
     }
     # Lambda is seven times as large after epoch 90.
-    gat = {**noise, "guidance_weight": ScheduleSpec("divide", start=20, factor=1 / 7, epochs=[90])}
+    gat = {**noise, "guidance_weight": ScheduleSpec("divide", start=20, factor=1 / 7, epochs=[91])}
     return {
         "nuat": recipe("nuat", **noise, nuclear_weight=ScheduleSpec("ramp", peak=4.5, epochs=108)),
         "nuat_wa": recipe("nuat_wa", **noise, nuclear_weight=ScheduleSpec("ramp", peak=4.0, epochs=EPOCHS)),
@@ -64,8 +68,8 @@ def recipes(dataset, network, epsilon, measures, claimed=None):
         "fbf": recipe("fbf", FBF),
         "rfgsm_at": recipe("rfgsm_at"),
         "sat_r1": recipe("sat_r1", sat, regularizer_weight=0.05, pairs=1, steps=7),
-        "sat_r2": recipe("sat_r2", sat, regularizer_weight=3.0),
-        "sat_r3": recipe("sat_r3", sat, regularizer_weight=1.0, tau=0.6),
+        "sat_r2": recipe("sat_r2", sat, regularizer_weight=3.0, alpha=epsilon / 4),
+        "sat_r3": recipe("sat_r3", sat, regularizer_weight=1.0, tau=0.6, epsilon_low=epsilon / 4, alpha=epsilon / 4),
         "pgd_at": recipe("pgd_at", **pgd_10),
         "trades": recipe("trades", **pgd_10),
         "awp": recipe("awp", **pgd_10),

@@ -23,7 +23,7 @@ from tf_nuat.defenses import awp
 
 EPSILON = 0.15
 STEPS = 8
-GAMMA = 0.03  # of AWP: six times its default, which would hardly be seen
+GAMMA = 0.03  # of AWP: three times its default, which would hardly be seen
 IMAGES = np.array([(0.25, 0.75), (0.7, 0.8), (0.25, 0.3), (0.75, 0.3)], np.float32).reshape(4, 1, 2, 1)
 # With averages the attack is the same, but for the network of NuAT2-WA's; NuAT-H takes the steps of NuAT or of NuAT2,
 # ELLE-A that of ELLE.

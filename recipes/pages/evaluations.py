@@ -231,6 +231,7 @@ _RESULTS: dict[str, json_input.Check] = {
     "images": json_input.count,
     "stages": _stages,
     "attacks": json_input.list_of(_attack),
+    "precision": json_input.text,
     "dataset": json_input.text,
     "split": json_input.text,
     "seed": json_input.whole,

@@ -14,7 +14,8 @@ from tests.helpers.networks import CLASSES
 from tests.helpers.recorded import Recorded, constant
 from tf_nuat import norms
 from tf_nuat.attacks import pgd
-from tf_nuat.attacks.square import _L1, _L2, LOSSES, _eta, square
+from tf_nuat.attacks.autoattack import stages
+from tf_nuat.attacks.square import _L1, _L2, LOSSES, WHOLE, _eta, _share, square
 
 SHAPE = (7, 8, 2)
 NORMS = ("linf", "l2", "l1")
@@ -95,6 +96,17 @@ def test_fools_a_network_without_gradients(norm, epsilon, network, labelled):
 
 
 # The algorithm, written a second time.
+
+
+def test_windows_shrink_with_the_queries_or_as_in_ten_thousand():
+    """AutoAttack's 5,000 queries have every halving at its place among 10,000, the last two of them at none."""
+    taken = np.array([0, 11, 51, 201, 1001, 4000, 4001, 4999])
+    rescaled, plain = (_share(0.8, tf.constant(taken), each).numpy() for each in (5000, WHOLE))
+    np.testing.assert_allclose(rescaled, [share_of_pixels(query, 5000, 0.8) for query in taken])
+    np.testing.assert_allclose(plain, [share_of_pixels(query, 10_000, 0.8) for query in taken])
+    assert plain[-1] == pytest.approx(0.8 / 2**7) and rescaled[-1] == pytest.approx(0.8 / 2**9)
+    [(_, _, settings)] = [each for each in stages({}, num_classes=10, norm="linf") if each[0] == "square"]
+    assert settings["rescaled"] is False
 
 
 def share_of_pixels(query, queries, p_init):

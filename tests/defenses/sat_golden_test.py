@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 import tf_nuat
-from tests.helpers import golden
+from tests.helpers import golden, linear
+from tf_nuat.attacks.rfgsm import random_step
 
 NAMES = ("sat_r1", "sat_r2", "sat_r3")
 
@@ -58,6 +59,16 @@ def test_objective_and_gradients(shape, name):
         loss, _ = model.objective(x, x_adv, tf.constant(vectors["y"]))
     np.testing.assert_allclose(loss, vectors[f"{name}/loss"], rtol=1e-4)
     golden.assert_same_gradients(tape.gradient(loss, model.network.trainable_variables), vectors, name)
+
+
+def test_the_steps_of_r3_are_no_shorter_for_the_noise_that_they_start_from():
+    """As in the authors' code, where small epsilon and noise are equal on CIFAR-10."""
+    model = linear.compiled(tf_nuat.SATR3, epsilon_low=0.02, alpha=0.02)
+    x, y = linear.batch()
+    start = random_step(tf.constant(x), 0.02, model.draw_seed).numpy()
+    _, gradient, _, _ = linear.cross_entropy(model.network.get_weights(), start, y)
+    expected = [np.clip(start + size * np.sign(gradient), 0.0, 1.0) for size in (0.02, linear.EPSILON)]
+    np.testing.assert_allclose(model.perturb(tf.constant(x), tf.constant(y)), np.concatenate(expected), atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", golden.SHAPES)

@@ -332,3 +332,19 @@ def test_every_attack_is_one_that_the_engine_runs(network, data):
     record = worst_case(network, data, [n for n in tf_nuat.ATTACKS if n in ("fgsm", "ifgsm")], epsilon=0.11)
     assert np.all(np.isin(record.fooled_by, (ROBUST, WRONG, 0, 1)))
     assert evaluate.worst_case is worst_case
+
+
+def test_gradients_of_another_precision_are_another_evaluation(network, data, tmp_path):
+    """What was found with gradients in bfloat16 does not pass for what float32 finds; the record says which it was."""
+    chosen = [("pgd", {"steps": 3})]
+    exact = worst_case(network, data, chosen, epsilon=0.1, precision="float32", folder=tmp_path / "float32")
+    assert exact.precision == "float32"
+    assert json.loads((tmp_path / "float32" / "results.json").read_text())["precision"] == "float32"
+    coarse = worst_case(network, data, chosen, epsilon=0.1, precision="bfloat16", folder=tmp_path / "bfloat16")
+    assert coarse.precision == "bfloat16"
+    with pytest.raises(ValueError, match="has an evaluation with other precision; allowed: another folder") as raised:
+        worst_case(network, data, chosen, epsilon=0.1, precision="float32", folder=tmp_path / "bfloat16")
+    assert "\n" not in str(raised.value)
+    # "auto" is one of the two, and for a network as small as this float32.
+    again = worst_case(network, data, chosen, epsilon=0.1, folder=tmp_path / "float32")
+    np.testing.assert_array_equal(again.fooled_by, exact.fooled_by)

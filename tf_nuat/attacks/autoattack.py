@@ -21,7 +21,8 @@ VERSIONS = ("standard", "plus", "rand", "v1")
 def stages(settings: Mapping[str, Any], *, num_classes: int, norm: str) -> list[AttackStage]:
     """Returns the list of (name, attack, settings) of a version, in the order in which they are run.
 
-    - "standard": APGD-CE; APGD-T and FAB-T, each towards 9 classes; Square with 5,000 queries.
+    - "standard": APGD-CE; APGD-T and FAB-T, each towards 9 classes; Square with 5,000 queries, whose windows shrink as
+      in 10,000.
     - "plus": APGD-CE, APGD-DLR and FAB with 5 restarts each, Square, APGD-T and FAB-T.
     - "rand", for networks that draw random numbers: APGD-CE and APGD-DLR, whose gradients are means of 20 iterations.
     - "v1", of the first publication and of the tables of NuAT: APGD-CE, APGD-DLR and FAB with 5 restarts each, Square.
@@ -46,7 +47,7 @@ def stages(settings: Mapping[str, Any], *, num_classes: int, norm: str) -> list[
         "apgd_ce": (apgd_ce, few),
         "apgd_t": (apgd_t, {**few, "targets": targets}),
         "fab_t": (fab_t, {**few, "targets": targets}),
-        "square": (square, {"queries": 5000}),
+        "square": (square, {"queries": 5000, "rescaled": False}),
     }
     many = {**few, "restarts": 5}
     five = {"apgd_ce": (apgd_ce, many), "apgd_dlr": (apgd_dlr, many), "fab": (fab, many)}

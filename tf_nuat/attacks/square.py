@@ -1,4 +1,4 @@
-"""Square attack, a search without gradients (Andriushchenko et al., 2020), as AutoAttack configures it.
+"""Square attack, a search without gradients (Andriushchenko et al., 2020).
 
 Each query changes the best image so far in one square window, which shrinks as queries are spent, and is kept where it
 increases the loss. AutoAttack's code and the paper disagree in small things; where they do this is the paper's way:
@@ -26,14 +26,16 @@ LOSSES = {"margin": losses.margin, "ce": losses.cross_entropy}
 Start = Callable[[tf.Tensor], tf.Tensor]  # of keys (B, 2): images
 Change = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]  # of images, a share of the pixels (B,), keys: images
 
-# The share p of the pixels in a window is halved after so many of 10,000 queries. Other numbers of queries rescale it.
+# The share p of the pixels in a window is halved after so many of 10,000 queries.
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+WHOLE = 10_000
 
 
 @attack(
     norms=("linf", "l2", "l1"),
     queries=lambda name, value: validation.whole_number(name, value, at_least=1),
     p_init=lambda name, value: validation.number(name, value, above=0.0, at_most=1.0),
+    rescaled=lambda name, value: validation.one_of(name, value, (False, True)),
     loss=lambda name, value: validation.one_of(name, value, LOSSES),
 )
 def square(
@@ -45,6 +47,7 @@ def square(
     queries: tf.Tensor | int = 5000,
     restarts: tf.Tensor | int = 1,
     p_init: tf.Tensor | float = 0.8,
+    rescaled: bool = True,
     loss: str = "margin",
     seed: tf.Tensor | int = 0,
     start: tf.Tensor | None = None,
@@ -62,6 +65,8 @@ def square(
         queries: number of changes that a search tries, at least 1, each for one forward; its start takes one more.
         restarts: number of searches at most, at least 1, each from a draw of its own.
         p_init: share of the pixels in the first windows, above 0, at most 1.
+        rescaled: whether windows shrink as far in `queries` as they do in the paper's 10,000; else as fast as there,
+            which is how AutoAttack has it.
         loss: what a search increases: "margin", the largest wrong logit minus the true one, or "ce", the cross-entropy.
         seed: whole number, at least 0; the same seed draws the same searches.
         start: images to begin the first search at, what is outside the ball being brought into it; None for one that is
@@ -101,7 +106,7 @@ def square(
         restart = state.restart + tf.cast(ends, tf.int32)
         taken = tf.where(ends, 0, state.taken + 1)
         new_keys = keys_of(restart, taken)
-        new = change(best, _share(p_init, state.taken, queries), new_keys)
+        new = change(best, _share(p_init, state.taken, queries if rescaled else WHOLE), new_keys)
         new = tf.cond(tf.reduce_any(ends), lambda: choose(ends, start_of(new_keys), new), lambda: new)
         return _State(
             x_adv=choose(fooled | state.spent, state.x_adv, new),
@@ -130,8 +135,8 @@ class _State(NamedTuple):
 
 
 def _share(p_init: tf.Tensor | float, taken: tf.Tensor, queries: tf.Tensor | int) -> tf.Tensor:
-    """Returns the share of the pixels (B,) that the window of the next query has, after `taken` (B,) of them."""
-    progress = tf.cast(taken, tf.int64) * 10000 // tf.cast(queries, tf.int64)
+    """Returns the share of the pixels (B,) that the window of the next query has, after `taken` (B,) of `queries`."""
+    progress = tf.cast(taken, tf.int64) * WHOLE // tf.cast(queries, tf.int64)
     halvings = tf.math.count_nonzero(progress[:, None] > tf.constant(HALVINGS, tf.int64), axis=1, dtype=tf.int32)
     return p_init * 0.5 ** tf.cast(halvings, tf.float32)
 

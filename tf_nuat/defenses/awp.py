@@ -21,7 +21,7 @@ class WeightPerturbation(Defense):
     """
 
     def __init__(
-        self, network: keras.Model, *, awp_gamma: schedules.Weight = 0.005, epsilon: float, **options: typing.Any
+        self, network: keras.Model, *, awp_gamma: schedules.Weight, epsilon: float, **options: typing.Any
     ) -> None:
         super().__init__(network, epsilon=epsilon, **options)
         self.awp_gamma = schedules.weight("awp_gamma", awp_gamma)
@@ -66,17 +66,27 @@ class AWP(WeightPerturbation, PGDAT):
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
 
+    def __init__(
+        self, network: keras.Model, *, awp_gamma: schedules.Weight = 0.01, epsilon: float, **options: typing.Any
+    ) -> None:
+        super().__init__(network, awp_gamma=awp_gamma, epsilon=epsilon, **options)
+
 
 class AWPTRADES(WeightPerturbation, TRADES):
     """TRADES with adversarial weight perturbation.
 
     Args:
-        network, awp_gamma: see `AWP`.
+        network, awp_gamma: see `AWP`; gamma is half as large by default, as in the authors' code.
         **options: those of `TRADES`.
 
     Raises:
         ValueError: an argument is out of its range, or the network ends in softmax.
     """
+
+    def __init__(
+        self, network: keras.Model, *, awp_gamma: schedules.Weight = 0.005, epsilon: float, **options: typing.Any
+    ) -> None:
+        super().__init__(network, awp_gamma=awp_gamma, epsilon=epsilon, **options)
 
 
 def perturbation(weight: tf.Tensor, gradient: tf.Tensor, gamma: float | tf.Tensor) -> tf.Tensor:

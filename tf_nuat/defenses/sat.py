@@ -9,7 +9,7 @@ import typing
 import keras
 import tensorflow as tf
 
-from tf_nuat import attacks, losses, norms, parallel, schedules
+from tf_nuat import attacks, losses, parallel, schedules
 from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
 from tf_nuat.attacks.rfgsm import random_step
 from tf_nuat.core import validation
@@ -91,7 +91,9 @@ class SATR2(Defense):
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
         epsilon: radius of the L-infinity threat model, above 0.
-        alpha: length of the random step of R-FGSM, in [0, epsilon]; default `epsilon / 30`, the authors' 0.01 of 0.3.
+        alpha: length of the random step of R-FGSM, in [0, epsilon]; default `epsilon / 30`, the authors' 0.01 of 0.3
+            (on CIFAR-10 they have 2/255 of 8/255). R-FGSM ends within epsilon, as its paper has it; the authors' code
+            takes a step of epsilon after the noise, and ends up to alpha beyond.
         regularizer_weight: lambda: a number, at least 0, or a schedule of the step.
         **options: those of `Defense`.
 
@@ -145,9 +147,10 @@ class SATR3(Defense):
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
         epsilon: radius of the L-infinity threat model, above 0; the length of the long step.
-        epsilon_low: length of the short step, in (0, epsilon); default `epsilon / 2`.
-        alpha: magnitude of the random signs at which the gradient is taken and which the steps include, in
-            [0, epsilon_low]; default 0, as in the paper. The authors' code has a small one.
+        epsilon_low: length of the short step, in (0, epsilon); default `epsilon / 2` (the authors' code has 0.1 of 0.3
+            on MNIST, 2/255 of 8/255 on CIFAR-10).
+        alpha: magnitude of the random signs from which both steps start, in [0, epsilon]; default 0, as in the paper.
+            The authors' code has 0.01 and 2/255; as there, the steps are no shorter for it, and end up to alpha beyond.
         regularizer_weight: lambda: a number, at least 0, or a schedule of the step.
         tau: largest ratio of the two losses that is not penalized, in (0, 1).
         **options: those of `Defense`.
@@ -170,7 +173,7 @@ class SATR3(Defense):
         super().__init__(network, epsilon=epsilon, **options)
         self.epsilon_low = epsilon / 2 if epsilon_low is None else epsilon_low
         validation.number("epsilon_low", self.epsilon_low, above=0.0, below=epsilon)
-        self.alpha = validation.number("alpha", alpha, at_least=0.0, at_most=self.epsilon_low)
+        self.alpha = validation.number("alpha", alpha, at_least=0.0, at_most=epsilon)
         self.regularizer_weight = schedules.weight("regularizer_weight", regularizer_weight)
         self.tau = validation.number("tau", tau, above=0.0, below=1.0)
 
@@ -184,10 +187,7 @@ class SATR3(Defense):
         gradient, _ = input_gradient(cross_entropy_of(self.attacked, y), start)
         direction = tf.sign(gradient)
         lengths = (self.epsilon,) if self.regularizer_weight == 0 else (self.epsilon_low, self.epsilon)
-        steps = (
-            tf.clip_by_value(start + (epsilon - self.alpha) * direction, *norms.corners(x, epsilon))
-            for epsilon in lengths
-        )
+        steps = (tf.clip_by_value(start + epsilon * direction, 0.0, 1.0) for epsilon in lengths)
         return tf.concat(list(steps), axis=0)
 
     def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> ObjectiveValue:

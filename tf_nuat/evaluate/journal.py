@@ -131,7 +131,7 @@ class Journal:
             self.steps = np.sum([steps for _, _, steps, _ in every], axis=0)
             self.seconds = np.max([seconds for _, _, _, seconds in every], axis=0)
 
-    def record(self, chosen: Sequence[AttackStage], norm: str, epsilon: float) -> Record:
+    def record(self, chosen: Sequence[AttackStage], norm: str, epsilon: float, precision: str) -> Record:
         """Returns the `Record` of all stages."""
         attacked, found = int((self.fooled_by != WRONG).sum()), []
         for number, (name, _, settings) in enumerate(chosen):
@@ -139,7 +139,7 @@ class Journal:
             steps, seconds = int(self.steps[number]), round(float(self.seconds[number]), 3)
             found.append(Attacked(name, _as_json(settings), attacked, fooled, steps, seconds))
             attacked -= fooled
-        return Record(found, self.fooled_by, self.distance, norm, epsilon)
+        return Record(found, self.fooled_by, self.distance, norm, epsilon, precision)
 
 
 def identity_of(
@@ -150,6 +150,7 @@ def identity_of(
     epsilon: float,
     seed: int,
     chosen: Sequence[AttackStage],
+    precision: str,
 ) -> dict[str, Any]:
     """Returns what makes an evaluation the same one, as names and JSON values."""
     return {
@@ -159,6 +160,7 @@ def identity_of(
         "norm": norm,
         "epsilon": float(epsilon),
         "seed": int(seed),
+        "precision": precision,
         "attacks": [[name, _as_json(settings)] for name, _, settings in chosen],
     }
 

@@ -40,6 +40,7 @@ class Record:
         distance: float32 (N,), how far the adversary is from the image in the norm of the threat model: 0 where none
             was needed, NaN where none was found.
         norm, epsilon: the threat model.
+        precision: of the gradients, "float32" or "bfloat16"; verdicts are in float32.
     """
 
     stages: list[Attacked]
@@ -47,6 +48,7 @@ class Record:
     distance: np.ndarray
     norm: str
     epsilon: float
+    precision: str
 
     @property
     def clean(self) -> np.ndarray:
@@ -72,5 +74,6 @@ class Record:
         """Writes `record.npz` and `results.json` into an existing folder; `about`, a dict, is for the latter, too."""
         folder = pathlib.Path(folder)
         files.save_arrays(folder / "record.npz", fooled_by=self.fooled_by, distance=self.distance)
-        content = {"norm": self.norm, "epsilon": self.epsilon, "images": len(self.fooled_by), "stages": self.rows()}
+        content = {name: getattr(self, name) for name in ("norm", "epsilon", "precision")}
+        content |= {"images": len(self.fooled_by), "stages": self.rows()}
         files.save_json({**(about or {}), **content}, folder / "results.json")

@@ -20,6 +20,7 @@ from tf_nuat.core import files, validation
 from tf_nuat.evaluate.journal import STATE, Journal, identity_of
 from tf_nuat.evaluate.outcomes import Examples, arrays, correct
 from tf_nuat.evaluate.record import ROBUST, WRONG, Record
+from tf_nuat.models.precision import of_gradients
 from tf_nuat.parallel import workers
 
 Chosen = str | Sequence[str | tuple[str, Mapping[str, Any]]]  # a name, or names and pairs (name, settings)
@@ -91,9 +92,10 @@ def worst_case(
     chosen = stages(attacks, num_classes=network.output_shape[-1], norm=norm)
     chosen = [(name, attack, {**settings, "epsilon": float(epsilon)}) for name, attack, settings in chosen]
     validation.number("save_every", save_every, at_least=0.0)
-    identity = identity_of(network, images, labels, norm, epsilon, seed, chosen)
+    gradients = of_gradients(network, precision)  # "auto" may mean another one elsewhere
+    identity = identity_of(network, images, labels, norm, epsilon, seed, chosen, gradients)
     workers.agree(identity, strategy)
-    options: dict[str, Any] = {"batch_size": batch_size, "precision": precision}
+    options: dict[str, Any] = {"batch_size": batch_size, "precision": gradients}
     options["strategy"] = None if workers.count(strategy) > 1 else strategy  # several workers share the images instead
     with _owned(folder if workers.is_chief(strategy) else None):
         journal = _begun(folder, save_every, identity, network, images, labels, batch_size, strategy)
@@ -104,7 +106,7 @@ def worst_case(
             _run(journal, pool, images, norm, progress if isinstance(progress, str) else name if progress else None)
             journal.next_stage()
         journal.join(strategy)
-        record = journal.record(chosen, norm, float(epsilon))
+        record = journal.record(chosen, norm, float(epsilon), gradients)
         if folder is not None and workers.is_chief(strategy):
             _save(record, folder, about)
     return record

@@ -41,6 +41,11 @@ def attacked(network: Callable[..., tf.Tensor], precision: str) -> Callable[...,
         raise ValueError(f"precision is 'bfloat16', and {error}; or float32") from error
 
 
+def of_gradients(network: Callable[..., tf.Tensor], precision: str) -> str:
+    """Returns what `attacked` computes in, "float32" or "bfloat16"; arguments and errors are its own."""
+    return "float32" if attacked(network, precision) is network else "bfloat16"
+
+
 def computing_in(network: keras.Model, policy: str) -> keras.Model:
     """Returns the twin of `network` that computes in `policy`, one of `POLICIES`, with the weights of this moment.
 
