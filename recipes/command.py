@@ -71,6 +71,8 @@ def _kind(annotation: Any) -> type:
 def with_flags(recipe: Recipe, values: flags.FlagValues) -> Recipe:
     """Returns `recipe` with what the flags change."""
     given = {field.name: getattr(values, flag) for flag, field in FLAGS.items() if getattr(values, flag) is not None}
+    if "minutes" in given and "epochs" in given:
+        raise ValueError(f"epochs is {given['epochs']}; allowed: not with --minutes, into which as many go as fit")
     norm = validation.one_of("norm", given.pop("norm", recipe.norm), tuple(NORMS))
     if norm != recipe.norm:
         if "epsilon" not in given:

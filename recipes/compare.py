@@ -55,11 +55,11 @@ def main(arguments):
     recipes, options = _recipes(values), command.run_options(values)
     folders = {name: out / name for name in recipes}
     paths = list(map(pathlib.Path, values.cards))
-    _refuse_twice("cards", [path.resolve() for path in (*(folder / card.NAME for folder in folders.values()), *paths)])
+    refuse_twice("cards", [path.resolve() for path in (*(folder / card.NAME for folder in folders.values()), *paths)])
     cards = {str(path): card.read(path) for path in paths}
     conditions = same_conditions(
         {
-            **_conditions_of_runs(recipes, folders, options),
+            **conditions_of_runs(recipes, folders, options),
             **{path: runs.conditions(run) for path, run in cards.items()},
         }
     )
@@ -73,7 +73,7 @@ def main(arguments):
     for folder in (out, *folders.values()):
         validation.output_folder("out", folder)
 
-    trained, failed = _train(recipes, folders, options)
+    trained, failed = train(recipes, folders, options)
     compared = [*trained, *cards.values()]
     if compared:
         _write(out, compared, conditions, failed)
@@ -89,18 +89,18 @@ def _recipes(values):
     if values.dataset is None and not values.defenses:
         return {}
     module = validation.one_of("dataset", values.dataset, DATASETS)
-    _refuse_twice("defenses", values.defenses)
+    refuse_twice("defenses", values.defenses)
     chosen = {name: validation.one_of("defenses", name, module.RECIPES) for name in values.defenses}
     return {name: command.with_flags(recipe, values) for name, recipe in chosen.items()}
 
 
-def _refuse_twice(argument, entries):
+def refuse_twice(argument, entries):
     twice = [str(entry) for entry in entries if entries.count(entry) > 1]
     if twice:
         raise ValueError(f"{argument} has {twice[0]!r} twice; allowed: each once")
 
 
-def _conditions_of_runs(recipes, folders, options):
+def conditions_of_runs(recipes, folders, options):
     """Returns the conditions under which the recipes are measured, a dict of folder to those; checks the recipes."""
     conditions = {}
     for name, recipe in recipes.items():
@@ -129,12 +129,13 @@ def same_conditions(conditions):
     return expected
 
 
-def _train(recipes, folders, options):
+def train(recipes, folders, options):
     """Returns the cards of the recipes, and a line for each that failed."""
     cards, failed = [], []
     for number, (name, recipe) in enumerate(recipes.items(), start=1):
         finished = (folders[name] / card.NAME).exists()
-        doing = "finished before" if finished else f"{recipe.epochs} epochs of {recipe.network} on {recipe.dataset}"
+        length = f"{recipe.epochs} epochs" if recipe.minutes is None else f"{recipe.minutes:g} minutes"
+        doing = "finished before" if finished else f"{length} of {recipe.network} on {recipe.dataset}"
         print(f"{name} ({number} of {len(recipes)}): {doing}", flush=True)
         try:
             cards.append(training.run(recipe, folders[name], verbose=2, **options))

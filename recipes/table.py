@@ -30,7 +30,7 @@ def cells(run):
     for name, measured in run.measured.items():
         claimed = f" (claimed {100 * run.claimed[name]:.2f})" if name in run.claimed else ""
         cells[name] = f"{percent(measured.accuracy, measured.interval)}{claimed}"
-    cells["chosen epoch"] = f"{run.epoch_chosen} of {run.epochs}"
+    cells["chosen epoch"] = f"{run.epoch_chosen} of {run.epochs:.4g}"
     cells["training images/s"] = f"{run.training_images_per_second:.0f}"
     cells["command"] = code(run.command)
     return cells

@@ -118,8 +118,8 @@ class Card:
         return self.recipe.get("norm", "linf")
 
     @property
-    def epochs(self) -> int:
-        """Length of training that the recipe asks for."""
+    def epochs(self) -> float:
+        """Length of training that the recipe asks for, a fraction where it had so many minutes."""
         return self.recipe["epochs"]
 
     @property
@@ -295,7 +295,7 @@ _RECIPE: dict[str, json_input.Check] = {
     "defense": json_input.text,
     "epsilon": json_input.number,
     "norm": json_input.text,
-    "epochs": json_input.count,
+    "epochs": json_input.number,
     "seed": json_input.whole,
     "precision": json_input.text,
     "chosen_by": json_input.text,

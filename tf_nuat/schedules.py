@@ -23,16 +23,18 @@ class Piecewise(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         points: pairs (epoch, value), epochs increasing; two pairs with one epoch make a jump, to the second.
-        steps_per_epoch: number of steps of an epoch, above 0.
+        steps_per_epoch: number of steps of an epoch, above 0; or a variable that holds it, which may be assigned later.
     """
 
-    def __init__(self, points: Iterable[tuple[float, float]], *, steps_per_epoch: float = 1) -> None:
+    def __init__(self, points: Iterable[tuple[float, float]], *, steps_per_epoch: float | tf.Variable = 1) -> None:
         points = [(float(epoch), float(value)) for epoch, value in points]
         epochs = [epoch for epoch, _ in points]
         if not points or epochs != sorted(epochs):
             validation.refuse("points", points, "pairs (epoch, value) in the order of the epochs")
         self.points = points
-        self.steps_per_epoch = validation.number("steps_per_epoch", steps_per_epoch, above=0.0)
+        self.steps_per_epoch = steps_per_epoch
+        if not isinstance(steps_per_epoch, tf.Variable):
+            validation.number("steps_per_epoch", steps_per_epoch, above=0.0)
 
     def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
         epoch = tf.cast(step, tf.float32) / tf.cast(self.steps_per_epoch, tf.float32)
@@ -43,7 +45,7 @@ class Piecewise(keras.optimizers.schedules.LearningRateSchedule):
         return tf.where(epoch >= self.points[-1][0], self.points[-1][1], value)
 
     def get_config(self) -> dict[str, typing.Any]:
-        return {"points": self.points, "steps_per_epoch": self.steps_per_epoch}
+        return {"points": self.points, "steps_per_epoch": float(self.steps_per_epoch)}
 
 
 def ramp(peak: float, epochs: float, *, wait: float = 0, steps_per_epoch: float = 1) -> Piecewise:

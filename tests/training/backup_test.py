@@ -161,6 +161,6 @@ def test_the_seconds_of_an_epoch_go_on_where_it_is_resumed(tmp_path):
     model = training.build(RECIPE, splits)
     model.build_state()
     state = state._replace(arrays=[np.asarray(each) for each in backup.state_of(model)])
-    keeps = backup.Backup(tmp_path, steps_per_epoch=9, state=state)
+    keeps = backup.Backup(tmp_path, lengths=[9], state=state)
     model.fit(splits.train_from(0, 4), steps_per_epoch=5, epochs=1, verbose=0, callbacks=[keeps])
     assert 100.0 < keeps.state.history[0]["seconds"] < 160.0

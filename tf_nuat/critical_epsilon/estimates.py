@@ -27,7 +27,7 @@ from tf_nuat.critical_epsilon import intersection, training_runs
 from tf_nuat.data.splits import Splits
 from tf_nuat.training import AttackSpec, Recipe, ScheduleSpec, Stage
 from tf_nuat.training.building import load_data
-from tf_nuat.training.recipe import largest_epsilon
+from tf_nuat.training.parts import largest_epsilon
 
 DEFENSES = ("pgd_at", "trades", "mart")
 ATTACKS = ("fgm", "pgd")
@@ -288,6 +288,8 @@ def _checked(
     at_least: int = 2,
 ) -> list[float]:
     validation.one_of("defense", recipe.defense, DEFENSES)
+    if recipe.minutes is not None:
+        validation.refuse("minutes", recipe.minutes, "--epochs: trainings of one length are compared")
     ordered = intersection.check_epsilons("epsilons", epsilons, at_least=at_least).tolist()
     validation.number("epsilons", ordered[-1], at_most=largest_epsilon(recipe.norm))
     validation.whole_number("runs", runs, at_least=1)

@@ -44,7 +44,7 @@ class Backup(keras.callbacks.Callback):
 
     Args:
         folder: where the checkpoints are kept.
-        steps_per_epoch: batches in an epoch.
+        lengths: batches in each epoch.
         state: the `State` that training goes on from.
         save_every: seconds of training that a kill may cost, at least 0.
 
@@ -58,13 +58,13 @@ class Backup(keras.callbacks.Callback):
         self,
         folder: str | pathlib.Path,
         *,
-        steps_per_epoch: int,
+        lengths: Sequence[int],
         state: State | None = None,
         save_every: float = 600.0,
     ) -> None:
         super().__init__()
         self.folder = pathlib.Path(folder)
-        self.steps_per_epoch = validation.whole_number("steps_per_epoch", steps_per_epoch, at_least=1)
+        self.lengths = lengths
         self.save_every = validation.number("save_every", save_every, at_least=0.0)
         self.state = state or State([])
 
@@ -82,7 +82,7 @@ class Backup(keras.callbacks.Callback):
         batches, now = self.first + batch + 1, time.perf_counter()
         self.state = self.state._replace(batches=batches, seconds=now - self.begin)
         # The last batch of an epoch is not the place: the epoch is not over before it is validated.
-        if batches < self.steps_per_epoch and self._is_time(batches, now):
+        if batches < self.lengths[len(self.state.history)] and self._is_time(batches, now):
             self._save()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
@@ -102,7 +102,7 @@ class Backup(keras.callbacks.Callback):
     def _save(self) -> None:
         arrays = [np.asarray(variable) for variable in state_of(self.model)]  # on several workers, of all of them
         if workers.is_chief(self.model.distribute_strategy):
-            number = len(self.state.history) * self.steps_per_epoch + self.state.batches
+            number = sum(self.lengths[: len(self.state.history)]) + self.state.batches
             checkpoints.save(self.folder, number, arrays, self.state._replace(arrays=None)._asdict())
         self.saved = time.perf_counter()
 

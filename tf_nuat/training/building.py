@@ -25,6 +25,7 @@ def build(
     stage: int = 0,
     before: Defense | None = None,
     sources: Sequence[keras.Model] = (),
+    stretch: tf.Variable | None = None,
 ) -> Defense:
     """Returns a stage's defense, compiled; call it under the scope of the strategy it will train with.
 
@@ -34,10 +35,11 @@ def build(
         stage: index in `recipe.plan()`.
         before: the defense of the stage before, whose networks and optimizer this one takes over.
         sources: the source networks of ensemble adversarial training.
+        stretch: a variable that holds the steps of an epoch of the schedules, instead of those of the recipe.
     """
     keras.utils.set_random_seed(recipe.seed)
     described = recipe.plan()[stage]
-    at = functools.partial(recipe.schedule, steps_per_epoch=splits.steps_per_epoch)
+    at = functools.partial(recipe.schedule, steps_per_epoch=splits.steps_per_epoch, stretch=stretch)
     supplied = {"batch_size": recipe.batch_size, "sources": sources}
     options = {name: at(value) for name, value in described.options.items()}
     options |= {name: supplied[name] for name in described.kind.NEEDS}

@@ -1,6 +1,7 @@
 """The card of a run: what was done, and what came of it."""
 
 import importlib.metadata
+import itertools
 import pathlib
 import platform
 import sys
@@ -16,13 +17,11 @@ from tf_nuat.data.splits import Splits
 from tf_nuat.networks import by_name
 from tf_nuat.parallel import workers
 from tf_nuat.training.epochs import Trained, best_epoch
-from tf_nuat.training.recipe import Recipe
 
 VERSIONS = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "tf-nuat")
 
 
 def card_of(
-    recipe: Recipe,
     splits: Splits,
     trained: Trained,
     network: keras.Model,
@@ -34,16 +33,17 @@ def card_of(
     """Returns the card.
 
     Args:
-        recipe, splits: what was trained with.
+        splits: what was trained with.
         trained: what training came to.
         network: the one that is kept.
         outcomes: which test images it classified correctly, by measure.
         sources: cards of the source networks that were trained for it.
         strategy: what it was trained under.
     """
-    model, history, passes = trained
+    recipe, model, history, passes = trained
     seconds = sum(logs["seconds"] for logs in history)
-    images = splits.steps_per_epoch * splits.batch_size * len(history)
+    lengths = itertools.chain(*recipe.steps(splits.steps_per_epoch))
+    images = splits.batch_size * sum(itertools.islice(lengths, len(history)))
     return Card(
         recipe=recipe.to_json(),
         command=" ".join(["python", "-m", *_module_and_arguments()]),

@@ -1,6 +1,9 @@
 """The epochs of a run: its stages one after the other, from where it was killed."""
 
+import itertools
+import json
 import pathlib
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,7 +17,7 @@ from tf_nuat.core import files, keras_compat
 from tf_nuat.data.splits import Splits
 from tf_nuat.models import precision
 from tf_nuat.parallel import workers
-from tf_nuat.training import backup, callbacks
+from tf_nuat.training import backup, callbacks, minutes
 from tf_nuat.training.building import build
 from tf_nuat.training.measuring import batch_of_attacks
 from tf_nuat.training.recipe import Recipe
@@ -28,18 +31,23 @@ class Trained(NamedTuple):
     """What training came to.
 
     Attributes:
+        recipe: what was trained: its epochs are those that `minutes` were fitted to.
         model: the defense of the last stage.
         history: logs of all epochs.
         passes: mean `Passes` of an image in an epoch.
     """
 
+    recipe: Recipe
     model: defenses.Defense
     history: History
     passes: defenses.Passes
 
 
 class Run(NamedTuple):
-    """What the epochs of a run share: arguments of `tf_nuat.training.run`, and what it has made of them."""
+    """What the epochs of a run share: arguments of `tf_nuat.training.run`, and what it has made of them.
+
+    `is_fitted`: whether the epochs of the recipe are those to train, and not to be fitted to its `minutes` first.
+    """
 
     recipe: Recipe
     splits: Splits
@@ -47,6 +55,19 @@ class Run(NamedTuple):
     strategy: tf.distribute.Strategy
     save_every: float
     verbose: str | int
+    is_fitted: bool = True
+
+    @property
+    def shown(self) -> str | int:
+        """What Keras shows: a line for each epoch where a bar shows all of them."""
+        if not workers.is_chief(self.strategy):
+            return 0
+        return 2 if self.recipe.minutes is not None and self.verbose in ("auto", 1) else self.verbose
+
+    @property
+    def lengths(self) -> list[int]:
+        """Batches of each epoch, of all stages."""
+        return list(itertools.chain(*self.recipe.steps(self.splits.steps_per_epoch)))
 
 
 def train(run: Run, sources: list[keras.Model]) -> Trained:
@@ -54,14 +75,18 @@ def train(run: Run, sources: list[keras.Model]) -> Trained:
     state = backup.restored(run.out / "state", run.strategy)
     if state.arrays is not None:
         logging.info("continuing after %d batches of epoch %d", state.batches, len(state.history) + 1)
-    lengths: list[int] = []
+    shares: list[int] = []
     passes: list[defenses.Passes] = []
     model: Any = None  # before the first stage
-    end = 0
-    for number, stage in enumerate(run.recipe.plan()):
-        end += stage.epochs
+    stretch = _stretch(run)
+    for number in range(len(run.recipe.plan())):
         with run.strategy.scope():
-            model = build(run.recipe, run.splits, stage=number, before=model, sources=sources)
+            model = build(run.recipe, run.splits, stage=number, before=model, sources=sources, stretch=stretch)
+        if not run.is_fitted:
+            run = _fitted(run, model)
+            stretch.assign(run.recipe.stretched(run.splits.steps_per_epoch))
+        stages = run.recipe.steps(run.splits.steps_per_epoch)
+        end = sum(map(len, stages[: number + 1]))
         if state.arrays is not None and len(state.history) + bool(state.batches) <= end:
             model.build_state()
             backup.put_back(model, state.arrays)  # into the defense of the stage that left it
@@ -69,28 +94,71 @@ def train(run: Run, sources: list[keras.Model]) -> Trained:
                 state = state._replace(arrays=None)
         while len(state.history) < end and not has_ended(state.history, run.recipe):
             state = _train_until(end, model, run, state)
-        lengths.append(max(0, min(end, len(state.history)) - sum(lengths)))
+        shares.append(sum(run.lengths[: min(end, len(state.history))]) - sum(shares))
         passes.append(model.passes(run.recipe.batch_size))
     if workers.is_chief(run.strategy):
         files.save_network(precision.computing_in(model.network, "float32"), run.out / "last.keras")
-    return Trained(model, state.history, defenses.Passes(*np.average(passes, axis=0, weights=lengths).tolist()))
+    mean_passes = defenses.Passes(*np.average(passes, axis=0, weights=shares).tolist())
+    return Trained(run.recipe, model, state.history, mean_passes)
+
+
+def _stretch(run: Run) -> tf.Variable | None:
+    """Returns the steps of an epoch of the schedules, which are not known before the speed is; None without minutes."""
+    if run.recipe.minutes is None:
+        return None
+    with run.strategy.scope():
+        return tf.Variable(run.recipe.stretched(run.splits.steps_per_epoch), trainable=False, dtype=tf.float32)
+
+
+def _fitted(run: Run, model: defenses.Defense) -> Run:
+    """Returns the run with the epochs that its minutes are enough for; the model is as it was before."""
+    recipe, steps_per_epoch = run.recipe, run.splits.steps_per_epoch
+    begun = time.perf_counter()
+    model.build_state()
+    before = [np.array(variable) for variable in backup.state_of(model)]
+
+    def train_some(most: int, watch: minutes.Stopwatch) -> None:
+        with run.splits.readable():
+            model.fit(
+                _batches_after(0, model, run.splits),
+                validation_data=run.splits.validation,
+                steps_per_epoch=most,
+                epochs=1,
+                verbose=0,
+                callbacks=[*_validating(model, run, None, []), watch],
+                **model.fit_options(),
+            )
+
+    speed = minutes.measured(recipe.minutes or 0.0, train_some)
+    backup.put_back(model, before)
+    seconds = time.perf_counter() - begun
+    shared = json.loads(workers.from_chief(json.dumps([*speed, seconds]).encode(), run.strategy))
+    recipe = minutes.fitted(recipe, steps_per_epoch, minutes.Speed(*shared[:2]), shared[2])
+    if workers.is_chief(run.strategy):
+        logging.info(
+            "%g minutes are enough for %.4g epochs, by steps of %.3g s", recipe.minutes, recipe.epochs, shared[0]
+        )
+        files.save_json(recipe.to_json(), run.out / "recipe.json")
+    return run._replace(recipe=recipe, is_fitted=True)
 
 
 def _train_until(end: int, model: defenses.Defense, run: Run, state: backup.State) -> backup.State:
-    """Trains the epochs until `end`, or what is left of the one that was interrupted; returns the new state."""
-    splits, done, batches = run.splits, len(state.history), state.batches
-    keeps_state = backup.Backup(
-        run.out / "state", steps_per_epoch=splits.steps_per_epoch, state=state, save_every=run.save_every
-    )
+    """Trains epochs until `end`, as many as have one length, or what is left of one that was interrupted.
+
+    Returns the new state.
+    """
+    splits, done, batches, lengths = run.splits, len(state.history), state.batches, run.lengths
+    alike = 1 if batches else len(list(itertools.takewhile(lambda each: each == lengths[done], lengths[done:end])))
+    keeps_state = backup.Backup(run.out / "state", lengths=lengths, state=state, save_every=run.save_every)
     try:
         with splits.readable():
             model.fit(
-                _batches_after(done * splits.steps_per_epoch + batches, model, splits),
+                _batches_after(sum(lengths[:done]) + batches, model, splits),
                 validation_data=splits.validation,
-                steps_per_epoch=splits.steps_per_epoch - batches,
+                steps_per_epoch=lengths[done] - batches,
                 initial_epoch=done,
-                epochs=done + 1 if batches else end,
-                verbose=run.verbose if workers.is_chief(run.strategy) else 0,
+                epochs=done + alike,
+                verbose=run.shown,
                 callbacks=_callbacks(model, run, keeps_state),
                 **model.fit_options(),
             )
@@ -109,33 +177,45 @@ def _train_until(end: int, model: defenses.Defense, run: Run, state: backup.Stat
 
 def _callbacks(model: defenses.Defense, run: Run, keeps_state: backup.Backup) -> list[keras.callbacks.Callback]:
     """Returns what happens after each epoch, in this order: each sees the logs of those before it."""
-    recipe, splits, is_chief = run.recipe, run.splits, workers.is_chief(run.strategy)
+    is_chief = workers.is_chief(run.strategy)
+    history = keeps_state.state.history
+
+    def stop_early(epoch: int, logs: Mapping[str, float]) -> None:
+        model.stop_training |= has_ended(keeps_state.state.history, run.recipe)
+
+    # NaN raises at once: no other callback gets to save weights that are not numbers.
+    every: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN(raise_error=True)]
+    every += _validating(model, run, run.out / "network.keras" if is_chief else None, history)
+    if is_chief:
+        every.append(keras.callbacks.TensorBoard(run.out / "logs", write_graph=False))
+    if run.recipe.minutes is not None and run.shown:
+        every.append(minutes.Left(sum(run.lengths), sum(run.lengths[: len(history)]) + keeps_state.state.batches))
+    return [*every, keeps_state, keras.callbacks.LambdaCallback(on_epoch_end=stop_early)]
+
+
+def _validating(
+    model: defenses.Defense, run: Run, path: pathlib.Path | None, history: History
+) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks that validate; the best network, better than those of `history`, is saved to `path`."""
+    recipe, splits = run.recipe, run.splits
     order = np.random.default_rng(recipe.seed).permutation(len(splits.labels("validation")))
     images, labels = splits.take("validation", order[: recipe.selection_images])
     last, batch_size = recipe.chosen_by == "last", batch_of_attacks(recipe, splits)
-    scores = [] if last else [logs[recipe.chosen_by] for logs in keeps_state.state.history]
+    scores = [] if last else [logs[recipe.chosen_by] for logs in history]
     validates = callbacks.RobustValidation(
         images,
         labels,
         recipe.selection.bound(epsilon=recipe.epsilon, norm=recipe.norm),
-        path=run.out / "network.keras" if is_chief else None,
+        path=path,
         monitor=None if last else recipe.chosen_by,
         best=max(scores, default=-1.0),
         batch_size=batch_size,
     )
-
-    def stop_early(epoch: int, logs: Mapping[str, float]) -> None:
-        model.stop_training |= has_ended(keeps_state.state.history, recipe)
-
-    # NaN raises at once: no other callback gets to save weights that are not numbers.
-    every: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN(raise_error=True), validates]
-    if callbacks.MaskingAlarm.can_ring(alarm_images(recipe, splits)):
-        seen = slice(ALARM_IMAGES)
-        options: dict[str, Any] = {"epsilon": recipe.epsilon, "action": recipe.masking_alarm, "batch_size": batch_size}
-        every.append(callbacks.MaskingAlarm(images[seen], labels[seen], **options))
-    if is_chief:
-        every.append(keras.callbacks.TensorBoard(run.out / "logs", write_graph=False))
-    return [*every, keeps_state, keras.callbacks.LambdaCallback(on_epoch_end=stop_early)]
+    if not callbacks.MaskingAlarm.can_ring(alarm_images(recipe, splits)):
+        return [validates]
+    seen = slice(ALARM_IMAGES)
+    options: dict[str, Any] = {"epsilon": recipe.epsilon, "action": recipe.masking_alarm, "batch_size": batch_size}
+    return [validates, callbacks.MaskingAlarm(images[seen], labels[seen], **options)]
 
 
 def _batches_after(count: int, model: defenses.Defense, splits: Splits) -> Any:

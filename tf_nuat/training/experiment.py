@@ -1,5 +1,6 @@
 """`run` carries out a `Recipe`: it trains, measures, and leaves a network and its card."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -76,7 +77,8 @@ def run(
             return _carried_out(recipe, splits, out, distributed, options, verbose)
         validation.output_folder("out", out)
         with files.owned("out", out):
-            files.save_json(recipe.to_json(), out / "recipe.json")
+            if recipe.minutes is None:
+                files.save_json(recipe.to_json(), out / "recipe.json")
             return _carried_out(recipe, splits, out, distributed, options, verbose)
 
 
@@ -92,10 +94,12 @@ def _carried_out(
     own = [name for name in dict.fromkeys(recipe.sources) if name in networks.NETWORKS]  # others are files
     source_cards = [run(recipe.of_source(name), out / "sources" / name, **options, verbose=verbose) for name in own]
     sources = _shared_sources(recipe, splits, out, strategy)
-    trained = epochs.train(epochs.Run(recipe, splits, out, strategy, options["save_every"], verbose), sources)
+    recipe, is_fitted = _with_fitted_epochs(recipe, out, strategy)
+    run_of_epochs = epochs.Run(recipe, splits, out, strategy, options["save_every"], verbose, is_fitted)
+    trained = epochs.train(run_of_epochs, sources)
     network = _kept_network(trained.model, out, strategy)
-    outcomes = measuring.measure(network, recipe, splits, strategy, out / "state" / "measured")
-    card = card_of(recipe, splits, trained, network, outcomes, sources=source_cards, strategy=strategy)
+    outcomes = measuring.measure(network, trained.recipe, splits, strategy, out / "state" / "measured")
+    card = card_of(splits, trained, network, outcomes, sources=source_cards, strategy=strategy)
     if workers.is_chief(strategy):
         files.save_arrays(out / OUTCOMES, **outcomes)
         cards.write(card, out / cards.NAME)
@@ -184,12 +188,27 @@ def _refuse_another_run(out: pathlib.Path, recipe: Recipe) -> None:
         return
     # A field that is not there, a run of an earlier version did not have.
     before, now = plain("recipe", fields_from_json(Recipe, content, str(path))), recipe.to_json()
+    before.setdefault("minutes", None)
+    if None not in (recipe.minutes, before["minutes"]):
+        before["epochs"] = now["epochs"]  # those that were fitted
     different = sorted(name for name in before if before[name] != now[name])
     if different:
         raise ValueError(
             f"out is {str(out)!r}, which holds a run with another {', '.join(different)}; "
             "allowed: a new folder, or the one of the same run"
         )
+
+
+def _with_fitted_epochs(recipe: Recipe, out: pathlib.Path, strategy: tf.distribute.Strategy) -> tuple[Recipe, bool]:
+    """Returns the recipe with the epochs that its minutes were fitted to, and whether they were, or need not be."""
+    if recipe.minutes is None:
+        return recipe, True
+    path, known = out / "recipe.json", None
+    if workers.is_chief(strategy) and path.exists():
+        known = json_input.load("recipe", path)["epochs"]
+        logging.info("%g minutes: %.4g epochs, as this run was begun, whatever the speed is now", recipe.minutes, known)
+    known = json.loads(workers.from_chief(json.dumps(known).encode(), strategy))
+    return (recipe, False) if known is None else (dataclasses.replace(recipe, epochs=known), True)
 
 
 def _shared_sources(

@@ -6,14 +6,16 @@ Each is frozen plain data. It checks itself when it is made, and turns into JSON
 import dataclasses
 import functools
 import inspect
+import itertools
+import math
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 
-from tf_nuat import attacks, defenses, schedules
+from tf_nuat import attacks, defenses, norms, schedules
 from tf_nuat.core import validation
 from tf_nuat.networks import adapt
 
@@ -148,7 +150,7 @@ class ScheduleSpec:
     def __repr__(self) -> str:
         return _call("ScheduleSpec", self.name, self.arguments)
 
-    def build(self, *, steps_per_epoch: float) -> schedules.Piecewise:
+    def build(self, *, steps_per_epoch: Any) -> schedules.Piecewise:
         """Returns the schedule, a function of the step."""
         return schedules.SCHEDULES[self.name](**self.arguments, steps_per_epoch=steps_per_epoch)
 
@@ -252,6 +254,26 @@ def check_options(defense: str, options: Any) -> None:
             schedule, arguments = value
             validation.refuse(name, value, f"a number, or {_call('ScheduleSpec', schedule, arguments)}")
         plain(name, value)
+
+
+def largest_epsilon(norm: str) -> float | None:
+    """Returns the largest radius that means anything in a norm, for images of any size; None where there is none."""
+    of_any_size: tuple[Any, ...] = (math.inf, 1, 1)
+    largest = norms.of(norm).largest(of_any_size)
+    return None if math.isinf(largest) else largest
+
+
+def epochs_of(lengths: Sequence[int], total: int, steps_per_epoch: int) -> list[list[int]]:
+    """Returns for each stage the batches of each of its epochs: `steps_per_epoch`, or what is left for its last one.
+
+    Args:
+        lengths: of the stages, which share `total` batches in this proportion.
+        total: batches of the whole training.
+        steps_per_epoch: batches in an epoch.
+    """
+    ends = [round(total * done / sum(lengths)) for done in itertools.accumulate(lengths, initial=0)]
+    whole = [divmod(end - begin, steps_per_epoch) for begin, end in itertools.pairwise(ends)]
+    return [[steps_per_epoch] * epochs + [rest] * (rest > 0) for epochs, rest in whole]
 
 
 def _defaults(function: Callable[..., Any]) -> dict[str, Any]:

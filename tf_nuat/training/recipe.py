@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import math
 import pathlib
 import re
 from typing import Any, Self
@@ -12,7 +11,7 @@ from tf_nuat.core import validation
 from tf_nuat.models import precision
 from tf_nuat.networks import by_name
 from tf_nuat.training import callbacks
-from tf_nuat.training.parts import AttackSpec, ScheduleSpec, Stage, check_options, plain
+from tf_nuat.training.parts import AttackSpec, ScheduleSpec, Stage, check_options, epochs_of, largest_epsilon, plain
 from tf_nuat.training.recipe_json import SCHEMA, fields_from_json
 
 CHOSEN_BY = ("val_robust_accuracy", "val_accuracy", "last")
@@ -43,7 +42,10 @@ class Recipe:
         "radius of the threat model, above 0, pixels being in [0, 1]; at most 1 in the L-infinity norm.",
         flag="epsilon",
     )
-    epochs: int = _field("length of training; the times of all schedules stretch with it.", flag="epochs")
+    epochs: int | float = _field(
+        "length of training; the times of all schedules stretch with it. A fraction where `minutes` decide.",
+        flag="epochs",
+    )
     learning_rate: float | ScheduleSpec = _field(
         "a number, or a `ScheduleSpec`, of which a flag changes the highest value.", flag="learning_rate"
     )
@@ -99,6 +101,12 @@ class Recipe:
     seed: int = _field("weights, data order and random starts follow from it; at least 0.", flag="seed", default=0)
     schedule_epochs: int = _field(
         "length of training that the times of the schedules are written for; `epochs` where it is not given.",
+        default=None,
+    )
+    minutes: float | None = _field(
+        "how long training and validation take together, instead of `--epochs`: the speed is measured in the first "
+        "steps, and as many epochs are trained, the last perhaps in part, as end in time.",
+        flag="minutes",
         default=None,
     )
     selection: AttackSpec = _field(
@@ -163,8 +171,13 @@ class Recipe:
             object.__setattr__(self, name, value)
 
     def _check_numbers(self) -> None:
-        for name in ("epochs", "batch_size", "selection_images", "source_epochs"):
+        for name in ("batch_size", "selection_images", "source_epochs"):
             validation.whole_number(name, getattr(self, name), at_least=1)
+        if self.minutes is None:
+            validation.whole_number("epochs", self.epochs, at_least=1)
+        else:
+            validation.number("minutes", self.minutes, above=0.0)
+            validation.number("epochs", self.epochs, above=0.0)
         for name in ("images_per_class", "patience", "test_images", "schedule_epochs"):
             if getattr(self, name) is not None:
                 validation.whole_number(name, getattr(self, name), at_least=1)
@@ -204,7 +217,7 @@ class Recipe:
             raise ValueError("defense_options is given; allowed: with stages, each has its own")
         if sum(lengths) != self.schedule_epochs:
             raise ValueError(f"stages take {written} epochs; allowed: {self.schedule_epochs} in sum")
-        if any(length * self.epochs % self.schedule_epochs for length in lengths):
+        if self.minutes is None and any(length * self.epochs % self.schedule_epochs for length in lengths):
             raise ValueError(f"epochs is {self.epochs}; allowed: a number to which stages of {written} epochs stretch")
 
     def _choose_by(self, kinds: list[type[defenses.Defense]]) -> None:
@@ -231,17 +244,38 @@ class Recipe:
                 )
 
     def plan(self) -> list[Stage]:
-        """Returns the stages of training, one where there are no `stages`, with the epochs that each takes."""
-        if not self.stages:
-            return [Stage(self.defense, self.epochs, self.defense_options)]
-        lengths = [stage.epochs * self.epochs // self.schedule_epochs for stage in self.stages]
-        return [dataclasses.replace(stage, epochs=length) for stage, length in zip(self.stages, lengths)]
+        """Returns the stages of training, one where there are no `stages`, with the epochs that each takes.
 
-    def schedule(self, value: Any, steps_per_epoch: int) -> Any:
-        """Returns a `ScheduleSpec` as a function of the step, its times stretched with `epochs`; other values as is."""
+        Where `minutes` decide, these are the epochs of the schedule, in proportion to those that are trained.
+        """
+        stages = self.stages or (Stage(self.defense, self.schedule_epochs, self.defense_options),)
+        if self.minutes is not None:
+            return list(stages)
+        lengths = [stage.epochs * int(self.epochs) // self.schedule_epochs for stage in stages]
+        return [dataclasses.replace(stage, epochs=length) for stage, length in zip(stages, lengths)]
+
+    def steps(self, steps_per_epoch: int, total: int | None = None) -> list[list[int]]:
+        """Returns for each stage the batches of each of its epochs: `steps_per_epoch`, or what is left for the last.
+
+        Args:
+            steps_per_epoch: batches in an epoch.
+            total: batches of the whole training; those of `epochs` unless given.
+        """
+        total = round(self.epochs * steps_per_epoch) if total is None else total
+        return epochs_of([stage.epochs for stage in self.plan()], total, steps_per_epoch)
+
+    def schedule(self, value: Any, steps_per_epoch: int, stretch: Any = None) -> Any:
+        """Returns a `ScheduleSpec` as a function of the step, its times stretched with `epochs`; other values as is.
+
+        `stretch`: a variable that holds what `stretched` returns, and may be assigned later.
+        """
         if not isinstance(value, ScheduleSpec):
             return value
-        return value.build(steps_per_epoch=steps_per_epoch * self.epochs / self.schedule_epochs)
+        return value.build(steps_per_epoch=self.stretched(steps_per_epoch) if stretch is None else stretch)
+
+    def stretched(self, steps_per_epoch: int) -> float:
+        """Returns the number of steps that an epoch of the schedules takes."""
+        return steps_per_epoch * self.epochs / self.schedule_epochs
 
     def with_options(self, **options: Any) -> Self:
         """Returns the recipe with these options of the defense, of every stage where there are stages."""
@@ -272,6 +306,7 @@ class Recipe:
             stages=(),
             sources=(),
             epochs=self.source_epochs,
+            minutes=None,
             chosen_by=defenses.DEFENSES[defenses.WITHOUT_ADVERSARY].CHOSEN_BY,
             patience=None,
             masking_alarm=None,
@@ -300,13 +335,6 @@ class Recipe:
         if lacking:
             raise ValueError(f"{source} has no {lacking[0]}; allowed: a recipe, as a card has it")
         return cls(**values)
-
-
-def largest_epsilon(norm: str) -> float | None:
-    """Returns the largest radius that means anything in a norm, for images of any size; None where there is none."""
-    of_any_size: tuple[Any, ...] = (math.inf, 1, 1)
-    largest = norms.of(norm).largest(of_any_size)
-    return None if math.isinf(largest) else largest
 
 
 def _is_required(field: dataclasses.Field) -> bool:

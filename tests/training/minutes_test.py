@@ -1,0 +1,123 @@
+"""Training for so many minutes: what fits, what is written down, and that a run that was killed is the same run."""
+
+import dataclasses
+import json
+import types
+
+import pytest
+
+from recipes import command, digits
+from tests.helpers.killed import EVERY_BATCH, assert_same_run, killed, run
+from tests.training.backup_test import RECIPE as PLAIN
+from tests.training.stages_test import staged
+from tf_nuat.training import ScheduleSpec, epochs, minutes
+from tf_nuat.training import recipe as recipes
+
+SPE = 9  # batches in an epoch of the digits
+RECIPE = dataclasses.replace(
+    PLAIN, minutes=1.0, defense_options={"nuclear_weight": ScheduleSpec("ramp", peak=1.0, epochs=2)}
+)
+
+
+def time_of(recipe, speed, steps_per_epoch):
+    """Returns the seconds of training and validation, added up epoch by epoch."""
+    return sum(batches * speed.step + speed.validation for stage in recipe.steps(steps_per_epoch) for batches in stage)
+
+
+@pytest.mark.parametrize("step, validation", [(0.1, 1.0), (0.5, 20.0), (0.001, 0.0), (3.0, 5.0), (0.1, 50.0)])
+@pytest.mark.parametrize("spent", [0.0, 6.0])
+def test_as_much_is_trained_as_ends_in_time_with_its_validations(step, validation, spent):
+    speed = minutes.Speed(step, validation)
+    fitted = minutes.fitted(RECIPE, 100, speed, spent)
+    within = 60.0 * (1.0 - minutes.RESERVE) - spent
+    assert time_of(fitted, speed, 100) <= within + 1e-6
+    longer = dataclasses.replace(fitted, epochs=fitted.epochs + 1 / 100)
+    assert time_of(longer, speed, 100) > within - 1e-6
+    assert sum(map(sum, fitted.steps(100))) == pytest.approx(100 * fitted.epochs)
+    assert fitted.schedule_epochs == RECIPE.schedule_epochs and fitted.minutes == 1.0
+
+
+def test_a_part_of_an_epoch_is_an_epoch_with_a_validation():
+    fitted = minutes.fitted(RECIPE, 1000, minutes.Speed(0.1, 9.4), 0.0)  # 59.4 s: 500 steps and one validation
+    assert fitted.steps(1000) == [[500]] and fitted.epochs == 0.5
+
+
+def test_stages_share_the_minutes_as_they_share_the_epochs():
+    recipe = staged(("sat_r1", 1, {}), ("sat_r3", 2, {}), minutes=1.0)
+    fitted = minutes.fitted(recipe, 10, minutes.Speed(1.0, 1.0), 0.0)
+    first, second = fitted.steps(10)
+    assert (first, second) == ([10, 7], [10, 10, 10, 5]) or abs(2 * sum(first) - sum(second)) <= 2
+    assert sum(first) + sum(second) + len(first) + len(second) <= 59
+
+
+@pytest.mark.parametrize("minute, words", [(1e-4, "minutes is 0.0001, too few for a step and a validation; allowed: ")])
+def test_too_few_minutes_are_one_line_and_leave_nothing_to_continue(minute, words, tmp_path):
+    with pytest.raises(ValueError, match=words) as raised:
+        run(dataclasses.replace(RECIPE, minutes=minute), tmp_path)
+    assert "\n" not in str(raised.value) and not (tmp_path / "recipe.json").exists()
+
+
+def test_a_run_that_is_killed_has_the_epochs_that_it_was_begun_with(tmp_path, monkeypatch):
+    """The machine that it goes on is slower. Both end with the bits of a run that was not killed."""
+
+    def measured_as(step):
+        return lambda *_: minutes.Speed(step, 10.0)
+
+    monkeypatch.setattr(epochs, "time", types.SimpleNamespace(perf_counter=lambda: 0.0))  # measuring took no time
+    monkeypatch.setattr(minutes, "measured", measured_as(2.8))
+    expected = run(RECIPE, tmp_path / "whole")
+    assert expected.recipe["epochs"] == pytest.approx(14 / SPE) and len(expected.history) == 2
+    assert expected.recipe["minutes"] == 1.0
+    out = tmp_path / "killed"
+    killed(monkeypatch, RECIPE, out, batch=11, save_every=EVERY_BATCH)  # in the second epoch, of 5 batches
+    assert json.loads((out / "recipe.json").read_text())["epochs"] == expected.recipe["epochs"]
+    monkeypatch.setattr(minutes, "measured", lambda *_: pytest.fail("measured again"))
+    with pytest.raises(ValueError, match="holds a run with another minutes; allowed: ") as raised:
+        run(dataclasses.replace(RECIPE, minutes=2.0), out)
+    assert "\n" not in str(raised.value)
+    card = run(RECIPE, out)
+    assert_same_run(out, card, tmp_path / "whole", expected)
+    assert run(RECIPE, out) == card  # finished
+
+
+def test_measuring_the_speed_leaves_no_trace(tmp_path, monkeypatch):
+    """Weights, momentum, metrics, the state of a defense and the order of the data are those before."""
+    recipe = dataclasses.replace(RECIPE, defense="nuat_h", defense_options={"threshold": 1.0}, chosen_by="last")
+    cards = []
+    for measure in (minutes.measured, lambda *_: minutes.Speed(1.0, 1.0)):
+        monkeypatch.setattr(minutes, "measured", measure)
+        monkeypatch.setattr(minutes, "fitted", lambda recipe, *_: dataclasses.replace(recipe, epochs=1.5))
+        cards.append(run(recipe, tmp_path / str(len(cards))))
+    assert_same_run(tmp_path / "0", cards[0], tmp_path / "1", cards[1])
+
+
+def test_the_stopwatch_takes_an_even_number_of_batches(monkeypatch):
+    now = iter(range(1000))
+    monkeypatch.setattr(minutes.time, "perf_counter", lambda: float(next(now)))
+    watch = minutes.Stopwatch(seconds=12.5, most=100)
+
+    class Model:
+        stop_training = False
+
+    watch.set_model(Model())
+    watch.on_epoch_begin(0)
+    while not watch.model.stop_training:
+        watch.on_train_batch_end(0)
+    watch.on_epoch_end(0)
+    assert watch.batches == 14 and watch.speed == minutes.Speed(1.0, 1.0)
+
+
+def test_epochs_and_minutes_are_not_given_together():
+    values = command.flag_values(digits.RECIPES)
+    values(["", "--minutes=3", "--epochs=2"])
+    with pytest.raises(ValueError, match="epochs is 2; allowed: not with --minutes"):
+        command.with_flags(digits.RECIPES["nuat"], values)
+    values = command.flag_values(digits.RECIPES)
+    values(["", "--minutes=3"])
+    assert command.with_flags(digits.RECIPES["nuat"], values).minutes == 3.0
+    with pytest.raises(ValueError, match="minutes is -1"):
+        dataclasses.replace(PLAIN, minutes=-1)
+    with pytest.raises(ValueError, match="epochs is 1.5; allowed: a whole number"):
+        dataclasses.replace(PLAIN, epochs=1.5)
+    read = recipes.Recipe.from_json(dataclasses.replace(RECIPE, epochs=14 / SPE).to_json())
+    assert sum(map(sum, read.steps(SPE))) == 14

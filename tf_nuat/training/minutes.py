@@ -1,0 +1,129 @@
+"""How long to train where a recipe has minutes, not epochs: the speed is measured in the first steps."""
+
+import dataclasses
+import sys
+import time
+import typing
+from collections.abc import Callable
+
+import keras
+from tqdm import tqdm
+
+from tf_nuat.training.recipe import Recipe
+
+WARM_UP = 2  # batches whose time says nothing: what is compiled is compiled there
+PART = 0.03  # of the minutes, in which the speed is measured
+LEAST, MOST = 10, 1000  # batches that are timed, where the minutes allow
+RESERVE = 0.01  # of the minutes, for what is saved and logged
+
+Logs = dict[str, float] | None  # what Keras hands to a callback
+
+
+class Speed(typing.NamedTuple):
+    """What training costs on this machine.
+
+    Attributes:
+        step: seconds of a batch.
+        validation: seconds from the last batch of an epoch to the end of its last callback.
+    """
+
+    step: float
+    validation: float
+
+
+class Stopwatch(keras.callbacks.Callback):
+    """Measures a `Speed`; ends the epoch once enough batches were timed. Put it last.
+
+    Args:
+        seconds: after which the batches that were timed are enough, if there were `LEAST` of them.
+        most: number of batches at most.
+    """
+
+    def __init__(self, seconds: float, most: int) -> None:
+        super().__init__()
+        self.seconds, self.most = seconds, most
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self.batches, self.begun = 0, time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        self.batches += 1
+        self.trained = time.perf_counter()
+        spent = self.trained - self.begun
+        # Attacks may alternate from batch to batch: an even number has them in proportion.
+        is_enough = spent > self.seconds * (1 if self.batches >= LEAST else 4) and self.batches % 2 == 0
+        if is_enough or self.batches >= self.most:
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        ended = time.perf_counter()
+        self.speed = Speed((self.trained - self.begun) / self.batches, ended - self.trained)
+
+
+def measured(minutes: float, train: Callable[[int, Stopwatch], None]) -> Speed:
+    """Returns the `Speed` of training.
+
+    Args:
+        minutes: those of the recipe.
+        train: function of a number of batches and of a callback, which trains on as many at most, and validates.
+    """
+    train(WARM_UP, Stopwatch(0.0, WARM_UP))  # the second time nothing is compiled
+    watch = Stopwatch(60.0 * minutes * PART, MOST)
+    train(MOST, watch)
+    return watch.speed
+
+
+def fitted(recipe: Recipe, steps_per_epoch: int, speed: Speed, seconds: float) -> Recipe:
+    """Returns the recipe with the epochs, perhaps a part of one, that end in time with their validations.
+
+    Args:
+        recipe: has `minutes`.
+        steps_per_epoch: batches in an epoch.
+        speed: of training on this machine.
+        seconds: that have passed since training began.
+
+    Raises:
+        ValueError: the minutes are too few for a batch of each stage.
+    """
+
+    def needs(steps: int) -> float:
+        return steps * speed.step + sum(map(len, recipe.steps(steps_per_epoch, steps))) * speed.validation
+
+    lengths = [stage.epochs for stage in recipe.plan()]
+    least = -(-sum(lengths) // min(lengths))
+    left = 60.0 * typing.cast(float, recipe.minutes) * (1.0 - RESERVE) - seconds
+    if needs(least) > left:
+        enough = (seconds + needs(least)) / 60.0 / (1.0 - RESERVE)
+        raise ValueError(
+            f"minutes is {recipe.minutes:g}, too few for a step and a validation; allowed: about {1.1 * enough:.2g} or "
+            "more, on this machine"
+        )
+    enough_steps, too_many = least, int(left / speed.step) + 2
+    while too_many - enough_steps > 1:
+        middle = (enough_steps + too_many) // 2
+        enough_steps, too_many = (middle, too_many) if needs(middle) <= left else (enough_steps, middle)
+    return dataclasses.replace(recipe, epochs=enough_steps / steps_per_epoch)
+
+
+class Left(keras.callbacks.Callback):
+    """A bar of all batches of a run, with the time that is left.
+
+    Args:
+        total: number of batches.
+        done: of these, those that were trained before.
+    """
+
+    def __init__(self, total: int, done: int) -> None:
+        super().__init__()
+        self.total, self.done = total, done
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        self.bar = tqdm(
+            total=self.total, initial=self.done, desc="training", unit="step", disable=not sys.stderr.isatty()
+        )
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        self.bar.update()
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        self.bar.close()
