@@ -1,0 +1,184 @@
+"""A race: defenses on one network, each with the same minutes of training and validation, then attacked alike.
+
+    python -m recipes.race --dataset digits --minutes 0.5 --defenses fgsm_at,n_fgsm,nuat --out runs/race
+    python -m recipes.race --dataset cifar10 --minutes 45 --precision mixed_bfloat16 --out runs/race_cifar10 \\
+        --defenses standard,fgsm_at,fbf,n_fgsm,grad_align,elle_a,gat,sat_r2,nuat,nuat_wa,free_at,pgd_at,trades
+
+Trains one defense after the other in a folder of its own, out/DEFENSE, with nothing else running: two at once would
+slow each other. Each has its recipe of the dataset, whose schedules are stretched to the epochs that the minutes are
+enough for; the network, the measures, and what flags change, are those of all. A command that was killed goes on, and
+what is trained is not trained again.
+
+Writes race.md, a table and the differences to the winner, tested on the same images; race.png, robust accuracy on
+validation images against minutes of training, with a cross where the masking alarm rang; and race.csv. AutoAttack takes
+longer than the training, and is another command for each network that is to have it, whose result `recipes.leaderboard`
+shows:
+
+    python -m tf_nuat.evaluate --checkpoint runs/race_cifar10/nuat_wa/network.keras --samples 1000
+    python -m recipes.two_phase --card runs/race_cifar10/nuat_wa/card.json
+"""
+
+import dataclasses
+import itertools
+import pathlib
+
+import numpy as np
+from absl import flags
+from matplotlib.figure import Figure
+
+from recipes import command, compare, orderings, table
+from sanity import statistics
+from sanity.report.figures import COLOURS, DOTS_PER_INCH, LINES
+from tf_nuat import command_line
+from tf_nuat.core import npz_input, validation
+from tf_nuat.evaluate import runs
+from tf_nuat.training import AttackSpec
+from tf_nuat.training.experiment import OUTCOMES
+
+MEASURE = "pgd_50"
+# What all defenses of a dataset have: a network that two processor cores train for some epochs in 45 minutes.
+SETTINGS = {
+    "digits": {"network": "mnist_cnn", "network_options": {}},
+    "mnist": {"network": "lenet_plus", "network_options": {}},
+    "cifar10": {"network": "resnet18", "network_options": {"width": 16}},
+    "svhn": {"network": "resnet18", "network_options": {"width": 16}},
+}
+
+
+def flag_values():
+    """Returns the flags: those of every recipe, with `defenses` in place of `defense`."""
+    values = command.with_shared_flags(flags.FlagValues())
+    flags.DEFINE_string("dataset", None, f"whose recipes: {', '.join(SETTINGS)}; required", flag_values=values)
+    flags.DEFINE_list("defenses", [], "what races, with commas between; required", flag_values=values)
+    return values
+
+
+def main(arguments):
+    """Trains what is to be trained and writes the page; returns the exit status."""
+    values = flag_values()
+    command_line.parse(values, arguments, __doc__)
+    command_line.require(
+        values,
+        dataset=f"whose recipes race (--dataset {next(iter(SETTINGS))})",
+        minutes="how long each is trained (--minutes 45)",
+        out="a folder for the results (--out DIR)",
+    )
+    if values.strategy == "multiworker":
+        raise ValueError("strategy is 'multiworker'; allowed: one machine, on which one trains after the other")
+    recipes, options = _recipes(values), command.run_options(values)
+    out = pathlib.Path(values.out)
+    folders = {name: out / name for name in recipes}
+    conditions = compare.same_conditions(compare.conditions_of_runs(recipes, folders, options))
+    for folder in (out, *folders.values()):
+        validation.output_folder("out", folder)
+    cards, failed = compare.train(recipes, folders, options)
+    if cards:
+        outcomes = {run.defense: _outcomes(folders[run.defense]) for run in cards}
+        (out / "race.md").write_text(page(cards, outcomes, conditions, failed), encoding="utf-8")
+        table.write_csv(list(map(runs.record, cards)), out / "race.csv")
+        draw(cards).savefig(out / "race.png", metadata={"Software": None})
+        print(f"\n{(out / 'race.md').read_text(encoding='utf-8')}")
+        print(f"{out}/race.md  {out}/race.csv  {out}/race.png")
+    for line in failed:
+        print(line)
+    return 1 if failed else 0
+
+
+def _recipes(values):
+    """Returns the recipes that race, a dict of name to `Recipe`."""
+    settings = validation.one_of("dataset", values.dataset, SETTINGS)
+    module = compare.DATASETS[values.dataset]
+    if not values.defenses:
+        raise ValueError(f"defenses is not given; allowed: --defenses {','.join(itertools.islice(module.RECIPES, 3))}")
+    if values.measures is not None:
+        raise ValueError(f"measures is given; allowed: nothing, as all are measured by {MEASURE}")
+    compare.refuse_twice("defenses", values.defenses)
+    measures = {MEASURE: AttackSpec("pgd", steps=50)}
+    chosen = {name: validation.one_of("defenses", name, module.RECIPES) for name in values.defenses}
+    alike = {
+        name: dataclasses.replace(recipe, **settings, measures=measures, claimed={}) for name, recipe in chosen.items()
+    }
+    return {name: command.with_flags(recipe, values) for name, recipe in alike.items()}
+
+
+def _outcomes(folder):
+    """Returns which test images the network in a folder classified correctly under the attack, bool (N,)."""
+    return npz_input.load("outcomes", folder / OUTCOMES)[MEASURE]
+
+
+def page(cards, outcomes, conditions, failed=()):
+    """Returns race.md.
+
+    Args:
+        cards: of the runs.
+        outcomes: dict of defense to what became of each test image, bool (N,).
+        conditions: a `runs.Conditions`, those of all runs.
+        failed: a line for each defense whose training failed.
+    """
+    ranked = sorted(cards, key=lambda run: -run.measured[MEASURE].accuracy)
+    parts = [
+        f"# {cards[0].recipe['minutes']:g} minutes each",
+        f"{table.caption(ranked, conditions)} Minutes: training and validation. Alarm: epochs after which the masking "
+        "alarm rang, by FGSM and PGD on validation images.",
+        table.markdown([_row(run) for run in ranked]),
+        "![Robust accuracy against minutes](race.png)",
+    ]
+    if len(ranked) > 1:
+        parts += [
+            f"Accuracy under {MEASURE} below that of {ranked[0].defense}, in points, with the interval of each alone "
+            "(95 %, Bonett and Price); McNemar's exact test on the same images, with Holm's correction for all rows. "
+            "That is the noise of drawing test images: there is one training of each, and how trainings differ is not "
+            "in it.",
+            table.markdown(differences([run.defense for run in ranked], outcomes)),
+        ]
+    return "\n\n".join([*parts, *failed]) + "\n"
+
+
+def _row(run):
+    """Returns the cells of a run."""
+    cells = table.cells_with_costs(run)
+    rang = [str(epoch) for epoch, logs in enumerate(run.history, start=1) if logs.get("masking_alarm")]
+    watched = any("masking_alarm" in logs for logs in run.history)
+    return {
+        "defense": cells.pop("defense"),
+        "alarm": (", ".join(rang) or "silent") if watched else "-",
+        **{name: text for name, text in cells.items() if name not in ("network", "seed", "command")},
+    }
+
+
+def differences(ranked, outcomes):
+    """Returns a row for each defense but the first: how far below the first it is, and whether that may be chance."""
+    first, *others = ranked
+    p_values = orderings.holm([statistics.mcnemar_two_sided(outcomes[name], outcomes[first]) for name in others])
+    rows = []
+    for name, p_value in zip(others, p_values):
+        difference, low, high = statistics.paired_difference(outcomes[name], outcomes[first])
+        verdict = "within noise" if p_value >= orderings.LEVEL else "below"
+        below = table.percent(difference, (low, high))
+        rows.append({"defense": name, f"below {first} by": below, "p (Holm)": f"{p_value:.2g}", "verdict": verdict})
+    return rows
+
+
+def draw(cards):
+    """Returns the figure: robust accuracy on validation images, after each epoch, against minutes of training."""
+    figure = Figure(figsize=(7.2, 4.2), dpi=DOTS_PER_INCH, layout="constrained")
+    axes = figure.subplots()
+    styles = itertools.product(LINES, COLOURS)
+    for run, (line, colour) in zip(cards, styles):
+        minutes = np.cumsum([logs["seconds"] for logs in run.history]) / 60.0
+        robust = np.array([logs["val_robust_accuracy"] for logs in run.history])
+        rang = np.array([bool(logs.get("masking_alarm")) for logs in run.history])
+        axes.plot(minutes, robust, linestyle=line, color=colour, marker=".", label=run.defense)
+        axes.plot(minutes[rang], robust[rang], "x", color=colour, markersize=9, markeredgewidth=2)
+    axes.set(
+        xlabel="minutes of training, without validation (cross: the masking alarm rang)",
+        ylabel="robust accuracy, validation images",
+        ylim=(-0.02, None),
+    )
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize="small")
+    return figure
+
+
+if __name__ == "__main__":
+    command_line.main(main)
