@@ -127,7 +127,7 @@ def _row(rank, entry, out):
         "trust": _trust(entry),
         **table.costs({name: _mean([record[name] for record in records]) for name in table.COSTS}),
         "seeds": ", ".join(str(run.seed) for run in entry.cards),
-        "chosen epoch": f"{', '.join(str(run.epoch_chosen) for run in entry.cards)} of {first.epochs}",
+        "chosen epoch": f"{', '.join(str(run.epoch_chosen) for run in entry.cards)} of {first.epochs:.4g}",
         "precision": first.precision,
         "runs": [(path.parent.name, pathlib.Path(os.path.relpath(path, out)).as_posix()) for path in entry.paths],
         "measured": [_measured(name, found, entry) for name, found in entry.measured.items()],

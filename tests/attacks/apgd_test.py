@@ -46,6 +46,17 @@ def test_images_that_the_network_does_not_know_need_no_target(network, labelled)
     assert np.any(x_adv[4:] != x[4:])
 
 
+def test_the_first_target_does_not_start_where_the_cross_entropy_did(network, labelled):
+    """AutoAttack runs one after the other, on the images that withstood the first."""
+    x, y = map(tf.constant, labelled)
+    starts = []
+    for name in "ce", "t":
+        search = ATTACKS[name].search(network, x, y, {"epsilon": 0.1, "seed": 3}, None)
+        starts.append(search.first().x_adv.numpy() - x)
+    assert all(np.max(np.abs(start)) == pytest.approx(0.1, abs=1e-6) for start in starts)
+    assert np.mean(np.abs(starts[0] - starts[1]) > 1e-3) > 0.9
+
+
 # The algorithm, written a second time.
 
 

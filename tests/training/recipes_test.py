@@ -154,7 +154,7 @@ def test_the_small_cifar10_is_the_large_one_shortened_alike_for_all():
                 each.epochs * splits.steps_per_epoch,
             )
             rates.append([float(rate(int(share * steps))) for share in (0.0, 0.25, 0.5, 0.99)])
-        assert rates[0] == pytest.approx(rates[1], rel=0.05, abs=1e-3), name
+        assert rates[0] == pytest.approx(rates[1], rel=0.05, abs=2e-3), name
     # Every defense that is compared with the paper has the measures that the comparison needs, but AutoAttack's.
     assert {*orderings.COLUMNS} == {"clean", "autoattack", *cifar10_small.RECIPES["nuat"].measures}
     assert len(set(cifar10_small.RECIPES) & set(orderings.PAPER)) == 10

@@ -144,8 +144,8 @@ def _search(
     """
     ascents = STEPS[norm](x, epsilon, steps, norm)
     keys = draws.image_keys(seed, x)
-    if loss is not losses.cross_entropy:  # in AutoAttack one comes after the other: it is to start elsewhere
-        keys = draws.fold_in(keys, 2 if loss is None else 1)
+    if loss is None:  # in AutoAttack this comes after the cross-entropy: it is to start elsewhere
+        keys = draws.fold_in(keys, 1)
 
     def start_of(run: tf.Tensor) -> tf.Tensor:
         return ascents.start(draws.fold_in(keys, run))

@@ -82,7 +82,7 @@ def train(run: Run, sources: list[keras.Model]) -> Trained:
     for number in range(len(run.recipe.plan())):
         with run.strategy.scope():
             model = build(run.recipe, run.splits, stage=number, before=model, sources=sources, stretch=stretch)
-        if not run.is_fitted:
+        if stretch is not None and not run.is_fitted:
             run = _fitted(run, model)
             stretch.assign(run.recipe.stretched(run.splits.steps_per_epoch))
         stages = run.recipe.steps(run.splits.steps_per_epoch)
