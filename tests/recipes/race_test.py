@@ -90,7 +90,7 @@ def call(monkeypatch, *arguments):
 
 
 def test_a_race_is_run_and_not_run_again(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(minutes, "measured", lambda *_: minutes.Speed(0.1, 0.1))
+    monkeypatch.setattr(minutes, "measured", lambda *_, **__: minutes.Speed(0.1, 0.1))
     monkeypatch.setattr(minutes, "fitted", lambda recipe, *_: dataclasses.replace(recipe, epochs=1.25))
     arguments = ["--dataset=digits", "--defenses=standard,n_fgsm", "--minutes=1", TINY, "--test_images=60"]
     arguments += [f"--out={tmp_path}", "--strategy=one"]
@@ -100,7 +100,7 @@ def test_a_race_is_run_and_not_run_again(monkeypatch, tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"standard", "n_fgsm", "race.md", "race.csv", "race.png"}
     page = (tmp_path / "race.md").read_text()
     assert {row["chosen epoch"].split()[-1] for row in rows_of(page.split("![")[0])} == {"1.25"}
-    monkeypatch.setattr(minutes, "measured", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(minutes, "measured", lambda *_, **__: pytest.fail("measured again"))
     assert call(monkeypatch, *arguments) == 0 and (tmp_path / "race.md").read_text() == page
 
 

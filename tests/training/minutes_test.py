@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import types
 
 import pytest
@@ -61,7 +62,7 @@ def test_a_run_that_is_killed_has_the_epochs_that_it_was_begun_with(tmp_path, mo
     """The machine that it goes on is slower. Both end with the bits of a run that was not killed."""
 
     def measured_as(step):
-        return lambda *_: minutes.Speed(step, 10.0)
+        return lambda *_, **__: minutes.Speed(step, 10.0)
 
     monkeypatch.setattr(epochs, "time", types.SimpleNamespace(perf_counter=lambda: 0.0))  # measuring took no time
     monkeypatch.setattr(minutes, "measured", measured_as(2.8))
@@ -71,7 +72,7 @@ def test_a_run_that_is_killed_has_the_epochs_that_it_was_begun_with(tmp_path, mo
     out = tmp_path / "killed"
     killed(monkeypatch, RECIPE, out, batch=11, save_every=EVERY_BATCH)  # in the second epoch, of 5 batches
     assert json.loads((out / "recipe.json").read_text())["epochs"] == expected.recipe["epochs"]
-    monkeypatch.setattr(minutes, "measured", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(minutes, "measured", lambda *_, **__: pytest.fail("measured again"))
     with pytest.raises(ValueError, match="holds a run with another minutes; allowed: ") as raised:
         run(dataclasses.replace(RECIPE, minutes=2.0), out)
     assert "\n" not in str(raised.value)
@@ -84,7 +85,7 @@ def test_measuring_the_speed_leaves_no_trace(tmp_path, monkeypatch):
     """Weights, momentum, metrics, the state of a defense and the order of the data are those before."""
     recipe = dataclasses.replace(RECIPE, defense="nuat_h", defense_options={"threshold": 1.0}, chosen_by="last")
     cards = []
-    for measure in (minutes.measured, lambda *_: minutes.Speed(1.0, 1.0)):
+    for measure in (minutes.measured, lambda *_, **__: minutes.Speed(1.0, 1.0)):
         monkeypatch.setattr(minutes, "measured", measure)
         monkeypatch.setattr(minutes, "fitted", lambda recipe, *_: dataclasses.replace(recipe, epochs=1.5))
         cards.append(run(recipe, tmp_path / str(len(cards))))
@@ -105,6 +106,18 @@ def test_the_stopwatch_takes_an_even_number_of_batches(monkeypatch):
         watch.on_train_batch_end(0)
     watch.on_epoch_end(0)
     assert watch.batches == 14 and watch.speed == minutes.Speed(1.0, 1.0)
+
+
+def test_several_workers_take_the_same_number_of_batches():
+    """Each waits for the others in every batch: one that stops by its own clock would leave them waiting for ever."""
+    asked = []
+
+    def train(most, watch):
+        asked.append((watch.seconds, watch.most))
+        watch.speed = minutes.Speed(1.0, 1.0)
+
+    minutes.measured(5.0, train, workers=2)
+    assert asked == [(0.0, minutes.WARM_UP), (math.inf, minutes.LEAST)]
 
 
 def test_epochs_and_minutes_are_not_given_together():

@@ -129,7 +129,7 @@ def _fitted(run: Run, model: defenses.Defense) -> Run:
                 **model.fit_options(),
             )
 
-    speed = minutes.measured(recipe.minutes or 0.0, train_some)
+    speed = minutes.measured(recipe.minutes or 0.0, train_some, workers=workers.count(run.strategy))
     backup.put_back(model, before)
     seconds = time.perf_counter() - begun
     shared = json.loads(workers.from_chief(json.dumps([*speed, seconds]).encode(), run.strategy))

@@ -1,6 +1,7 @@
 """How long to train where a recipe has minutes, not epochs: the speed is measured in the first steps."""
 
 import dataclasses
+import math
 import sys
 import time
 import typing
@@ -60,15 +61,16 @@ class Stopwatch(keras.callbacks.Callback):
         self.speed = Speed((self.trained - self.begun) / self.batches, ended - self.trained)
 
 
-def measured(minutes: float, train: Callable[[int, Stopwatch], None]) -> Speed:
+def measured(minutes: float, train: Callable[[int, Stopwatch], None], *, workers: int = 1) -> Speed:
     """Returns the `Speed` of training.
 
     Args:
         minutes: those of the recipe.
         train: function of a number of batches and of a callback, which trains on as many at most, and validates.
+        workers: processes that train together: several wait for each other, and so take the same number of batches.
     """
     train(WARM_UP, Stopwatch(0.0, WARM_UP))  # the second time nothing is compiled
-    watch = Stopwatch(60.0 * minutes * PART, MOST)
+    watch = Stopwatch(60.0 * minutes * PART, MOST) if workers == 1 else Stopwatch(math.inf, LEAST)
     train(MOST, watch)
     return watch.speed
 
