@@ -57,6 +57,7 @@ def with_shared_flags(values: flags.FlagValues) -> flags.FlagValues:
         "auto",
         f"devices: {', '.join(parallel.STRATEGIES)}; multiworker is for all processes of TF_CONFIG",
     )
+    flag(flags.DEFINE_float, "wait", workers.WAIT, workers.WAIT_HELP)
     flag(flags.DEFINE_float, "save_every", 600.0, "seconds of training that a kill may cost")
     flag(flags.DEFINE_boolean, "deterministic", True, "exact repeats on GPUs too, where they cost some speed")
     return values
@@ -144,9 +145,13 @@ CHANGES: dict[str, Callable[[Recipe, Any], Recipe]] = {
 
 
 def run_options(values: flags.FlagValues) -> dict[str, Any]:
-    """Returns the keywords of `training.run` that the flags name, and sets what belongs to the whole process."""
+    """Returns the keywords of `training.run` that the flags name, and sets what belongs to the whole process.
+
+    That is determinism, and the other workers, for whom it waits.
+    """
     if values.deterministic:
         tf.config.experimental.enable_op_determinism()
+    parallel.strategy(values.strategy, wait=values.wait)
     return {name: getattr(values, name) for name in ("data_dir", "strategy", "save_every")}
 
 

@@ -48,6 +48,12 @@ def option(text: str, argument: str = "options") -> tuple[str, Any]:
         return name, value
 
 
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Returns rows of cells, the first of which are the heads of the columns, as lines of text."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+
 def _help(flag_values: flags.FlagValues, usage: str) -> str:
     lines = [usage.strip(), "", "Flags:"]
     for name in flag_values:

@@ -298,7 +298,7 @@ def test_custom_gradients_hold_their_graph_until_they_are_forgotten():
 
 
 PACKAGES = ("tf_nuat", "sanity", "recipes")
-OF_NAMED_TUPLES = {"_replace", "_asdict", "_fields"}
+OF_PYTHON = {"_replace", "_asdict", "_fields", "_exit"}  # of named tuples, and of `os`
 
 
 def private(name):
@@ -308,7 +308,7 @@ def private(name):
 def reaches_beneath(tree, own):
     """Yields the private names of others that a file uses, and modules; `own` are the names that the project makes."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and private(node.attr) and node.attr not in own | OF_NAMED_TUPLES:
+        if isinstance(node, ast.Attribute) and private(node.attr) and node.attr not in own | OF_PYTHON:
             yield node.attr
         elif isinstance(node, ast.FunctionDef) and private(node.name) and hasattr(keras.Model, node.name):
             yield node.name

@@ -15,6 +15,7 @@ import tempfile
 import time
 import typing
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -23,6 +24,8 @@ from recipes import digits
 from tests.helpers import distributed, small, worker
 from tests.helpers.killed import assert_same_run, run
 from tf_nuat import card
+from tf_nuat.core import validation
+from tf_nuat.networks import adapt
 from tf_nuat.parallel import workers
 
 LIMIT = 240  # seconds that processes may take, on a busy machine
@@ -217,6 +220,48 @@ def test_a_worker_that_waits_says_for_whom_and_can_be_ended(tmp_path):
         one.wait_until(lambda: f"waiting for localhost:{ports[1]}, which no worker answers at" in one.output)
         one.process.terminate()
         assert one.process.wait(timeout=LIMIT) == -15
+
+
+def test_a_worker_waits_so_long_and_no_longer():
+    """One line names the address, and the flag."""
+    ports = free_ports(2)
+    alone = workers.Cluster(tuple(f"localhost:{port}" for port in ports), 0)
+    with pytest.raises(workers.LostError, match=f"localhost:{ports[1]} after 0.2 seconds .--wait.") as raised:
+        workers.start(alone, wait=0.2)
+    assert "\n" not in str(raised.value)
+    with pytest.raises(ValueError, match="wait is -1; allowed: a number at least 0"):
+        workers.start(alone, wait=-1)
+
+
+def test_a_worker_that_was_there_and_ended_is_waited_for_no_longer():
+    """TensorFlow would wait for ever, deaf to signals: the process ends from another thread."""
+    code = "import time, tf_nuat.parallel.workers as w\nwith w._ended_after(0.5): time.sleep(60)"
+    with running("-c", code) as one:
+        assert one.process.wait(timeout=LIMIT) == 1
+        (line,) = errors(one.output)
+    assert "does not answer after 0.5 seconds (--wait)" in line
+
+
+@pytest.mark.parametrize("kind", [tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError])
+def test_the_loss_of_another_worker_is_no_fault_of_a_file(kind, monkeypatch, tmp_path):
+    """Variables that are made while a network is loaded are exchanged with the others."""
+    path = tmp_path / "good.keras"
+    small.undefended().save(path)
+
+    def fails(*arguments, **options):
+        try:
+            raise kind(None, None, "/job:worker/replica:0/task:1 is gone")
+        except kind as error:
+            raise ValueError("layer 'dense' was never built") from error
+
+    monkeypatch.setattr(keras.saving, "load_model", fails)
+    for read in (validation.load_network, adapt_from):
+        with pytest.raises(kind):
+            read("--checkpoint", path)
+
+
+def adapt_from(argument, path):
+    return adapt(path, argument=argument)
 
 
 def text(cluster=None, task=None, **others):

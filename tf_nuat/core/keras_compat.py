@@ -225,6 +225,20 @@ def is_own_object(reason: str) -> bool:
     return any(words in reason for words in ("Could not locate", "Unknown layer", "Unknown object"))
 
 
+# What a collective operation raises on the workers that are left when another has ended.
+LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
+
+
+def lost_worker_in(error: BaseException | None) -> BaseException | None:
+    """Returns the error by which a worker was lost, where it is `error` or what `error` was raised for; else None.
+
+    Keras puts what happens while a network is loaded into exceptions of its own.
+    """
+    while error is not None and not isinstance(error, LOST):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def lost_task(error: tf.errors.OpError) -> str | None:
     """Returns the task, as "worker 1", of which an error of a collective operation tells; None if it tells of none."""
     found = re.search(r"/job:(\w+)/replica:\d+/task:(\d+)", str(error))

@@ -205,7 +205,13 @@ def load_network(argument: str, path: PathLike) -> keras.Model:
 
 
 def not_read(argument: str, path: PathLike, error: Exception, what: str = "which Keras cannot read") -> ValueError:
-    """Returns the error to raise where Keras raised one about the network at `path`: with the line that matters."""
+    """Returns the error to raise where Keras raised one about the network at `path`: with the line that matters.
+
+    Raises:
+        tf.errors.OpError: another worker was lost meanwhile, which says nothing of the file.
+    """
+    if (lost := keras_compat.lost_worker_in(error)) is not None:
+        raise lost
     reason = keras_compat.reason_of(error)
     own = "; allowed: with --import MODULE (modules=), where that is" if keras_compat.is_own_object(reason) else ""
     return ValueError(f"{argument} is {os.fspath(path)!r}, {what} ({reason}){own}")

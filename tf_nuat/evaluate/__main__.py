@@ -28,6 +28,8 @@ from tf_nuat.models import precision
 from tf_nuat.parallel import workers
 
 Chosen = tuple[str, dict[str, Any]]  # name and settings of an attack
+# Flags that have to be the same on all workers. Files may lie elsewhere on each: what is in them is compared later.
+_ALIKE = ("split", "samples", "seed", "epsilon", "norm", "attack", "options", "pixels", "output", "precision")
 
 
 def flag_values() -> flags.FlagValues:
@@ -59,6 +61,7 @@ def flag_values() -> flags.FlagValues:
     flag(flags.DEFINE_integer, "batch_size", 250, "images that are attacked at a time, all devices together")
     flag(flags.DEFINE_string, "precision", "auto", f"of the attacks' gradients: {', '.join(precision.PRECISIONS)}")
     flag(flags.DEFINE_string, "strategy", "auto", f"devices: {', '.join(parallel.STRATEGIES)}")
+    flag(flags.DEFINE_float, "wait", workers.WAIT, workers.WAIT_HELP)
     flag(flags.DEFINE_float, "save_every", 10.0, "seconds of work that a kill may cost")
     flag(flags.DEFINE_string, "out", None, "folder for the results. Default: evaluation, beside the checkpoint")
     return values
@@ -69,8 +72,9 @@ def command(arguments: Sequence[str]) -> int:
     values = flag_values()
     command_line.parse(values, arguments, __doc__)
     command_line.require(values, checkpoint="a network saved by Keras (--checkpoint FILE.keras)")
-    strategy = parallel.strategy(values.strategy)  # several workers have to begin with it
+    strategy = parallel.strategy(values.strategy, wait=values.wait)  # several workers have to begin with it
     with workers.together(strategy):
+        workers.agree({name: getattr(values, name) for name in _ALIKE}, strategy)
         return _evaluate(values, strategy)
 
 
@@ -184,8 +188,7 @@ def table(record: Record) -> str:
                 "" if is_clean else f"{rate:.1f}",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+    return command_line.columns(rows)
 
 
 if __name__ == "__main__":

@@ -16,26 +16,35 @@ def _mirrored() -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy()
 
 
-@functools.cache  # TensorFlow starts the server of this process once
-def _multiworker() -> tf.distribute.Strategy:
-    return workers.start(workers.cluster())
+_over_workers: list[tf.distribute.Strategy] = []  # TensorFlow starts the server of this process once
 
 
-def strategy(name: str) -> tf.distribute.Strategy:
+def _multiworker(wait: float) -> tf.distribute.Strategy:
+    if not _over_workers:
+        _over_workers.append(workers.start(workers.cluster(), wait=wait))
+    return _over_workers[0]
+
+
+def strategy(name: str, *, wait: float = workers.WAIT) -> tf.distribute.Strategy:
     """Returns a `tf.distribute` strategy: "one" device, "mirrored" over all of this machine, "multiworker", or "auto".
 
     "multiworker" is for all processes that `TF_CONFIG` names, one of which this is: see `tf_nuat.parallel.workers`. It
     has to be called before anything else that TensorFlow does. "auto" is that where `TF_CONFIG` names several, and
     "mirrored" where there are several GPUs. Build networks, defense and optimizer under its `scope()`.
 
+    Args:
+        name: one of `STRATEGIES`.
+        wait: seconds to wait for the other workers, the first time that the strategy over them is asked for.
+
     Raises:
         ValueError: `name` is none of these, or `TF_CONFIG` is wrong.
+        workers.LostError: a worker has not come within `wait` seconds.
     """
     validation.one_of("strategy", name, STRATEGIES)
     if name == "auto" and os.environ.get("TF_CONFIG") and len(workers.cluster().addresses) > 1:
         name = "multiworker"
     if name == "multiworker":
-        return _multiworker()
+        return _multiworker(wait)
     several = len(tf.config.list_logical_devices("GPU")) > 1
     if name == "mirrored" or (name == "auto" and several):
         return _mirrored()

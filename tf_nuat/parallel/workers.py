@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,11 +23,14 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tf_nuat.core import keras_compat
+from tf_nuat.core import keras_compat, validation
 from tf_nuat.models import weights
 
 EXAMPLE = '{"cluster": {"worker": ["host-a:2222", "host-b:2222"]}, "task": {"type": "worker", "index": 0}}'
 PATIENCE = 30  # seconds after which a worker that waits says for whom
+WAIT = 1800.0  # seconds after which it waits no longer, unless told
+WAIT_HELP = "seconds to wait for the other workers of TF_CONFIG, with --strategy multiworker"
+STARTING = 60.0  # seconds that TensorFlow may take to start once all workers are there
 
 
 class LostError(RuntimeError):
@@ -86,16 +90,23 @@ def cluster(text: str | None = None) -> Cluster:
     return Cluster(addresses, index + (len(chief) if kind == "worker" else 0))
 
 
-def start(cluster: Cluster) -> tf.distribute.Strategy:
+def start(cluster: Cluster, *, wait: float = WAIT) -> tf.distribute.Strategy:
     """Returns the strategy over all workers; waits for all of them first.
+
+    Args:
+        cluster: the workers.
+        wait: seconds to wait for the others, at least 0.
 
     Raises:
         ValueError: the port of this worker is in use, or TensorFlow was used before.
+        LostError: a worker has not come within `wait` seconds.
     """
-    _meet(cluster)
+    validation.number("wait", wait, at_least=0.0)
+    _meet(cluster, wait)
     before = signal.getsignal(signal.SIGTERM)
     try:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        with _ended_after(max(wait, STARTING)):
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
         if not keras_compat.is_late_start(error):
             raise
@@ -107,22 +118,56 @@ def start(cluster: Cluster) -> tf.distribute.Strategy:
     return strategy
 
 
-def _meet(cluster: Cluster) -> None:
+def _meet(cluster: Cluster, wait: float) -> None:
     """Waits until every worker has been seen at its address, and says for whom.
 
     TensorFlow waits too, for ever, in silence, and deaf to signals.
+
+    Raises:
+        LostError: `wait` seconds have passed.
     """
     own = cluster.addresses[cluster.number]
     missing = {address for address in cluster.addresses if address != own}
     logging.info("worker %d of %d, %s", cluster.number, len(cluster.addresses), own)
     with listening(own):
-        said = time.monotonic()
+        begun = said = time.monotonic()
         while missing:
             missing -= {address for address in missing if _answers(address)}
+            names = ", ".join(sorted(missing))
+            if missing and time.monotonic() - begun > wait:
+                raise LostError(
+                    f"no worker answers at {names} after {wait:g} seconds (--wait); start each worker of TF_CONFIG "
+                    "with its command, within that time"
+                )
             if missing and time.monotonic() - said > PATIENCE:
                 said = time.monotonic()
-                logging.warning("waiting for %s, which no worker answers at", ", ".join(sorted(missing)))
+                logging.warning("waiting for %s, which no worker answers at", names)
             time.sleep(0.1 if missing else 0.5)  # at last, for the others to see this one
+
+
+@contextlib.contextmanager
+def _ended_after(seconds: float) -> Iterator[None]:
+    """A context that ends the process, with a line, where it takes longer.
+
+    A worker that was seen and has ended since is one that TensorFlow waits for: no exception would reach it there.
+    """
+
+    def end() -> None:
+        print(
+            f"error: a worker of TF_CONFIG was there and does not answer after {seconds:g} seconds (--wait); end all "
+            "workers and start each again",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextlib.contextmanager
@@ -161,7 +206,7 @@ def together(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """A context in which the loss of another worker is a `LostError` of one line."""
     try:
         yield
-    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+    except keras_compat.LOST as error:
         if count(strategy) == 1:
             raise
         who = keras_compat.lost_task(error) or "a worker"
