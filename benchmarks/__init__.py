@@ -1,6 +1,3 @@
-"""Measurements of speed, as ratios within one run."""
+"""Measurements of speed, as ratios within one run, and of what survives."""
 
-import os
-
-# Must precede TensorFlow's start. What it logs before that is about processors and GPUs that are not there.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import tf_nuat as tf_nuat  # before anything imports TensorFlow, which it makes quiet

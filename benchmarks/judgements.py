@@ -1,0 +1,84 @@
+"""Judges networks again and again in one process, and looks at what it holds: memory, open files, threads.
+
+    python -m benchmarks.judgements --judgements 50 --out results/survival/judgements.json
+
+Each time a network of digits is loaded from its file, judged by every check, and dropped. What is held levels off: the
+growth over the second half is compared with that over the first.
+"""
+
+import os
+import pathlib
+import tempfile
+import threading
+import time
+
+import keras
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+import sanity
+from benchmarks import figures
+from benchmarks.attacks import small_network
+from tf_nuat import command_line, data
+from tf_nuat.core import validation
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_integer("judgements", 50, "how many", flag_values=FLAGS)
+flags.DEFINE_integer("images", 60, "of each judgement", flag_values=FLAGS)
+flags.DEFINE_integer("seed", 0, "the network follows from it", flag_values=FLAGS)
+flags.DEFINE_string("out", None, "JSON file for the figures", flag_values=FLAGS)
+EPSILON = 0.02
+LEVEL = 0.2  # of the growth of the first half: what the second may add
+
+
+def held():
+    """Returns what this process holds: MiB of memory, open files, threads."""
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return {
+        "memory_mib": round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1),
+        "open_files": len(os.listdir("/proc/self/fd")),
+        "threads": threading.active_count(),
+    }
+
+
+def run(count, images, seed):
+    """Returns what the process held before and after each of so many judgements, and the seconds of each."""
+    keras.utils.set_random_seed(seed)
+    network = small_network((8, 8, 1))
+    x, _ = data.load("digits").arrays("test")
+    x = x[:images]
+    y = network.predict(x, verbose=0).argmax(axis=1)
+    rows, seconds, verdicts = [held()], [], set()
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "network.keras"
+        network.save(path)
+        for _ in tqdm(range(count), desc="judgements"):
+            began = time.perf_counter()
+            judged = keras.saving.load_model(path, compile=False)
+            verdicts.add(sanity.judge(judged, x, y, epsilon=EPSILON, progress=False).verdict)
+            seconds.append(round(time.perf_counter() - began, 1))
+            rows.append(held())
+    return {"held": rows, "seconds": seconds, "verdicts": sorted(verdicts)}
+
+
+def growth(rows, name):
+    """Returns how much of something the second and the fourth quarter of the judgements added, each to its mean."""
+    quarters = np.array_split(np.array([row[name] for row in rows]), 4)
+    means = [float(np.mean(quarter)) for quarter in quarters]
+    return {"first_half": round(means[1] - means[0], 2), "second_half": round(means[3] - means[2], 2)}
+
+
+def command(arguments):
+    command_line.parse(FLAGS, arguments, __doc__)
+    validation.whole_number("judgements", FLAGS.judgements, at_least=4)
+    validation.whole_number("images", FLAGS.images, at_least=20)
+    content = run(FLAGS.judgements, FLAGS.images, FLAGS.seed)
+    content["growth"] = {name: growth(content["held"], name) for name in content["held"][0]}
+    figures.publish("benchmarks.judgements", arguments, content, FLAGS.out)
+    levels = [each["second_half"] <= max(1.0, LEVEL * each["first_half"]) for each in content["growth"].values()]
+    return 0 if all(levels) else 1
+
+
+if __name__ == "__main__":
+    command_line.main(command)

@@ -1,0 +1,39 @@
+"""The page of the table, rendered from what was tried."""
+
+from recipes.table import markdown
+
+INTRODUCTION = """\
+Training, an evaluation and a judgement of small networks on scikit-learn's digits, disturbed in every way that follows.
+`survived`: the same command, started again, ended with the results of a run that was not disturbed, bit for bit
+(weights, logs, per-image outcomes, `results.json`; times aside), and what was said before was one line or nothing, no
+traceback. Where a run has to be refused, or to blame another worker, that line has to come, with its exit status.
+The commands run in processes forked from one that has imported TensorFlow. Signals come at random moments from a
+command's first file to its end. A full disk is a file system that is filled when the file before the named
+one appears."""
+
+
+def page(content: dict) -> str:
+    """Returns the page for the content of `survival.json`."""
+    rows = [
+        {
+            "what": row["work"],
+            "disturbed by": row["circumstance"],
+            "tried": str(row["tried"]),
+            "survived": str(row["survived"]),
+            "seen": "<br>".join(f"{_cell(text)} ({count})" for text, count in row["seen"].items()),
+        }
+        for row in content["rows"]
+    ]
+    tried, survived = (sum(row[name] for row in content["rows"]) for name in ("tried", "survived"))
+    sections = [
+        "# What was tried, how often, what survived",
+        f"Rendered by `{content['command']}`.",
+        INTRODUCTION,
+        f"In all: {survived} of {tried}. Processor: {content['processor']}, {content['processors']} cores.",
+        markdown(rows),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
