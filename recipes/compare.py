@@ -138,7 +138,7 @@ def train(recipes, folders, options):
         doing = "finished before" if finished else f"{length} of {recipe.network} on {recipe.dataset}"
         print(f"{name} ({number} of {len(recipes)}): {doing}", flush=True)
         try:
-            cards.append(training.run(recipe, folders[name], verbose=2, **options))
+            cards.append(training.run(recipe, folders[name], **options))
         except FloatingPointError as error:
             failed.append(f"failed: {name}: {error}")
     return cards, failed

@@ -32,7 +32,7 @@ def main(arguments):
     for defense in "standard", "nuat":
         out = pathlib.Path(FLAGS.out) / defense
         print(f"\nTraining: {defense}", flush=True)
-        run = training.run(dataclasses.replace(digits.RECIPES[defense], epsilon=EPSILON), out, verbose=2)
+        run = training.run(dataclasses.replace(digits.RECIPES[defense], epsilon=EPSILON), out)
         print(command.summary(run))
         print(f"\nJudging: {defense}", flush=True)
         sanity.run.main([f"--checkpoint={out / 'network.keras'}", f"--out={out / 'sanity'}"])

@@ -141,7 +141,7 @@ def main(arguments):
     recipe, epsilons = described(values)
     validation.output_folder("out", out)
     logging.set_verbosity(logging.INFO)
-    options = {**command.run_options(values), "verbose": 2}
+    options = command.run_options(values)
     images = {"clean": values.clean, "loss_images": values.loss_images}
     warm_up = DATASETS[values.dataset].warm_up if values.warm_up is None else values.warm_up
     tuning = {"attack": values.attack, "epochs": values.tuning_epochs, "learning_rate": values.tuning_rate}

@@ -20,6 +20,7 @@ from tf_nuat.parallel import workers
 from tf_nuat.training import backup, callbacks, minutes
 from tf_nuat.training.building import build
 from tf_nuat.training.measuring import batch_of_attacks
+from tf_nuat.training.progress import EpochLines
 from tf_nuat.training.recipe import Recipe
 
 ALARM_IMAGES = 500
@@ -59,10 +60,8 @@ class Run(NamedTuple):
 
     @property
     def shown(self) -> str | int:
-        """What Keras shows: a line for each epoch where a bar shows all of them."""
-        if not workers.is_chief(self.strategy):
-            return 0
-        return 2 if self.recipe.minutes is not None and self.verbose in ("auto", 1) else self.verbose
+        """What Keras shows: nothing where `EpochLines` does, and on other workers than the chief."""
+        return self.verbose if self.verbose != "auto" and workers.is_chief(self.strategy) else 0
 
     @property
     def lengths(self) -> list[int]:
@@ -188,9 +187,8 @@ def _callbacks(model: defenses.Defense, run: Run, keeps_state: backup.Backup) ->
     every += _validating(model, run, run.out / "network.keras" if is_chief else None, history)
     if is_chief:
         every.append(keras.callbacks.TensorBoard(run.out / "logs", write_graph=False))
-    if run.recipe.minutes is not None and run.shown:
-        every.append(minutes.Left(sum(run.lengths), sum(run.lengths[: len(history)]) + keeps_state.state.batches))
-    return [*every, keeps_state, keras.callbacks.LambdaCallback(on_epoch_end=stop_early)]
+    every += [keeps_state, keras.callbacks.LambdaCallback(on_epoch_end=stop_early)]
+    return [*every, EpochLines(len(run.lengths))] if run.verbose == "auto" and is_chief else every
 
 
 def _validating(

@@ -54,7 +54,7 @@ def run(
         strategy: "auto", "one", "mirrored" or "multiworker", see `tf_nuat.parallel.strategy`. Of several workers the
             chief alone reads and writes `out`.
         save_every: seconds of training that a kill may cost, at least 0; the end of an epoch is always saved.
-        verbose: as in `keras.Model.fit`.
+        verbose: "auto" for a line an epoch, with the time left; 0 for nothing; 1 and 2 as in `keras.Model.fit`.
 
     Returns:
         what `card.json` says.

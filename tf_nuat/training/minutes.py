@@ -2,13 +2,11 @@
 
 import dataclasses
 import math
-import sys
 import time
 import typing
 from collections.abc import Callable
 
 import keras
-from tqdm import tqdm
 
 from tf_nuat.training.recipe import Recipe
 
@@ -105,27 +103,3 @@ def fitted(recipe: Recipe, steps_per_epoch: int, speed: Speed, seconds: float) -
         middle = (enough_steps + too_many) // 2
         enough_steps, too_many = (middle, too_many) if needs(middle) <= left else (enough_steps, middle)
     return dataclasses.replace(recipe, epochs=enough_steps / steps_per_epoch)
-
-
-class Left(keras.callbacks.Callback):
-    """A bar of all batches of a run, with the time that is left.
-
-    Args:
-        total: number of batches.
-        done: of these, those that were trained before.
-    """
-
-    def __init__(self, total: int, done: int) -> None:
-        super().__init__()
-        self.total, self.done = total, done
-
-    def on_train_begin(self, logs: Logs = None) -> None:
-        self.bar = tqdm(
-            total=self.total, initial=self.done, desc="training", unit="step", disable=not sys.stderr.isatty()
-        )
-
-    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        self.bar.update()
-
-    def on_train_end(self, logs: Logs = None) -> None:
-        self.bar.close()

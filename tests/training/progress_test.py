@@ -1,0 +1,23 @@
+"""The line of an epoch: what it says, and that it fits 80 columns."""
+
+import pytest
+
+from tf_nuat.training import progress
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(0.4, "0 s"), (48, "48 s"), (100, "2 min"), (720, "12 min"), (12_000, "3.33 h")]
+)
+def test_a_duration_has_a_unit_that_fits(seconds, text):
+    assert progress.duration(seconds) == text
+
+
+def test_a_line_says_what_was_measured_and_the_time_left():
+    logs = {"loss": 0.31234, "accuracy": 0.9, "val_accuracy": 0.975, "val_robust_accuracy": 0.8472, "val_loss": 0.2}
+    assert progress.line(3, 10, logs, 60) == ("epoch  3/10  loss 0.312  clean 97.5%  robust 84.7%  60 s  7 min left")
+    assert progress.line(10, 10, {"loss": 1.0}, 60) == "epoch 10/10  loss 1  60 s"
+
+
+def test_the_longest_line_fits_80_columns():
+    logs = {"loss": 1.23456e-5, "val_accuracy": 1.0, "val_robust_accuracy": 1.0}
+    assert len(progress.line(1, 120, logs, 12_000)) <= 80

@@ -1,0 +1,70 @@
+"""What a run shows while it trains: a line an epoch, within 80 columns, and a bar of the epoch on a terminal."""
+
+import sys
+import time
+
+import keras
+from tqdm import tqdm
+
+
+class EpochLines(keras.callbacks.Callback):
+    """Prints a line after each epoch: loss, accuracies on the validation split, seconds, and the time left.
+
+    Put it after the callbacks that measure, whose logs it shows. On a terminal a bar shows the batches of the epoch.
+
+    Args:
+        epochs: number of epochs of the whole run.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self.epochs = epochs
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self.begun = time.monotonic()
+        self.first: int | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.first = epoch if self.first is None else self.first
+        title = f"epoch {epoch + 1}/{self.epochs}"
+        steps = self.params["steps"]
+        self.bar = tqdm(total=steps, desc=title, unit="batch", leave=False, disable=not sys.stderr.isatty())
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self.bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.bar.close()
+        seconds = (time.monotonic() - self.begun) / (epoch + 1 - (self.first or 0))
+        print(line(epoch + 1, self.epochs, logs or {}, seconds), flush=True)
+
+
+def line(epoch: int, epochs: int, logs: dict[str, float], seconds: float) -> str:
+    """Returns the line of an epoch.
+
+    Args:
+        epoch: which, from 1.
+        epochs: of the whole run.
+        logs: what was measured, as Keras hands it to callbacks.
+        seconds: that an epoch takes, validation included.
+    """
+    cells = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}", f"loss {logs.get('loss', float('nan')):.3g}"]
+    for title, name in (("clean", "val_accuracy"), ("robust", "val_robust_accuracy")):
+        if name in logs:
+            cells.append(f"{title} {logs[name]:.1%}")
+    cells.append(duration(seconds))
+    if epoch < epochs:
+        cells.append(f"{duration(seconds * (epochs - epoch))} left")
+    return "  ".join(cells)
+
+
+def duration(seconds: float) -> str:
+    """Returns a time in the largest unit that is small enough to be exact: "48 s", "12 min", "3.33 h".
+
+    >>> from tf_nuat.training.progress import duration
+    >>> duration(12_000)
+    '3.33 h'
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3600:.3g} h"
