@@ -1,6 +1,3 @@
 """Experiments as data: `python -m recipes.DATASET --defense nuat --out DIR`, `recipes.custom` and `recipes.compare`."""
 
-import os
-
-# Must precede TensorFlow's start. What it logs before that is about processors and GPUs that are not there.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import tf_nuat as tf_nuat  # before anything imports TensorFlow, which it makes quiet

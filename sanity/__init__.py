@@ -1,12 +1,11 @@
 """Judges whether a network's robustness is real: `python -m sanity.run --checkpoint network.keras`, or `judge`."""
 
-import os
+import tf_nuat as tf_nuat  # before anything imports TensorFlow, which it makes quiet
 
-# Must precede TensorFlow's start. What it logs before that is about processors and GPUs that are not there.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# isort: split
 
-from sanity.judgement import Judgement, judge  # noqa: E402
-from sanity.result import Result, Verdict  # noqa: E402
-from sanity.settings import Settings  # noqa: E402
+from sanity.judgement import Judgement, judge
+from sanity.result import Result, Verdict
+from sanity.settings import Settings
 
 __all__ = ["Judgement", "Result", "Settings", "Verdict", "judge"]

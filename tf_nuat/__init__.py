@@ -1,5 +1,9 @@
 """Robust image classifiers in Keras by single-step adversarial training."""
 
+from tf_nuat.core import quiet as quiet  # before anything imports TensorFlow
+
+# isort: split
+
 from tf_nuat import (
     attacks,
     critical_epsilon,
