@@ -8,6 +8,7 @@ from tf_nuat.networks.densenet import densenet_bc_100
 from tf_nuat.networks.differentiable import Differentiable, differentiable
 from tf_nuat.networks.ensemble import ensemble_a, ensemble_b, ensemble_c, ensemble_d
 from tf_nuat.networks.lenet import lenet_plus, mnist_cnn, two_conv
+from tf_nuat.networks.pretrained import pretrained
 from tf_nuat.networks.resnet import preact_resnet18, resnet18, resnet34, resnet50
 from tf_nuat.networks.vgg import vgg11, vgg13, vgg19
 from tf_nuat.networks.wide_resnet import wide_resnet, wrn_28_10, wrn_34_10
@@ -34,4 +35,4 @@ NETWORKS: dict[str, Callable] = {
     "wrn_34_10": wrn_34_10,
 }
 
-__all__ = ["NETWORKS", "Adapted", "Differentiable", "adapt", "differentiable", *NETWORKS]
+__all__ = ["NETWORKS", "Adapted", "Differentiable", "adapt", "differentiable", "pretrained", *NETWORKS]

@@ -1,0 +1,78 @@
+"""Writes the index of the pre-trained networks from finished runs, and copies those that the package has.
+
+    python -m recipes.publish --runs results
+
+A run that is published has `network.keras`, `card.json` and the evaluation by AutoAttack that `tf_nuat.evaluate --out
+RUN/evaluation/autoattack` leaves.
+"""
+
+import hashlib
+import json
+import pathlib
+import shutil
+
+from absl import flags
+
+from tf_nuat import card, command_line
+from tf_nuat.core import files
+from tf_nuat.networks.pretrained import INDEX, PACKAGE
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("runs", "results", "folder of the runs", flag_values=FLAGS)
+LICENCE = "Apache-2.0"
+# Name to run.
+PUBLISHED = {
+    "mnist_nuat": "mnist_nuat/nuat_1",
+    "mnist_nuat_seed_0": "mnist_nuat/nuat_0",
+    "mnist_nuat_seed_2": "mnist_nuat/nuat_2",
+    "mnist_nuat_wa_seed_0": "mnist_nuat/nuat_wa_0",
+    "mnist_nuat_wa_seed_1": "mnist_nuat/nuat_wa_1",
+    "mnist_nuat_wa_seed_2": "mnist_nuat/nuat_wa_2",
+    "cifar10_small_nuat": "cifar10_small/nuat",
+    "cifar10_small_nuat_wa": "cifar10_small/nuat_wa",
+    "cifar10_small_nuat2_wa": "cifar10_small/nuat2_wa",
+    "cifar10_small_pgd_at": "cifar10_small/pgd_at",
+    "cifar10_small_trades": "cifar10_small/trades",
+}
+IN_PACKAGE = ("mnist_nuat", "cifar10_small_nuat_wa")
+
+
+def entry(name, runs):
+    """Returns what the index says of the network `name`, a dict; `runs` is the folder of the runs."""
+    path = pathlib.Path(PUBLISHED[name]) / "network.keras"
+    run = card.read(runs / path.with_name(card.NAME))
+    evaluated = json.loads((runs / path.parent / "evaluation" / "autoattack" / "results.json").read_text("utf-8"))
+    content = (runs / path).read_bytes()
+    return {
+        "path": str(path),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "size": len(content),
+        "licence": LICENCE,
+        "dataset": run.dataset,
+        "norm": run.norm,
+        "epsilon": run.epsilon,
+        "defense": run.defense,
+        "clean": run.measured["clean"].accuracy,
+        "robust": evaluated["stages"][-1]["accuracy"],
+        "attacked": evaluated["images"],
+        "is_in_package": name in IN_PACKAGE,
+    }
+
+
+def command(arguments):
+    command_line.parse(FLAGS, arguments, __doc__)
+    runs = pathlib.Path(FLAGS.runs)
+    for name, path in PUBLISHED.items():
+        for file in ("network.keras", card.NAME, "evaluation/autoattack/results.json"):
+            if not (runs / path / file).is_file():
+                raise ValueError(f"runs is {str(runs)!r}, which lacks {path}/{file}; allowed: finished, evaluated runs")
+        if name in IN_PACKAGE:
+            shutil.copyfile(runs / path / "network.keras", PACKAGE / f"{name}.keras")
+            shutil.copyfile(runs / path / card.NAME, PACKAGE / f"{name}.json")
+    files.save_json({name: entry(name, runs) for name in PUBLISHED}, INDEX)
+    print(INDEX)
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.main(command)
