@@ -19,9 +19,11 @@ version = release = tf_nuat.__version__
 root_doc = "docs/index"
 include_patterns = [
     "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "docs/**",
     "results/*.md",
-    *(f"results/{name}/*.md" for name in ("benchmarks", "cifar10_small", "sat_tables")),
+    *(f"results/{name}/*.md" for name in ("benchmarks", "cifar10_small", "sat_tables", "survival")),
 ]
 exclude_patterns = [".git", ".venv", "build", "runs", "site"]
 nitpicky = False  # of every class of NumPy, TensorFlow and Keras in a signature there is no page

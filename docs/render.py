@@ -29,7 +29,7 @@ filled = functools.partial(textwrap.fill, width=120, break_long_words=False, bre
 def pages():
     """Returns the paths of all pages."""
     results = [path for path in sorted((ROOT / "results").glob("*.md")) if path.name != "leaderboard.md"]
-    return [ROOT / "README.md", *results, *sorted((ROOT / "docs").rglob("*.md"))]
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *results, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def rendered(text):

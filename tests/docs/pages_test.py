@@ -13,7 +13,7 @@ import shlex
 import pytest
 
 from docs import render
-from recipes import command
+from recipes import command, console
 from sanity import judgement
 from sanity.checks import CHECKS
 from sanity.settings import Settings
@@ -21,7 +21,7 @@ from tf_nuat import DEFENSES, command_line
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGES = [str(path.relative_to(ROOT)) for path in render.pages()]
-POSITIONAL = ("docs.check_site", "pip", "recipes.table")  # these take no flags, or are not ours
+POSITIONAL = ("docs.check_site", "pip", "pytest", "recipes.table")  # these take no flags, or are not ours
 
 every_page = pytest.mark.parametrize("page", PAGES)
 
@@ -81,6 +81,9 @@ def calls(page):
             if arguments.count("'") % 2:  # the last line of what a shell is given
                 arguments = arguments.rstrip("'")
             yield module, shlex.split(arguments, comments=True)
+        for arguments in re.findall(r"^ *tf-nuat (?!--)([^|]*)", line):
+            module, rest = console.module_of(shlex.split(arguments, comments=True))
+            yield module, [] if rest == ["..."] else rest
 
 
 def flags_of(module):

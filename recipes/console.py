@@ -1,0 +1,70 @@
+"""Trains robust image classifiers, attacks them, and judges whether the robustness is real.
+
+    tf-nuat train DATASET ...   python -m recipes.DATASET: digits, mnist, cifar10, and custom for images of your own
+    tf-nuat evaluate ...        python -m tf_nuat.evaluate: what attacks leave of a network
+    tf-nuat judge ...           python -m sanity.run: whether its robustness is real
+    tf-nuat figures ...         python -m sanity.figures: several networks side by side
+    tf-nuat compare ...         python -m recipes.compare: several defenses, trained and measured alike
+    tf-nuat networks ...        python -m tf_nuat.networks: networks that were trained robust
+
+Each takes the flags of the module that it runs; --help after it lists them.
+"""
+
+import importlib.metadata
+import runpy
+import sys
+
+MODULES = {
+    "evaluate": "tf_nuat.evaluate",
+    "judge": "sanity.run",
+    "figures": "sanity.figures",
+    "compare": "recipes.compare",
+    "networks": "tf_nuat.networks",
+}
+TRAINING = (
+    "digits",
+    "mnist",
+    "mnist_nuat",
+    "cifar10",
+    "cifar10_small",
+    "cifar100",
+    "svhn",
+    "imagenet100",
+    "imagenet",
+    "custom",
+)
+
+
+def main() -> None:
+    """Runs the command that the first argument names, with the rest, as `python -m` would."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("--help", "-h"):
+        print(__doc__.strip())
+        return
+    if arguments[0] == "--version":
+        print(importlib.metadata.version("tf-nuat"))
+        return
+    try:
+        module, rest = module_of(arguments)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    sys.argv = ["tf-nuat", *rest]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def module_of(arguments: list[str]) -> tuple[str, list[str]]:
+    """Returns the module that `arguments` name, and the arguments that are left for it.
+
+    Raises:
+        ValueError: they name none.
+    """
+    name, *rest = arguments
+    if name == "train":
+        if not rest or rest[0] not in TRAINING:
+            given = f"is {rest[0]!r}" if rest else "is not given"
+            raise ValueError(f"dataset of train {given}; allowed: {', '.join(TRAINING)}")
+        return f"recipes.{rest[0]}", rest[1:]
+    if name not in MODULES:
+        raise ValueError(f"command is {name!r}; allowed: train, {', '.join(MODULES)}")
+    return MODULES[name], rest
