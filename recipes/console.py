@@ -5,6 +5,7 @@
     tf-nuat judge ...           python -m sanity.run: whether its robustness is real
     tf-nuat figures ...         python -m sanity.figures: several networks side by side
     tf-nuat compare ...         python -m recipes.compare: several defenses, trained and measured alike
+    tf-nuat race ...            python -m recipes.race: several defenses, with the same minutes each
     tf-nuat networks ...        python -m tf_nuat.networks: networks that were trained robust
 
 Each takes the flags of the module that it runs; --help after it lists them.
@@ -19,6 +20,7 @@ MODULES = {
     "judge": "sanity.run",
     "figures": "sanity.figures",
     "compare": "recipes.compare",
+    "race": "recipes.race",
     "networks": "tf_nuat.networks",
 }
 TRAINING = (
