@@ -17,7 +17,7 @@ from tf_nuat.models.inference import inference
 from tf_nuat.networks import Differentiable, differentiable
 
 LOOKED_AT = 50  # images
-PASSES = 16  # of a network that draws random numbers, for a gradient
+PASSES, FEW_PASSES = 12, 4  # of a network that draws random numbers, for a gradient
 FAITHFUL = 0.5  # share of the variance of an operation that its stand-in has to explain
 SHATTERED = 0.3  # agreement of gradients below which those around an image come first
 NEARBY = 0.125  # share of epsilon: how far away a gradient is compared with that at the image
@@ -33,10 +33,12 @@ class Surface:
     Attributes:
         name: what it is, in words.
         logits: images (B, H, W, C) -> logits (B, K), the largest of which is the network's answer.
+        coarse: the same from fewer passes, of a network whose answers are random; None of any other.
     """
 
     name: str
     logits: Logits = dataclasses.field(repr=False, compare=False)
+    coarse: Logits | None = dataclasses.field(default=None, repr=False, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,23 +100,25 @@ def of(
     stand_ins = () if replaced is None else tuple(each.operation for each in replaced.stand_ins)
     faithful = replaced is None or all(each.scale == 0.0 or each.explained >= FAITHFUL for each in replaced.stand_ins)
     decided_at = None if replaced is None or is_random else replaced.decided_at
+    if not stand_ins and decided_at is None:
+        replaced = None  # the network itself is compiled sooner
     name = "the stand-ins of BPDA" if stand_ins else "early logits" if decided_at else "the network"
     logits_fn = inference(network) if replaced is None else replaced
     if is_random:
-        surface = Surface(
-            f"{PASSES} passes through {name}", averaged(logits_fn, radius=0.0, points=PASSES, answers="mean")
+        of_unit_scale = _unit_scale(logits_fn, None, images)
+        exact, coarse = (
+            averaged(of_unit_scale, radius=0.0, points=passes, answers="mean") for passes in (PASSES, FEW_PASSES)
         )
+        surface = Surface(f"several passes through {name}", exact, coarse)
     else:
         surface = Surface(name, _unit_scale(logits_fn, replaced, images))
     without, agreement = _gradients(surface.logits, images, labels, radius=NEARBY * epsilon)
     if without > 0.0 and not is_random:
-        exact = _in_float64(network, images)
-        exact_without, exact_agreement = (
-            (1.0, 0.0) if exact is None else _gradients(exact, images, labels, radius=NEARBY * epsilon)
-        )
-        if exact is not None and exact_without < without:
-            surface = Surface("the network in float64", exact)
-            without, agreement = exact_without, exact_agreement
+        twin = _in_float64(network, images)
+        found = None if twin is None else _gradients(twin, images, labels, radius=NEARBY * epsilon)
+        if twin is not None and found is not None and found[0] < without:
+            surface = Surface("the network in float64", twin)
+            without, agreement = found
     return surface, Signs(is_random, stand_ins, faithful, decided_at, without, agreement)
 
 

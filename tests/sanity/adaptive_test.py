@@ -5,6 +5,7 @@ import time
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from sanity import Result, Settings, Verdict
 from sanity.adaptive import find_way_round, queries, surfaces, ways
@@ -15,6 +16,7 @@ from sanity.result import skipped, to_json
 from sanity.subject import Subject
 from tests.helpers import linear, zoo
 from tests.helpers.small import after, before
+from tf_nuat.attacks.ascent import input_gradient
 
 EPSILON = 0.1
 IMAGES, LABELS = linear.batch(60)
@@ -111,6 +113,22 @@ def test_a_threshold_is_followed_by_the_straight_line():
     gains[np.arange(len(labels)), labels] = -np.inf
     found = attacked(network, grey, labels)
     assert np.sum(found.correct != (gains.max(axis=1) < 0.0)) <= 1
+
+
+def test_gradients_that_float32_rounds_away_are_those_of_float64():
+    """1 - tanh^2 is 0 in float32 from 9 on, and in float64 from 19 on."""
+    kernel, bias = INSIDE.get_weights()
+    network = keras.Sequential([*INSIDE.layers[:-1], keras.layers.Dense(3, activation="tanh")])
+    network.build((None, *linear.SHAPE))
+    scale = 18.0 / np.abs(IMAGES.reshape(60, 16) @ kernel + bias).max()
+    network.set_weights([scale * kernel, scale * bias])
+    surface, signs = surfaces.of(network, IMAGES, LABELS, epsilon=EPSILON, seed=0)
+    assert surface.name == "the network in float64" and signs.without_gradient == 0.0
+    x = tf.constant(IMAGES)
+    gradient, _ = input_gradient(lambda x: (network(x)[:, 0] - network(x)[:, 1],) * 2, x)
+    exact, _ = input_gradient(lambda x: (surface.logits(x)[:, 0] - surface.logits(x)[:, 1],) * 2, x)
+    lost = np.all(np.equal(gradient, 0.0), axis=(1, 2, 3))
+    assert np.any(lost) and np.all(np.any(exact != 0.0, axis=(1, 2, 3)))
 
 
 def test_random_answers_are_judged_by_the_mean_of_many(monkeypatch):

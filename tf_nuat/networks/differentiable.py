@@ -15,7 +15,7 @@ from tf_nuat.networks import lost_gradients
 from tf_nuat.networks.operations import Walk
 from tf_nuat.networks.stand_ins import StandIn
 
-MOST_IMAGES = 50  # on which operations are looked at
+MOST_IMAGES = 32  # on which operations are looked at
 MOST_NUMBERS = MOST_IMAGES * 32 * 32 * 3  # in these: what an operation makes of them is held in memory
 
 
@@ -63,7 +63,7 @@ def differentiable(network: keras.Model, images: Any = None, *, radius: float = 
 
     Args:
         network: a functional or sequential `keras.Model`, images (B, H, W, C) -> logits (B, K). It is not changed.
-        images: (N, H, W, C) in [0, 1], of the kind that the network is made for, of which the first 50 at most
+        images: (N, H, W, C) in [0, 1], of the kind that the network is made for, of which the first 32 at most
             are looked at; None for uniform noise.
         radius: largest change of a pixel, above 0 and at most 1, at which operations are looked at: the epsilon of the
             attack.

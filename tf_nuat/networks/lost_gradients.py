@@ -11,7 +11,7 @@ from tf_nuat.networks.operations import Place, Step, Walk, tensors_in
 from tf_nuat.networks.stand_ins import StandIn
 
 DRAWS = 2  # of the direction in which an output is looked at
-ROUNDS = 10  # of the images, with new noise, that an imitation is trained on
+ROUNDS = 16  # of the images, with new noise, that an imitation is trained on
 FOLLOWED = 1e-3  # share of the change of an output below which its gradient says nothing of it
 SHATTERED = 2.0  # share of the squared change that a gradient misses, above which no gradient would do better
 RELATED = 0.5  # share of the variance of an output that its input has to explain for the identity to do
