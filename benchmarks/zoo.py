@@ -14,9 +14,10 @@ from absl import flags
 from tqdm import tqdm
 
 from sanity import Verdict
-from sanity.judgement import judge_subject
+from sanity.judgement import in_order, judge_subject
 from sanity.settings import BUDGETS
 from sanity.subject import Subject
+from sanity.verdict import UNDECIDED
 from tests.helpers import zoo
 from tf_nuat import command_line
 from tf_nuat.core import files, validation
@@ -29,19 +30,22 @@ flags.DEFINE_string("out", "results/zoo", "folder for the results", flag_values=
 
 
 def judge(specimen, seed, *, checks=None, settings=None):
-    """Returns what a judgement of a `zoo.Specimen` says: a dict of the verdict and of the checks' verdicts and values.
+    """Returns what a judgement of a `zoo.Specimen` says: a dict of both answers and of the checks' verdicts and values.
 
     A network that is refused has the verdict `zoo.REFUSED`, and the reason in the place of the checks.
     """
     images, labels = zoo.digits().arrays("test")
     options = {"epsilon": specimen.epsilon, "training_data": zoo.digits().arrays("train"), "seed": seed}
     try:
-        subject = Subject(specimen.build(seed), images, labels, **options)
+        subject = Subject(specimen.build(seed), *in_order(images, labels, seed), **options)
     except ValueError as error:
         return {"verdict": zoo.REFUSED, "reason": str(error), "checks": {}}
     judgement = judge_subject(subject, checks=checks, settings=settings, progress=False)
     return {
         "verdict": judgement.verdict,
+        "masking": judgement.masking,
+        "images": judgement.robust.images,
+        "pgd": judgement.reported_by_pgd.accuracy,
         "clean": judgement.clean.accuracy,
         "robust": judgement.robust.accuracy,
         "seconds": round(sum(result.seconds for result in judgement.results), 1),
@@ -71,7 +75,7 @@ def false_alarms(name, outcome):
 def markdown(outcomes):
     """Returns the table of outcomes, a dict of "name, seed N" to what `judge` returns, and the counts below it."""
     rows = ["| network | kind | meant to fail | failed (of seeds) | verdicts |", "|---|---|---|---|---|"]
-    misses, alarms, masked = 0, 0, 0
+    misses, alarms, masked, undecided = 0, 0, 0, 0
     for name, specimen in zoo.ZOO.items():
         own = {key: each for key, each in outcomes.items() if key.rsplit(", seed ", 1)[0] == name}
         if not own:
@@ -81,6 +85,7 @@ def markdown(outcomes):
             misses += missed(name, outcome)
             alarms += bool(false_alarms(name, outcome))
             masked += specimen.kind == zoo.MASKED
+            undecided += outcome["verdict"] == UNDECIDED
             for check in failed(outcome):
                 counts[check] = counts.get(check, 0) + 1
         verdicts = list(dict.fromkeys(each["verdict"] for each in own.values()))
@@ -89,13 +94,14 @@ def markdown(outcomes):
         rows.append(f"| {name}: {specimen.description} | {specimen.kind} | {meant} | {seen} | {'; '.join(verdicts)} |")
     others = len(outcomes) - masked
     return "\n".join(rows) + (
-        f"\n\nMisses: {misses} of {masked} masked networks. False alarms: {alarms} of {others} networks that are not.\n"
+        f"\n\nMisses: {misses} of {masked} masked networks. False alarms: {alarms} of {others} networks that are not. "
+        f"Undecided: {undecided} of {len(outcomes)}.\n"
     )
 
 
 def command(arguments):
     command_line.parse(FLAGS, arguments, __doc__)
-    settings, _ = validation.one_of("--budget", FLAGS.budget, BUDGETS)
+    settings = validation.one_of("--budget", FLAGS.budget, BUDGETS).settings
     for name in FLAGS.networks:
         validation.one_of("--networks", name, zoo.ZOO)
     folder = validation.output_folder("--out", pathlib.Path(FLAGS.out))

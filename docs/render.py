@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import recipes.command
 from recipes import leaderboard, table
-from sanity import judgement
+from sanity import verdict
 from sanity.checks import CHECKS
 from tf_nuat import ATTACKS, DEFENSES, NETWORKS, card, command_line
 
@@ -72,7 +72,7 @@ def evaluated(folder):
 
 def rule():
     """Returns the rule of the verdict, as a quotation."""
-    return _quoted(judgement.RULE)
+    return _quoted(verdict.RULE)
 
 
 def checks():

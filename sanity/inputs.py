@@ -5,7 +5,8 @@ import hashlib
 import pathlib
 
 from sanity import measure
-from sanity.judgement import checked_names
+from sanity.clock import Clock
+from sanity.judgement import checked_names, in_order
 from sanity.settings import BUDGETS, Settings
 from sanity.subject import Subject
 from tf_nuat.core import validation
@@ -35,8 +36,11 @@ def collect(flags, command, *, progress=False):
     if not flags.checkpoint:
         raise ValueError(f"--checkpoint is not given; allowed: {networks.FILE}")
     checks = checked_names(flags.checks, "--checks")
-    settings, samples = validation.one_of("--budget", flags.budget, BUDGETS)
+    settings, samples, minutes = validation.one_of("--budget", flags.budget, BUDGETS)
     inputs.check_sample(flags)
+    if flags.minutes is not None:
+        minutes = validation.number("--minutes", flags.minutes, above=0.0)
+    clock = Clock(60.0 * minutes)
     samples = samples if flags.samples is None else flags.samples
     path = pathlib.Path(flags.checkpoint)
     network, changes = networks.read("--checkpoint", path, flags)
@@ -44,6 +48,7 @@ def collect(flags, command, *, progress=False):
     surrogates = [networks.read_other("--surrogate", name, flags).network for name in flags.surrogate]
     options = {"seed": flags.seed, "data_dir": flags.data_dir, "class_names": asked.class_names}
     images, labels, class_names = inputs.sample(network, asked.cards[0], asked.dataset, samples=samples, **options)
+    images, labels = in_order(images, labels, flags.seed)
     named = {f"--surrogate {name}": each for name, each in zip(flags.surrogate, surrogates)}
     for argument, each in {f"--checkpoint {path}": network, **named}.items():
         inputs.fits(argument, each, images, class_names, asked.dataset)
@@ -54,6 +59,10 @@ def collect(flags, command, *, progress=False):
     if not surrogates:  # without training images, checks that need a surrogate say that they were skipped
         most = measure.surrogate.MOST_IMAGES
         training_data = inputs.training_sample(network, asked.cards[0], asked.dataset, samples=most, **options)
+    classes = network.output_shape[-1]
+    if len(labels) < classes:
+        allowed = f"at least as many as the network has classes, {classes}"
+        raise ValueError(f"--samples leaves {len(labels)} images; allowed: {allowed}")
     out = path.parent / "sanity" if flags.out is None else pathlib.Path(flags.out)
     options = {
         "epsilon": asked.epsilon,
@@ -64,7 +73,8 @@ def collect(flags, command, *, progress=False):
     }
     Subject(network, images, labels, **options)  # what is wrong with the network comes before the folder is made
     kept_in = validation.output_folder("--out", out) / "evaluations.npz"
-    subject = Subject(network, images, labels, progress=progress, kept_in=kept_in, resume=flags.resume, **options)
+    kept = {"kept_in": kept_in, "resume": flags.resume}
+    subject = Subject(network, images, labels, progress=progress, clock=clock, **kept, **options)
     provenance = {
         "command": command,
         "checkpoint": str(path),

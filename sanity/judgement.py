@@ -3,50 +3,26 @@
 import dataclasses
 import importlib.metadata
 import platform
-import time
-import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import numpy as np
-import tensorflow as tf
-from absl import logging
-from tqdm import tqdm
 
 import tf_nuat
-from sanity import measure, statistics
+from sanity import labels as attack_labels
+from sanity import measure, verdict
 from sanity.checks import CHECKS
-from sanity.result import SCHEMA, Result, Verdict, skipped, to_json
+from sanity.clock import Clock
+from sanity.looks import Looks
+from sanity.result import SCHEMA, Verdict, skipped, to_json
 from sanity.settings import Settings
-from sanity.subject import NoVersionError, Subject
-from tf_nuat import norms
+from sanity.subject import Subject
+from sanity.verdict import Accuracy, WorstCase
+from tf_nuat import data, norms
 from tf_nuat.core import validation
 from tf_nuat.evaluate import wiring
 
-ROBUST, PARTLY, NOT = "genuinely robust", "partly robust", "not robust"
-MASKED, TOO_WEAK, INCONCLUSIVE = "masked gradients suspected", "attack too weak", "inconclusive"
-NOT_JUDGED = "not judged"
-REPORTED = ("nuclear_norm_separates",)  # which can only pass, and is no evidence
-
-RULE = (
-    "Masked gradients are suspected if any check failed, unless it only found a stronger attack along the gradients: "
-    "where that is all, the attack was too weak. The judgement is inconclusive if any check was, or if none passed; "
-    "checks that only report count for nothing. Otherwise the lower limit of the interval of the robust accuracy "
-    "decides: above chance (the share of the commonest class) and above half of the clean accuracy the network "
-    "is genuinely robust, above chance alone it "
-    "is partly robust, else it is not robust."
-)
 PACKAGES = ("tensorflow", "keras", "numpy", "scipy")
-
-
-@dataclasses.dataclass(frozen=True)
-class Accuracy:
-    """How many of `images` are classified correctly, that as a fraction, and its interval (low, high)."""
-
-    correct: int
-    images: int
-    accuracy: float
-    interval: tuple
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +30,15 @@ class Judgement:
     """What the checks say together. Its JSON form is described in `sanity.result`.
 
     Attributes:
-        verdict: "genuinely robust", "partly robust", "not robust", "masked gradients suspected", "attack too weak",
-            "inconclusive", or "not judged".
-        headline, accuracies: the verdict in words, and the accuracies behind it, a sentence each.
+        verdict: "genuinely robust", "partly robust", "not robust", "masked gradients suspected", "undecided", or "not
+            judged".
+        masking: whether masked gradients are "suspected", "not seen", or "undecided".
+        robustness: "genuinely robust", "partly robust" or "not robust", by the worst case alone.
+        headline, accuracies, advice: the verdict in words with its reason, the accuracies behind it, and what to do.
         rule: how the verdict was reached.
         clean: `Accuracy` without attack.
-        robust: `Accuracy` in the worst case over every attack within epsilon that was run.
+        robust: `WorstCase` over every attack within epsilon that was run: the figure to publish.
+        reported_by_pgd: `Accuracy` that PGD alone leaves, the white-box attack of the settings.
         results: tuple of `sanity.result.Result`, one per check.
         subject: dict of facts: network, sample, threat model, surrogates, versions.
         settings: the `Settings`.
@@ -70,11 +49,15 @@ class Judgement:
     """
 
     verdict: str
+    masking: str
+    robustness: str
     headline: str
     accuracies: str
+    advice: str
     rule: str
     clean: Accuracy
-    robust: Accuracy
+    robust: WorstCase
+    reported_by_pgd: Accuracy
     results: tuple
     subject: dict
     settings: Settings
@@ -109,13 +92,15 @@ def judge(
     training_data: tuple | None = None,
     seed: int = 0,
     checks: Iterable[str] | None = None,
+    minutes: float | None = None,
     progress: bool = True,
 ) -> Judgement:
     """Judges whether the robustness of `network` is real; for perturbations of at most `epsilon` in a norm.
 
     Args:
         network: a built `keras.Model`, images (B, H, W, C) in [0, 1] -> logits (B, K). It is not changed.
-        images: (N, H, W, C), floating point in [0, 1], which the network was not trained on.
+        images: (N, H, W, C), floating point in [0, 1], which the network was not trained on. Fewer are looked at where
+            they decide.
         labels: integers (N,) below K, or one-hot (N, K).
         epsilon: radius of the threat model, above 0; at most 1 in L-infinity, sqrt(H W C) in L2.
         norm: of the threat model, a key of `tf_nuat.NORMS`. A check whose attacks have no version for it is skipped.
@@ -123,6 +108,7 @@ def judge(
         training_data: (images, labels) to train a surrogate on where none is given; None for no surrogate.
         seed: whole number, at least 0, from which all random draws follow.
         checks: names of the checks to run, keys of `sanity.checks.CHECKS`; default all.
+        minutes: how long it may take, above 0; None for as long as it takes.
         progress: whether to show progress bars.
 
     Returns:
@@ -130,44 +116,68 @@ def judge(
         is skipped, and the sentence says what was found.
 
     Raises:
-        ValueError: an argument is out of its range, or a network does not return logits for the sample.
+        ValueError: an argument is out of its range, there are fewer images than classes, or a network does not return
+            logits for the sample.
 
     Source: Carlini et al., "On evaluating adversarial robustness", 2019.
     """
     names = checked_names(checks)
+    validation.whole_number("seed", seed, at_least=0)
+    if minutes is not None:
+        validation.number("minutes", minutes, above=0.0)
     subject = Subject(
         network,
-        images,
-        labels,
+        *in_order(images, labels, seed),
         epsilon=epsilon,
         norm=norm,
         surrogates=surrogates,
         training_data=training_data,
         seed=seed,
         progress=progress,
+        clock=Clock(None if minutes is None else 60.0 * minutes),
     )
+    if len(subject) < subject.num_classes:
+        allowed = f"at least as many as the network has classes, {subject.num_classes}"
+        raise ValueError(f"images has {len(subject)} images; allowed: {allowed}")
     found = wiring.look(subject.network, subject.images, subject.labels)
     if not found.is_right:
         return _not_judged(subject, names, found)
     return judge_subject(subject, checks=names, progress=progress)
 
 
+def in_order(images: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the sample in an order in which the first images, however many, have each class in proportion.
+
+    What is no sample is returned as it is: `Subject` says what is wrong with it.
+    """
+    classes = np.asarray(labels)
+    classes = classes.argmax(axis=-1) if classes.ndim == 2 else classes
+    if classes.ndim != 1 or not np.issubdtype(classes.dtype, np.integer) or len(images) != len(classes):
+        return images, labels
+    order = data.stratified_order(classes, seed=seed)
+    return np.asarray(images)[order], np.asarray(labels)[order]
+
+
 def _not_judged(subject: Subject, names: Sequence[str], found: wiring.Wiring) -> Judgement:
     """Returns the `Judgement` on a network that is fed wrongly or has learned nothing: no check is run."""
     settings, remedy = Settings(), "Feed the network as it was trained."
-    clean = _accuracy(subject.correct(), settings)
+    clean = verdict.accuracy(subject.correct(), settings)
     reason = "The network is no better than always answering the commonest class."
     return Judgement(
-        verdict=NOT_JUDGED,
+        verdict=verdict.NOT_JUDGED,
+        masking=verdict.UNSURE,
+        robustness=verdict.NOT,
         headline=f"Not judged: {found.sentence}.",
         accuracies=f"{clean.accuracy:.1%} of {clean.images} images are classified correctly without attack.",
-        rule=RULE,
+        advice=remedy,
+        rule=verdict.RULE,
         clean=clean,
-        robust=clean,
+        robust=WorstCase(**dataclasses.asdict(clean), attacks=0, attack="no attack"),
+        reported_by_pgd=clean,
         results=tuple(skipped(name, reason, sample_size=len(subject), remedy=remedy, reference="") for name in names),
         subject=_facts(subject),
         settings=settings,
-        evaluations=[_described(each, subject, settings) for each in subject.evaluations()],
+        evaluations=_described(subject, settings),
         provenance={},
     )
 
@@ -186,121 +196,98 @@ def judge_subject(
     checks: Iterable[str] | None = None,
     settings: Settings | None = None,
     progress: bool = True,
+    say: Callable[[str], None] | None = None,
     provenance: dict | None = None,
 ) -> Judgement:
-    """Returns the `Judgement` on a `Subject`, with `provenance`, a dict of facts, kept in it; otherwise see `judge`."""
+    """Returns the `Judgement` on a `Subject`, whose sample is in the order of `in_order`; otherwise see `judge`.
+
+    `say` is called with a line for each answer on the way, and `provenance`, a dict of facts, is kept in the judgement.
+    """
     settings = settings or Settings()
-    names = checked_names(checks)
-    results = []
-    with tqdm(names, disable=not progress, unit="check") as bar:
-        for position, name in enumerate(bar):
-            bar.set_description(name)
-            bar.set_postfix_str(f"left: {', '.join(names[position + 1 :]) or 'none'}")
-            started = time.perf_counter()
-            result = _checked(name, subject, settings)
-            results.append(dataclasses.replace(result, seconds=round(time.perf_counter() - started, 2)))
+    results = Looks(subject, checked_names(checks), settings, progress=progress, say=say).results()
+    pgd = verdict.accuracy(subject.correct("pgd", **settings.pgd(subject.epsilon)), settings)
     shown = measure.examples.found_by_pgd(subject, settings)
-    clean, robust = _accuracy(subject.correct(), settings), _accuracy(subject.worst_case(), settings)
-    verdict = overall(results, clean, robust, subject.chance)
+    clean, robust = verdict.accuracy(subject.correct(), settings), _worst_case(subject, settings)
+    found = verdict.overall(results, clean, robust, subject.chance)
+    robustness = verdict.robustness(clean, robust, subject.chance)
     return Judgement(
-        verdict=verdict,
-        headline=_headline(verdict, results),
-        accuracies=_accuracies(clean, robust, subject, settings),
-        rule=RULE,
+        verdict=found,
+        masking=verdict.masking(results),
+        robustness=robustness,
+        headline=verdict.headline(found, results),
+        accuracies=_accuracies(clean, robust, pgd, subject, settings),
+        advice=verdict.advice(results, robust, robustness),
+        rule=verdict.RULE,
         clean=clean,
         robust=robust,
-        results=tuple(results),
+        reported_by_pgd=pgd,
+        results=results,
         subject=_facts(subject),
         settings=settings,
-        evaluations=[_described(each, subject, settings) for each in subject.evaluations()],
+        evaluations=_described(subject, settings),
         provenance=dict(provenance or {}),
         examples=shown,
     )
 
 
-def _checked(name, subject, settings):
-    """Returns the result of a check.
-
-    It is skipped where an attack that it needs has no version for the norm, and inconclusive where it breaks: a network
-    of any kind may do that to a check, and the others are worth having.
-    """
-    about: dict[str, typing.Any] = {"sample_size": len(subject), "remedy": "Rely on the other checks."}
-    about["reference"] = CHECKS[name].__globals__.get("REFERENCE", "")
-    try:
-        return CHECKS[name](subject, settings)
-    except NoVersionError as error:
-        return skipped(name, str(error), **about)
-    except (MemoryError, tf.errors.ResourceExhaustedError):
-        raise
-    except Exception as error:
-        reason = f"The check ended with {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        logging.error("%s: %s", name, reason)
-        return dataclasses.replace(skipped(name, reason, **about), verdict=Verdict.INCONCLUSIVE)
-
-
-def overall(results: Sequence[Result], clean: Accuracy, robust: Accuracy, chance: float) -> str:
-    """Returns the verdict that follows from the results of the checks and the two accuracies, by `RULE`."""
-    results = [result for result in results if result.name not in REPORTED]
-    verdicts = [result.verdict for result in results]
-    if any(result.verdict is Verdict.FAIL and result.masking for result in results):
-        return MASKED
-    if Verdict.FAIL in verdicts:
-        return TOO_WEAK
-    if Verdict.INCONCLUSIVE in verdicts or Verdict.PASS not in verdicts:
-        return INCONCLUSIVE
-    low = robust.interval[0]
-    if low <= chance:
-        return NOT
-    return ROBUST if low > clean.accuracy / 2 else PARTLY
-
-
-def _headline(verdict, results):
-    results = [result for result in results if result.name not in REPORTED]
-    named = {kind: [f'"{result.title}"' for result in results if result.verdict is kind] for kind in Verdict}
-    words = {
-        MASKED: f"Masked gradients suspected: {_and(named[Verdict.FAIL])} failed, so the accuracy under attack is only "
-        "an upper limit.",
-        TOO_WEAK: f"The attack is too weak: {_and(named[Verdict.FAIL])} failed, so the accuracy under PGD is only an "
-        "upper limit; report the attack that is named there.",
-        INCONCLUSIVE: f"Inconclusive: {_and(named[Verdict.INCONCLUSIVE]) or 'every check'} could not be judged.",
-        ROBUST: "Genuinely robust, as far as these checks can see.",
-        PARTLY: "Partly robust, and honestly so: no sign of masked gradients.",
-        NOT: "Not robust, and honestly so: no sign of masked gradients.",
-    }[verdict]
-    return f"{words} Skipped: {_and(named[Verdict.SKIPPED])}." if named[Verdict.SKIPPED] else words
-
-
-def _accuracies(clean, robust, subject, settings):
-    low, high = robust.interval
-    attacks = sum(each.attack is not None and subject.within_epsilon(each) for each in subject.evaluations())
-    return (
-        f"{robust.accuracy:.1%} of {robust.images} images withstand the worst of {attacks} attacks within epsilon "
-        f"{subject.epsilon:.4g} in {subject.norm.label} ({settings.confidence:.0%} interval {low:.1%} to {high:.1%}); "
-        f"{clean.accuracy:.1%} are classified correctly without attack."
+def _worst_case(subject, settings):
+    """Returns the `WorstCase`; of the attacks it names the one after which the fewest images are left."""
+    within = [each for each in subject.evaluations() if each.attack is not None and subject.within_epsilon(each)]
+    left = _left(subject)
+    strongest = min(within, key=lambda each: np.sum(left[each.attack, each.source, str(each.settings)]), default=None)
+    return WorstCase(
+        **dataclasses.asdict(verdict.accuracy(subject.worst_case(), settings)),
+        attacks=len(within),
+        attack="no attack" if strongest is None else attack_labels.of(strongest),
     )
 
 
-def _and(names):
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+def _left(subject):
+    """Returns what each attack leaves of all images, by its name, source and settings: bool (N,).
+
+    An attack that was run on what others left leaves no more than those before it where it was not run.
+    """
+    worst, found = subject.correct(), {}
+    for each in subject.evaluations():
+        attacked = np.ones(len(subject), bool) if each.among is None else each.among
+        found[each.attack, each.source, str(each.settings)] = np.where(attacked, each.correct, worst)
+        if subject.within_epsilon(each):
+            worst = worst & each.correct
+    return found
 
 
-def _accuracy(correct, settings):
-    count, size = int(np.sum(correct)), len(correct)
-    return Accuracy(count, size, count / size, statistics.wilson(count, size, confidence=settings.confidence))
+def _accuracies(clean, robust, pgd, subject, settings):
+    low, high = robust.interval
+    alone = f"PGD alone says {pgd.accuracy:.1%}, publish {robust.accuracy:.1%}"
+    if pgd.correct == robust.correct:
+        alone = f"PGD alone says the same, {pgd.accuracy:.1%}"
+    return (
+        f"{robust.accuracy:.1%} of {robust.images} images withstand the worst of {robust.attacks} attacks within "
+        f"epsilon {subject.epsilon:.4g} in {subject.norm.label} ({settings.confidence:.0%} interval {low:.1%} to "
+        f"{high:.1%}); {robust.attack} comes nearest to it. {alone}. {clean.accuracy:.1%} are classified correctly "
+        "without attack."
+    )
 
 
-def _described(evaluation, subject, settings):
-    among = slice(None) if evaluation.among is None else evaluation.among
-    accuracy = _accuracy(evaluation.correct[among], settings)
-    return {
-        "attack": evaluation.attack,
-        "settings": evaluation.settings,
-        "source": evaluation.source,
-        "images": accuracy.images,
-        "accuracy": accuracy.accuracy,
-        "interval": accuracy.interval,
-        "within_epsilon": subject.within_epsilon(evaluation),
-    }
+def _described(subject, settings):
+    left, found = _left(subject), []
+    for each in subject.evaluations():
+        among = slice(None) if each.among is None else each.among
+        accuracy = verdict.accuracy(each.correct[among], settings)
+        found.append(
+            {
+                "attack": each.attack,
+                "label": attack_labels.of(each),
+                "settings": each.settings,
+                "source": each.source,
+                "images": accuracy.images,
+                "accuracy": accuracy.accuracy,
+                "interval": accuracy.interval,
+                "left": float(np.mean(left[each.attack, each.source, str(each.settings)])),
+                "within_epsilon": subject.within_epsilon(each),
+            }
+        )
+    return found
 
 
 def _facts(subject):
@@ -313,6 +300,7 @@ def _facts(subject):
         "norm": subject.norm.label,
         "epsilon": subject.epsilon,
         "images": len(subject),
+        "chance": subject.chance,
         "images_per_class": np.bincount(subject.labels, minlength=subject.num_classes).tolist(),
         "seed": subject.seed,
         "surrogates": [

@@ -10,7 +10,7 @@ from absl import logging
 from tf_nuat.core import files, json_input, npz_input
 from tf_nuat.core.npz_input import Shape
 
-_KEPT = {"identity": Shape("U", ()), "keys": Shape("U", ()), "outcomes": Shape("b", (None, None))}
+_KEPT = {"identity": Shape("U", ()), "keys": Shape("U", ()), "outcomes": Shape("b", (None, 2, None))}
 
 
 class OutcomeCache:
@@ -35,11 +35,12 @@ class OutcomeCache:
             self._load(self._path)
 
     def get(self, key: tuple) -> np.ndarray | None:
-        """Returns which images remained correct, bool (N,), of the attack that `key` stands for; None if unknown."""
+        """Returns which images remained correct, and which were attacked, bool (2, N), of the attack that `key` stands
+        for; None if unknown."""
         return self._outcomes.get(json.dumps(key))
 
     def keep(self, key: tuple, outcome: np.ndarray) -> None:
-        """Keeps an outcome, bool (N,), in the file, too. `key` is made of lists, strings and numbers."""
+        """Keeps an outcome, bool (2, N), in the file, too. `key` is made of lists, strings and numbers."""
         self._outcomes[json.dumps(key)] = outcome
         if self._path is not None:
             keys = list(self._outcomes)

@@ -1,16 +1,25 @@
 """What a check returns, and its form as JSON.
 
-`results.json`, schema 1, is one object:
+`results.json`, schema 2, is one object:
 
-- `schema`: the number 1; it grows when a field is renamed or removed, not when one is added.
-- `verdict`: "genuinely robust", "partly robust", "not robust", "masked gradients suspected", "attack too weak",
-  "inconclusive" or "not judged".
+- `schema`: the number 2; it grows when a field is renamed or removed, or a value gets another meaning, not when one is
+  added. Of schema 1, verdicts were "attack too weak" and "inconclusive" as well, and `masking`, `reported_by_pgd` and
+  `adaptive` were not there.
+- `verdict`: "genuinely robust", "partly robust", "not robust", "masked gradients suspected", "undecided" or "not
+  judged".
+- `masking`: "suspected", "not seen" or "undecided".
+- `robustness`: "genuinely robust", "partly robust" or "not robust", by the worst case alone.
+- `advice`: what to do next.
 - `headline`, `accuracies`, `rule`: the verdict in words, what is behind it, and the rule that decided it.
-- `clean`, `robust`: `{"correct", "images", "accuracy", "interval"}`, without attack and in the worst case.
+- `clean`, `robust`, `reported_by_pgd`: `{"correct", "images", "accuracy", "interval"}`, without attack, in the worst
+  case, and under PGD alone. `robust` has `attacks`, their number, and `attack`, the one that alone comes nearest to it.
+- `adaptive`: what found a way round hidden gradients, the attributes of `sanity.adaptive.Adaptive`; null where none was
+  looked for.
 - `subject`: the network, the sample, the threat model, the surrogates and the versions of the packages.
 - `settings`: the attributes of `sanity.settings.Settings`.
-- `evaluations`: what was run, a list of `{"attack", "settings", "source", "images", "accuracy", "interval",
-  "within_epsilon"}`: `images` of the sample were attacked, and `accuracy` is theirs.
+- `evaluations`: what was run, a list of `{"attack", "label", "settings", "source", "images", "accuracy", "interval",
+  "left", "within_epsilon"}`: `images` of the sample were attacked, and `accuracy` is theirs; `left` is what is left of
+  all images by this attack and, where it was not run, by those before it.
 - `provenance`: what the command line knows: checkpoint, dataset, command, what a model card beside the checkpoint says.
 - `results`: a list of the attributes of `Result`, one object per check.
 
@@ -23,7 +32,7 @@ import typing
 
 from sanity.series import Bars, Curves, Histogram, Surface
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Verdict(enum.StrEnum):
@@ -33,6 +42,7 @@ class Verdict(enum.StrEnum):
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
     SKIPPED = "skipped"
+    REPORTED = "reported"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +54,7 @@ class Result:
         verdict: a `Verdict`.
         quantity: what `value` is, in words.
         value, threshold: what was measured and what it was compared with, fractions; None where nothing was measured.
+        good: "at most" or "at least": where the value is good, relative to the threshold.
         sample_size: number of images.
         interval: (low, high) of `value`, at the confidence of the settings; None where nothing was measured.
         series: `Curves`, `Bars`, `Surface` or `Histogram` for the figure; None where nothing was measured.
@@ -51,7 +62,11 @@ class Result:
         remedy: what to do; empty for a check that passed.
         reference: where the check comes from.
         seconds: how long it took.
-        masking: whether its failure is a sign of masked gradients, rather than of an attack that is too weak.
+        masking: whether it speaks of masked gradients. One that does not has the verdict "reported": it measures, and
+            fails nothing.
+        question: what the check asks, in words.
+        p_value: of "there is no sign of masking", over all comparisons of the check, at most 1: it fails below its
+            share of alpha. None where nothing was tested, and where the sign is a fact and no matter of chance.
     """
 
     name: str
@@ -67,6 +82,9 @@ class Result:
     reference: str
     seconds: float = 0.0
     masking: bool = True
+    p_value: float | None = None
+    question: str = ""
+    good: str = "at most"
 
     @property
     def title(self) -> str:

@@ -4,11 +4,12 @@
     python -m sanity.run --checkpoint any.keras --dataset mnist --epsilon 0.3 --out runs/judged
 
 Any classifier that Keras saved will do: `.keras`, `.h5`, a SavedModel, with a softmax or without; `--pixels` says what
-it takes. Writes `report.html`,
-`results.json`, `junit.xml`, one figure per check and pictures of adversaries into the output folder.
+it takes. Answers two questions: are its gradients masked, and how many images withstand the worst of all attacks? The
+sample grows until both are decided, or the images (`--samples`) or the time (`--minutes`) end. Writes `report.html`,
+`results.json`, `card.md`, `junit.xml`, one figure per check and pictures of adversaries into the output folder.
 
-Exit status: 0, no check failed; 1, a check failed: masked gradients are suspected, or the attack was too weak; 2,
-could not judge: wrong input, or a network that is no better than always answering the commonest class.
+Exit status: 0, masked gradients are not seen; 1, they are suspected; 2, could not judge: wrong input, or a network that
+is no better than always answering the commonest class; 3, undecided.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ import traceback
 
 from absl import flags
 
-from sanity import inputs, report
+from sanity import inputs, report, verdict
 from sanity.checks import CHECKS
 from sanity.judgement import judge_subject
 from sanity.settings import BUDGETS
@@ -27,7 +28,8 @@ from tf_nuat.core import files
 from tf_nuat.evaluate import inputs as shared
 from tf_nuat.evaluate import networks
 
-NO_FLAG, RED_FLAG, COULD_NOT_JUDGE = 0, 1, command_line.BAD_INPUT
+COULD_NOT_JUDGE = command_line.BAD_INPUT
+STATUS = {verdict.NOT_SEEN: 0, verdict.SUSPECTED: 1, verdict.UNSURE: 3}  # by the answer about masking
 INTERRUPTED = command_line.INTERRUPTED
 
 
@@ -40,7 +42,7 @@ def flag_values():
 
     flag(flags.DEFINE_string, "checkpoint", None, f"the network to judge: {networks.FILE}; required")
     networks.define(values)
-    shared.define(values, samples="Default: that of the budget")
+    shared.define(values, samples="At most; fewer are judged where they decide. Default: that of the budget")
     flag(flags.DEFINE_string, "out", None, "folder for the results. Default: sanity, beside the checkpoint")
     flag(
         flags.DEFINE_multi_string,
@@ -53,10 +55,11 @@ def flag_values():
         flags.DEFINE_string,
         "budget",
         "standard",
-        "how much to spend: "
-        + ", ".join(f"{name} ({images:,} images)" for name, (_, images) in BUDGETS.items())
-        + "; on two processor cores about 2, 15 and 60 minutes for LeNet+",
+        "how much to spend at most: "
+        + ", ".join(f"{name} ({each.minutes:g} minutes, {each.samples:,} images)" for name, each in BUDGETS.items())
+        + ". What a network is too slow for is left out, and said to be",
     )
+    flag(flags.DEFINE_float, "minutes", None, "how long it may take, above 0. Default: that of the budget")
     flag(flags.DEFINE_bool, "resume", False, "take what an interrupted run with the same --out has evaluated")
     return values
 
@@ -68,7 +71,7 @@ def main(arguments):
     except KeyboardInterrupt:
         print("interrupted; the same command with --resume goes on where it was", file=sys.stderr)
         return INTERRUPTED
-    except Exception:  # Python would exit with 1, which says that a check failed
+    except Exception:  # Python would exit with 1, which says that gradients are masked
         traceback.print_exc()
         return COULD_NOT_JUDGE
 
@@ -89,14 +92,19 @@ def _judge(arguments):
 
 def _judge_and_report(given, progress):
     judgement = judge_subject(
-        given.subject, checks=given.checks, settings=given.settings, progress=progress, provenance=given.provenance
+        given.subject,
+        checks=given.checks,
+        settings=given.settings,
+        progress=progress,
+        say=lambda line: print(line, flush=True),
+        provenance=given.provenance,
     )
     print(f"{table(judgement)}\n\n{judgement.sentence}\n", flush=True)  # first: a full disk does not take that away
     written, failed = report.write(judgement, given.out)
     for line in failed:
         print(f"error: {line}", file=sys.stderr)
     print(*[path for path in written if path.name == report.PAGE])
-    return RED_FLAG if judgement.failed else NO_FLAG
+    return STATUS[judgement.masking]
 
 
 def table(judgement):

@@ -1,6 +1,7 @@
 """What all checks share: how sure they are, and how hard they attack."""
 
 import dataclasses
+import typing
 
 from tf_nuat.core import validation
 
@@ -10,8 +11,9 @@ class Settings:
     """Statistical thresholds and the white-box attack.
 
     Attributes:
-        alpha: significance level of a check, in (0, 1): an honest network fails it with at most this probability. A
-            check that makes several comparisons divides it among them (Bonferroni).
+        alpha: error probability of a judgement, in (0, 1): at most this often are masked gradients suspected of an
+            honest network. The checks that speak of masking share it (Holm), and a check that makes several comparisons
+            divides its share among them (Bonferroni). Of a check alone it is the significance level.
         confidence: confidence of the intervals that are reported, in (0, 1).
         detectable: a check passes only where the sample rules out a sign of masking of this size, in (0, 1);
             0.05 is 5 points of accuracy. A smaller sample is inconclusive.
@@ -19,10 +21,12 @@ class Settings:
             least 1; the step size is 2.5 epsilon / steps.
         most_steps: steps at most where their number is what is looked at, at least 2 and `steps`.
         restarts: restarts of PGD where it is compared with attacks that know the defense, at least 1.
+        fab_targets: classes that FAB is run towards, at least 1. It seldom finds what APGD-T does not.
         queries: of Square, at least 1: 1,000 take a minute for LeNet+ and 1,000 images on two cores.
         points: of random search, at least 1.
-        slow_images: number of images for the checks that take long an image, at least 2: `second_opinion`, and half
-            of it for `decision_boundary_binarization`.
+        slow_images: number of images for `second_opinion`, which takes long an image, at least 2.
+        planted_images: number of images for `decision_boundary_binarization`, which takes long, too, at least 2. Of an
+            attack that misses one planted adversary in ten, 250 tell so in three cases of four, 100 in one of three.
 
     Raises:
         ValueError: an attribute is out of its range.
@@ -34,16 +38,19 @@ class Settings:
     steps: int = 40
     most_steps: int = 500
     restarts: int = 5
+    fab_targets: int = 3
     queries: int = 1000
     points: int = 100
     slow_images: int = 200
+    planted_images: int = 250
 
     def __post_init__(self) -> None:
         for name in ("alpha", "confidence", "detectable"):
             validation.number(name, getattr(self, name), above=0.0, below=1.0)
-        for name in ("steps", "restarts", "queries", "points"):
+        for name in ("steps", "restarts", "fab_targets", "queries", "points"):
             validation.whole_number(name, getattr(self, name), at_least=1)
-        validation.whole_number("slow_images", self.slow_images, at_least=2)
+        for name in ("slow_images", "planted_images"):
+            validation.whole_number(name, getattr(self, name), at_least=2)
         validation.whole_number("most_steps", self.most_steps, at_least=max(2, self.steps))
 
     def pgd(self, epsilon: float) -> dict:
@@ -51,10 +58,21 @@ class Settings:
         return {"epsilon": epsilon, "steps": self.steps, "step_size": 2.5 * epsilon / self.steps}
 
 
-# What a judgement may cost: the settings, and the number of images where none is given. The steps of PGD are not fewer
-# where it is quick: 20 stop too soon on networks that are robust.
-BUDGETS: dict[str, tuple[Settings, int]] = {
-    "quick": (Settings(most_steps=100, restarts=2, queries=300, points=50, slow_images=200), 300),
-    "standard": (Settings(), 1000),
-    "thorough": (Settings(steps=100, restarts=10, queries=5000, points=1000, slow_images=500), 1000),
+class Budget(typing.NamedTuple):
+    """What a judgement may cost: its `Settings`, and, where none are given, images at most and minutes at most."""
+
+    settings: Settings
+    samples: int
+    minutes: float
+
+
+# The steps of PGD are not fewer where it is quick: 20 stop too soon on networks that are robust.
+BUDGETS = {
+    "quick": Budget(Settings(most_steps=100, restarts=2, queries=300, points=50), 400, 2.0),
+    "standard": Budget(Settings(), 1600, 12.0),
+    "thorough": Budget(
+        Settings(steps=100, restarts=10, fab_targets=9, queries=5000, points=1000, slow_images=500, planted_images=500),
+        3200,
+        60.0,
+    ),
 }

@@ -4,38 +4,18 @@ import dataclasses
 import functools
 import os
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 
 from sanity import measure
+from sanity.clock import Clock
+from sanity.evaluation import Evaluation, Known, Surrogate, titled
 from sanity.outcome_cache import OutcomeCache
 from tf_nuat import evaluate, norms
 from tf_nuat.attacks import ATTACKS
 from tf_nuat.core import files, validation
-
-
-@dataclasses.dataclass(frozen=True)
-class Surrogate:
-    """A network whose adversaries are transferred: its name, and which images of the sample it classifies correctly."""
-
-    name: str
-    network: keras.Model = dataclasses.field(repr=False)
-    correct: np.ndarray = dataclasses.field(repr=False)
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """One attack that was run: its name (None: no attack), its settings, the surrogate it came from (None: white box),
-    and which images remained correctly classified, bool (N,); of those that were not among the attacked, `among` (N,),
-    that is what they are without attack (None: all were attacked)."""
-
-    attack: str | None
-    settings: dict
-    source: str | None
-    correct: np.ndarray = dataclasses.field(repr=False)
-    among: np.ndarray | None = dataclasses.field(default=None, repr=False)
 
 
 class NoVersionError(ValueError):
@@ -44,6 +24,9 @@ class NoVersionError(ValueError):
 
 class Subject:
     """A network that is judged on a sample, for perturbations of at most `epsilon` in a norm.
+
+    The sample may grow: `look_at` says how many of the images are looked at, which are all of them at first. What is
+    known of an image is kept, and depends on no other image.
 
     Args:
         network: a built `keras.Model`, images (B, H, W, C) in [0, 1] -> logits (B, K). It is never changed.
@@ -56,11 +39,12 @@ class Subject:
         seed: whole number, at least 0, from which all random draws follow.
         batch_size: images in a batch of an attack, or of whatever else looks at the network.
         progress: whether to show progress bars.
+        clock: the `Clock` by which attacks are left out where no time is left.
         kept_in: file (.npz) for the outcomes of the attacks, or None to keep none.
         resume: whether to take from that file what it has.
 
     Attributes:
-        images, labels: the sample, float32 (N, H, W, C) and integers (N,).
+        images, labels: those images of the sample that are looked at, float32 (N, H, W, C), and integers (N,).
         norm: the `tf_nuat.norms.Norm` of the threat model.
         num_classes: number K of logits.
 
@@ -82,10 +66,12 @@ class Subject:
         seed: int = 0,
         batch_size: int = 250,
         progress: bool = False,
+        clock: Clock | None = None,
         kept_in: str | os.PathLike | None = None,
         resume: bool = False,
     ) -> None:
-        self.images, self.labels = _sample("network", network, images, labels)
+        self._images, self._labels = _sample("network", network, images, labels)
+        self._size = len(self._labels)
         for number, given in enumerate(surrogates, start=1):
             _sample(f"surrogate {number}", given, images, labels)
         self.network = network
@@ -98,20 +84,38 @@ class Subject:
         self._training_data = None if training_data is None else evaluate.arrays(training_data, network)
         self._given = tuple(surrogates)
         self._surrogates: tuple[Surrogate, ...] | None = None
-        self._evaluations: dict[tuple, Evaluation] = {}
-        self._traces: dict[tuple, measure.trace.Trace] = {}
+        self._known: dict[tuple, Known] = {}
+        self._measured: dict[typing.Any, list[np.ndarray]] = {}
         self._networks: dict[str | None, keras.Model] = {None: network}
+        self.clock = clock or Clock()
         identity = {
             "network": files.digest(*network.get_weights()),
-            "images": files.digest(self.images, self.labels),
+            "images": files.digest(self._images, self._labels),
             "norm": self.norm.name,
             "seed": self.seed,  # of the surrogate that is trained, too
             "surrogates": [files.digest(*each.get_weights()) for each in surrogates],
         }
         self._memory = OutcomeCache(kept_in, identity, resume=resume)
 
+    def look_at(self, size: int) -> None:
+        """Looks at the first `size` images of the sample from now on, no fewer than before an attack was run."""
+        self._size = validation.whole_number("size", size, at_least=1)
+
+    @property
+    def sample_size(self) -> int:
+        """Number of images of the sample, of which `len` are looked at."""
+        return len(self._labels)
+
+    @property
+    def images(self) -> np.ndarray:
+        return self._images[: self._size]
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self._labels[: self._size]
+
     def __len__(self) -> int:
-        return len(self.labels)
+        return min(self._size, len(self._labels))
 
     @property
     def chance(self) -> float:
@@ -121,7 +125,7 @@ class Subject:
     @property
     def largest(self) -> float:
         """The radius within which any image can become any other: 1, or the diagonal of the cube in L2."""
-        return self.norm.largest(self.images.shape[1:])
+        return self.norm.largest(self._images.shape[1:])
 
     @property
     def radius_label(self) -> str:
@@ -170,25 +174,59 @@ class Subject:
             if "seed" in ATTACKS[attack].keywords:
                 settings = {"seed": self.seed, **settings}
             settings = {**settings, **self.threat(attack), **(self.threat("transfer") if source else {})}
-        if among is not None and not np.any(among & self.correct()):
-            return np.zeros(len(self), bool)
-        chosen = None if among is None else files.digest(among)
-        key = (attack, source, tuple(sorted(settings.items())), chosen)
-        if key not in self._evaluations:
-            outcome = self._memory.get(key)
-            if outcome is None:
-                outcome = evaluate.correct(
-                    self.network,
-                    (self.images, self.labels),
-                    None if attack is None else self._perturbation(attack, source, settings),
-                    among=among,
-                    batch_size=self.batch_size,
-                    progress=_title(attack, source, settings) if self._progress else None,
-                )
-                self._memory.keep(key, outcome)
-            self._evaluations[key] = Evaluation(attack, settings, source, outcome, among)
-        outcome = self._evaluations[key].correct
-        return outcome if among is None else outcome & among
+        wanted = np.ones(len(self), bool) if among is None else among & self.correct()
+        if not np.any(wanted):
+            return wanted
+        key = (attack, source, tuple(sorted(settings.items())))
+        known = self._of(key, settings)
+        missing = wanted & ~known.attacked[: len(self)]
+        if np.any(missing):
+            title = titled(attack, source, settings) if self._progress else None
+            known.correct[: len(self)][missing] = self._evaluated(attack, source, settings, missing, title)[missing]
+            known.attacked[: len(self)] |= missing
+            self._memory.keep(key, np.stack([known.correct, known.attacked]))
+        return known.correct[: len(self)] & wanted
+
+    def _of(self, key: tuple, settings: dict) -> Known:
+        """Returns what is known of an attack, of which `key` has the name and the source."""
+        if key not in self._known:
+            kept = self._memory.get(key)
+            correct, attacked = np.zeros((2, self.sample_size), bool) if kept is None else kept.copy()
+            self._known[key] = Known(key[0], dict(settings), key[1], correct, attacked)
+        return self._known[key]
+
+    def _evaluated(self, attack, source, settings, missing, title):
+        """Returns which images remain correct, bool (N,), right for those that are `missing` alone."""
+        options = {"batch_size": self.batch_size, "progress": title}
+        if attack is None:
+            outcome = np.zeros(len(self), bool)
+            sample = self.images[missing], self.labels[missing]
+            outcome[missing] = evaluate.correct(self.network, sample, **options)
+            return outcome
+        perturbation = self._perturbation(attack, source, settings)
+        return evaluate.correct(self.network, (self.images, self.labels), perturbation, among=missing, **options)
+
+    def per_image(
+        self, key: typing.Any, measured: Callable[..., Sequence[np.ndarray]], *, most: int | None = None
+    ) -> list[np.ndarray]:
+        """Returns what `measured(images, labels, first)` finds for each image, a list of arrays (N, ...).
+
+        It is called for the images that were not looked at before under this `key`: `first` is the number of the first
+        of them, and what it finds of an image must depend on no other.
+
+        Args:
+            key: a name for it, or anything that can be a key of a dict.
+            measured: returns arrays with a row for each image.
+            most: number of images that are enough, the first ones; None for all.
+        """
+        size = len(self) if most is None else min(most, len(self))
+        kept = self._measured.get(key)
+        first = 0 if kept is None else len(kept[0])
+        if first < size:
+            found = measured(self._images[first:size], self._labels[first:size], first)
+            kept = list(found) if kept is None else [np.concatenate(parts) for parts in zip(kept, found)]
+            self._measured[key] = kept
+        return [part[:size] for part in kept or []]
 
     def surrogates(self) -> tuple[Surrogate, ...]:
         """Returns the given surrogates, else one that is trained at the first call, as a tuple of `Surrogate`.
@@ -201,31 +239,39 @@ class Subject:
                 images, labels = self._training_data
                 trained = measure.surrogate.train(images, labels, num_classes=self.num_classes, seed=self.seed)
                 networks = {"trained surrogate": trained}
-            sample = (self.images, self.labels)
+            sample = (self._images, self._labels)
             self._surrogates = tuple(
                 Surrogate(name, network, evaluate.correct(network, sample, batch_size=self.batch_size))
                 for name, network in networks.items()
             )
             self._networks.update(networks)
-        return self._surrogates
+        return self.known_surrogates
 
     @property
     def known_surrogates(self) -> tuple[Surrogate, ...]:
         """The surrogates that were used so far: none before the first call of `surrogates`."""
-        return self._surrogates or ()
+        found = self._surrogates or ()
+        return tuple(dataclasses.replace(each, correct=each.correct[: len(self)]) for each in found)
 
-    @functools.cached_property
+    @property
     def gradients(self) -> measure.gradients.Gradients:
         """The `sanity.measure.gradients.Gradients` at the images."""
-        return measure.gradients.at(self.network, self.images, self.labels, batch_size=self.batch_size)
+
+        def measured(images: np.ndarray, labels: np.ndarray, first: int) -> Sequence[np.ndarray]:
+            return dataclasses.astuple(measure.gradients.at(self.network, images, labels, batch_size=self.batch_size))
+
+        return measure.gradients.Gradients(*self.per_image("gradients", measured))
 
     def trace(self, **attack: typing.Any) -> measure.trace.Trace:
         """Returns the `sanity.measure.trace.Trace` of PGD with these keywords, in the subject's norm, run once."""
-        key = tuple(sorted(attack.items()))
-        if key not in self._traces:
-            options: dict[str, typing.Any] = {"norm": self.norm, "seed": self.seed, "batch_size": self.batch_size}
-            self._traces[key] = measure.trace.pgd(self.network, self.images, self.labels, **attack, **options)
-        return self._traces[key]
+        options: dict[str, typing.Any] = {"norm": self.norm, "seed": self.seed, "batch_size": self.batch_size}
+
+        def measured(images: np.ndarray, labels: np.ndarray, first: int) -> Sequence[np.ndarray]:
+            found = measure.trace.pgd(self.network, images, labels, first=first, **attack, **options)
+            return *(curve.T for curve in found[:3]), *found[3:]
+
+        found = self.per_image(("trace", *sorted(attack.items())), measured)
+        return measure.trace.Trace(*(curve.T for curve in found[:3]), *found[3:])
 
     def record(
         self,
@@ -251,12 +297,20 @@ class Subject:
         correct = np.asarray(correct, bool)
         if correct.shape != (len(self),):
             raise ValueError(f"correct has shape {correct.shape}; allowed: ({len(self)},)")
-        key = (attack, source, tuple(sorted(settings.items())), None if among is None else files.digest(among))
-        self._evaluations[key] = Evaluation(attack, dict(settings), source, correct, among)
+        attacked = np.ones(len(self), bool) if among is None else among
+        known = self._of((attack, source, tuple(sorted(settings.items()))), settings)
+        known.correct[: len(self)][attacked] = correct[attacked]
+        known.attacked[: len(self)] |= attacked
 
     def evaluations(self) -> tuple[Evaluation, ...]:
         """Returns every `Evaluation` so far, in the order in which they were run."""
-        return tuple(self._evaluations.values())
+        clean, found = self.correct(), []
+        for known in self._known.values():
+            attacked = known.attacked[: len(self)]
+            correct = np.where(attacked, known.correct[: len(self)], clean)
+            among = None if np.all(attacked) else attacked.copy()
+            found.append(Evaluation(known.attack, known.settings, known.source, correct, among))
+        return tuple(found)
 
     def within_epsilon(self, evaluation: Evaluation) -> bool:
         """Returns whether an evaluation belongs to the threat model: its perturbations are no larger than epsilon."""
@@ -283,11 +337,3 @@ def _sample(argument, network, images, labels):
     images, labels = evaluate.arrays((images, labels), network)
     validation.logits_on(argument, network, images)
     return images, labels
-
-
-def _title(attack, source, settings):
-    if attack is None:
-        return "clean"
-    shown = {name: value if isinstance(value, str) else f"{value:g}" for name, value in settings.items()}
-    numbers = ", ".join(f"{name} {value}" for name, value in shown.items() if name != "seed")
-    return f"{attack} ({numbers})" + (f" from {source}" if source else "")

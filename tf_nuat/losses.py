@@ -42,11 +42,19 @@ def kl_divergence(logits: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
 
 
 def margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns the largest wrong logit minus the true one, (B,), in float32: above 0 where the network is fooled."""
+    """Returns the largest wrong logit minus the true one, (B,), in float32: see `fooled` for what 0 means."""
     logits = tf.cast(logits, tf.float32)
     true = tf.one_hot(true_class(labels), tf.shape(logits)[-1], on_value=True, off_value=False, dtype=tf.bool)
     wrong = tf.reduce_max(tf.where(true, -tf.float32.max, logits), axis=-1)
     return wrong - tf.reduce_sum(tf.where(true, logits, 0.0), axis=-1)
+
+
+def fooled(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns where the class that a network answers, that of its highest logit, is not the true one, bool (B,).
+
+    Where several are the highest, the answer is the first of them, as in `predict`: a margin of 0 tells nothing then.
+    """
+    return tf.not_equal(tf.argmax(logits, axis=-1), true_class(labels))
 
 
 def wrong_classes(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

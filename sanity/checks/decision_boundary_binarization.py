@@ -9,7 +9,7 @@ from sanity.result import Result, Verdict, skipped
 from sanity.settings import Settings
 from sanity.statistics.tolerance import Share
 from sanity.subject import Subject
-from tf_nuat import data, losses
+from tf_nuat import losses
 from tf_nuat.attacks import pgd, random_search
 
 NAME = "decision_boundary_binarization"
@@ -24,7 +24,7 @@ REFERENCE = "Zimmermann et al., Increasing confidence in adversarial robustness 
 def decision_boundary_binarization(subject: Subject, settings: Settings) -> Result:
     """PGD must find the adversaries of networks whose last layer was replaced by one that has them.
 
-    For each of at most `settings.slow_images` / 2 images a linear function of what enters the last `Dense` layer tells
+    For each of the first `settings.planted_images` images a linear function of what enters the last `Dense` layer tells
     `INNER` points inside of the ball from one on its surface. It takes the layer's place, its decision boundary moved
     next to that point, an adversary that PGD, its settings unchanged, has to find or to surpass. Images count whose
     points are separable and whose planted point is an adversary in float32, too.
@@ -32,18 +32,28 @@ def decision_boundary_binarization(subject: Subject, settings: Settings) -> Resu
     Fails where the attack misses significantly more than 5 % of them (exact binomial), whatever random search finds;
     passes where the sample rules out `settings.detectable` more. Skipped where the network has no last `Dense` layer,
     where less than half of the images can be set up, and where as many random points as PGD takes steps find half of
-    the adversaries: finding them shows nothing then. To pass is necessary, not sufficient: one step of length 2.5
+    the adversaries: finding them shows nothing then. Nor is there anything to find out where PGD leaves no more than
+    chance of the images. To pass is necessary, not sufficient: one step of length 2.5
     epsilon finds all of them in honest networks, half of the ball does not.
     """
-    rows = data.stratified(subject.labels, min(settings.slow_images // 2, len(subject)), seed=subject.seed)
+    left = subject.correct("pgd", **settings.pgd(subject.epsilon))
+    moot = statistics.nothing_to_overrate("PGD", left, subject, settings)
+    if moot:
+        return _skipped(f"It is of no use here.{moot}", len(subject))
+    looked_at = min(settings.planted_images, len(subject))
+
+    def measured(images, labels, first):
+        return attacked(subject, settings, np.arange(first, first + len(images)))
+
+    key = (NAME, *settings.pgd(subject.epsilon).items())
     try:
-        planted, found, drawn = attacked(subject, settings, rows)
+        planted, found, drawn = subject.per_image(key, measured, most=looked_at)
     except NotDenseError as error:
-        return _skipped(str(error), len(rows))
+        return _skipped(str(error), looked_at)
     size = int(np.sum(planted))
-    if size < len(rows) / 2:
+    if size < looked_at / 2:
         return _skipped(
-            f"Adversaries can be planted for {size} of {len(rows)} images only: the features of the others do not tell "
+            f"Adversaries can be planted for {size} of {looked_at} images only: the features of the others do not tell "
             "points inside of the ball from one on its surface.",
             size,
         )
@@ -55,8 +65,8 @@ def decision_boundary_binarization(subject: Subject, settings: Settings) -> Resu
         f"finds {1.0 - missed.value:.1%} of them, {settings.steps} random points find {by_chance:.1%}"
     )
     if missed.verdict is not Verdict.FAIL and by_chance >= EASY:
-        return _skipped(f"{seen}: they are too easy to find.", size)
-    remedy = missed.more if len(rows) < settings.slow_images // 2 else "Attack with more steps, and judge again."
+        return _skipped(f"{seen}: it is of no use here, as whatever finds what guessing does shows nothing.", size)
+    remedy = missed.more if looked_at < settings.planted_images else "Attack with more steps, and judge again."
     explanation, remedy = _words(missed.verdict, seen, remedy)
     shown = {
         (f"PGD, {settings.steps} steps", "white box"): found,
@@ -79,6 +89,8 @@ def decision_boundary_binarization(subject: Subject, settings: Settings) -> Resu
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
+        p_value=missed.p_value,
+        good="at least",
     )
 
 
@@ -91,7 +103,7 @@ def _words(verdict, seen, more):
             "steps, another loss, a differentiable version of whatever hides the gradients.",
         ),
         Verdict.INCONCLUSIVE: (f"{seen}. That cannot be told from {FOUND:.0%}.", more),
-        Verdict.PASS: (f"{seen}: where there are adversaries, the attack sees them.", ""),
+        Verdict.PASS: (f"{seen}. Significantly less than {FOUND:.0%} by PGD would have been a sign.", ""),
     }[verdict]
 
 
@@ -174,7 +186,7 @@ def _compiled_outcomes(features_of, layer, subject, settings):
             pgd(binary_logits, x, inside, index=index, **white_box),
             random_search(binary_logits, x, inside, index=index, queries=settings.steps, **_ball(subject)),
         ]
-        return [losses.margin(binary_logits(each), inside) > 0.0 for each in results]
+        return [losses.fooled(binary_logits(each), inside) for each in results]
 
     images, _, numbers = specs(subject.images)
     width = layer.kernel.shape[0]

@@ -3,11 +3,9 @@
 import numpy as np
 
 from sanity import statistics
-from sanity.measure.gradients import MOST_WITHOUT
 from sanity.result import Result, Verdict
 from sanity.series import Histogram
 from sanity.settings import Settings
-from sanity.statistics import sample_size
 from sanity.subject import Subject
 
 NAME = "gradient_magnitude"
@@ -24,31 +22,22 @@ def gradient_magnitude(subject: Subject, settings: Settings) -> Result:
     """Reports the squared L2 norm of the gradient of the cross-entropy at the images: its mean, largest and spread.
 
     The magnitude is no verdict: networks that are robust have smaller gradients than those that are not, but how much
-    smaller says little. Fails where a gradient is not a finite number, which no sound network has (one is proof), or
-    where it is exactly zero for significantly more than `MOST_WITHOUT` of the images (exact binomial).
+    smaller says little. Fails where a gradient at an image is not a finite number, or where a logit on the way of PGD
+    is none: no sound network has one, so that one is proof, and no matter of chance.
 
-    Zero gradients are the subject of `gradients_are_available`, too, which also looks where PGD begins. They fail here
-    because a mean over them is not a small gradient; it is one sign, not two.
+    Zero gradients are the subject of `gradients_are_available`.
     """
-    found = subject.gradients
-    size = len(subject)
-    infinite, zeros = int(np.sum(~found.finite)), int(np.sum(found.zero))
-    count = infinite + zeros
-    share = count / size
+    found, size = subject.gradients, len(subject)
+    on_the_way = ~np.all(np.isfinite(subject.trace(**settings.pgd(subject.epsilon)).margins), axis=0)
+    count = int(np.sum(~found.finite | on_the_way))
     low, high = statistics.wilson(count, size, confidence=settings.confidence)
-    if infinite or statistics.exceeds(zeros, size, MOST_WITHOUT) < settings.alpha:
-        verdict = Verdict.FAIL
-    elif share <= MOST_WITHOUT and high < MOST_WITHOUT + settings.detectable:
-        verdict = Verdict.PASS
-    else:
-        verdict = Verdict.INCONCLUSIVE
-    explanation, remedy = _words(verdict, infinite / size, zeros / size, share, settings)
+    explanation, remedy = _words(float(np.mean(~found.finite)), float(np.mean(on_the_way)))
     return Result(
         name=NAME,
-        verdict=verdict,
-        quantity="images whose gradient is zero or not finite",
-        value=share,
-        threshold=MOST_WITHOUT,
+        verdict=Verdict.FAIL if count else Verdict.PASS,
+        quantity="images with a gradient, or on PGD's way with logits, that are not finite numbers",
+        value=count / size,
+        threshold=0.0,
         sample_size=size,
         interval=(low, high),
         series=_series(found),
@@ -58,30 +47,26 @@ def gradient_magnitude(subject: Subject, settings: Settings) -> Result:
     )
 
 
-def _words(verdict, infinite, zeros, share, settings):
-    """Returns the explanation and the remedy; `infinite` and `zeros` are shares of the images, `share` that of both."""
-    if infinite:
+def _words(at_images, on_the_way):
+    """Returns the explanation and the remedy; both are shares of the images."""
+    remedy = (
+        "Do not report the accuracy under attacks that follow gradients. Look for a square root, a logarithm or a "
+        "division that meets zero, or numbers too large for the precision, and make it stable."
+    )
+    if at_images:
         return (
-            f"For {infinite:.1%} of the images the gradient of the loss is not a finite number. Attacks take it "
-            "for zero and do not move, and the images seem to withstand them.",
-            "Do not report the accuracy under attacks that follow gradients. Look for a square root, a logarithm or a "
-            "division that meets zero, or numbers too large for the precision, and make it stable.",
+            f"For {at_images:.1%} of the images the gradient of the loss is not a finite number. Attacks take it for "
+            "zero and do not move, and the images seem to withstand them.",
+            remedy,
         )
-    needed = sample_size.ruling_out(MOST_WITHOUT + settings.detectable, confidence=settings.confidence)
-    return {
-        Verdict.FAIL: (
-            f"For {zeros:.1%} of the images the gradient of the loss is exactly zero. That is no sign of "
-            "robustness, as a small gradient can be: attacks do not move at all.",
-            "Do not report the accuracy under attacks that increase the cross-entropy. Attack the margin of the logits "
-            "instead (pgd with loss='margin', apgd_dlr), and add attacks that need no gradients (square).",
-        ),
-        Verdict.PASS: ("The gradients are finite, and there are some to follow.", ""),
-        Verdict.INCONCLUSIVE: (
-            f"The gradient is exactly zero for {share:.1%} of the images, which are too few to tell whether it is for "
-            f"more than {MOST_WITHOUT:.0%} of all.",
-            f"Judge at least {needed} images (--samples).",
-        ),
-    }[verdict]
+    if on_the_way:
+        return (
+            f"The logits of {on_the_way:.1%} of the images are not finite numbers somewhere on the way of PGD, "
+            "although they are at the images: there is no gradient to follow from there. Such a point counts as an "
+            "adversary.",
+            remedy,
+        )
+    return "The gradients at the images, and the logits on the way of PGD, are finite numbers.", ""
 
 
 def _magnitude(squared_norm):

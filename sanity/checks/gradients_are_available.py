@@ -23,36 +23,41 @@ REFERENCE = (
 def gradients_are_available(subject: Subject, settings: Settings) -> Result:
     """The gradient of the cross-entropy must not be exactly zero, where FGSM begins and where PGD does.
 
-    Fails where it is for significantly more than `MOST_WITHOUT` of the images themselves, or of random points of their
-    balls (exact binomial, both together at `settings.alpha`). A gradient that is not finite counts as zero, which
-    attacks take it for. Passes where the share is no larger, and the sample rules out that it is larger by
-    `settings.detectable`.
+    Fails where it is, for significantly more than `MOST_WITHOUT` of the images themselves, or of random points of their
+    balls (exact binomial, both together at `settings.alpha`), and PGD leaves these images correct: those that it fools
+    all the same are not overrated. A gradient that is not finite counts as zero, which attacks take it for. Passes
+    where the sample rules out that the share is larger by `settings.detectable`.
 
     Masking by large logits shows here: where the true class leads by more than about 100, the probabilities of all
     others round to zero in float32, and so does the gradient.
     """
-    missing = {"images": subject.gradients.missing, "random points within epsilon": _at_random_points(subject).missing}
+    left = subject.correct("pgd", **settings.pgd(subject.epsilon))
+    moot = statistics.nothing_to_overrate("PGD", left, subject, settings)
+    missing = {
+        "images": subject.gradients.missing & left,
+        "random points within epsilon": _at_random_points(subject) & left,
+    }
     where = max(missing, key=lambda name: np.sum(missing[name]))
     count, size, share = int(np.sum(missing[where])), len(subject), float(np.mean(missing[where]))
     low, high = statistics.wilson(count, size, confidence=settings.confidence)
-    p_value = min(1.0, len(missing) * statistics.exceeds(count, size, MOST_WITHOUT))
+    p_value = 1.0 if moot else min(1.0, len(missing) * statistics.exceeds(count, size, MOST_WITHOUT))
     if p_value < settings.alpha:
         verdict = Verdict.FAIL
-    elif share <= MOST_WITHOUT and high < MOST_WITHOUT + settings.detectable:
+    elif moot or high < MOST_WITHOUT + settings.detectable:
         verdict = Verdict.PASS
     else:
         verdict = Verdict.INCONCLUSIVE
-    explanation, remedy = _words(verdict, share, where, settings)
+    explanation, remedy = _words(verdict, share, where, moot, settings)
     return Result(
         name=NAME,
         verdict=verdict,
-        quantity=f"{where} where the gradient of the loss is zero",
+        quantity=f"{where} where the gradient of the loss is zero, and that PGD leaves",
         value=share,
         threshold=MOST_WITHOUT,
         sample_size=size,
         interval=(low, high),
         series=statistics.bars(
-            "gradient exactly zero",
+            "gradient exactly zero, and PGD fails",
             {(name, "no gradient"): outcomes for name, outcomes in missing.items()},
             confidence=settings.confidence,
             levels=((f"allowed, {MOST_WITHOUT:.0%}", MOST_WITHOUT),),
@@ -60,42 +65,45 @@ def gradients_are_available(subject: Subject, settings: Settings) -> Result:
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
+        p_value=p_value,
     )
 
 
-def _words(verdict, share, where, settings):
+def _words(verdict, share, where, moot, settings):
     """Returns the explanation and the remedy; `where` says which points `share` is of."""
-    if verdict is Verdict.INCONCLUSIVE and share > MOST_WITHOUT:
-        return (
-            f"For {share:.1%} of the {where} the gradient of the loss is exactly zero, more than {MOST_WITHOUT:.0%}, "
-            "but the sample is too small to be sure of it.",
-            "Judge more images (--samples).",
-        )
     needed = sample_size.ruling_out(MOST_WITHOUT + settings.detectable, confidence=settings.confidence)
     return {
         Verdict.FAIL: (
-            f"For {share:.1%} of the {where} the gradient of the loss is exactly zero: an attack that follows it does "
-            "not move, and the images seem to withstand it. No network is robust for that reason.",
+            f"For {share:.1%} of the {where} the gradient of the loss is exactly zero, and PGD fails: an attack that "
+            "follows it does not move, and the images seem to withstand it. No network is robust for that reason.",
             "Do not report the accuracy under attacks that increase the cross-entropy. If the logits are very large "
             "(a temperature, distillation), attack their margin instead (pgd with loss='margin', apgd_dlr). If a layer "
             "has no gradient (rounding, thresholds), replace it by a smooth one in the backward pass. Add attacks that "
             "need no gradients (square), and transfer adversaries from another network.",
         ),
         Verdict.PASS: (
-            f"The loss has a gradient to follow: it is exactly zero for {share:.1%} of the {where}, no more than "
-            f"{MOST_WITHOUT:.0%}.",
+            f"The gradient of the loss is exactly zero, and PGD fails, for {share:.1%} of the {where}. More than "
+            f"{MOST_WITHOUT:.0%}, beyond chance, would have been a sign.{moot}",
             "",
         ),
         Verdict.INCONCLUSIVE: (
-            f"The gradient of the loss is exactly zero for {share:.1%} of the {where}, but these are too few to rule "
-            f"out that it is for {MOST_WITHOUT + settings.detectable:.0%} of all.",
+            f"The gradient of the loss is exactly zero, and PGD fails, for {share:.1%} of the {where}, but these are "
+            f"too few to rule out that it is for {MOST_WITHOUT + settings.detectable:.0%} of all.",
             f"Judge at least {needed} images (--samples).",
         ),
     }[verdict]
 
 
 def _at_random_points(subject):
-    """Returns the gradients where PGD begins, at a random point of each ball; FGSM and I-FGSM begin at the images."""
-    keys = threefry.keys(draws.seed_pair(subject.seed), np.arange(len(subject)))
-    drawn = subject.norm.random_point(tf.constant(subject.images), subject.epsilon, keys)
-    return measure.gradients.at(subject.network, drawn.numpy(), subject.labels, batch_size=subject.batch_size)
+    """Returns whether there is no gradient where PGD begins, at a random point of each ball, bool (N,).
+
+    FGSM and I-FGSM begin at the images.
+    """
+
+    def missing(images, labels, first):
+        keys = threefry.keys(draws.seed_pair(subject.seed), np.arange(first, first + len(images)))
+        drawn = subject.norm.random_point(tf.constant(images), subject.epsilon, keys).numpy()
+        return [measure.gradients.at(subject.network, drawn, labels, batch_size=subject.batch_size).missing]
+
+    (found,) = subject.per_image(NAME, missing)
+    return found

@@ -25,7 +25,8 @@ def iterative_beats_single_step(subject: Subject, settings: Settings) -> Result:
     """FGSM must not fool more images than I-FGSM or PGD of the same epsilon.
 
     Whoever takes many steps could have taken the one of FGSM. Fails where FGSM leaves significantly fewer images
-    correct than I-FGSM, or than PGD. A network that overfitted to single steps passes: there it is FGSM that fails.
+    correct than I-FGSM, or than PGD, and PGD leaves more than chance. A network that overfitted to single steps passes:
+    there it is FGSM that fails.
     """
     compared = attacks(subject.epsilon, settings)
     correct = {label: subject.correct(attack, **options) for label, (attack, options) in compared.items()}
@@ -33,7 +34,8 @@ def iterative_beats_single_step(subject: Subject, settings: Settings) -> Result:
     excess = statistics.clearest_increase(
         {label: (correct[single], correct[label]) for label in iterative}, confidence=settings.confidence
     )
-    verdict = excess.verdict(settings)
+    moot = statistics.nothing_to_overrate("PGD", correct["PGD"], subject, settings)
+    verdict = Verdict.PASS if moot else excess.verdict(settings)
     explanation, remedy = {
         Verdict.FAIL: (
             f"{excess.name} with {settings.steps} steps leaves {excess.difference:.1%} more images correct than "
@@ -47,7 +49,7 @@ def iterative_beats_single_step(subject: Subject, settings: Settings) -> Result:
             f"The sample cannot rule out that a single step fools {settings.detectable:.0%} more images than many.",
             "Judge more images (--samples).",
         ),
-        Verdict.PASS: ("Attacks of many steps fool at least as many images as a single step, as they must.", ""),
+        Verdict.PASS: (_words_of_pass(excess, moot), ""),
     }[verdict]
     return Result(
         name=NAME,
@@ -61,7 +63,14 @@ def iterative_beats_single_step(subject: Subject, settings: Settings) -> Result:
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
+        p_value=1.0 if moot else excess.p_value,
     )
+
+
+def _words_of_pass(excess, moot):
+    if excess.difference > 0.0:
+        return f"{excess.name} leaves {excess.difference:.1%} more images than FGSM, which may be chance.{moot}"
+    return f"Attacks of many steps fool at least as many images as a single step, as they must.{moot}"
 
 
 def _series(clean, correct, settings):

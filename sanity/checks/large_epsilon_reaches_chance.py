@@ -18,14 +18,17 @@ def large_epsilon_reaches_chance(subject: Subject, settings: Settings) -> Result
     """PGD at an epsilon so large that every image is allowed: accuracy must not stay above chance, the share
     of the commonest class.
 
-    Fails where accuracy is significantly above chance (exact binomial). Passes where its interval ends less than
-    `settings.detectable` above chance.
+    Fails where accuracy is significantly above chance (exact binomial), and PGD leaves more than chance at epsilon as
+    well. Passes where its interval ends less than `settings.detectable` above chance.
     """
     correct = subject.correct("pgd", **settings.pgd(subject.largest))
     chance = subject.chance
     count, size, accuracy = int(np.sum(correct)), len(subject), float(np.mean(correct))
     low, high = statistics.wilson(count, size, confidence=settings.confidence)
-    if statistics.exceeds(count, size, chance) < settings.alpha:
+    within = subject.correct("pgd", **settings.pgd(subject.epsilon))
+    moot = statistics.nothing_to_overrate("Within epsilon PGD", within, subject, settings)
+    p_value = 1.0 if moot else statistics.exceeds(count, size, chance)
+    if p_value < settings.alpha:
         verdict = Verdict.FAIL
         explanation = (
             f"{accuracy:.1%} of the images withstand an attack that may replace every pixel, above chance "
@@ -35,9 +38,12 @@ def large_epsilon_reaches_chance(subject: Subject, settings: Settings) -> Result
             "Do not report the accuracy under PGD. The gradients do not lead to other classes: look for saturated "
             "logits, rounding or other layers without a gradient, and add attacks that need no gradients."
         )
-    elif high < chance + settings.detectable:
+    elif moot or high < chance + settings.detectable:
         verdict = Verdict.PASS
-        explanation = f"Without a limit PGD leaves {accuracy:.1%} of the images, not above chance ({chance:.1%})."
+        explanation = (
+            f"Without a limit PGD leaves {accuracy:.1%} of the images; chance is {chance:.1%}, and a significant "
+            f"excess would have been a sign.{moot}"
+        )
         remedy = ""
     else:
         verdict = Verdict.INCONCLUSIVE
@@ -66,4 +72,5 @@ def large_epsilon_reaches_chance(subject: Subject, settings: Settings) -> Result
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
+        p_value=p_value,
     )

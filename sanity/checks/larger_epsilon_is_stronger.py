@@ -25,18 +25,22 @@ def larger_epsilon_is_stronger(subject: Subject, settings: Settings) -> Result:
     """PGD along growing epsilon: its success rate must not drop anywhere.
 
     Every image within a small distance is also within a larger one, so an attack that works can only gain. Fails where
-    the success rate is significantly lower at some epsilon than at a smaller one; all pairs are compared.
+    the success rate is significantly lower at some epsilon than at a smaller one, and PGD leaves more than chance at
+    the larger one; all such pairs are compared.
     """
     radii = epsilons(subject.epsilon, subject.largest)
     correct = {radius: subject.correct("pgd", **settings.pgd(radius)) for radius in radii}
+    pairs = list(itertools.combinations(radii, 2))
+    counted = [pair for pair in pairs if statistics.is_overratable(correct[pair[1]], subject, settings)]
     drop = statistics.clearest_increase(
         {
             f"from epsilon {small:.3g} to {large:.3g}": (correct[small], correct[large])
-            for small, large in itertools.combinations(radii, 2)
+            for small, large in counted or pairs
         },
+        tests=len(pairs),
         confidence=settings.confidence,
     )
-    verdict = drop.verdict(settings)
+    verdict = drop.verdict(settings) if counted else Verdict.PASS
     explanation, remedy = {
         Verdict.FAIL: (
             f"The success rate of PGD drops by {drop.difference:.1%} {drop.name}, although every adversary within "
@@ -48,7 +52,7 @@ def larger_epsilon_is_stronger(subject: Subject, settings: Settings) -> Result:
             f"The sample cannot rule out that the success rate drops by {settings.detectable:.0%} somewhere.",
             "Judge more images (--samples).",
         ),
-        Verdict.PASS: ("The success rate of PGD drops nowhere as epsilon grows, as it must be.", ""),
+        Verdict.PASS: (_words_of_pass(drop), ""),
     }[verdict]
     return Result(
         name=NAME,
@@ -62,7 +66,14 @@ def larger_epsilon_is_stronger(subject: Subject, settings: Settings) -> Result:
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
+        p_value=drop.p_value if counted else 1.0,
     )
+
+
+def _words_of_pass(drop):
+    if drop.difference > 0.0:
+        return f"The success rate of PGD drops by {drop.difference:.1%} {drop.name} at most, which may be chance."
+    return "The success rate of PGD drops nowhere as epsilon grows, as it must be."
 
 
 def _series(correct, subject, settings):

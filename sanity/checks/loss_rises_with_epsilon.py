@@ -9,12 +9,16 @@ from sanity import measure, statistics
 from sanity.result import Result, Verdict, skipped
 from sanity.series import Curve, Curves
 from sanity.settings import Settings
+from sanity.statistics.tolerance import Share
 from sanity.subject import Subject
 
 NAME = "loss_rises_with_epsilon"
 PARTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of epsilon
 LARGEST_FALL = 0.01  # of the mean loss, as a share of ln K
 LEAST_RATIO = 0.5
+RAY = tuple(part / 8 for part in range(1, 8))  # of epsilon
+RAY_TOLERANCE = 0.01  # of the images: none on honest networks, 4 to 8 % on those that overfitted mildly to FGSM
+SIGNS = 4  # among which alpha is divided
 FEWEST_IMAGES = 30  # below, the mean of losses is not normal enough for Student's test
 SINGLE, ITERATIVE = "FGSM", "I-FGSM"
 REFERENCE = (
@@ -29,16 +33,17 @@ REMEDY = (
 
 @dataclasses.dataclass(frozen=True)
 class Sign:
-    """A sign of masking: what was measured, its value, limit and interval, and whether it shows and is ruled out."""
+    """A sign of masking: what was measured, its value, limit and interval, the p-value of its absence, times the number
+    of signs, whether the sample rules it out, and what it means."""
 
     quantity: str
     value: float | None
     threshold: float
     interval: tuple | None
     p_value: float
-    suspected: bool
     ruled_out: bool
     explanation: str
+    good: str = "at most"
 
 
 def loss_rises_with_epsilon(subject: Subject, settings: Settings) -> Result:
@@ -46,23 +51,26 @@ def loss_rises_with_epsilon(subject: Subject, settings: Settings) -> Result:
 
     The loss of an image is its cross-entropy over ln K, at most 1 (see `Losses.share_of_chance`): the mean of the
     cross-entropy itself is that of a few lost images, which on an undefended network many steps drive far beyond one
-    step. The three signs, on the same images and together at `settings.alpha` (Bonferroni):
+    step. The four signs, on the same images, share `settings.alpha` (Bonferroni):
 
-    - the mean falls by more than `LARGEST_FALL` from some part of epsilon to a larger one, all pairs of both attacks
-      compared (paired Student's test);
     - FGSM raises the mean by less than `LEAST_RATIO` of what I-FGSM does, at epsilon (Student's test of the
-      difference, which is Fieller's of the ratio);
-    - the loss does not rise at all on more than half of the images (exact binomial).
+      difference, which is Fieller's of the ratio). Ruled out, however small the ratio, where the rises differ by less
+      than `settings.detectable`;
+    - the mean falls by more than `LARGEST_FALL` from some part of epsilon to a larger one, all pairs of both attacks
+      compared (paired Student's test, the share of this sign divided among the pairs);
+    - the loss does not rise at all on more than half of the images (exact binomial);
+    - the ray: FGSM leaves more than `RAY_TOLERANCE` of the images correct although FGSM with a part of epsilon, one of
+      `RAY`, which goes the same way and stops sooner, fools them (exact binomial).
 
     A sign counts only where the attack leaves significantly more images correct than chance would. Where it does not
     there is nothing that could be overrated, and the loss of an honest network may fall at an epsilon at which it is
     curved over the step. Skipped where the network is no better than chance without attack.
     """
-    chance, size = subject.chance, len(subject)
+    size = len(subject)
     if size < FEWEST_IMAGES:
         return _too_few(size)
     clean = _under(subject)
-    if not _above(clean.correct, chance, settings):
+    if not statistics.is_overratable(clean.correct, subject, settings):
         return skipped(
             NAME,
             "Without attack the network is no better than chance: its loss cannot rise much, and nothing is overrated.",
@@ -76,13 +84,12 @@ def loss_rises_with_epsilon(subject: Subject, settings: Settings) -> Result:
         for label, losses in measured.items()
     }
     overrated = {
-        label: {radius: _above(each.correct, chance, settings) for radius, each in losses.items()}
+        label: {radius: statistics.is_overratable(each.correct, subject, settings) for radius, each in losses.items()}
         for label, losses in measured.items()
     }
     pairs = list(itertools.combinations(shares[SINGLE], 2))
-    tests = 2 * len(pairs) + 1 + 2
-    signs = [_behind(shares, overrated, tests, settings), _fall(shares, pairs, overrated, tests, settings)]
-    signs.append(_flat(measured, overrated, tests, settings))
+    signs = [_behind(shares, overrated, settings), _fall(shares, pairs, overrated, settings)]
+    signs += [_flat(measured, overrated, settings), _ray(subject, measured[SINGLE], overrated[SINGLE], settings)]
     return _result(signs, size, _series(shares, subject, settings), settings)
 
 
@@ -115,45 +122,50 @@ def _losses(subject, settings, label, clean):
 
 def _under(subject, attack=None, **settings):
     settings |= subject.threat(attack)
-    sample = subject.network, subject.images, subject.labels
-    return measure.losses.under(*sample, attack, batch_size=subject.batch_size, **settings)
+
+    def measured(images, labels, first):
+        options = {"batch_size": subject.batch_size, **settings}
+        found = measure.losses.under(subject.network, images, labels, attack, **options)
+        return found.loss, found.correct
+
+    return measure.losses.Losses(*subject.per_image((NAME, attack, *settings.items()), measured))
 
 
-def _above(correct, chance, settings):
-    return statistics.exceeds(np.sum(correct), len(correct), chance) < settings.alpha
-
-
-def _behind(shares, overrated, tests, settings):
+def _behind(shares, overrated, settings):
     epsilon = max(shares[SINGLE])
     single, iterative = (shares[label][epsilon] - shares[label][0.0] for label in (SINGLE, ITERATIVE))
     mean = float(np.mean(iterative))
-    counts = overrated[SINGLE][epsilon] and mean > 0.0  # else there is nothing to be behind: the other signs show
     ratio = float(np.mean(single)) / mean if mean > 0.0 else None
     limits = measure.losses.ratio_interval(single, iterative, confidence=settings.confidence) if ratio else None
+    _, gap = measure.losses.interval(iterative - single, confidence=settings.confidence)
+    ruled_out = (
+        not overrated[SINGLE][epsilon] or gap < settings.detectable or (limits is not None and limits[0] >= LEAST_RATIO)
+    )
+    counts = mean > 0.0 and not ruled_out  # where no loss rises there is nothing to be behind: the other signs show
     lag = LEAST_RATIO * iterative - single
     return Sign(
         quantity=f"rise of the loss at epsilon under {SINGLE}, as a share of that under {ITERATIVE}",
         value=ratio if limits else None,
         threshold=LEAST_RATIO,
         interval=limits,
-        p_value=min(1.0, tests * measure.losses.exceeds(lag, 0.0)) if counts else 1.0,
-        suspected=counts and float(np.mean(lag)) > 0.0,
-        ruled_out=not overrated[SINGLE][epsilon] or (limits is not None and limits[0] >= LEAST_RATIO),
+        p_value=min(1.0, SIGNS * measure.losses.exceeds(lag, 0.0)) if counts else 1.0,
+        ruled_out=ruled_out,
         explanation=(
             f"A single step raises the loss by {np.mean(single):.1%} of that of chance, many steps raise it by "
             f"{mean:.1%}: the gradient at the image does not show the way to where the loss is high."
         ),
+        good="at least",
     )
 
 
-def _fall(shares, pairs, overrated, tests, settings):
+def _fall(shares, pairs, overrated, settings):
     found = []
     for label, (small, large) in itertools.product(shares, pairs):
         falls = shares[label][small] - shares[label][large]
         if overrated[label][large]:
             found.append((measure.losses.exceeds(falls, LARGEST_FALL), -float(np.mean(falls)), label, small, large))
     if not found:
-        return Sign("fall of the loss", 0.0, LARGEST_FALL, (0.0, 0.0), 1.0, False, True, "")
+        return Sign("fall of the loss", 0.0, LARGEST_FALL, (0.0, 0.0), 1.0, True, "")
     p_value, _, label, small, large = min(found)
     falls = shares[label][small] - shares[label][large]
     limits = measure.losses.interval(falls, confidence=settings.confidence)
@@ -168,8 +180,7 @@ def _fall(shares, pairs, overrated, tests, settings):
         value=fall,
         threshold=LARGEST_FALL,
         interval=limits,
-        p_value=min(1.0, tests * p_value),
-        suspected=fall > LARGEST_FALL,
+        p_value=min(1.0, SIGNS * len(shares) * len(pairs) * p_value),
         ruled_out=highest < settings.detectable,
         explanation=(
             f"The mean loss falls by {fall:.1%} of that of chance {where}, although whatever is within the smaller "
@@ -178,7 +189,7 @@ def _fall(shares, pairs, overrated, tests, settings):
     )
 
 
-def _flat(measured, overrated, tests, settings):
+def _flat(measured, overrated, settings):
     epsilon = max(measured[SINGLE])
     flat = {
         label: losses[epsilon].loss <= losses[0.0].loss
@@ -186,7 +197,7 @@ def _flat(measured, overrated, tests, settings):
         if overrated[label][epsilon]
     }
     if not flat:
-        return Sign("images whose loss does not rise", 0.0, 0.5, (0.0, 0.0), 1.0, False, True, "")
+        return Sign("images whose loss does not rise", 0.0, 0.5, (0.0, 0.0), 1.0, True, "")
     label = max(flat, key=lambda each: np.sum(flat[each]))
     count, size = int(np.sum(flat[label])), len(flat[label])
     limits = statistics.wilson(count, size, confidence=settings.confidence)
@@ -195,8 +206,7 @@ def _flat(measured, overrated, tests, settings):
         value=count / size,
         threshold=0.5,
         interval=limits,
-        p_value=min(1.0, tests * statistics.exceeds(count, size, 0.5)),
-        suspected=count / size > 0.5,
+        p_value=min(1.0, SIGNS * len(measured) * statistics.exceeds(count, size, 0.5)),
         ruled_out=limits[1] < 0.5 + settings.detectable,
         explanation=(
             f"On {count / size:.1%} of the images {label} does not raise the loss at all: there is no gradient, or it "
@@ -205,23 +215,41 @@ def _flat(measured, overrated, tests, settings):
     )
 
 
+def _ray(subject, single, overrated, settings):
+    epsilon, clean = max(single), single[0.0].correct
+    before = (
+        [_under(subject, "fgsm", epsilon=part * epsilon).correct for part in RAY] if overrated[epsilon] else [clean]
+    )
+    left = clean & single[epsilon].correct
+    share = Share.of(int(np.sum(left & ~np.all(before, axis=0))), len(left), RAY_TOLERANCE, settings, tests=SIGNS)
+    return Sign(
+        quantity=f"images that {SINGLE} leaves correct although a shorter step the same way fools the network",
+        value=share.value,
+        threshold=RAY_TOLERANCE,
+        interval=(share.low, share.high),
+        p_value=share.p_value,
+        ruled_out=not overrated[epsilon] or share.verdict is Verdict.PASS,
+        explanation=(
+            f"On {share.value:.1%} of the images {SINGLE} fails, although an adversary lies on its way: the network "
+            "has learned to be right where a step of that length ends, and nowhere before."
+        ),
+    )
+
+
 def _result(signs, size, series, settings):
-    certain = [sign for sign in signs if sign.p_value < settings.alpha]
-    suspected = [sign for sign in signs if sign.suspected]
+    certain = [each for each in signs if each.p_value < settings.alpha]
+    undecided = [each for each in signs if not each.ruled_out]
     if certain:
-        verdict, sign = Verdict.FAIL, certain[0]
-        explanation, remedy = sign.explanation, REMEDY
-    elif suspected or not all(sign.ruled_out for sign in signs):
-        verdict = Verdict.INCONCLUSIVE
-        sign = next(iter(suspected), None) or next(sign for sign in signs if not sign.ruled_out)
+        verdict, sign, remedy = Verdict.FAIL, certain[0], REMEDY
+        explanation = sign.explanation
+    elif undecided:
+        verdict, sign = Verdict.INCONCLUSIVE, min(undecided, key=lambda each: each.p_value)
         explanation = f"The sample is too small to be sure of the {sign.quantity}."
         remedy = "Judge more images (--samples)."
     else:
-        verdict, sign = Verdict.PASS, signs[0] if signs[0].value is not None else signs[1]
-        explanation = "The loss rises with epsilon, and a single step raises it nearly as much as many steps do."
-        if sign is signs[0] and sign.value < LEAST_RATIO:
-            explanation = "The loss rises with epsilon, and no image is left that a single step could overrate."
-        remedy = ""
+        verdict, remedy, (behind, *_, ray) = Verdict.PASS, "", signs
+        sign = behind if behind.value is not None and behind.value >= LEAST_RATIO else ray
+        explanation = _words_of_pass(sign, behind)
     measured = sign.value is not None
     return Result(
         name=NAME,
@@ -235,6 +263,21 @@ def _result(signs, size, series, settings):
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
+        p_value=min(each.p_value for each in signs),
+        good=sign.good,
+    )
+
+
+def _words_of_pass(sign, behind):
+    if sign is behind:
+        return (
+            f"The loss rises with epsilon, and a single step raises it by {sign.value:.0%} of what many steps do; "
+            f"significantly less than {LEAST_RATIO:.0%} would have been a sign."
+        )
+    return (
+        "The loss rises with epsilon. A single step raises it by less than many do, but by so little less, or on so "
+        f"few images that it leaves, that nothing is overrated; it passes no adversary on more than "
+        f"{sign.value:.1%} of the images."
     )
 
 

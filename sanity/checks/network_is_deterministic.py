@@ -26,7 +26,9 @@ def network_is_deterministic(subject: Subject, settings: Settings) -> Result:
     changes no probability, was taken away: a network without randomness never does that, so that one image is proof.
     Passes where the sample rules out that `settings.detectable` of all images are affected.
     """
-    varies, flips = _varying(subject.network, subject.images, subject.batch_size)
+    varies, flips = subject.per_image(
+        NAME, lambda images, labels, first: _varying(subject.network, images, subject.batch_size)
+    )
     count, size, share = int(np.sum(varies)), len(subject), float(np.mean(varies))
     low, high = statistics.wilson(count, size, confidence=settings.confidence)
     if count:

@@ -44,7 +44,7 @@ def nuclear_norm_separates(subject: Subject, settings: Settings) -> Result:
     limits = tuple(np.quantile(norms["robust"] / norms["fooled"], tails).tolist())
     return Result(
         name=NAME,
-        verdict=Verdict.PASS,
+        verdict=Verdict.REPORTED,
         quantity="nuclear norm of the robust images, relative to that of the fooled ones",
         value=ratio,
         threshold=1.0,
@@ -59,6 +59,7 @@ def nuclear_norm_separates(subject: Subject, settings: Settings) -> Result:
         ),
         remedy="",
         reference=REFERENCE,
+        masking=False,
     )
 
 

@@ -18,11 +18,14 @@ def random_search_is_not_stronger(subject: Subject, settings: Settings) -> Resul
 
     Fails where the images that one of `settings.points` random points fools, and PGD does not, are significantly more
     than `TOLERANCE` of the sample (exact binomial); passes where the sample rules out `settings.detectable` more than
-    that. They are counted against all images, see `sanity.measure.survivors.Loss`.
+    that, and where PGD leaves no more than chance. They are counted against all images, see
+    `sanity.measure.survivors.Loss`.
     """
     pgd = subject.correct("pgd", **settings.pgd(subject.epsilon))
     drawn = subject.correct("random_search", among=pgd, epsilon=subject.epsilon, queries=settings.points)
     loss = measure.survivors.loss(pgd, drawn, settings, tolerance=TOLERANCE)
+    moot = statistics.nothing_to_overrate("PGD", pgd, subject, settings)
+    verdict = Verdict.PASS if moot else loss.verdict
     found = (
         f"PGD leaves {loss.left} of {loss.images} images; one of {settings.points} random points of the ball fools "
         f"{loss.fooled} of them, {loss.value:.1%} of all"
@@ -37,8 +40,8 @@ def random_search_is_not_stronger(subject: Subject, settings: Settings) -> Resul
             f"{found}. The sample is too small to rule out {TOLERANCE + settings.detectable:.1%}.",
             loss.more,
         ),
-        Verdict.PASS: (f"{found}: guessing does not do what PGD cannot.", ""),
-    }[loss.verdict]
+        Verdict.PASS: (f"{found}. More than {TOLERANCE:.1%}, beyond chance, would have been a sign.{moot}", ""),
+    }[verdict]
     outcomes = {
         ("no attack", "clean"): subject.correct(),
         (f"PGD, {settings.steps} steps", "white box"): pgd,
@@ -46,7 +49,7 @@ def random_search_is_not_stronger(subject: Subject, settings: Settings) -> Resul
     }
     return Result(
         name=NAME,
-        verdict=loss.verdict,
+        verdict=verdict,
         quantity="images that random points fool and PGD does not",
         value=loss.value,
         threshold=TOLERANCE,
@@ -56,4 +59,5 @@ def random_search_is_not_stronger(subject: Subject, settings: Settings) -> Resul
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
+        p_value=1.0 if moot else loss.p_value,
     )

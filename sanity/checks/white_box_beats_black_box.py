@@ -1,7 +1,5 @@
 """Does an attacker who sees the network do at least as well as one who only sees another network?"""
 
-import numpy as np
-
 from sanity import statistics
 from sanity.result import Result, Verdict, skipped
 from sanity.settings import Settings
@@ -22,14 +20,14 @@ REMEDY = (
 def white_box_beats_black_box(subject: Subject, settings: Settings) -> Result:
     """Adversaries that were computed on a surrogate must not fool the network more often than those computed on itself.
 
-    For each surrogate, on the same images, four comparisons; fails where one is significant:
+    For each surrogate, on the same images, four comparisons; fails where one is significant. A comparison counts only
+    where the attack on the network itself leaves significantly more than chance: else nothing could be overrated.
 
     - transferred PGD, MI-FGSM and FGSM with PGD, of as many steps: PGD is the attack whose accuracy is reported, and
       whoever can transfer an FGSM sample has the means to run PGD on the network.
     - transferred FGSM with FGSM, the same budget. This shows the masking that only single steps suffer from, after
-      catastrophic overfitting. It counts only where FGSM leaves significantly more than chance: at a large epsilon the
-      loss of an honest network is curved over the step, and its FGSM may fall a little behind a transferred one; but
-      then hardly any image withstands either, and there is nothing that could be overrated.
+      catastrophic overfitting. At a large epsilon the loss of an honest network is curved over the step, and its FGSM
+      may fall a little behind a transferred one; but then hardly any image withstands either.
 
     A surrogate that is no better than chance says nothing: the check is then inconclusive. Skipped without surrogate.
     """
@@ -43,13 +41,10 @@ def white_box_beats_black_box(subject: Subject, settings: Settings) -> Result:
             reference=REFERENCE,
         )
     white_box, transferred = _outcomes(subject, settings, surrogates)
-
-    def above_chance(correct):
-        return statistics.exceeds(np.sum(correct), len(subject), subject.chance) < settings.alpha
-
-    excess = _excess(white_box, transferred, above_chance(white_box["FGSM"]), settings)
-    verdict = excess.verdict(settings)
-    blind = not any(above_chance(each.correct) for each in surrogates)
+    counted = [label for label, left in white_box.items() if statistics.is_overratable(left, subject, settings)]
+    excess = _excess(white_box, transferred, counted, settings)
+    verdict = excess.verdict(settings) if counted else Verdict.PASS
+    blind = not any(statistics.is_overratable(each.correct, subject, settings) for each in surrogates)
     if verdict is Verdict.PASS and blind:
         verdict = Verdict.INCONCLUSIVE
         explanation = "No surrogate classifies the sample better than chance: nothing that transfers can come from it."
@@ -73,6 +68,7 @@ def white_box_beats_black_box(subject: Subject, settings: Settings) -> Result:
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
+        p_value=excess.p_value if counted else 1.0,
     )
 
 
@@ -90,13 +86,15 @@ def _outcomes(subject, settings, surrogates):
     return white_box, {(label, each.name): outcome(label, each.name) for each in surrogates for label in attacks}
 
 
-def _excess(white_box, transferred, overrated, settings):
-    """Returns the clearest `Increase` of what is fooled; `overrated` says whether FGSM leaves more than chance."""
-    references = {"PGD": ["PGD"], "MI-FGSM": ["PGD"], "FGSM": ["PGD", "FGSM"] if overrated else ["PGD"]}
+def _excess(white_box, transferred, counted, settings):
+    """Returns the clearest `Increase` of what is fooled; `counted` are the white-box attacks that leave more than
+    chance."""
+    references = {"PGD": ["PGD"], "MI-FGSM": ["PGD"], "FGSM": ["PGD", "FGSM"]}
     compared = {
         f"{label} from {source} instead of {reference} on the network itself": (correct, white_box[reference])
         for (label, source), correct in transferred.items()
         for reference in references[label]
+        if reference in counted or not counted
     }
     tests = len(transferred) + len({source for _, source in transferred})  # FGSM has two references
     return statistics.clearest_increase(compared, tests=tests, confidence=settings.confidence)
@@ -114,5 +112,10 @@ def _words(verdict, excess, settings):
             f"The sample cannot rule out that a transferred attack fools {settings.detectable:.0%} more images.",
             "Judge more images (--samples).",
         ),
-        Verdict.PASS: ("No transferred attack fools more images than the attack on the network itself.", ""),
+        Verdict.PASS: (
+            f"With {excess.name}, {excess.difference:.1%} more images are fooled, which may be chance."
+            if excess.difference > 0.0
+            else "No transferred attack fools more images than the attack on the network itself.",
+            "",
+        ),
     }[verdict]

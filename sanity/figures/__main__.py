@@ -45,7 +45,7 @@ def flag_values():
         "budget",
         "quick",
         "how long the attacks are: "
-        + ", ".join(f"{name} ({images:,} images)" for name, (_, images) in BUDGETS.items()),
+        + ", ".join(f"{name} ({images:,} images)" for name, (_, images, _) in BUDGETS.items()),
     )
     flag(flags.DEFINE_integer, "resolution", 21, "points along each axis of a surface")
     flag(flags.DEFINE_integer, "epochs", 3, "over 2,000 training images, for the bend of a path between two networks")

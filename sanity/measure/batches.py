@@ -30,15 +30,20 @@ def batches(
         yield tf.constant(images[rows], tf.float32), tf.constant(labels[rows], tf.int64), tf.constant(rows, tf.int32)
 
 
-def of_all(function: Callable, images: np.ndarray, labels: np.ndarray, *, batch_size: int) -> list[np.ndarray]:
+def of_all(
+    function: Callable, images: np.ndarray, labels: np.ndarray, *, first: int = 0, batch_size: int
+) -> list[np.ndarray]:
     """Returns the results of a function, compiled, for all images: a list of arrays (N, ...).
 
     Args:
         function: of a batch as `batches` yields it, which returns a sequence of tensors (B, ...).
         images: (N, H, W, C), float32.
         labels: integers (N,).
+        first: number of the first image.
         batch_size: images at a time.
     """
     graph = compiled(function, *specs(images))
-    parts = [[part.numpy() for part in graph(*batch)] for batch in batches(images, labels, batch_size)]
+    parts = [
+        [part.numpy() for part in graph(x, y, index + first)] for x, y, index in batches(images, labels, batch_size)
+    ]
     return [np.concatenate(part) for part in zip(*parts)]

@@ -66,7 +66,10 @@ def of_logits(logits: np.ndarray, labels: np.ndarray) -> Losses:
     wrong = scipy.special.logsumexp(np.where(true, -np.inf, logits), axis=1)
     with np.errstate(invalid="ignore"):
         loss = np.logaddexp(0.0, wrong - own)
-    return Losses(np.where(np.isnan(loss), np.inf, loss), own > np.max(np.where(true, -np.inf, logits), axis=1))
+    answers = np.argmax(
+        np.where(np.isnan(logits), -np.inf, logits), axis=1
+    )  # the first of those that tie, as `predict`
+    return Losses(np.where(np.isnan(loss), np.inf, loss), (answers == np.asarray(labels)) & ~np.isnan(own))
 
 
 def exceeds(values: np.ndarray, mean: float) -> float:

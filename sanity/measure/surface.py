@@ -43,6 +43,7 @@ def linearity(
     norm: str | norms.Norm = "linf",
     points: int,
     seed: int = 0,
+    first: int = 0,
     batch_size: int,
 ) -> Linearity:
     """Returns the `Linearity` of the network in inference mode, over `points` random points of the ball of each image.
@@ -54,6 +55,7 @@ def linearity(
         epsilon, norm: the ball, which is cut to [0, 1].
         points: number of points.
         seed: whole number from which they follow.
+        first: number of the first image, on which its draws depend.
         batch_size: images at a time, which bounds the memory.
 
     Source: Qin et al., "Adversarial robustness through local linearization", 2019, equation 5, there for the
@@ -88,7 +90,7 @@ def linearity(
         _, sums = tf.while_loop(lambda number, _: number < points, add, (tf.constant(0), zeros))
         return (here, *(total / points for total in sums))
 
-    return Linearity(*of_all(measured, images, labels, batch_size=batch_size))
+    return Linearity(*of_all(measured, images, labels, first=first, batch_size=batch_size))
 
 
 def largest_error(

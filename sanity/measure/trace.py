@@ -19,15 +19,18 @@ class Trace(typing.NamedTuple):
 
     Attributes:
         losses: (steps + 1, N), the cross-entropy at the start and after each step.
-        margins: (steps + 1, N), the largest wrong logit minus the true one there: above 0 where the network is fooled.
+        margins: (steps + 1, N), the largest wrong logit minus the true one there.
+        fooled: (steps + 1, N), bool, whether the network answers wrongly there: at a margin of 0 it may.
         slope: (N,), the largest entry of the gradient of the cross-entropy at the clean image, without its sign; 0
             where the gradient is not finite.
-        fooled_again: (N,), whether the point of the highest margin fools the network when it is looked at again.
+        fooled_again: (N,), whether the point of the highest margin, of those that fool the network where there are any,
+            fools it when it is looked at again.
         clean_logits, last_logits: (N, K), at the clean image and after the last step.
     """
 
     losses: np.ndarray
     margins: np.ndarray
+    fooled: np.ndarray
     slope: np.ndarray
     fooled_again: np.ndarray
     clean_logits: np.ndarray
@@ -44,6 +47,7 @@ def pgd(
     step_size: float,
     norm: str | norms.Norm = "linf",
     seed: int = 0,
+    first: int = 0,
     batch_size: int,
 ) -> Trace:
     """Returns the `Trace` of the first ascent of `tf_nuat.attacks.pgd`, which stops for no image.
@@ -53,6 +57,7 @@ def pgd(
         images: (N, H, W, C), float32 in [0, 1].
         labels: integers (N,).
         epsilon, steps, step_size, norm, seed: as for `tf_nuat.attacks.pgd`: the same start, the same steps.
+        first: number of the first image, on which its start depends.
         batch_size: images at a time, which bounds the memory.
     """
     logits_fn = inference(network)
@@ -62,26 +67,28 @@ def pgd(
         gradient, clean = input_gradient(cross_entropy_of(logits_fn, y), x)
         best, last, *curves = _walked(ATTACKS["pgd"].search(logits_fn, x, y, settings, index), logits_fn, y, steps)
         slope = tf.reduce_max(tf.abs(gradient), axis=(1, 2, 3))
-        fooled_again = losses.margin(tf.cast(logits_fn(best), tf.float32), y) > 0.0
+        fooled_again = losses.fooled(logits_fn(best), y)
         return *curves, slope, fooled_again, tf.cast(clean, tf.float32), tf.cast(last, tf.float32)
 
-    loss, margin, *others = of_all(traced, images, labels, batch_size=batch_size)
-    return Trace(np.ascontiguousarray(loss.T), np.ascontiguousarray(margin.T), *others)
+    *curves, slope, fooled_again, clean, last = of_all(traced, images, labels, first=first, batch_size=batch_size)
+    return Trace(*(np.ascontiguousarray(curve.T) for curve in curves), slope, fooled_again, clean, last)
 
 
 def _walked(search, logits_fn, y, steps):
-    """Returns what the first ascent of a search meets: the point of the highest margin (B, H, W, C), the logits of the
-    last one (B, K), and the loss and the margin of all (B, steps + 1)."""
+    """Returns what the first ascent of a search meets: the point of the highest margin, of those that fool the network
+    where there are any (B, H, W, C), the logits of the last one (B, K), and of all points the loss, the margin, and
+    whether the network is fooled (B, steps + 1)."""
     start = search.first()
-    none = tf.fill(tf.shape(y), -np.inf)
-    written = [tf.TensorArray(tf.float32, size=steps + 1, element_shape=[None]) for _ in range(2)]
+    none = (tf.fill(tf.shape(y), -np.inf), tf.zeros_like(y, tf.bool))
+    written = [tf.TensorArray(kind, size=steps + 1, element_shape=[None]) for kind in (tf.float32, tf.float32, tf.bool)]
 
     def record(taken, x_adv, logits, best, highest, written):
         logits = tf.cast(logits, tf.float32)
-        loss, margin = losses.cross_entropy(logits, y), losses.margin(logits, y)
-        best = choose(margin > highest, x_adv, best)
-        written = [array.write(taken, value) for array, value in zip(written, (loss, margin))]
-        return best, tf.maximum(highest, margin), written
+        loss, margin, fooled = losses.cross_entropy(logits, y), losses.margin(logits, y), losses.fooled(logits, y)
+        before, met = highest
+        better = (fooled & ~met) | ((fooled == met) & (margin > before))
+        written = [array.write(taken, value) for array, value in zip(written, (loss, margin, fooled))]
+        return choose(better, x_adv, best), (tf.where(better, margin, before), met | fooled), written
 
     def step(taken, state, *found):
         moved, logits = search.climb(state)
@@ -92,5 +99,5 @@ def _walked(search, logits_fn, y, steps):
         lambda taken, *_: taken < steps, step, (tf.constant(0), start, start.x_adv, none, written)
     )
     last = logits_fn(state.x_adv)
-    best, _, (loss, margin) = record(taken, state.x_adv, last, *found)
-    return best, last, tf.transpose(loss.stack()), tf.transpose(margin.stack())
+    best, _, written = record(taken, state.x_adv, last, *found)
+    return best, last, *(tf.transpose(array.stack()) for array in written)

@@ -1,4 +1,4 @@
-"""The report of a judgement: `report.html`, `results.json`, `junit.xml`, a figure per check, pictures of adversaries.
+"""The report of a judgement: `report.html`, `results.json`, `card.md`, `junit.xml`, a figure per check, and pictures.
 
 It renders, and computes nothing.
 """
@@ -8,16 +8,31 @@ import functools
 import json
 import pathlib
 
+from sanity import verdict
 from sanity.checks import CHECKS
 from sanity.report import figures, html, pictures
 from sanity.report.junit import junit
+from sanity.report.model_card import model_card
 from sanity.result import Verdict
 from tf_nuat.core import files
+from tf_nuat.evaluate import wilson
 
 PAGE = "report.html"
 FIGURES_PAGE = "figures.html"  # what `sanity.figures` writes, linked where it lies in the folder
 EXAMPLES = "examples"  # the name of their pictures, beside the names of the checks
-MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "?", Verdict.SKIPPED: "–"}  # read without colour
+CARD = "card.md"
+# What the verdict of a check is called, with a mark that is read without colour.
+WORDS = {
+    Verdict.PASS: "✓ no sign",
+    Verdict.FAIL: "✗ sign of masking",
+    Verdict.INCONCLUSIVE: "? undecided",
+    Verdict.SKIPPED: "– left out",
+    Verdict.REPORTED: "• reported",
+}
+MOST_BARS = 14  # attacks in the first chart, the strongest
+# Colours of the two answers.
+ROBUSTNESS = {verdict.ROBUST: "good", verdict.PARTLY: "fair", verdict.NOT: "bad"}
+TRUST = {verdict.NOT_SEEN: "good", verdict.UNSURE: "fair", verdict.SUSPECTED: "bad"}
 
 
 def write(judgement, folder):
@@ -38,7 +53,7 @@ def write(judgement, folder):
             )
     page = render(judgement, drawn, FIGURES_PAGE if (folder / FIGURES_PAGE).is_file() else None)
     results = json.dumps(judgement.to_json(), indent=2, allow_nan=False) + "\n"
-    texts = {"results.json": results, "junit.xml": junit(judgement), PAGE: page}
+    texts = {"results.json": results, CARD: model_card(judgement), "junit.xml": junit(judgement), PAGE: page}
     content = {name: text.encode("utf-8", "backslashreplace") for name, text in texts.items()}
     content |= {f"{name}.png": image for name, image in drawn.items()}
     written = []
@@ -77,5 +92,28 @@ def render(judgement, drawn, figures_page=None):
         judgement=judgement,
         figures_page=figures_page,
         figures={name: base64.b64encode(image).decode("ascii") for name, image in drawn.items()},
-        marks={verdict.value: mark for verdict, mark in MARKS.items()},
+        words={each.value: word for each, word in WORDS.items()},
+        tones={"robustness": ROBUSTNESS[judgement.robustness], "trust": TRUST[judgement.masking]},
+        bars=bars(judgement),
     )
+
+
+def bars(judgement):
+    """Returns the accuracies of the first chart, all of the same images, from high to low: tuples of (label, accuracy,
+    low, high).
+
+    They are that without attack, those of the `MOST_BARS` strongest attacks with the epsilon of the judgement, and the
+    worst case.
+    """
+    images, confidence = judgement.robust.images, judgement.settings.confidence
+    left = {
+        each["label"]: each["left"]
+        for each in judgement.evaluations
+        if each["settings"].get("epsilon") == judgement.subject["epsilon"]
+    }
+    chosen = dict(sorted(left.items(), key=lambda each: each[1])[:MOST_BARS][::-1])
+    clean, worst = judgement.clean.accuracy, judgement.robust.accuracy
+    shown = {"no attack": clean, **chosen, "worst of all attacks": worst}
+    return [
+        (label, share, *wilson(round(share * images), images, confidence=confidence)) for label, share in shown.items()
+    ]

@@ -5,9 +5,12 @@ import xml.etree.ElementTree
 
 from sanity.result import Verdict
 
+TAGS = {Verdict.FAIL: "failure", Verdict.INCONCLUSIVE: "error"}
+
 
 def junit(judgement):
-    """Returns the XML of a `Judgement` as text: a check that failed is a failure, one that could not be judged skipped.
+    """Returns the XML of a `Judgement` as text: a check that saw masked gradients is a failure,
+    one that could not decide an error, and one that was left out or only reports skipped.
 
     Characters that XML does not have, in a name of the user's for instance, become question marks.
     """
@@ -15,8 +18,8 @@ def junit(judgement):
     counts = {
         "tests": len(results),
         "failures": sum(result.verdict is Verdict.FAIL for result in results),
-        "errors": 0,
-        "skipped": sum(result.verdict in (Verdict.SKIPPED, Verdict.INCONCLUSIVE) for result in results),
+        "errors": sum(result.verdict is Verdict.INCONCLUSIVE for result in results),
+        "skipped": sum(result.verdict in (Verdict.SKIPPED, Verdict.REPORTED) for result in results),
         "time": round(sum(result.seconds for result in results), 2),
     }
     attributes = {name: str(value) for name, value in counts.items()}
@@ -26,8 +29,8 @@ def junit(judgement):
         about = {"classname": "sanity", "name": result.name, "time": f"{result.seconds:.2f}"}
         case = xml.etree.ElementTree.SubElement(suite, "testcase", about)
         text = _allowed(f"{result.explanation} {result.remedy}".strip())
-        if result.verdict is Verdict.FAIL:
-            xml.etree.ElementTree.SubElement(case, "failure", {"message": text})
+        if result.verdict in TAGS:
+            xml.etree.ElementTree.SubElement(case, TAGS[result.verdict], {"message": text})
         elif result.verdict is not Verdict.PASS:
             xml.etree.ElementTree.SubElement(case, "skipped", {"message": f"{result.verdict.value}: {text}"})
     output = xml.etree.ElementTree.SubElement(suite, "system-out")

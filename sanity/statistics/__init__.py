@@ -1,5 +1,7 @@
 """Intervals and tests for proportions, and for differences between proportions of the same images."""
 
+from sanity.statistics.family import holm
+from sanity.statistics.overrated import is_overratable, nothing_to_overrate
 from sanity.statistics.paired import (
     Increase,
     clearest_increase,
@@ -17,8 +19,11 @@ __all__ = [
     "clearest_increase",
     "curve",
     "exceeds",
+    "holm",
+    "is_overratable",
     "mcnemar",
     "mcnemar_two_sided",
+    "nothing_to_overrate",
     "paired_difference",
     "wilson",
 ]

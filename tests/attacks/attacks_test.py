@@ -227,3 +227,19 @@ def test_a_gradient_that_is_not_finite_moves_nothing(name, linear, images):
     settings |= {"start": x} if name in ("rfgsm", "nuclear") else {}
     x_adv = attacks.ATTACKS[name](lambda x: linear(1e-20 * tf.sqrt(x) + x), x, y, epsilon=EPSILON, **settings).numpy()
     assert np.all(np.isfinite(x_adv)) and np.all(x_adv[:, :3] == 0.0) and np.any(x_adv[:, 3:] != x[:, 3:])
+
+
+@pytest.mark.parametrize("name", ["pgd", "apgd_ce", "mifgsm", "square", "random_search", "spsa", "fab"])
+def test_fooled_is_what_predict_answers_wrongly_where_logits_tie(name):
+    """The margin is never above 0: where it is 0 the first of both classes is the answer, and that is the wrong one."""
+    inputs = keras.Input((1, 1, 1))
+    lead = keras.ops.relu(keras.layers.Flatten()(inputs) - 0.5)
+    network = keras.Model(inputs, keras.ops.concatenate([0.0 * lead, lead], axis=1))
+    x, y = np.linspace(0.52, 0.68, 8, dtype=np.float32).reshape(-1, 1, 1, 1), np.ones(8, int)
+    attack = functools.partial(attacks.ATTACKS[name], epsilon=0.1)
+    x_adv = attack(network, x, y)
+    reached = x.ravel() < 0.6
+    fooled = network.predict(x_adv, verbose=0).argmax(axis=1) != y
+    np.testing.assert_array_equal(fooled, reached)
+    np.testing.assert_array_equal(evaluate.correct(network, (x, y), attack), ~reached)
+    assert losses.margin(network(x_adv), tf.constant(y)).numpy().max() == 0.0

@@ -179,7 +179,7 @@ def test_later_runs_start_at_half_the_distance(norm, epsilon, recorded, network)
     x = images(16, low=0.45, high=0.55)
     y = network(x).numpy().argmax(axis=1)
     fab(recorded, x, y, epsilon=epsilon, steps=2, restarts=2, norm=norm)
-    met = [lengths(end - x, norm) + np.where(margins(network, end, y) > 0, 0, np.inf) for end in recorded.seen[2:5:2]]
+    met = [lengths(end - x, norm) + np.where(classes_of(network, end) != y, 0, np.inf) for end in recorded.seen[2:5:2]]
     radius = 0.5 * np.minimum(np.minimum(*met), FARTHEST[norm] if epsilon is None else epsilon)
     start = recorded.seen[5] - x
     np.testing.assert_allclose(lengths(start, norm), radius, rtol=1e-3)

@@ -14,7 +14,7 @@ import pytest
 
 from docs import render
 from recipes import command, console
-from sanity import judgement
+from sanity import verdict
 from sanity.checks import CHECKS
 from sanity.settings import Settings
 from tf_nuat import DEFENSES, command_line
@@ -44,7 +44,7 @@ def test_a_stale_region_is_rendered_anew_and_the_rest_is_not():
     stale = "before\n<!-- rendered: rule -->\nsomething else\n<!-- end -->\nafter"
     begin, *quoted, end, after = render.rendered(stale).removeprefix("before\n").splitlines()
     assert (begin, end, after) == ("<!-- rendered: rule -->", "<!-- end -->", "after")
-    assert " ".join(line.removeprefix("> ") for line in quoted) == judgement.RULE
+    assert " ".join(line.removeprefix("> ") for line in quoted) == verdict.RULE
 
 
 @every_page
@@ -188,6 +188,6 @@ def test_the_table_of_checks_is_complete():
 def test_the_table_of_verdicts_is_complete():
     text = read("docs/reports.md").split("| verdict |")[1].split("<!--")[0]
     verdicts = [row.split(" | ")[0] for row in re.findall(r"^\| (\w.*) \|$", text, re.MULTILINE)]
-    named = ("ROBUST", "PARTLY", "NOT", "MASKED", "TOO_WEAK", "INCONCLUSIVE", "NOT_JUDGED")
-    assert verdicts == [getattr(judgement, name) for name in named]
+    named = ("ROBUST", "PARTLY", "NOT", "MASKED", "UNDECIDED", "NOT_JUDGED")
+    assert verdicts == [getattr(verdict, name) for name in named]
     assert (Settings().alpha, Settings().detectable, Settings().confidence) == (0.01, 0.05, 0.95)  # as the page says

@@ -10,6 +10,7 @@ import tensorflow as tf
 from sanity import Verdict, measure
 from sanity.checks.decision_boundary_binarization import INNER, decision_boundary_binarization
 from sanity.settings import Settings
+from sanity.statistics import overrated
 from sanity.subject import Subject
 from tests.helpers import small
 
@@ -21,6 +22,12 @@ module = importlib.import_module("sanity.checks.decision_boundary_binarization")
 @pytest.fixture(scope="module")
 def sample():
     return small.sample(40)
+
+
+@pytest.fixture(autouse=True)
+def something_to_overrate(monkeypatch):
+    """Whatever PGD leaves of these networks: what is looked at is whether it finds what was planted."""
+    monkeypatch.setattr(module.statistics, "nothing_to_overrate", lambda *_: "")
 
 
 def judge(network, sample, settings=None, **options):
@@ -126,9 +133,13 @@ def test_the_share_that_is_found_has_a_closed_form(sample):
     assert result.verdict is Verdict.FAIL and result.threshold == 0.95
 
 
-@pytest.mark.parametrize(
-    "network", [small.undefended, lambda: small.robust(EPSILON), linear], ids=["undefended", "robust", "linear"]
-)
+def test_where_pgd_leaves_no_more_than_chance_it_is_of_no_use(sample, monkeypatch):
+    monkeypatch.setattr(module.statistics, "nothing_to_overrate", overrated.nothing_to_overrate)
+    result = judge(small.undefended(), sample)
+    assert result.verdict is Verdict.SKIPPED and "no use here. PGD leaves" in result.explanation
+
+
+@pytest.mark.parametrize("network", [lambda: small.robust(EPSILON), linear], ids=["robust", "linear"])
 def test_honest_networks_pass(sample, network):
     result = judge(network(), sample, seed=1)
     assert result.verdict is Verdict.PASS, result.explanation
@@ -168,7 +179,7 @@ def prescribed(monkeypatch, planted, found, drawn, size=200):
     """Returns the result of a judgement in which so many adversaries are planted and, of all images, found."""
     outcomes = [np.arange(size) < number for number in (planted, found, drawn)]
     monkeypatch.setattr(module, "attacked", lambda *_: outcomes)
-    settings = Settings(slow_images=2 * size)
+    settings = Settings(planted_images=size)
     return judge(linear(), (np.zeros((size, *SHAPE), np.float32), np.arange(size) % 10), settings)
 
 
@@ -197,7 +208,7 @@ def test_outcomes_of_images_without_adversary_do_not_count(monkeypatch):
     """All that is found lies among the first half, where nothing was planted."""
     first = np.arange(200) < 100
     monkeypatch.setattr(module, "attacked", lambda *_: (~first, first, first))
-    settings = Settings(slow_images=400)
+    settings = Settings(planted_images=200)
     result = judge(linear(), (np.zeros((200, *SHAPE), np.float32), np.arange(200) % 10), settings)
     assert result.value == 0.0 and [bar.y for bar in result.series.bars] == [0.0, 0.0]
 

@@ -11,7 +11,7 @@ from sanity.subject import Subject
 from tests.helpers import linear, small
 
 EPSILON = 0.1
-QUICK, _ = BUDGETS["quick"]
+QUICK = BUDGETS["quick"].settings
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +35,11 @@ def test_hidden_gradients_are_seen(undefended, sample):
     assert "do not lead" in result.explanation and result.remedy and result.reference
 
 
-def test_logits_that_saturate_the_softmax_are_seen(undefended, sample):
-    """The margin of the logits has a gradient, the cross-entropy has none."""
-    result = judge(small.saturated(undefended), sample)
-    assert result.verdict is Verdict.FAIL
-    assert result.value > 0.1 and result.interval[0] > result.threshold == 0.05
-    assert "far too weak" in result.explanation and "softmax saturates" in result.remedy
-
-
-def test_a_weakened_pgd_is_seen(undefended, sample, monkeypatch):
+def test_what_other_gradients_lead_to_is_not_hidden(undefended, sample, monkeypatch):
+    """Saturated logits, whose margin has a gradient; and a weak PGD: adversaries that a better attack finds."""
+    assert judge(small.saturated(undefended), sample).verdict is Verdict.PASS
     monkeypatch.setattr(Settings, "pgd", lambda self, epsilon: {"epsilon": epsilon / 4, "steps": 5})
-    result = judge(undefended, sample)
-    assert result.verdict is Verdict.FAIL and "far too weak" in result.explanation
-    assert result.interval[0] > result.threshold == 0.05
+    assert judge(undefended, sample).verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize(
@@ -59,8 +51,9 @@ def test_a_weakened_pgd_is_seen(undefended, sample, monkeypatch):
         (14, 0, 0, 0, Verdict.FAIL, 0.014),
         (20, 2, 3, 15, Verdict.PASS, 0.0),  # small dense networks of PGD-AT
         (20, 2, 2, 2, Verdict.FAIL, 0.014),
-        (12, 0, 0, 0, Verdict.PASS, 0.012),  # 0.5 % by chance, of two comparisons 1.1 %
-        (90, 90, 0, 0, Verdict.FAIL, 0.09),  # PGD is too weak
+        (11, 0, 0, 0, Verdict.PASS, 0.011),  # 1.3 % by chance
+        (12, 0, 0, 0, Verdict.FAIL, 0.012),  # 0.5 %
+        (90, 90, 0, 0, Verdict.PASS, 0.0),  # PGD is too weak
         (60, 60, 0, 0, Verdict.PASS, 0.0),
     ],
 )
@@ -68,7 +61,10 @@ def test_what_gradients_lead_to_is_not_hidden(square, apgd, margin, targeted, ex
     """With prescribed outcomes for 1,000 images, of which PGD leaves 900."""
 
     class Prescribed:
-        epsilon, num_classes = EPSILON, 10
+        epsilon, num_classes, chance = EPSILON, 10, 0.1
+
+        def __len__(self):
+            return 1000
 
         def correct(self, attack=None, *, among=None, **settings):
             if among is None:
@@ -85,7 +81,6 @@ def test_what_gradients_lead_to_is_not_hidden(square, apgd, margin, targeted, ex
 
     result = gradient_free_is_not_stronger(Prescribed(), Settings())
     assert (result.verdict, result.value) == (expected, share)
-    assert result.masking == (expected is Verdict.FAIL and square < 90)
     expected_bars = [1.0, 0.9, 0.9 - square / 1000, 0.9 - (apgd + margin + targeted) / 1000]
     assert [bar.y for bar in result.series.bars] == pytest.approx(expected_bars)
 

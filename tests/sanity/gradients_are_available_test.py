@@ -14,8 +14,8 @@ from sanity.subject import Subject
 from tests.helpers import linear
 
 
-def judged(output, size=300, labels=None, epsilon=0.1, **options):
-    """Returns the result for a linear network followed by `output`, a function of its logits."""
+def judged(output, size=300, labels=None, epsilon=1e-6, **options):
+    """Returns the result for a linear network followed by `output`, a function of its logits; PGD leaves all images."""
     images, drawn = linear.batch(size)
     network = masked(output)
     labels = network.predict(images, verbose=0).argmax(axis=1) if labels is None else drawn
@@ -56,12 +56,14 @@ def test_a_gradient_that_only_the_clean_images_have_is_flagged():
         def call(self, x):
             return only_on_levels(x)
 
-    images, labels = linear.batch(200)
+    images, _ = linear.batch(200)
     network = keras.Sequential([keras.Input(linear.SHAPE), OnlyOnLevels(), linear.network()])
-    subject = Subject(network, np.round(images * 16) / 16, labels, epsilon=0.1)
-    result = gradients_are_available(subject, Settings())
+    images = np.round(images * 16) / 16
+    labels = network.predict(images, verbose=0).argmax(axis=1)
+    result = gradients_are_available(Subject(network, images, labels, epsilon=0.01), Settings())
     assert result.verdict is Verdict.FAIL
-    assert [bar.y for bar in result.series.bars] == [0.0, 1.0]
+    on_images, at_random_points = (bar.y for bar in result.series.bars)
+    assert on_images == 0.0 and at_random_points > 0.7
     assert "random points" in result.quantity
 
 
@@ -97,7 +99,7 @@ def test_wrong_images_have_a_gradient_whatever_the_logits():
     [
         (10, 1000, Verdict.PASS),
         (0, 100, Verdict.PASS),
-        (16, 1000, Verdict.INCONCLUSIVE),  # p = 0.08, twice
+        (16, 1000, Verdict.PASS),  # p = 0.05, twice, and less than 6 % for sure
         (25, 1000, Verdict.FAIL),
         (2, 50, Verdict.INCONCLUSIVE),
         (0, 20, Verdict.INCONCLUSIVE),

@@ -19,7 +19,7 @@ class Prescribed:
     """A subject of which each attack leaves a prescribed share of `size` images correct, the same ones first."""
 
     def __init__(self, size=1000, **accuracies):
-        self.size, self.accuracies, self.epsilon = size, accuracies, 0.25
+        self.size, self.accuracies, self.epsilon, self.chance = size, accuracies, 0.25, 0.1
 
     def __len__(self):
         return self.size

@@ -81,8 +81,8 @@ def test_a_shrunk_ball_hides_the_ripples(digits, undefended):
     assert judged(small.before(undefended, rippled), digits, epsilon=0.0005).verdict is Verdict.PASS
 
 
-def test_a_small_sample_is_inconclusive(digits, undefended):
-    result = judged(undefended, digits, size=15)
+def test_a_small_sample_is_inconclusive(digits, robust):
+    result = judged(robust, digits, size=15)
     assert result.verdict is Verdict.INCONCLUSIVE and "--samples" in result.remedy
 
 

@@ -81,7 +81,8 @@ def test_junit_counts_what_the_checks_said(given):
         Verdict.PASS: [],
         Verdict.FAIL: ["failure"],
         Verdict.SKIPPED: ["skipped"],
-        Verdict.INCONCLUSIVE: ["skipped"],
+        Verdict.REPORTED: ["skipped"],
+        Verdict.INCONCLUSIVE: ["error"],
     }
     assert cases == {result.name: kinds[result.verdict] for result in judgement.results}
     assert cases["white_box_beats_black_box"] == ["skipped"]  # there is no surrogate

@@ -38,6 +38,10 @@ def judge(network, sample, epsilon=EPSILON, steps=10):
     return second_opinion(Subject(network, *sample, epsilon=epsilon), Settings(steps=steps))
 
 
+def agrees(result):
+    return result.verdict is Verdict.REPORTED and "Our own attack is failing" not in result.explanation
+
+
 @as_attack
 def no_steps(network, x, y, *, epsilon, steps=1, step_size=1.0):
     return x
@@ -61,7 +65,7 @@ def shrunk_ball(network, x, y, *, epsilon, steps=1, step_size=1.0):
 def test_an_attack_of_ours_that_fails_is_seen(name, label, weak, undefended, sample, monkeypatch):
     monkeypatch.setitem(attacks.ATTACKS, name, weak)
     result = judge(undefended, sample)
-    assert result.verdict is Verdict.FAIL
+    assert result.verdict is Verdict.REPORTED and "Our own attack is failing" in result.explanation
     assert f"CleverHans' {label}" in result.quantity and f"{label} of CleverHans" in result.explanation
     assert result.interval[0] > 0.05 and result.remedy and result.reference
 
@@ -77,15 +81,15 @@ def test_it_is_skipped_for_a_norm_that_cleverhans_lacks(undefended, sample):
 
 @needs_cleverhans
 @pytest.mark.parametrize("epsilon", [0.03, 0.1, 0.3])
-def test_an_undefended_network_passes(epsilon, undefended, sample):
-    assert judge(undefended, sample, epsilon).verdict is Verdict.PASS
+def test_on_an_undefended_network_both_are_alike(epsilon, undefended, sample):
+    assert agrees(judge(undefended, sample, epsilon))
 
 
 @needs_cleverhans
-def test_a_robust_and_a_masked_network_pass(undefended, sample):
+def test_on_a_robust_and_on_a_masked_network_both_are_alike(undefended, sample):
     """It judges our attacks, not the network."""
     for network in small.robust(EPSILON), small.saturated(undefended), small.rounded(undefended):
-        assert judge(network, sample).verdict is Verdict.PASS
+        assert agrees(judge(network, sample))
 
 
 @needs_cleverhans
@@ -93,7 +97,7 @@ def test_gradients_that_are_no_numbers_fool_nobody(undefended, sample):
     """The derivative of a root at 0 is infinite, and times 0 no number."""
     nowhere = keras.ops.sqrt(0.0 * keras.ops.mean(undefended.input, axis=(1, 2, 3)))[:, None]
     result = judge(keras.Model(undefended.input, undefended.output + nowhere), sample)
-    assert result.verdict is Verdict.PASS
+    assert agrees(result)
     assert {bar.name: bar.y for bar in result.series.bars}["MIM, CleverHans"] > 0.9
 
 
@@ -108,7 +112,7 @@ def test_all_four_attacks_leave_a_linear_network_what_the_closed_form_does():
     labels = network(images).numpy().argmax(axis=1)
     labels[:15] = 1 - labels[:15]  # misclassified, whatever an attack makes of them
     result = judge(network, (images, labels), 0.05)
-    assert result.verdict is Verdict.PASS and result.sample_size == 150
+    assert agrees(result) and result.sample_size == 150
 
     sign = np.where(labels == 1, 1.0, -1.0)
     weights = sign[:, None] * (kernel[:, 1] - kernel[:, 0])
@@ -120,9 +124,13 @@ def test_all_four_attacks_leave_a_linear_network_what_the_closed_form_does():
 
 
 @needs_cleverhans
-def test_a_small_sample_is_inconclusive(undefended, sample):
-    result = judge(undefended, tuple(part[:20] for part in sample))
-    assert result.verdict is Verdict.INCONCLUSIVE and result.remedy == "Judge more images (--samples)."
+def test_what_it_found_counts_in_the_worst_case(undefended, sample):
+    subject = Subject(undefended, *sample, epsilon=EPSILON)
+    second_opinion(subject, Settings(steps=2, slow_images=50))
+    theirs = [each for each in subject.evaluations() if str(each.attack).startswith("CleverHans")]
+    assert [each.attack for each in theirs] == ["CleverHans' PGD", "CleverHans' MIM"]
+    assert all(each.among.sum() == 50 and each.settings["epsilon"] == EPSILON for each in theirs)
+    assert not np.any(subject.worst_case() & ~theirs[0].correct)
 
 
 @needs_cleverhans

@@ -157,7 +157,7 @@ def _search(
             clean = tf.cast(logits_fn(x), tf.float32)
             ranked = losses.wrong_classes(clean, y)
             runs *= tf.minimum(targets, tf.shape(ranked)[1])
-            fooled = losses.margin(clean, y) > 0.0
+            fooled = losses.fooled(clean, y)
         start = choose(fooled, x, start)
         return _State(start, fooled, none > 0, run=none, runs=runs, ranked=ranked, ascent=ascents.begin(start))
 
@@ -173,7 +173,7 @@ def _search(
             return loss_of(logits), logits
 
         gradient, logits, value = _averaged(objective, loss_of, state.x_adv, eot_iterations)
-        found = ascents.is_candidate(state.ascent) & (losses.margin(logits, y) > 0.0)
+        found = ascents.is_candidate(state.ascent) & losses.fooled(logits, y)
         fooled = state.fooled | (~state.spent & found)
         x_adv, ascent = ascents.move(state.x_adv, state.ascent, gradient, value)
 

@@ -215,7 +215,7 @@ class Attack:
         if isinstance(first, Ended):
             return first.x_adv
         _, last = run_search(search, first)
-        return choose(losses.margin(inference(logits_fn)(last.x_adv), y) > 0.0, last.x_adv, x)
+        return choose(losses.fooled(inference(logits_fn)(last.x_adv), y), last.x_adv, x)
 
 
 @overload

@@ -70,7 +70,7 @@ def deepfool(
             tape.watch(images)
             logits = tf.cast(logits_fn(images), tf.float32)
         todo = ~(state.fooled | state.spent)
-        found = todo & (losses.margin(logits, y) > 0.0)
+        found = todo & losses.fooled(logits, y)
         goes_on = todo & ~found
         considered = tf.where(tf.reduce_any(goes_on), classes, 1)
         distance, _, towards = nearest_boundary(tape, logits, images, y, considered)

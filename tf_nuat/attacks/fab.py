@@ -154,8 +154,8 @@ def _search(
         moved = _moved(x, state.point, *boundary(state), alpha_max=alpha_max, eta=eta, norm=norm)
         if epsilon is None:
             moved = choose(on_segment, _crossing(x, state), moved)
-        margin, distance = losses.margin(logits_fn(moved), y), norms.of(norm).length(moved - x)
-        is_adversary = margin > 0.0
+        logits, distance = logits_fn(moved), norms.of(norm).length(moved - x)
+        margin, is_adversary = losses.margin(logits, y), losses.fooled(logits, y)
         searched = ~state.fooled & ~state.spent
         better = searched & is_adversary & (distance < state.distance)
         if epsilon is not None:
@@ -204,7 +204,7 @@ def _first(logits_fn: Logits, x: tf.Tensor, y: tf.Tensor, restarts: int, targets
         runs *= tf.minimum(targets, tf.shape(ranked)[1])
     return _State(
         x_adv=x,
-        fooled=margin > 0.0,
+        fooled=losses.fooled(clean, y),
         spent=none > 0,
         distance=tf.fill(tf.shape(none), float("inf")),
         margin=margin,

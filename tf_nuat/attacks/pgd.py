@@ -131,7 +131,7 @@ def ascents(
 
     def step(state: _State) -> _State:
         moved, logits = climb(state)
-        fooled = state.fooled | (~state.spent & (losses.margin(logits, y) > 0.0))
+        fooled = state.fooled | (~state.spent & losses.fooled(logits, y))
         ends = (state.taken >= steps) & ~fooled & ~state.spent  # this gradient was for the logits of the last point
         restart = state.restart + tf.cast(ends, tf.int32)
         moved = tf.cond(tf.reduce_any(ends), lambda: choose(ends, start_of(restart), moved), lambda: moved)

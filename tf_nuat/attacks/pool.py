@@ -271,7 +271,7 @@ def _compiled(
     def fooled(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         """Logits that are not finite are no robustness: they count as fooled."""
         logits = tf.cast(logits_fn(x), tf.float32)
-        return (losses.margin(logits, y) > 0.0) | ~tf.reduce_all(tf.math.is_finite(logits), axis=1)
+        return losses.fooled(logits, y) | ~tf.reduce_all(tf.math.is_finite(logits), axis=1)
 
     x, y = tf.TensorSpec((None, *shape), tf.float32), tf.TensorSpec((None,), tf.int64)
     index = tf.TensorSpec((None,), tf.int32)

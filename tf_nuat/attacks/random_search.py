@@ -52,7 +52,7 @@ def random_search(
         return _State(x_adv=point(none), fooled=none > 0, spent=none + 1 >= queries, drawn=none + 1)
 
     def step(state: _State) -> _State:
-        fooled = state.fooled | (~state.spent & (losses.margin(logits_fn(state.x_adv), y) > 0.0))
+        fooled = state.fooled | (~state.spent & losses.fooled(logits_fn(state.x_adv), y))
         return _State(
             x_adv=choose(fooled | state.spent, state.x_adv, point(state.drawn)),
             fooled=fooled,

@@ -78,7 +78,7 @@ def spsa(
         root = tf.sqrt(mean_square / (1.0 - DECAY_OF_SQUARES**power))
         moved = project(state.x_adv + step_size * mean / (1.0 - DECAY**power) / (root + TINY))
         x_adv = choose(state.fooled | state.spent, state.x_adv, moved)
-        fooled = state.fooled | (~state.spent & (losses.margin(logits_fn(x_adv), y) > 0.0))
+        fooled = state.fooled | (~state.spent & losses.fooled(logits_fn(x_adv), y))
         return _State(x_adv, fooled, state.spent | (~fooled & (taken >= steps)), taken, mean, mean_square)
 
     return Search(first, step)

@@ -99,7 +99,7 @@ def square(
     def step(state: _State) -> _State:
         logits = logits_fn(state.x_adv)
         value = LOSSES[loss](logits, y)
-        fooled = state.fooled | (~state.spent & (losses.margin(logits, y) > 0.0))
+        fooled = state.fooled | (~state.spent & losses.fooled(logits, y))
         better = value > state.best_loss
         best = choose(better, state.x_adv, state.best)
         ends = (state.taken >= queries) & ~fooled & ~state.spent

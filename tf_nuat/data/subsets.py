@@ -37,11 +37,18 @@ def stratified(labels: np.ndarray | Sequence[int], count: int, *, seed: int = 0)
 
     Where `count` is N or more, all indices are returned. The same seed chooses the same entries.
     """
+    return np.sort(stratified_order(labels, seed=seed)[:count])
+
+
+def stratified_order(labels: np.ndarray | Sequence[int], *, seed: int = 0) -> np.ndarray:
+    """Returns the indices of `labels` (N,) in an order of which the first, however many, have each class in proportion.
+
+    The same seed gives the same order.
+    """
     labels = np.asarray(labels)
     shuffled = np.random.default_rng(seed).permutation(len(labels))
-    place = np.empty(len(labels))
-    place[shuffled] = (rank_in_class(labels[shuffled]) + 0.5) / np.bincount(labels)[labels[shuffled]]
-    return np.sort(shuffled[np.argsort(place[shuffled], kind="stable")][:count])
+    place = (rank_in_class(labels[shuffled]) + 0.5) / np.bincount(labels)[labels[shuffled]]
+    return shuffled[np.argsort(place, kind="stable")]
 
 
 def divide(given: Mapping[str, Kind], class_names: Sequence[str], *, at_most: int | None = None) -> dict[str, Kind]:

@@ -1,0 +1,34 @@
+"""How much time is left for a judgement."""
+
+import time
+
+
+class Clock:
+    """Time that runs out.
+
+    Args:
+        seconds: how many there are from now on; None for no limit.
+
+    Attributes:
+        seconds: infinite without a limit.
+        speed: gradients of an image that the network takes in a second; infinite where nobody has measured it.
+    """
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self._begun = time.monotonic()
+        self.seconds = float("inf") if seconds is None else float(seconds)
+        self.speed = float("inf")
+
+    @property
+    def spent(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self._begun
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left, below 0 where there are none, infinite without a limit."""
+        return self.seconds - self.spent
+
+    def has_time_for(self, gradients: float) -> bool:
+        """Returns whether so many gradients of an image fit into what is left."""
+        return self.left > 0.0 and gradients / self.speed <= self.left

@@ -1,0 +1,48 @@
+"""What is kept of an attack that was run on the images of a subject."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Surrogate:
+    """A network whose adversaries are transferred: its name, and which images of the sample it classifies correctly."""
+
+    name: str
+    network: keras.Model = dataclasses.field(repr=False)
+    correct: np.ndarray = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """One attack that was run: its name (None: no attack), its settings, the surrogate it came from (None: white box),
+    and which images remained correctly classified, bool (N,); of those that were not among the attacked, `among` (N,),
+    that is what they are without attack (None: all were attacked)."""
+
+    attack: str | None
+    settings: dict
+    source: str | None
+    correct: np.ndarray = dataclasses.field(repr=False)
+    among: np.ndarray | None = dataclasses.field(default=None, repr=False)
+
+
+@dataclasses.dataclass
+class Known:
+    """What is known of an attack: `correct` and whether it was `attacked`, of every image of the sample, bool (N,)."""
+
+    attack: str | None
+    settings: dict
+    source: str | None
+    correct: np.ndarray
+    attacked: np.ndarray
+
+
+def titled(attack, source, settings):
+    """Returns what to call an attack with its settings, on the network or from a surrogate, in a progress bar."""
+    if attack is None:
+        return "clean"
+    shown = {name: value if isinstance(value, str) else f"{value:g}" for name, value in settings.items()}
+    numbers = ", ".join(f"{name} {value}" for name, value in shown.items() if name != "seed")
+    return f"{attack} ({numbers})" + (f" from {source}" if source else "")

@@ -1,0 +1,161 @@
+"""The checks of a judgement, on samples that grow until they decide."""
+
+import dataclasses
+import inspect
+import sys
+import time
+import typing
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+from absl import logging
+from tqdm import tqdm
+
+from sanity import costs, statistics, verdict
+from sanity.checks import CHECKS
+from sanity.result import Result, Verdict, skipped
+from sanity.settings import Settings
+from sanity.subject import NoVersionError, Subject
+
+FIRST = 200  # images of the first look; each look has twice as many
+FEWEST = 50  # of it, where time is short
+SHARE = 0.4  # of the time, that the first look may take
+SOON = 4  # checks, after which there is a first answer
+FIGURE = "adaptive_attack_is_not_stronger"  # what gives the accuracy, which goes on as long as there are images
+
+
+class Looks:
+    """The checks of a judgement.
+
+    Args:
+        subject: the `Subject`, which looks at all its images.
+        names: of the checks, keys of `CHECKS`.
+        settings: the `Settings`, whose `alpha` the looks share.
+        progress: whether to show a bar.
+        say: is called with a line for each answer on the way; None for nobody.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        names: Sequence[str],
+        settings: Settings,
+        *,
+        progress: bool = False,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self._subject, self._names, self._progress = subject, tuple(names), progress
+        self._say = say or (lambda line: None)
+        if subject.clock.left < float("inf"):
+            subject.clock.speed = costs.per_second(subject)
+        self._sizes = self._planned(settings)
+        self._settings = dataclasses.replace(settings, alpha=settings.alpha / len(self._sizes))
+        self._results: dict[str, Result] = {}
+
+    def results(self) -> tuple[Result, ...]:
+        """Runs the checks and returns their results, in the order of their names."""
+        for place, size in enumerate(self._sizes):
+            self._subject.look_at(size)
+            self._look(is_first=place == 0)
+            if place + 1 == len(self._sizes) or not self._goes_on(size, self._sizes[place + 1]):
+                break
+        return tuple(self._results[name] for name in self._names)
+
+    def _planned(self, settings: Settings) -> list[int]:
+        """Returns the numbers of images of the looks that there may be."""
+        most = self._subject.sample_size
+        clock, cost = self._subject.clock, sum(costs.of_check(name, 1, settings) for name in self._names)
+        fits = min(float(FIRST), SHARE * clock.left * clock.speed / max(cost, 1.0))
+        sizes = [min(most, max(FEWEST, int(fits)))]
+        while 1.5 * sizes[-1] <= most:
+            sizes.append(min(most, 2 * sizes[-1]))
+        return sizes[:-1] + [most] if sizes[-1] < most else sizes
+
+    def _look(self, *, is_first: bool) -> None:
+        names = [name for name in self._names if is_first or self._is_open(name)]
+        with tqdm(names, disable=not self._progress, unit="check") as bar:
+            for place, name in enumerate(bar):
+                bar.set_description(f"{name}, {len(self._subject)} images")
+                if self._subject.clock.left < float("inf"):
+                    bar.set_postfix_str(f"{max(0.0, self._subject.clock.left):.0f} s left")
+                self._results[name] = self._checked(name, self._settings)
+                if is_first and place + 1 == SOON < len(names):
+                    self._answer()
+        self._share_alpha()
+        self._answer()
+
+    def _is_open(self, name: str) -> bool:
+        return name == FIGURE or self._results[name].verdict is Verdict.INCONCLUSIVE
+
+    def _goes_on(self, size: int, following: int) -> bool:
+        """Returns whether more images are needed, and there is time for them."""
+        found = self._results.values()
+        masking = verdict.masking(found)
+        clean, robust = self._accuracies()
+        if masking == verdict.SUSPECTED or (
+            masking == verdict.NOT_SEEN and verdict.is_sure(clean, robust, self._subject.chance)
+        ):
+            return False
+        seconds = sum(self._results[name].seconds for name in self._names if self._is_open(name))
+        return seconds * (following - size) / size < self._subject.clock.left
+
+    def _accuracies(self) -> tuple[verdict.Accuracy, verdict.Accuracy]:
+        subject = self._subject
+        return tuple(verdict.accuracy(each, self._settings) for each in (subject.correct(), subject.worst_case()))
+
+    def _answer(self) -> None:
+        _, robust = self._accuracies()
+        low, high = robust.interval
+        made = [result for result in self._results.values() if result.masking]
+        self._say(
+            f"After {self._subject.clock.spent:.0f} s and {len(made)} checks: masked gradients "
+            f"{verdict.masking(made)}; {robust.accuracy:.1%} of {robust.images} images ({low:.1%} to {high:.1%}) "
+            "withstand what was tried so far"
+        )
+
+    def _share_alpha(self) -> None:
+        """Judges again, at its share of alpha, what is significant alone and not among all."""
+        found = {
+            name: result.p_value
+            for name, result in self._results.items()
+            if result.masking and result.p_value is not None
+        }
+        for name, level in statistics.holm(found, self._settings.alpha).items():
+            if self._results[name].verdict is Verdict.FAIL and found[name] >= level:
+                self._results[name] = self._checked(name, dataclasses.replace(self._settings, alpha=level))
+
+    def _checked(self, name: str, settings: Settings) -> Result:
+        began = time.perf_counter()
+        result = self._made(name, settings)
+        result = dataclasses.replace(result, question=_question(CHECKS[name]))
+        return dataclasses.replace(result, seconds=round(time.perf_counter() - began, 2))
+
+    def _made(self, name: str, settings: Settings) -> Result:
+        """Returns the result of a check.
+
+        It is skipped where an attack that it needs has no version for the norm and where no time is left for it, and
+        inconclusive where it breaks: a network of any kind may do that to a check, and the others are worth having.
+        """
+        subject = self._subject
+        about: dict[str, typing.Any] = {"sample_size": len(subject), "remedy": "Rely on the other checks."}
+        about["reference"] = CHECKS[name].__globals__.get("REFERENCE", "")
+        needed = costs.of_check(name, len(subject), settings)
+        if name != FIGURE and not subject.clock.has_time_for(needed):  # which leaves attacks out by itself
+            about["remedy"] = "Give it more time (--minutes)."
+            return skipped(name, f"No time is left for it: it may take {needed / subject.clock.speed:.0f} s.", **about)
+        try:
+            return CHECKS[name](subject, settings)
+        except NoVersionError as error:
+            return skipped(name, str(error), **about)
+        except (MemoryError, tf.errors.ResourceExhaustedError):
+            raise
+        except Exception as error:
+            reason = f"The check ended with {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            logging.error("%s: %s", name, reason)
+            return dataclasses.replace(skipped(name, reason, **about), verdict=Verdict.INCONCLUSIVE)
+
+
+def _question(check: Callable) -> str:
+    """Returns what a check asks: the first line of its module, or of itself."""
+    documented = inspect.getdoc(sys.modules.get(check.__module__)) if check.__module__.startswith("sanity.") else None
+    return (documented or inspect.getdoc(check) or "").split("\n")[0]

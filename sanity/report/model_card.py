@@ -1,0 +1,81 @@
+"""The judgement as a model card, Markdown with a YAML header, as model hubs read it."""
+
+import html
+import json
+import re
+
+
+def model_card(judgement):
+    """Returns the card of a `Judgement` as text.
+
+    The header has the accuracies under `model-index`. What others wrote, names of datasets for instance, is quoted
+    there and escaped in the text.
+    """
+    subject, robust, provenance = judgement.subject, judgement.robust, judgement.provenance
+    name, dataset = str(subject["network"]), str(provenance.get("dataset") or "images")
+    threat = f"{subject['norm']}, epsilon {subject['epsilon']:.4g}"
+    header = f"""---
+library_name: keras
+pipeline_tag: image-classification
+tags:
+- adversarial-robustness
+model-index:
+- name: {_quoted(name)}
+  results:
+  - task:
+      type: image-classification
+    dataset:
+      name: {_quoted(dataset)}
+      type: {_quoted(dataset)}
+      split: {_quoted(provenance.get("split") or "test")}
+    metrics:
+    - type: accuracy
+      name: Accuracy without attack
+      value: {judgement.clean.accuracy:.4f}
+    - type: accuracy
+      name: {_quoted(f"Accuracy in the worst case of {robust.attacks} attacks, {threat}")}
+      value: {robust.accuracy:.4f}
+---"""
+    rows = [
+        ("without attack", judgement.clean),
+        ("under PGD alone", judgement.reported_by_pgd),
+        (f"in the worst case of {robust.attacks} attacks: the figure to publish", robust),
+    ]
+    table = "\n".join(
+        f"| {label} | {each.accuracy:.1%} | {each.interval[0]:.1%} to {each.interval[1]:.1%} | {each.images:,} |"
+        for label, each in rows
+    )
+    confidence = f"{judgement.settings.confidence:.0%}"
+    return f"""{header}
+
+# {_escaped(name)}
+
+{_escaped(judgement.headline)} {_escaped(judgement.advice)}
+
+| accuracy, {_escaped(threat)} | | {confidence} interval | images |
+|---|---|---|---|
+{table}
+
+- Masked gradients: {judgement.masking}. Robustness: {judgement.robustness}.
+- Dataset: {_escaped(dataset)}. {subject["num_classes"]} classes, images of {_shape(subject["input_shape"])}, pixels in
+  [0, 1]. {subject["parameters"]:,} parameters.
+- The attacker knows the network. {_escaped(robust.attack)} alone comes nearest to the worst case.
+- {_escaped(judgement.rule)}
+
+Judged by tf_nuat {subject["versions"]["tf_nuat"]}; `report.html` and `results.json` beside this card have all of it.
+"""
+
+
+def _quoted(text):
+    """Returns text as a YAML string: one in JSON is one."""
+    return json.dumps(str(text))
+
+
+def _escaped(text):
+    """Returns text on one line, in which no character means anything in Markdown or HTML."""
+    line = " ".join(str(text).split())
+    return html.escape(re.sub(r"([\\`*_{}\[\]|#!~$])", r"\\\1", line), quote=False)
+
+
+def _shape(shape):
+    return " x ".join(map(str, shape))

@@ -1,0 +1,122 @@
+"""From the results of the checks and the accuracies to a verdict, and the words for it."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from sanity import statistics
+from sanity.result import Result, Verdict
+from sanity.settings import Settings
+
+SUSPECTED, NOT_SEEN, UNSURE = "suspected", "not seen", "undecided"  # of masked gradients
+ROBUST, PARTLY, NOT = "genuinely robust", "partly robust", "not robust"
+MASKED, UNDECIDED, NOT_JUDGED = "masked gradients suspected", "undecided", "not judged"
+
+RULE = (
+    "Two questions. Are gradients masked? Suspected if a check that speaks of masking failed, undecided if one could "
+    "not decide or none passed, else not seen; all these checks together suspect an honest network with the error "
+    "probability alpha at most. How robust is it? The lower limit of the interval of the accuracy in the worst case "
+    "decides: above chance (the share of the commonest class) and above half of the clean accuracy the network is "
+    "genuinely robust, above chance alone it is partly robust, else it is not robust. The verdict is the answer to the "
+    "second question, unless masking is suspected or undecided, which it says then."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """How many of `images` are classified correctly, that as a fraction, and its interval (low, high)."""
+
+    correct: int
+    images: int
+    accuracy: float
+    interval: tuple
+
+
+@dataclasses.dataclass(frozen=True)
+class WorstCase(Accuracy):
+    """The accuracy in the worst case over `attacks` attacks, and the one that came nearest to it alone, in words."""
+
+    attacks: int
+    attack: str
+
+
+def accuracy(correct: np.ndarray, settings: Settings) -> Accuracy:
+    """Returns the `Accuracy` of outcomes, bool (N,)."""
+    count, size = int(np.sum(correct)), len(correct)
+    return Accuracy(count, size, count / size, statistics.wilson(count, size, confidence=settings.confidence))
+
+
+def masking(results: Iterable[Result]) -> str:
+    """Returns whether masked gradients are suspected, not seen, or undecided, by the results of the checks."""
+    verdicts = [result.verdict for result in results if result.masking]
+    if Verdict.FAIL in verdicts:
+        return SUSPECTED
+    return UNSURE if Verdict.INCONCLUSIVE in verdicts or Verdict.PASS not in verdicts else NOT_SEEN
+
+
+def robustness(clean: Accuracy, robust: Accuracy, chance: float) -> str:
+    """Returns how robust a network is, by the lower limit of its accuracy in the worst case; see `RULE`."""
+    low = robust.interval[0]
+    if low <= chance:
+        return NOT
+    return ROBUST if low > clean.accuracy / 2 else PARTLY
+
+
+def is_sure(clean: Accuracy, robust: Accuracy, chance: float) -> bool:
+    """Returns whether more images could hardly change `robustness`: no limit of it lies within the interval."""
+    low, high = robust.interval
+    return not any(low <= limit <= high for limit in (chance, clean.accuracy / 2))
+
+
+def overall(results: Sequence[Result], clean: Accuracy, robust: Accuracy, chance: float) -> str:
+    """Returns the verdict that follows from the results of the checks and the two accuracies, by `RULE`."""
+    found = masking(results)
+    return {SUSPECTED: MASKED, UNSURE: UNDECIDED}.get(found) or robustness(clean, robust, chance)
+
+
+def headline(verdict: str, results: Sequence[Result]) -> str:
+    """Returns the verdict in words, with its reason."""
+    if verdict == MASKED:
+        return f"Masked gradients suspected. {_reason(_of(results, Verdict.FAIL))}"
+    if verdict == UNDECIDED:
+        open_ones = _of(results, Verdict.INCONCLUSIVE)
+        return f"Undecided whether gradients are masked. {_reason(open_ones) or 'No check could be made.'}"
+    return {
+        ROBUST: "Genuinely robust, and no sign of masked gradients.",
+        PARTLY: "Partly robust, and no sign of masked gradients.",
+        NOT: "Not robust, and no sign of masked gradients: an honest failure.",
+    }[verdict]
+
+
+def advice(results: Sequence[Result], robust: Accuracy, found: str) -> str:
+    """Returns what to do next; `found` is what `robustness` returned."""
+    low, high = robust.interval
+    figure = f"{robust.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}, {robust.images} images)"
+    seen = masking(results)
+    if seen == SUSPECTED:
+        first = _of(results, Verdict.FAIL)[0]
+        return f"{first.remedy} Whatever is published: at most {figure} withstand what was tried here."
+    if seen == UNSURE:
+        remedies = [each.remedy for each in _of(results, Verdict.INCONCLUSIVE)]
+        first = remedies[0] if remedies else "Run more of the checks (--checks)."
+        return f"{first} Give it more time (--minutes) or a larger budget (--budget)."
+    if found == NOT:
+        return f"Train with a defense that makes it robust. If you publish a figure, publish {figure}."
+    return f"Publish {figure}, with epsilon, the norm, and the attacks. card.md, beside this report, says all of it."
+
+
+def _of(results, verdict):
+    """Returns the results of checks of masking with this verdict, the clearest first: facts, then by p-value."""
+    found = [result for result in results if result.masking and result.verdict is verdict]
+    return sorted(found, key=lambda result: -1.0 if result.p_value is None else result.p_value)
+
+
+def _reason(results):
+    """Returns what the first of these results saw, and how many there are beside it."""
+    if not results:
+        return ""
+    first, *others = results
+    more = f" {len(others)} other checks say so, too." if len(others) > 1 else ""
+    more = " Another check says so, too." if len(others) == 1 else more
+    return f"{first.explanation}{more}"
