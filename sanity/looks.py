@@ -18,7 +18,7 @@ from sanity.settings import Settings
 from sanity.subject import NoVersionError, Subject
 
 FIRST = 200  # images of the first look; each look has twice as many
-FEWEST = 50  # of it, where time is short
+FEWEST = 80  # of it, where time is short: a check passes where none of 73 shows a sign
 SHARE = 0.4  # of the time, that the first look may take
 SOON = 4  # checks, after which there is a first answer
 FIGURE = "adaptive_attack_is_not_stronger"  # what gives the accuracy, which goes on as long as there are images
@@ -100,8 +100,8 @@ class Looks:
         return seconds * (following - size) / size < self._subject.clock.left
 
     def _accuracies(self) -> tuple[verdict.Accuracy, verdict.Accuracy]:
-        subject = self._subject
-        return tuple(verdict.accuracy(each, self._settings) for each in (subject.correct(), subject.worst_case()))
+        clean, robust = self._subject.correct(), self._subject.worst_case()
+        return verdict.accuracy(clean, self._settings), verdict.accuracy(robust, self._settings)
 
     def _answer(self) -> None:
         _, robust = self._accuracies()

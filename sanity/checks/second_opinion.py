@@ -45,8 +45,8 @@ def second_opinion(subject: Subject, settings: Settings) -> Result:
     attacks = _attacks(modules, subject, pgd)
 
     def fooled_not(images, labels, first):
-        sample, options = (images, labels), {"batch_size": subject.batch_size}
-        return [evaluate.correct(subject.network, sample, attack, **options) for attack in attacks]
+        network, sample, size = subject.network, (images, labels), subject.batch_size
+        return [evaluate.correct(network, sample, attack, batch_size=size) for attack in attacks]
 
     found = subject.per_image((NAME, *pgd.items()), fooled_not, most=size)
     clean, among = subject.correct(), np.arange(len(subject)) < size

@@ -70,8 +70,9 @@ def pgd(
         fooled_again = losses.fooled(logits_fn(best), y)
         return *curves, slope, fooled_again, tf.cast(clean, tf.float32), tf.cast(last, tf.float32)
 
-    *curves, slope, fooled_again, clean, last = of_all(traced, images, labels, first=first, batch_size=batch_size)
-    return Trace(*(np.ascontiguousarray(curve.T) for curve in curves), slope, fooled_again, clean, last)
+    loss, margin, fooled, *others = of_all(traced, images, labels, first=first, batch_size=batch_size)
+    by_step = [np.ascontiguousarray(curve.T) for curve in (loss, margin, fooled)]
+    return Trace(*by_step, *others)
 
 
 def _walked(search, logits_fn, y, steps):

@@ -11,7 +11,8 @@ from tf_nuat.evaluate import exceeds
 class Judged(typing.Protocol):
     """What is needed of a `sanity.subject.Subject`."""
 
-    chance: float
+    @property
+    def chance(self) -> float: ...
 
     def __len__(self) -> int: ...
 
