@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
+from absl import logging
 
 import tf_nuat
+from sanity import adaptive, measure, verdict
 from sanity import labels as attack_labels
-from sanity import measure, verdict
 from sanity.checks import CHECKS
 from sanity.clock import Clock
 from sanity.looks import Looks
@@ -22,6 +24,7 @@ from tf_nuat import data, norms
 from tf_nuat.core import validation
 from tf_nuat.evaluate import wiring
 
+ADAPTIVE_SECONDS = 600.0  # that it takes to find a way round, where there is no other limit
 PACKAGES = ("tensorflow", "keras", "numpy", "scipy")
 
 
@@ -39,6 +42,7 @@ class Judgement:
         clean: `Accuracy` without attack.
         robust: `WorstCase` over every attack within epsilon that was run: the figure to publish.
         reported_by_pgd: `Accuracy` that PGD alone leaves, the white-box attack of the settings.
+        adaptive: `sanity.adaptive.Adaptive`, what found a way round hidden gradients; None where none was looked for.
         results: tuple of `sanity.result.Result`, one per check.
         subject: dict of facts: network, sample, threat model, surrogates, versions.
         settings: the `Settings`.
@@ -58,6 +62,7 @@ class Judgement:
     clean: Accuracy
     robust: WorstCase
     reported_by_pgd: Accuracy
+    adaptive: adaptive.Adaptive | None
     results: tuple
     subject: dict
     settings: Settings
@@ -174,6 +179,7 @@ def _not_judged(subject: Subject, names: Sequence[str], found: wiring.Wiring) ->
         clean=clean,
         robust=WorstCase(**dataclasses.asdict(clean), attacks=0, attack="no attack"),
         reported_by_pgd=clean,
+        adaptive=None,
         results=tuple(skipped(name, reason, sample_size=len(subject), remedy=remedy, reference="") for name in names),
         subject=_facts(subject),
         settings=settings,
@@ -205,6 +211,7 @@ def judge_subject(
     """
     settings = settings or Settings()
     results = Looks(subject, checked_names(checks), settings, progress=progress, say=say).results()
+    way_round = _way_round(subject, results, settings)
     pgd = verdict.accuracy(subject.correct("pgd", **settings.pgd(subject.epsilon)), settings)
     shown = measure.examples.found_by_pgd(subject, settings)
     clean, robust = verdict.accuracy(subject.correct(), settings), _worst_case(subject, settings)
@@ -221,6 +228,7 @@ def judge_subject(
         clean=clean,
         robust=robust,
         reported_by_pgd=pgd,
+        adaptive=way_round,
         results=results,
         subject=_facts(subject),
         settings=settings,
@@ -228,6 +236,21 @@ def judge_subject(
         provenance=dict(provenance or {}),
         examples=shown,
     )
+
+
+def _way_round(subject, results, settings):
+    """Returns what the adaptive stage finds where gradients may be hidden and time is left; else, and where it breaks,
+    None."""
+    seconds = min(subject.clock.left, ADAPTIVE_SECONDS)
+    if verdict.masking(results) == verdict.NOT_SEEN or seconds <= 0.0:
+        return None
+    try:
+        return adaptive.find_way_round(subject, results, settings, seconds=seconds)
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        raise
+    except Exception as error:
+        logging.error("the adaptive stage ended with %s: %s", type(error).__name__, " ".join(str(error).split())[:300])
+        return None
 
 
 def _worst_case(subject, settings):

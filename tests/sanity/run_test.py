@@ -135,7 +135,17 @@ def assert_schema(results):
     assert results["schema"] == 2
     assert set(results) == {
         *("schema", "verdict", "masking", "robustness", "headline", "accuracies", "advice", "rule"),
-        *("clean", "robust", "reported_by_pgd", "subject", "settings", "evaluations", "provenance", "results"),
+        *(
+            "clean",
+            "robust",
+            "reported_by_pgd",
+            "adaptive",
+            "subject",
+            "settings",
+            "evaluations",
+            "provenance",
+            "results",
+        ),
     }
     assert results["robust"]["attacks"] > 0 and results["robust"]["attack"]
     for accuracy in (results["clean"], results["robust"], results["reported_by_pgd"]):
@@ -191,6 +201,10 @@ def test_a_masked_network_exits_with_1(folder, tmp_path, capsys):
     assert run.main([*given, "--out", str(tmp_path)]) == 1
     shown = capsys.readouterr().out
     assert "Masked gradients suspected. With " in shown and "more images are fooled" in shown
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert found["masking"] == "suspected" and found["adaptive"]["tried"]
+    low = min(each["accuracy"] for each in found["adaptive"]["tried"])
+    assert found["robust"]["accuracy"] <= low <= found["reported_by_pgd"]["accuracy"]
     assert "masked gradients suspected" in (tmp_path / "report.html").read_text()
 
 
