@@ -26,6 +26,7 @@ MODULES = {
 TRAINING = (
     "digits",
     "mnist",
+    "mnist_fast",
     "mnist_nuat",
     "cifar10",
     "cifar10_small",

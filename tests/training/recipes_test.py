@@ -9,13 +9,26 @@ import pytest
 import tensorflow_datasets
 
 import tf_nuat
-from recipes import cifar10, cifar10_small, cifar100, command, digits, mnist, mnist_nuat, orderings, svhn, table
+from recipes import (
+    cifar10,
+    cifar10_small,
+    cifar100,
+    command,
+    digits,
+    mnist,
+    mnist_fast,
+    mnist_nuat,
+    orderings,
+    svhn,
+    table,
+)
 from tests.helpers import tiny
 from tf_nuat import command_line, data, training
 
 MODULES = {
     "digits": digits,
     "mnist": mnist,
+    "mnist_fast": mnist_fast,
     "mnist_nuat": mnist_nuat,
     "cifar10": cifar10,
     "cifar10_small": cifar10_small,
