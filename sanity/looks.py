@@ -22,6 +22,7 @@ FEWEST = 80  # of it, where time is short: a check passes where none of 73 shows
 SHARE = 0.4  # of the time, that the first look may take
 SOON = 4  # checks, after which there is a first answer
 FIGURE = "adaptive_attack_is_not_stronger"  # what gives the accuracy, which goes on as long as there are images
+REPORTING = ("second_opinion", "nuclear_norm_separates")  # which decide nothing, and may be left out
 
 
 class Looks:
@@ -51,6 +52,7 @@ class Looks:
         self._sizes = self._planned(settings)
         self._settings = dataclasses.replace(settings, alpha=settings.alpha / len(self._sizes))
         self._results: dict[str, Result] = {}
+        self._has_time = True
 
     def results(self) -> tuple[Result, ...]:
         """Runs the checks and returns their results, in the order of their names."""
@@ -89,6 +91,8 @@ class Looks:
 
     def _goes_on(self, size: int, following: int) -> bool:
         """Returns whether more images are needed, and there is time for them."""
+        if not self._has_time:
+            return False
         found = self._results.values()
         masking = verdict.masking(found)
         clean, robust = self._accuracies()
@@ -133,8 +137,8 @@ class Looks:
     def _made(self, name: str, settings: Settings) -> Result:
         """Returns the result of a check.
 
-        It is skipped where an attack that it needs has no version for the norm and where no time is left for it, and
-        inconclusive where it breaks: a network of any kind may do that to a check, and the others are worth having.
+        It is skipped where an attack that it needs has no version for the norm, and inconclusive where no time is left
+        for it, and where it breaks: a network of any kind may do that to a check, and the others are worth having.
         """
         subject = self._subject
         about: dict[str, typing.Any] = {"sample_size": len(subject), "remedy": "Rely on the other checks."}
@@ -142,7 +146,12 @@ class Looks:
         needed = costs.of_check(name, len(subject), settings)
         if name != FIGURE and not subject.clock.has_time_for(needed):  # which leaves attacks out by itself
             about["remedy"] = "Give it more time (--minutes)."
-            return skipped(name, f"No time is left for it: it may take {needed / subject.clock.speed:.0f} s.", **about)
+            reason = (
+                f"No time is left for it: it may take {needed / subject.clock.speed:.0f} s on {len(subject)} images."
+            )
+            self._has_time = False
+            left_out = skipped(name, reason, **about)
+            return left_out if name in REPORTING else dataclasses.replace(left_out, verdict=Verdict.INCONCLUSIVE)
         try:
             return CHECKS[name](subject, settings)
         except NoVersionError as error:

@@ -93,9 +93,15 @@ def render(judgement, drawn, figures_page=None):
         figures_page=figures_page,
         figures={name: base64.b64encode(image).decode("ascii") for name, image in drawn.items()},
         words={each.value: word for each, word in WORDS.items()},
-        tones={"robustness": ROBUSTNESS[judgement.robustness], "trust": TRUST[judgement.masking]},
+        tones=tones(judgement),
         bars=bars(judgement),
     )
+
+
+def tones(judgement):
+    """Returns the colours of both answers: what may be overrated is never green."""
+    robustness, trust = ROBUSTNESS[judgement.robustness], TRUST[judgement.masking]
+    return {"robustness": "fair" if robustness == "good" != trust else robustness, "trust": trust}
 
 
 def bars(judgement):

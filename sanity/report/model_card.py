@@ -4,6 +4,8 @@ import html
 import json
 import re
 
+from sanity import verdict
+
 
 def model_card(judgement):
     """Returns the card of a `Judgement` as text.
@@ -36,10 +38,11 @@ model-index:
       name: {_quoted(f"Accuracy in the worst case of {robust.attacks} attacks, {threat}")}
       value: {robust.accuracy:.4f}
 ---"""
+    figure = "the figure to publish" if judgement.masking == verdict.NOT_SEEN else "an upper limit"
     rows = [
         ("without attack", judgement.clean),
         ("under PGD alone", judgement.reported_by_pgd),
-        (f"in the worst case of {robust.attacks} attacks: the figure to publish", robust),
+        (f"in the worst case of {robust.attacks} attacks: {figure}", robust),
     ]
     table = "\n".join(
         f"| {label} | {each.accuracy:.1%} | {each.interval[0]:.1%} to {each.interval[1]:.1%} | {each.images:,} |"

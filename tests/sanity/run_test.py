@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 
-from sanity import measure, report, run, verdict
+from sanity import judgement, measure, report, run, verdict
 from sanity.checks import CHECKS
 from sanity.result import Verdict
 from sanity.settings import BUDGETS
@@ -195,7 +195,8 @@ def test_of_test_images_alone_nothing_is_trained_to_transfer_from(folder, tmp_pa
     assert "--surrogate" in found["white_box_beats_black_box"]["remedy"]
 
 
-def test_a_masked_network_exits_with_1(folder, tmp_path, capsys):
+def test_a_masked_network_exits_with_1(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(judgement, "ADAPTIVE_SECONDS", 60.0)
     given = ["--checkpoint", str(folder / "masked.keras"), "--dataset", "digits", "--epsilon", "0.2"]
     given += ["--surrogate", str(folder / "network.keras"), "--checks", "white_box_beats_black_box"]
     assert run.main([*given, "--out", str(tmp_path)]) == 1
@@ -510,3 +511,16 @@ def test_as_a_process(folder, tmp_path):
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "error: --epsilon is 7.0; allowed: a number above 0 and at most 1"
     assert "Traceback" not in done.stderr
+
+
+def test_what_there_is_no_time_for_is_left_out_and_leaves_the_answer_open(folder, tmp_path, capsys):
+    """Less time than starting takes: one look, at the fewest images, in which most checks are left out."""
+    given = ["--checkpoint", str(folder / "network.keras"), *QUICK[:4], "--minutes", "0.001", "--out", str(tmp_path)]
+    assert run.main([*given, "--checks", "large_epsilon_reaches_chance,step_count_saturates,second_opinion"]) == 3
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert found["subject"]["images"] == 80 and found["masking"] == "undecided" and found["adaptive"] is None
+    second, *_ = [each for each in found["results"] if each["name"] == "second_opinion"]
+    assert second["verdict"] == "skipped"
+    open_one, *_ = [each for each in found["results"] if each["name"] == "step_count_saturates"]
+    assert open_one["verdict"] == "inconclusive" and "No time is left" in open_one["explanation"]
+    assert "--minutes" in found["advice"]

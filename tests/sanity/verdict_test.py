@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sanity import Result, Verdict, statistics, verdict
+from sanity import Result, Verdict, report, statistics, verdict
 from sanity.settings import Settings
 
 A, B, C = "gradients_are_available", "step_count_saturates", "white_box_beats_black_box"
@@ -53,6 +53,24 @@ def test_more_images_are_needed_where_a_limit_lies_within_the_interval():
     clean = accuracy(0.9)
     assert not verdict.is_sure(clean, accuracy(0.46, 200), 0.1) and verdict.is_sure(clean, accuracy(0.6, 200), 0.1)
     assert not verdict.is_sure(clean, accuracy(0.11, 200), 0.1) and verdict.is_sure(clean, accuracy(0.0, 200), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("robust", "masking", "expected"),
+    [
+        ("genuinely robust", "not seen", ("good", "good")),
+        ("genuinely robust", "suspected", ("fair", "bad")),
+        ("genuinely robust", "undecided", ("fair", "fair")),
+        ("partly robust", "not seen", ("fair", "good")),
+        ("not robust", "not seen", ("bad", "good")),
+    ],
+)
+def test_what_may_be_overrated_is_never_green(robust, masking, expected):
+    class Judged:
+        robustness = robust
+
+    Judged.masking = masking
+    assert tuple(report.tones(Judged()).values()) == expected
 
 
 def test_the_levels_are_those_of_holm():
