@@ -81,7 +81,7 @@ def test_the_commands_of_the_tutorial_do_what_it_says(shell):
     assert [stage["name"] for stage in attacked["stages"]] == ["clean", "pgd", "square"]
     assert attacked["stages"][0]["accuracy"] == card["measured"]["clean"]["accuracy"]
 
-    assert "network_is_deterministic" in shell(judge, allowed=(0, 1))  # four epochs promise no verdict
+    assert "network_is_deterministic" in shell(judge, allowed=(0, 1, 3))  # four epochs promise no verdict
     judged = json.loads((folder / "runs/nuat/sanity/results.json").read_text())
     assert judged["provenance"]["dataset"] == "images" and judged["subject"]["epsilon"] == 0.1
     assert (folder / "runs/nuat/sanity/report.html").is_file()
