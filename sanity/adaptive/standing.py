@@ -85,7 +85,7 @@ class Standing:
         given = {"epsilon": subject.epsilon, **settings, **subject.threat(name)}
         if "seed" in attack.keywords:
             given["seed"] = subject.seed
-        batch_size = max(16, BATCH // max(1, cost // 4))
+        batch_size = max(16, BATCH // cost)
         options: dict[str, typing.Any] = {"batch_size": batch_size, "precision": "float32"}
         pool = Pool(attack, surface.logits, subject.images, subject.labels, self.rows, given, **options)
         with self.attempt(f"{name} on {surface.name}", given, why) as fool:

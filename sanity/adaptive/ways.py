@@ -22,6 +22,7 @@ from tf_nuat.attacks.ascent import ascend
 from tf_nuat.core import validation
 
 STEPS = 60
+ATTACKING = 1 / 3  # of the seconds, that attacks have at least, however long the look at the network takes
 TARGETS = 4  # wrong classes at first: where more help, all of them follow
 POINTS = 10  # of an averaged gradient
 RADII = (0.125, 0.25, 0.5, 1.0)  # shares of epsilon
@@ -51,7 +52,7 @@ def find_way_round(subject: Subject, results: Sequence[Result], settings: Settin
         results: of the checks, whose failures are reasons to attack.
         settings: `sanity.settings.Settings`, for the confidence of the intervals.
         seconds: that it may take, above 0. The attack that is going on then is cut short. Where what hides gradients is
-            found, it takes less.
+            found, it takes less; where the look at the network takes most of it, attacks have a third all the same.
 
     Raises:
         ValueError: `seconds` is out of its range.
@@ -65,7 +66,8 @@ def find_way_round(subject: Subject, results: Sequence[Result], settings: Settin
     surface, signs = surfaces.of(subject.network, subject.images, subject.labels, epsilon=epsilon, seed=subject.seed)
     failed = [f'"{each.title}" failed' for each in results if each.verdict is Verdict.FAIL and each.masking]
     seen = "; ".join([signs.words(), *failed])
-    standing = Standing(subject, settings, is_random=signs.random, until=started + seconds)
+    until = max(started + seconds, time.monotonic() + ATTACKING * seconds)
+    standing = Standing(subject, settings, is_random=signs.random, until=until)
     for way in _ways(subject, surface, signs, standing, seen):
         if standing.is_over:
             break

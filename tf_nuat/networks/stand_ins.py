@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 IDENTITY, IMITATION = "identity", "imitation"
-STEPS, BATCH, RATE = 600, 64, 3e-3  # of the training of an imitation
+STEPS, BATCH, RATE = 300, 32, 5e-3  # of the training of an imitation
 TESTED = 0.2  # the share of the pairs that an imitation is tested on
 WIDTH = 32  # channels of an imitation of images; units are eight times as many
 
@@ -94,7 +94,7 @@ def _network(taken: tuple[int, ...], returned: tuple[int, ...], seed: int) -> ke
     inputs = keras.Input(taken)
     if len(taken) == 3 and len(returned) == 3 and taken[:2] == returned[:2]:
         hidden = layer(keras.layers.Conv2D, WIDTH, 3, padding="same", activation="relu")(inputs)
-        straight = layer(keras.layers.Conv2D, returned[-1], 3, padding="same")(inputs)
+        straight = layer(keras.layers.Conv2D, returned[-1], 7, padding="same")(inputs)
         return keras.Model(inputs, straight + layer(keras.layers.Conv2D, returned[-1], 3, padding="same")(hidden))
     size = int(np.prod(returned))
     flat = keras.layers.Flatten()(inputs)
