@@ -23,7 +23,7 @@ from tqdm import tqdm
 import tf_nuat
 from benchmarks import figures
 from tf_nuat import command_line, losses
-from tf_nuat.attacks.ascent import cross_entropy_of
+from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
 from tf_nuat.core import validation
 from tf_nuat.models.inference import inference
 
@@ -60,13 +60,13 @@ def passes_alone(network, x, y):
             loss = tf.reduce_mean(losses.cross_entropy(network(x, training=True), y))
         return tape.gradient(loss, variables)
 
-    def input_gradient(x, y):
+    def gradient(x, y):
         return input_gradient(cross_entropy_of(logits_fn, y), x)[0]
 
     functions = {
         "forward": lambda: logits_fn(x),
-        "input_gradient": lambda: input_gradient(x, y),
-        "input_gradient of one image": lambda: input_gradient(x[:1], y[:1]),
+        "input_gradient": lambda: gradient(x, y),
+        "input_gradient of one image": lambda: gradient(x[:1], y[:1]),
         "training": forward_backward,
         "optimizer": lambda: optimizer.apply(fixed, variables),
     }
