@@ -222,7 +222,7 @@ def judge_subject(
         masking=verdict.masking(results),
         robustness=robustness,
         headline=verdict.headline(found, results),
-        accuracies=_accuracies(clean, robust, pgd, subject, settings),
+        accuracies=_accuracies(clean, robust, pgd, way_round, subject, settings),
         advice=verdict.advice(results, robust, robustness),
         rule=verdict.RULE,
         clean=clean,
@@ -279,11 +279,13 @@ def _left(subject):
     return found
 
 
-def _accuracies(clean, robust, pgd, subject, settings):
+def _accuracies(clean, robust, pgd, way_round, subject, settings):
     low, high = robust.interval
     alone = f"PGD alone says {pgd.accuracy:.1%}, publish {robust.accuracy:.1%}"
     if pgd.correct == robust.correct:
         alone = f"PGD alone says the same, {pgd.accuracy:.1%}"
+    if way_round is not None and way_round.best is not None:
+        alone += f". Round what may hide the gradients {way_round.best.attack} fooled {way_round.best.fooled} images"
     return (
         f"{robust.accuracy:.1%} of {robust.images} images withstand the worst of {robust.attacks} attacks within "
         f"epsilon {subject.epsilon:.4g} in {subject.norm.label} ({settings.confidence:.0%} interval {low:.1%} to "

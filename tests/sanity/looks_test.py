@@ -1,0 +1,127 @@
+"""Samples that grow until the checks decide, at one error probability, within the time there is."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sanity import Result, Verdict, costs
+from sanity.checks import CHECKS
+from sanity.clock import Clock
+from sanity.judgement import judge
+from sanity.looks import Looks
+from sanity.settings import Settings
+from sanity.subject import Subject
+from tests.helpers import linear
+
+DECIDED, OPEN = "gradients_are_available", "step_count_saturates"
+
+
+@pytest.fixture
+def sample():
+    x = np.random.default_rng(0).uniform(size=(1000, *linear.SHAPE)).astype(np.float32)
+    network = linear.network()
+    return network, x, network(x).numpy().argmax(axis=1)
+
+
+def check(name, seen, verdict_of):
+    """Returns a check that notes how many images it saw, at which alpha, and says `verdict_of(images, alpha)`."""
+
+    def made(subject, settings):
+        seen.append((name, len(subject), settings.alpha))
+        found, p_value = verdict_of(len(subject), settings.alpha)
+        return Result(name, found, "", 0.0, 0.0, len(subject), (0.0, 0.0), None, "Seen.", "", "", p_value=p_value)
+
+    return made
+
+
+def looked(sample, monkeypatch, verdicts, **options):
+    seen = []
+    for name, verdict_of in verdicts.items():
+        monkeypatch.setitem(CHECKS, name, check(name, seen, verdict_of))
+    subject = Subject(*sample, epsilon=1e-6, **options)
+    return Looks(subject, list(verdicts), Settings()).results(), seen, subject
+
+
+def test_only_what_is_undecided_goes_on_to_more_images(sample, monkeypatch):
+    verdicts = {
+        DECIDED: lambda images, alpha: (Verdict.PASS, 1.0),
+        OPEN: lambda images, alpha: (Verdict.PASS if images >= 400 else Verdict.INCONCLUSIVE, 0.5),
+    }
+    results, seen, subject = looked(sample, monkeypatch, verdicts)
+    # Looks at 200, 400 and 1,000 images share alpha; that at 1,000 is not needed.
+    assert seen == [(DECIDED, 200, 0.01 / 3), (OPEN, 200, 0.01 / 3), (OPEN, 400, 0.01 / 3)]
+    assert len(subject) == 400 and [each.verdict for each in results] == [Verdict.PASS, Verdict.PASS]
+
+
+def test_what_is_significant_alone_and_not_among_all_is_judged_again_at_its_share(sample, monkeypatch):
+    def borderline(images, alpha):
+        return (Verdict.FAIL if alpha > 0.003 else Verdict.PASS), 0.003
+
+    verdicts = {DECIDED: lambda images, alpha: (Verdict.PASS, 1.0), OPEN: borderline}
+    results, seen, _ = looked(sample, monkeypatch, verdicts)
+    assert [each.verdict for each in results] == [Verdict.PASS, Verdict.PASS]
+    assert seen[-1] == (OPEN, 200, 0.01 / 3 / 2)
+
+
+def test_a_sign_ends_the_looks(sample, monkeypatch):
+    verdicts = {
+        DECIDED: lambda images, alpha: (Verdict.FAIL, 0.0),
+        OPEN: lambda images, alpha: (Verdict.INCONCLUSIVE, 0.5),
+    }
+    _, seen, subject = looked(sample, monkeypatch, verdicts)
+    assert len(subject) == 200 and len(seen) == 2
+
+
+def test_the_first_look_is_as_large_as_the_time_allows(sample, monkeypatch):
+    """At ten gradients a second, of which PGD and what comes with it take 40 and more an image."""
+    monkeypatch.setattr(costs, "per_second", lambda subject: 10.0)
+    verdicts = {DECIDED: lambda images, alpha: (Verdict.PASS, 1.0)}
+    for seconds, images in ((1e9, 200), (42 * 150 / 0.4 / 10, 150), (1.0, 80)):
+        _, seen, subject = looked(sample, monkeypatch, verdicts, clock=Clock(seconds))
+        assert len(subject) == pytest.approx(images, abs=1)
+    assert seen == []  # no time was left for it
+
+
+def test_costs_are_known_for_every_check():
+    assert set(costs.GRADIENTS) == set(CHECKS)
+    settings = Settings()
+    for name in costs.GRADIENTS:
+        assert 0.0 <= costs.of_check(name, 1, settings) <= costs.of_check(name, 2, settings)
+    assert costs.of_check("second_opinion", 10_000, settings) == costs.of_check("second_opinion", 200, settings)
+    assert costs.of_attack({"steps": 10, "targets": 9}) == 90 and costs.of_attack({"queries": 300}) == 100
+
+
+def test_time_runs_out():
+    clock = Clock(0.0)
+    assert clock.left <= 0.0 and not clock.has_time_for(1.0)
+    assert Clock().left == float("inf") and Clock().has_time_for(1e12)
+
+
+def test_bad_input_of_a_judgement_is_named(sample):
+    network, x, labels = sample
+    for arguments, options, message in [
+        ((x, labels), {"minutes": 0}, "minutes is 0; allowed: a number above 0"),
+        ((x[:2], labels[:2]), {}, "images has 2 images; allowed: at least as many as the network has classes, 3"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            judge(network, *arguments, epsilon=0.1, progress=False, **options)
+
+
+def test_a_network_that_answers_nan_on_adversaries_alone_is_judged(sample):
+    """The logarithm of what lies outside of where the images are: no check crashes, and one names it."""
+    import keras
+
+    network, x, labels = sample
+    x = np.maximum(x[:100], 0.2)
+    inputs = keras.Input(linear.SHAPE)
+    guarded = 0.0 * keras.ops.log(keras.ops.min(inputs, axis=(1, 2, 3), keepdims=False)[:, None] - 0.15)
+    nan = keras.Model(inputs, network(inputs) + guarded)
+    labels = nan.predict(x, verbose=0).argmax(axis=1)
+    names = ["gradient_magnitude", "loss_rises_with_epsilon", "attack_does_not_fail", "random_search_is_not_stronger"]
+    judgement = judge(nan, x, labels, epsilon=0.1, checks=names, progress=False)
+    found = {result.name: result for result in judgement.results}
+    assert found["gradient_magnitude"].verdict is Verdict.FAIL and judgement.masking == "suspected"
+    assert "finite" in judgement.headline
+    assert all("ended with" not in result.explanation for result in judgement.results)
+    assert dataclasses.asdict(judgement.robust)["images"] == 100

@@ -1,0 +1,38 @@
+"""The model card: a header that is YAML, and text in which what others wrote means nothing."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from sanity.judgement import judge_subject
+from sanity.report.model_card import model_card
+from sanity.subject import Subject
+from tests.helpers import linear
+
+
+@pytest.fixture(scope="module")
+def judgement():
+    x = np.random.default_rng(0).uniform(size=(80, *linear.SHAPE)).astype(np.float32)
+    network = linear.network()
+    subject = Subject(network, x, network(x).numpy().argmax(axis=1), epsilon=0.01)
+    return judge_subject(subject, checks=["large_epsilon_reaches_chance"], progress=False)
+
+
+def test_the_header_has_both_accuracies(judgement):
+    _, header, text = model_card(judgement).split("---\n", 2)
+    values = [float(each) for each in re.findall(r"value: ([\d.]+)", header)]
+    assert values == [round(judgement.clean.accuracy, 4), round(judgement.robust.accuracy, 4)]
+    assert "pipeline_tag: image-classification" in header and f"{judgement.robust.accuracy:.1%}" in text
+    assert judgement.masking in text and judgement.robustness in text
+
+
+def test_hostile_names_mean_nothing(judgement):
+    hostile = "<img src=x onerror=alert(1)> [a](http://b) `c` | d\n---\n- e: f"
+    judgement.provenance["dataset"] = hostile
+    card = model_card(judgement)
+    header, text = card.split("\n---\n", 2)[0], card.split("\n---\n", 1)[1]
+    (name, kind) = re.findall(r"^ +(?:name|type): (\".*)$", header, re.MULTILINE)[1:3] or (None, None)
+    assert json.loads(kind) == hostile or json.loads(name) == hostile
+    assert "<img" not in text and "[a](" not in text and "\\`c\\`" in text
