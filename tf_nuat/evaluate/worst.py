@@ -92,10 +92,9 @@ def worst_case(
     chosen = stages(attacks, num_classes=network.output_shape[-1], norm=norm)
     chosen = [(name, attack, {**settings, "epsilon": float(epsilon)}) for name, attack, settings in chosen]
     validation.number("save_every", save_every, at_least=0.0)
-    gradients = of_gradients(network, precision)  # "auto" may mean another one elsewhere
-    identity = identity_of(network, images, labels, norm, epsilon, seed, chosen, gradients)
+    options: dict[str, Any] = {"batch_size": batch_size, "precision": of_gradients(network, precision)}
+    identity = identity_of(network, images, labels, norm, epsilon, seed, chosen, options["precision"])
     workers.agree(identity, strategy)
-    options: dict[str, Any] = {"batch_size": batch_size, "precision": gradients}
     options["strategy"] = None if workers.count(strategy) > 1 else strategy  # several workers share the images instead
     with _owned(folder if workers.is_chief(strategy) else None):
         journal = _begun(folder, save_every, identity, network, images, labels, batch_size, strategy)
@@ -106,7 +105,7 @@ def worst_case(
             _run(journal, pool, images, norm, progress if isinstance(progress, str) else name if progress else None)
             journal.next_stage()
         journal.join(strategy)
-        record = journal.record(chosen, norm, float(epsilon), gradients)
+        record = journal.record(chosen, norm, float(epsilon), options["precision"])
         if folder is not None and workers.is_chief(strategy):
             _save(record, folder, about)
     return record

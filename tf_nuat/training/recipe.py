@@ -257,9 +257,7 @@ class Recipe:
     def steps(self, steps_per_epoch: int, total: int | None = None) -> list[list[int]]:
         """Returns for each stage the batches of each of its epochs: `steps_per_epoch`, or what is left for the last.
 
-        Args:
-            steps_per_epoch: batches in an epoch.
-            total: batches of the whole training; those of `epochs` unless given.
+        `total`: batches of the whole training; those of `epochs` unless given.
         """
         total = round(self.epochs * steps_per_epoch) if total is None else total
         return epochs_of([stage.epochs for stage in self.plan()], total, steps_per_epoch)
