@@ -3,7 +3,7 @@
     python -m benchmarks.survival --times 20 --out results/survival
 
 Writes `survival.json` and, rendered from it, `README.md`. The same command continues one that was ended: rows that the
-JSON has are kept. `--rows` tries some of them anew. A full disk is tried by the superuser alone, who may mount one.
+JSON has are kept. `--rows` tries some of them alone. A full disk is tried by the superuser alone, who may mount one.
 """
 
 import functools
@@ -27,7 +27,7 @@ flags.DEFINE_integer("times", 20, "signals of each kind", flag_values=FLAGS)
 flags.DEFINE_integer("few", 5, "tries of what takes longer: folders deleted, two runs at once", flag_values=FLAGS)
 flags.DEFINE_integer("pairs", 2, "tries of each circumstance of two workers", flag_values=FLAGS)
 flags.DEFINE_integer("seed", 0, "the runs and the moments follow from it", flag_values=FLAGS)
-flags.DEFINE_list("rows", [], "words of the circumstances to try anew; default: those not tried", flag_values=FLAGS)
+flags.DEFINE_list("rows", [], "words of the rows to try, anew; default: those that were not tried", flag_values=FLAGS)
 flags.DEFINE_string("work", "runs/survival", "folder for the runs", flag_values=FLAGS)
 flags.DEFINE_string("out", "results/survival", "folder for the table", flag_values=FLAGS)
 
@@ -80,7 +80,7 @@ def command(arguments):
     path = out / "survival.json"
     done: dict[str, Any] = json.loads(path.read_text())["tries"] if path.exists() else {}
     for title, attempt in tries(pathlib.Path(FLAGS.work).resolve()).items():
-        if title in done and not any(word in title for word in FLAGS.rows):
+        if not any(word in title for word in FLAGS.rows) if FLAGS.rows else title in done:
             continue
         done[title] = list(attempt())
         rows = [row for each in done.values() for row in each]

@@ -1,6 +1,6 @@
 """The page of the table, rendered from what was tried."""
 
-from recipes.table import markdown
+from recipes.table import escaped, markdown
 
 INTRODUCTION = """\
 Training, an evaluation and a judgement of small networks on scikit-learn's digits, disturbed in every way that follows.
@@ -20,7 +20,7 @@ def page(content: dict) -> str:
             "disturbed by": row["circumstance"],
             "tried": str(row["tried"]),
             "survived": str(row["survived"]),
-            "seen": "<br>".join(f"{_cell(text)} ({count})" for text, count in row["seen"].items()),
+            "seen": "<br>".join(f"{escaped(text)} ({count})" for text, count in row["seen"].items()),
         }
         for row in content["rows"]
     ]
@@ -30,10 +30,6 @@ def page(content: dict) -> str:
         f"Rendered by `{content['command']}`.",
         INTRODUCTION,
         f"In all: {survived} of {tried}. Processor: {content['processor']}, {content['processors']} cores.",
-        markdown(rows),
+        markdown(rows, links=("seen",)),
     ]
     return "\n\n".join(sections) + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
