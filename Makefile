@@ -5,9 +5,6 @@ RUNS := runs
 SITE := site
 INSTALLED := $(VENV)/.installed
 
-# TensorFlow's own messages about processors and GPUs; Python's errors are not among them.
-export TF_CPP_MIN_LOG_LEVEL ?= 3
-
 .PHONY: install demo test coverage lint format docs benchmark clean
 
 install: $(INSTALLED)

@@ -1,0 +1,35 @@
+"""What a process prints by itself: nothing, unless TensorFlow was asked to."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tf_nuat.core import quiet
+
+NOTE = b"I0000 00:00:1795955845.254721    2224 port.cc:153] oneDNN custom operations are on.\n"
+CODE = "import recipes, sanity, tf_nuat; import tensorflow as tf; tf.zeros(3)"
+
+
+@pytest.mark.parametrize("level, says", [(None, False), ("0", True)])
+def test_a_process_prints_what_was_asked_for(level, says):
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    environment |= {} if level is None else {"TF_CPP_MIN_LOG_LEVEL": level}
+    done = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, check=True)
+    assert done.stdout == b""
+    assert bool(done.stderr) == says, done.stderr
+
+
+def test_notes_are_left_out_and_the_rest_is_not(capfd):
+    with quiet.without_notes():
+        os.write(2, NOTE + b"a warning of another library\n" + NOTE)
+    os.write(2, b"later\n")
+    assert capfd.readouterr().err == "a warning of another library\nlater\n"
+
+
+def test_what_was_said_before_an_error_is_kept(capfd):
+    with pytest.raises(ImportError), quiet.without_notes():
+        os.write(2, b"libtensorflow is damaged\n")
+        raise ImportError
+    assert capfd.readouterr().err == "libtensorflow is damaged\n"
