@@ -12,7 +12,15 @@ from tf_nuat.core import validation
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns the cross-entropy of each example, (B,), in float32."""
+    """Returns the cross-entropy of each example, (B,), in float32.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import losses
+        >>> logits, labels = tf.constant([[2.0, 0.0, 1.0], [0.0, 0.0, 3.0]]), tf.constant([0, 1])
+        >>> losses.cross_entropy(logits, labels).numpy().round(3)
+        array([0.408, 3.095], dtype=float32)
+    """
     logits = tf.cast(logits, tf.float32)
     if labels.shape.rank == 2:
         return tf.nn.softmax_cross_entropy_with_logits(labels=tf.cast(labels, tf.float32), logits=logits)
@@ -20,29 +28,71 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def true_class(labels: tf.Tensor) -> tf.Tensor:
-    """Returns integer labels (B,) for integer labels or rows of probabilities."""
+    """Returns integer labels (B,) for integer labels or rows of probabilities.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import losses
+        >>> logits, labels = tf.constant([[2.0, 0.0, 1.0], [0.0, 0.0, 3.0]]), tf.constant([0, 1])
+        >>> losses.true_class(tf.constant([[0.0, 1.0, 0.0]])).numpy()
+        array([1])
+    """
     return tf.argmax(labels, axis=-1) if labels.shape.rank == 2 else tf.cast(labels, tf.int64)
 
 
 def one_hot(labels: tf.Tensor, num_classes: int | tf.Tensor) -> tf.Tensor:
-    """Returns rows of probabilities (B, K), float32, for integer labels or rows of probabilities."""
+    """Returns rows of probabilities (B, K), float32, for integer labels or rows of probabilities.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import losses
+        >>> logits, labels = tf.constant([[2.0, 0.0, 1.0], [0.0, 0.0, 3.0]]), tf.constant([0, 1])
+        >>> losses.one_hot(labels, 3).numpy()
+        array([[1., 0., 0.],
+               [0., 1., 0.]], dtype=float32)
+    """
     return tf.cast(labels, tf.float32) if labels.shape.rank == 2 else tf.one_hot(labels, num_classes)
 
 
 def smoothed(labels: tf.Tensor, num_classes: int, share: float) -> tf.Tensor:
-    """Returns rows of probabilities (B, K) in which all classes have `share` of each label alike."""
+    """Returns rows of probabilities (B, K) in which all classes have `share` of each label alike.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import losses
+        >>> logits, labels = tf.constant([[2.0, 0.0, 1.0], [0.0, 0.0, 3.0]]), tf.constant([0, 1])
+        >>> losses.smoothed(labels, 3, 0.3).numpy().round(2)
+        array([[0.8, 0.1, 0.1],
+               [0.1, 0.8, 0.1]], dtype=float32)
+    """
     return (1.0 - share) * one_hot(labels, num_classes) + share / num_classes
 
 
 def kl_divergence(logits: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-    """Returns KL(softmax logits || softmax others) of each example, (B,), in float32; differentiable in both."""
+    """Returns KL(softmax logits || softmax others) of each example, (B,), in float32; differentiable in both.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import losses
+        >>> logits, labels = tf.constant([[2.0, 0.0, 1.0], [0.0, 0.0, 3.0]]), tf.constant([0, 1])
+        >>> losses.kl_divergence(logits, logits[::-1]).numpy().round(3)
+        array([1.528, 1.041], dtype=float32)
+    """
     log_p = tf.nn.log_softmax(tf.cast(logits, tf.float32))
     log_q = tf.nn.log_softmax(tf.cast(others, tf.float32))
     return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=-1)
 
 
 def margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns the largest wrong logit minus the true one, (B,), in float32: see `fooled` for what 0 means."""
+    """Returns the largest wrong logit minus the true one, (B,), in float32: see `fooled` for what 0 means.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import losses
+        >>> logits, labels = tf.constant([[2.0, 0.0, 1.0], [0.0, 0.0, 3.0]]), tf.constant([0, 1])
+        >>> losses.margin(logits, labels).numpy()
+        array([-1.,  3.], dtype=float32)
+    """
     logits = tf.cast(logits, tf.float32)
     true = tf.one_hot(true_class(labels), tf.shape(logits)[-1], on_value=True, off_value=False, dtype=tf.bool)
     wrong = tf.reduce_max(tf.where(true, -tf.float32.max, logits), axis=-1)
@@ -53,12 +103,28 @@ def fooled(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Returns where the class that a network answers, that of its highest logit, is not the true one, bool (B,).
 
     Where several are the highest, the answer is the first of them, as in `predict`: a margin of 0 tells nothing then.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import losses
+        >>> logits, labels = tf.constant([[2.0, 0.0, 1.0], [0.0, 0.0, 3.0]]), tf.constant([0, 1])
+        >>> losses.fooled(logits, labels).numpy()
+        array([False,  True])
     """
     return tf.not_equal(tf.argmax(logits, axis=-1), true_class(labels))
 
 
 def wrong_classes(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns the wrong classes of each example, (B, K - 1), the one with the highest logit first."""
+    """Returns the wrong classes of each example, (B, K - 1), the one with the highest logit first.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import losses
+        >>> logits, labels = tf.constant([[2.0, 0.0, 1.0], [0.0, 0.0, 3.0]]), tf.constant([0, 1])
+        >>> losses.wrong_classes(logits, labels).numpy()
+        array([[2, 1],
+               [2, 0]], dtype=int32)
+    """
     num_classes = tf.shape(logits)[-1]
     wrong = tf.where(one_hot(true_class(labels), num_classes) > 0.0, -float("inf"), tf.cast(logits, tf.float32))
     return tf.argsort(wrong, direction="DESCENDING", stable=True)[:, :-1]
@@ -71,6 +137,13 @@ def dlr(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
     Raises:
         ValueError: there are fewer than 3 classes.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import losses
+        >>> logits, labels = tf.constant([[2.0, 0.0, 1.0], [0.0, 0.0, 3.0]]), tf.constant([0, 1])
+        >>> losses.dlr(logits, labels).numpy().round(3)
+        array([-0.5,  1. ], dtype=float32)
     """
     top = _highest(logits, 3, "DLR")
     return margin(logits, labels) / (top[:, 0] - top[:, 2] + _TINY)
@@ -87,6 +160,13 @@ def targeted_dlr(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> tf
 
     Raises:
         ValueError: there are fewer than 4 classes.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import losses
+        >>> logits = tf.constant([[3.0, 2.0, 1.0, 0.0]])
+        >>> losses.targeted_dlr(logits, tf.constant([0]), tf.constant([2])).numpy().round(3)
+        array([-0.8], dtype=float32)
     """
     top = _highest(logits, 4, "targeted DLR")
     logits = tf.cast(logits, tf.float32)
@@ -110,6 +190,13 @@ def nuclear_norm(matrix: tf.Tensor) -> tf.Tensor:
     The rows of all replicas are gathered first: the norm of a batch is not the mean of the norms of its halves.
     The gradient is U V^T, finite at repeated and at zero singular values, and at the zero matrix.
     Singular values need float32 or more, whatever the precision of the network.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import losses
+        >>> logits, labels = tf.constant([[2.0, 0.0, 1.0], [0.0, 0.0, 3.0]]), tf.constant([0, 1])
+        >>> losses.nuclear_norm(logits).numpy().round(3)
+        np.float32(5.099)
     """
     return _sum_of_singular_values(parallel.gather(tf.cast(matrix, tf.float32)))
 
@@ -128,6 +215,13 @@ def nuclear_penalty(matrix: tf.Tensor, weight: float | tf.Tensor) -> tf.Tensor:
         matrix: (B, K), logits of perturbed images minus logits of clean images.
         weight: lambda of equations 1 and 2 of the NuAT paper (Sriramanan et al., 2021), a float or a scalar tensor.
             Where it is 0 nothing is decomposed.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import losses
+        >>> logits, labels = tf.constant([[2.0, 0.0, 1.0], [0.0, 0.0, 3.0]]), tf.constant([0, 1])
+        >>> losses.nuclear_penalty(logits - logits[::-1], 1.0).numpy().round(3)
+        np.float32(2.0)
     """
     matrix = parallel.gather(tf.cast(matrix, tf.float32))
 

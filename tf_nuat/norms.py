@@ -24,6 +24,11 @@ class Norm(abc.ABC):
         direction_label: what reports call the steepest direction.
         random_label: what reports call a random direction.
         way: the length of all steps of PGD together, by default, in epsilon.
+
+    Example:
+        >>> from tf_nuat import norms
+        >>> [(norm.name, norm.largest((8, 8, 1))) for norm in norms.NORMS.values()]
+        [('linf', 1.0), ('l2', 8.0), ('l1', 64.0)]
     """
 
     name: str
@@ -96,7 +101,14 @@ class Norm(abc.ABC):
 
 
 class Linf(Norm):
-    """L-infinity: the largest change of a pixel."""
+    """L-infinity: the largest change of a pixel.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import norms
+        >>> norms.of("linf").length(tf.fill((1, 2, 2, 1), 0.5)).numpy()
+        array([0.5], dtype=float32)
+    """
 
     name, label, order = "linf", "L-infinity", np.inf
     direction_label, random_label = "sign of the gradient", "random signs"
@@ -146,7 +158,14 @@ class Linf(Norm):
 
 
 class L2(Norm):
-    """L2: the Euclidean length of the change of an image."""
+    """L2: the Euclidean length of the change of an image.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import norms
+        >>> norms.of("l2").length(tf.fill((1, 2, 2, 1), 0.5)).numpy()
+        array([1.], dtype=float32)
+    """
 
     name, label, order, direction_label = "l2", "L2", 2, "gradient"
 
@@ -193,7 +212,14 @@ class L2(Norm):
 
 
 class L1(Norm):
-    """L1: the sum of the changes of all pixels. Where it is small few pixels change, and those by much."""
+    """L1: the sum of the changes of all pixels. Where it is small few pixels change, and those by much.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import norms
+        >>> norms.of("l1").length(tf.fill((1, 2, 2, 1), 0.5)).numpy()
+        array([2.], dtype=float32)
+    """
 
     name, label, order = "l1", "L1", 1
     direction_label = "sign of the gradient's largest entries"
@@ -284,6 +310,13 @@ def sign_of_largest(gradient: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
     Args:
         gradient: (B, H, W, C), finite.
         number: how many entries of each image (B,), int32, at least 1: as large ones are taken as well, and zeros not.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import norms
+        >>> x = tf.constant([0.0, 0.25, 0.5, 1.0], shape=(1, 2, 2, 1))
+        >>> norms.sign_of_largest(x, tf.constant([2])).numpy().ravel()
+        array([0. , 0. , 0.5, 0.5], dtype=float32)
     """
     size = tf.abs(gradient)
     ordered = tf.sort(tf.reshape(size, (tf.shape(size)[0], -1)), axis=1, direction="DESCENDING")
@@ -293,7 +326,15 @@ def sign_of_largest(gradient: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
 
 
 def inwards(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    """Returns the gradient, without what would take pixels at 0 or 1 out of [0, 1]."""
+    """Returns the gradient, without what would take pixels at 0 or 1 out of [0, 1].
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import norms
+        >>> x = tf.constant([0.0, 0.25, 0.5, 1.0], shape=(1, 2, 2, 1))
+        >>> norms.inwards(x, -tf.ones_like(x)).numpy().ravel()
+        array([ 0., -1., -1., -1.], dtype=float32)
+    """
     is_stuck = ((x <= 0.0) & (gradient < 0.0)) | ((x >= 1.0) & (gradient > 0.0))
     return tf.where(is_stuck, 0.0, gradient)
 
@@ -305,6 +346,13 @@ def shared_out(budget: tf.Tensor | float, most: tf.Tensor, rank: tf.Tensor) -> t
         budget: of an image, at least 0.
         most: what a pixel can take (B, H, W, C), at least 0.
         rank: of the pixels (B, H, W, C).
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import norms
+        >>> x = tf.constant([0.0, 0.25, 0.5, 1.0], shape=(1, 2, 2, 1))
+        >>> norms.shared_out(1.0, tf.fill(x.shape, 0.5), rank=x).numpy().ravel()
+        array([0. , 0. , 0.5, 0.5], dtype=float32)
     """
     shape = tf.shape(most)
     most, rank = (tf.reshape(each, (shape[0], -1)) for each in (most, rank))
@@ -315,7 +363,16 @@ def shared_out(budget: tf.Tensor | float, most: tf.Tensor, rank: tf.Tensor) -> t
 
 
 def corners(x: tf.Tensor, epsilon: tf.Tensor | float) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the lowest and the highest image within `epsilon` of x in L-infinity and within [0, 1]."""
+    """Returns the lowest and the highest image within `epsilon` of x in L-infinity and within [0, 1].
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import norms
+        >>> x = tf.constant([0.0, 0.25, 0.5, 1.0], shape=(1, 2, 2, 1))
+        >>> lowest, highest = norms.corners(x, 0.5)
+        >>> highest.numpy().ravel()
+        array([0.5 , 0.75, 1.  , 1.  ], dtype=float32)
+    """
     return tf.maximum(x - epsilon, 0.0), tf.minimum(x + epsilon, 1.0)
 
 
@@ -337,5 +394,10 @@ def of(norm: str | Norm) -> Norm:
 
     Raises:
         ValueError: there is no norm of that name.
+
+    Example:
+        >>> from tf_nuat import norms
+        >>> norms.of("l2").label
+        'L2'
     """
     return norm if isinstance(norm, Norm) else validation.one_of("norm", norm, NORMS)

@@ -24,6 +24,10 @@ class CoupledSGD(keras.optimizers.SGD):
         momentum: in [0, 1).
         weight_decay: at least 0.
         **options: those of `keras.optimizers.SGD`, but `nesterov`.
+
+    Example:
+        >>> import tf_nuat
+        >>> optimizer = tf_nuat.optimizers.CoupledSGD(0.1, momentum=0.9, weight_decay=5e-4)
     """
 
     def __init__(

@@ -24,6 +24,11 @@ class Piecewise(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         points: pairs (epoch, value), epochs increasing; two pairs with one epoch make a jump, to the second.
         steps_per_epoch: number of steps of an epoch, above 0; or a variable that holds it, which may be assigned later.
+
+    Example:
+        >>> from tf_nuat import schedules
+        >>> schedules.Piecewise([(0, 0.0), (10, 1.0)])(5).numpy()
+        np.float32(0.5)
     """
 
     def __init__(self, points: Iterable[tuple[float, float]], *, steps_per_epoch: float | tf.Variable = 1) -> None:
@@ -49,12 +54,24 @@ class Piecewise(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def ramp(peak: float, epochs: float, *, wait: float = 0, steps_per_epoch: float = 1) -> Piecewise:
-    """Returns 0 for `wait` epochs, linear growth to `peak` until epoch `epochs`, then `peak` (NuAT's lambda)."""
+    """Returns 0 for `wait` epochs, linear growth to `peak` until epoch `epochs`, then `peak` (NuAT's lambda).
+
+    Example:
+        >>> from tf_nuat import schedules
+        >>> [float(schedules.ramp(4.0, 10)(epoch)) for epoch in (0, 5, 10, 20)]
+        [0.0, 2.0, 4.0, 4.0]
+    """
     return Piecewise([(wait, 0.0), (epochs, peak)], steps_per_epoch=steps_per_epoch)
 
 
 def triangle(peak: float, up: float, down: float, *, steps_per_epoch: float = 1) -> Piecewise:
-    """Returns a rise from 0 to `peak` over `up` epochs and a fall to 0 over `down` (cyclic learning rate)."""
+    """Returns a rise from 0 to `peak` over `up` epochs and a fall to 0 over `down` (cyclic learning rate).
+
+    Example:
+        >>> from tf_nuat import schedules
+        >>> [float(schedules.triangle(0.2, 10, 20)(epoch)) for epoch in (0, 10, 20, 30)]
+        [0.0, 0.20000000298023224, 0.10000000149011612, 0.0]
+    """
     return Piecewise([(0, 0.0), (up, peak), (up + down, 0.0)], steps_per_epoch=steps_per_epoch)
 
 
@@ -69,6 +86,11 @@ def cyclic_step(
         freeze: epoch from which the value is constant, between `up` and `up + down`.
         drops: epochs, not before `freeze`, after each of which the value is divided by 10.
         steps_per_epoch: number of steps of an epoch, above 0.
+
+    Example:
+        >>> from tf_nuat import schedules
+        >>> [round(float(schedules.cyclic_step(0.1, 40, 50, 80, [85])(epoch)), 4) for epoch in (40, 80, 86)]
+        [0.1, 0.02, 0.002]
     """
     if not up <= freeze < up + down:
         validation.refuse("freeze", freeze, f"from up={up} to below up+down={up + down}")
@@ -83,7 +105,13 @@ def cyclic_step(
 
 
 def divide(start: float, factor: float, epochs: Iterable[float], *, steps_per_epoch: float = 1) -> Piecewise:
-    """Returns `start`, divided by `factor` at each of `epochs`, once more each time."""
+    """Returns `start`, divided by `factor` at each of `epochs`, once more each time.
+
+    Example:
+        >>> from tf_nuat import schedules
+        >>> [round(float(schedules.divide(0.1, 10, [5, 8])(epoch)), 4) for epoch in (0, 5, 8)]
+        [0.1, 0.01, 0.001]
+    """
     points, value = [(0.0, start)], start
     for epoch in epochs:
         points += [(epoch, value), (epoch, value / factor)]
@@ -92,7 +120,13 @@ def divide(start: float, factor: float, epochs: Iterable[float], *, steps_per_ep
 
 
 def constant(value: float, *, steps_per_epoch: float = 1) -> Piecewise:
-    """Returns `value` at every step."""
+    """Returns `value` at every step.
+
+    Example:
+        >>> from tf_nuat import schedules
+        >>> float(schedules.constant(0.5)(3))
+        0.5
+    """
     return Piecewise([(0, value)], steps_per_epoch=steps_per_epoch)
 
 
@@ -111,10 +145,21 @@ def weight(argument: str, value: Weight) -> Weight:
 
     Raises:
         ValueError: it is neither; the error names `argument`.
+
+    Example:
+        >>> from tf_nuat import schedules
+        >>> schedules.weight("beta", 6.0)
+        6.0
     """
     return value if callable(value) else validation.number(argument, value, at_least=0.0)
 
 
 def value_at(weight: Weight, step: int | tf.Tensor) -> tf.Tensor:
-    """Returns the float32 value at `step` of a weight, a schedule or a number."""
+    """Returns the float32 value at `step` of a weight, a schedule or a number.
+
+    Example:
+        >>> from tf_nuat import schedules
+        >>> float(schedules.value_at(schedules.ramp(4.0, 10), 5))
+        2.0
+    """
     return tf.cast(weight(step) if callable(weight) else weight, tf.float32)

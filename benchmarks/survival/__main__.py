@@ -27,7 +27,9 @@ flags.DEFINE_integer("times", 20, "signals of each kind", flag_values=FLAGS)
 flags.DEFINE_integer("few", 5, "tries of what takes longer: folders deleted, two runs at once", flag_values=FLAGS)
 flags.DEFINE_integer("pairs", 2, "tries of each circumstance of two workers", flag_values=FLAGS)
 flags.DEFINE_integer("seed", 0, "the runs and the moments follow from it", flag_values=FLAGS)
-flags.DEFINE_list("rows", [], "words of the rows to try, anew; default: those that were not tried", flag_values=FLAGS)
+flags.DEFINE_multi_string(
+    "rows", [], "part of the titles of rows to try, anew; default: all not tried", flag_values=FLAGS
+)
 flags.DEFINE_string("work", "runs/survival", "folder for the runs", flag_values=FLAGS)
 flags.DEFINE_string("out", "results/survival", "folder for the table", flag_values=FLAGS)
 

@@ -244,8 +244,12 @@ def test_variables_without_values_are_not_made_later():
 def test_the_task_that_is_lost_is_named():
     """Its text is that of TensorFlow 2.21; `multiworker_test` has a worker killed, and the true error."""
     text = "Collective ops is aborted by: /job:worker/replica:0/task:1 is down [Op:CollectiveReduceV2]"
-    assert keras_compat.lost_task(tf.errors.UnavailableError(None, None, text)) == "worker 1"
-    assert keras_compat.lost_task(tf.errors.UnavailableError(None, None, "Socket closed")) is None
+    lost = tf.errors.UnavailableError(None, None, text)
+    assert keras_compat.lost_task(lost, own="worker 0") == "worker 1"
+    of_both = tf.errors.UnavailableError(None, None, f"/job:worker/replica:0/task:0 cannot go on: {text}")
+    assert keras_compat.lost_task(of_both, own="worker 0") == "worker 1"
+    assert keras_compat.lost_task(lost, own="worker 1") is None
+    assert keras_compat.lost_task(tf.errors.UnavailableError(None, None, "Socket closed"), own="worker 0") is None
 
 
 class MissingError(ValueError):

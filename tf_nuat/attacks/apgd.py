@@ -51,6 +51,14 @@ def apgd_ce(
 
     Raises:
         ValueError: an argument is out of its range.
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> x_adv = tf_nuat.attacks.apgd_ce(network, x[:4], y[:4], epsilon=0.1, steps=3)
+        >>> x_adv.shape
+        TensorShape([4, 8, 8, 1])
     """
     return _search(
         logits_fn, x, y, losses.cross_entropy, epsilon, steps, restarts, seed, norm, eot_iterations=eot_iterations
@@ -78,6 +86,14 @@ def apgd_dlr(
 
     Raises:
         ValueError: an argument is out of its range, or there are fewer than 3 classes.
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> x_adv = tf_nuat.attacks.apgd_dlr(network, x[:4], y[:4], epsilon=0.1, steps=3)
+        >>> x_adv.shape
+        TensorShape([4, 8, 8, 1])
     """
     return _search(logits_fn, x, y, losses.dlr, epsilon, steps, restarts, seed, norm, eot_iterations=eot_iterations)
 
@@ -107,6 +123,14 @@ def apgd_t(
 
     Raises:
         ValueError: an argument is out of its range, or there are fewer than 4 classes.
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> x_adv = tf_nuat.attacks.apgd_t(network, x[:4], y[:4], epsilon=0.1, steps=3, targets=2)
+        >>> x_adv.shape
+        TensorShape([4, 8, 8, 1])
     """
     return _search(logits_fn, x, y, None, epsilon, steps, restarts, seed, norm, targets=targets)
 

@@ -64,6 +64,12 @@ class Attack:
         norms, needs: as above.
         is_single: whether it is its own only stage.
         searches: whether it is a `Search`, which ends for each image at its first adversary.
+
+    Example:
+        >>> import tf_nuat
+        >>> pgd = tf_nuat.ATTACKS["pgd"]
+        >>> pgd.name, pgd.norms, pgd.keywords["steps"]
+        ('pgd', ('linf', 'l2', 'l1'), 40)
     """
 
     def __init__(

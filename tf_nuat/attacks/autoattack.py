@@ -98,6 +98,11 @@ def autoattack(
 
     Raises:
         ValueError: an argument is out of its range, or it is called inside a compiled function.
+
+    Example:
+        >>> import tf_nuat
+        >>> [name for name, *_ in tf_nuat.ATTACKS["autoattack"].stages({}, num_classes=10, norm="linf")]
+        ['apgd_ce', 'apgd_t', 'fab_t', 'square']
     """
     if tf.inside_function():
         raise ValueError("autoattack is called inside a compiled function; allowed: eager calls")

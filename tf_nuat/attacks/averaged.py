@@ -19,6 +19,11 @@ class Averaged:
     Attributes:
         radius: a variable, which may be assigned: what is compiled goes on with it.
         points: number of points.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.attacks.averaged(tf_nuat.networks.two_conv((8, 8, 1), 10), radius=0.02, points=3).points
+        3
     """
 
     def __init__(self, logits_fn: Logits, radius: float, points: int, by: str, answers: str, seed: int) -> None:
@@ -126,6 +131,14 @@ def averaged(
     Example:
         surface = tf_nuat.attacks.averaged(network, radius=0.05, points=20)
         x_adv = tf_nuat.attacks.pgd(surface, images, labels, epsilon=0.1, loss="margin")
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> smooth = tf_nuat.attacks.averaged(network, radius=0.02, points=3)
+        >>> tf_nuat.attacks.pgd(smooth, x[:4], y[:4], epsilon=0.1, steps=2).shape
+        TensorShape([4, 8, 8, 1])
     """
     validation.one_of("by", by, BY)
     validation.one_of("answers", answers, ANSWERS)

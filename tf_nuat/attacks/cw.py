@@ -73,6 +73,14 @@ def cw(
 
     Raises:
         ValueError: an argument is out of its range.
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> x_adv = tf_nuat.attacks.cw(network, x[:4], y[:4], epsilon=0.5, steps=3, searches=1)
+        >>> x_adv.shape
+        TensorShape([4, 8, 8, 1])
     """
     goal = _Goal(y, target, confidence)
 

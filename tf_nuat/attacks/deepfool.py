@@ -50,6 +50,14 @@ def deepfool(
 
     Raises:
         ValueError: an argument is out of its range.
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> x_adv = tf_nuat.attacks.deepfool(network, x[:4], y[:4], epsilon=0.1, steps=3)
+        >>> x_adv.shape
+        TensorShape([4, 8, 8, 1])
     """
 
     def beyond(change: tf.Tensor) -> tf.Tensor:

@@ -70,6 +70,14 @@ def fab(
 
     Raises:
         ValueError: an argument is out of its range.
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> x_adv = tf_nuat.attacks.fab(network, x[:4], y[:4], epsilon=0.1, steps=3)
+        >>> x_adv.shape
+        TensorShape([4, 8, 8, 1])
     """
     return _search(logits_fn, x, y, epsilon, steps, restarts, None, (alpha_max, eta, beta), seed, norm)
 
@@ -101,6 +109,14 @@ def fab_t(
 
     Raises:
         ValueError: an argument is out of its range.
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> x_adv = tf_nuat.attacks.fab_t(network, x[:4], y[:4], epsilon=0.1, steps=3, targets=2)
+        >>> x_adv.shape
+        TensorShape([4, 8, 8, 1])
     """
     return _search(logits_fn, x, y, epsilon, steps, restarts, targets, (alpha_max, eta, beta), seed, norm)
 

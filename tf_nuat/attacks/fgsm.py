@@ -22,6 +22,14 @@ def fgsm(logits_fn: Logits, x: tf.Tensor, y: tf.Tensor, *, epsilon: float, norm:
 
     Raises:
         ValueError: an argument is out of its range.
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> x_adv = tf_nuat.attacks.fgsm(network, x[:4], y[:4], epsilon=0.1)
+        >>> x_adv.shape
+        TensorShape([4, 8, 8, 1])
     """
     objective = cross_entropy_of(logits_fn, y)
     return ascend(objective, x, x, epsilon=epsilon, step_size=epsilon, steps=1, norm=norm)

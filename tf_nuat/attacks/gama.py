@@ -56,6 +56,14 @@ def gama_pgd(
 
     Raises:
         ValueError: an argument is out of its range.
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> x_adv = tf_nuat.attacks.gama_pgd(network, x[:4], y[:4], epsilon=0.1, steps=3)
+        >>> x_adv.shape
+        TensorShape([4, 8, 8, 1])
     """
     step_size = 2.0 * epsilon if step_size is None else step_size
     project = norms.of(norm).projection(x, epsilon)
@@ -91,6 +99,14 @@ def gama_fw(
 
     Raises:
         ValueError: an argument is out of its range.
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> x_adv = tf_nuat.attacks.gama_fw(network, x[:4], y[:4], epsilon=0.1, steps=3)
+        >>> x_adv.shape
+        TensorShape([4, 8, 8, 1])
     """
     project = norms.of(norm).projection(x, epsilon)
 

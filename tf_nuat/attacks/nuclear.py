@@ -46,6 +46,14 @@ def nuclear(
 
     Raises:
         ValueError: an argument is out of its range.
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> x_adv = tf_nuat.attacks.nuclear(network, x[:4], y[:4], epsilon=0.1, weight=4.0)
+        >>> x_adv.shape
+        TensorShape([4, 8, 8, 1])
     """
     alpha = epsilon / 2 if alpha is None else alpha
     step_size = epsilon if step_size is None else step_size

@@ -32,6 +32,14 @@ def pgd_cw(
 
     Raises:
         ValueError: an argument is out of its range.
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> x_adv = tf_nuat.attacks.pgd_cw(network, x[:4], y[:4], epsilon=0.1, steps=3)
+        >>> x_adv.shape
+        TensorShape([4, 8, 8, 1])
     """
     # The function that makes the search: the attack itself would run it.
     return pgd.function(

@@ -36,6 +36,14 @@ def rfgsm(
 
     Raises:
         ValueError: an argument is out of its range.
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> x_adv = tf_nuat.attacks.rfgsm(network, x[:4], y[:4], epsilon=0.1, alpha=0.05)
+        >>> x_adv.shape
+        TensorShape([4, 8, 8, 1])
     """
     alpha = epsilon / 2 if alpha is None else alpha
     if start is None:

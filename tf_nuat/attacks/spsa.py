@@ -59,6 +59,14 @@ def spsa(
         ValueError: an argument is out of its range.
 
     Algorithm 1 of the paper, with projection onto the ball after each step.
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> x_adv = tf_nuat.attacks.spsa(network, x[:4], y[:4], epsilon=0.1, steps=2, samples=4)
+        >>> x_adv.shape
+        TensorShape([4, 8, 8, 1])
     """
     keys = draws.image_keys(seed, x)
     project = norms.LINF.projection(x, epsilon)

@@ -76,6 +76,14 @@ def square(
 
     Raises:
         ValueError: an argument is out of its range.
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> x_adv = tf_nuat.attacks.square(network, x[:4], y[:4], epsilon=0.1, queries=10)
+        >>> x_adv.shape
+        TensorShape([4, 8, 8, 1])
     """
     keys = draws.image_keys(seed, x)
     start_of, change = CHANGES[norm](x, epsilon)

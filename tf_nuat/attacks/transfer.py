@@ -53,6 +53,15 @@ def transfer(
 
     Raises:
         ValueError: an argument is out of its range.
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> other = tf_nuat.networks.two_conv((8, 8, 1), 10, width=8)
+        >>> x_adv = tf_nuat.attacks.transfer(network, x[:4], y[:4], epsilon=0.1, surrogate=other)
+        >>> x_adv.shape
+        TensorShape([4, 8, 8, 1])
     """
 
     _is_a_network("surrogate", surrogate)

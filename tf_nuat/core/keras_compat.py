@@ -239,10 +239,15 @@ def lost_worker_in(error: BaseException | None) -> BaseException | None:
     return error
 
 
-def lost_task(error: tf.errors.OpError) -> str | None:
-    """Returns the task, as "worker 1", of which an error of a collective operation tells; None if it tells of none."""
-    found = re.search(r"/job:(\w+)/replica:\d+/task:(\d+)", str(error))
-    return found and f"{found.group(1)} {found.group(2)}"
+def lost_task(error: tf.errors.OpError, *, own: str) -> str | None:
+    """Returns the task, as "worker 1", of which an error of a collective operation tells; None if it tells of none.
+
+    Args:
+        error: what the operation raised.
+        own: the task of this process, which the text names, too: as the one whose call has failed.
+    """
+    found = [f"{job} {number}" for job, number in re.findall(r"/job:(\w+)/replica:\d+/task:(\d+)", str(error))]
+    return next((task for task in found if task != own), None)
 
 
 def raised_in_pipeline(error: tf.errors.OpError, kind: str = r"\w+(?:Error|Exception)") -> str | None:

@@ -46,6 +46,11 @@ def read_names(argument: str, value: Any) -> tuple[str, ...]:
     Raises:
         ValueError: the file cannot be read, there are fewer than two names, one is there twice, is empty or has
             control characters, or the indices are not 0 to K - 1.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.data.read_class_names("class_names", ["cat", "dog"])
+        ('cat', 'dog')
     """
     where = argument
     if isinstance(value, (str, os.PathLike)):

@@ -108,6 +108,12 @@ def load(
 
     Source: the splits and the augmentation of Sriramanan et al., "Towards efficient and effective adversarial
     training", 2021.
+
+    Example:
+        >>> import tf_nuat
+        >>> splits = tf_nuat.data.load("digits", batch_size=32)
+        >>> splits.input_shape, splits.num_classes, splits.steps_per_epoch
+        ((8, 8, 1), 10, 39)
     """
     validation.whole_number("batch_size", batch_size, at_least=1)
     validation.whole_number("seed", seed, at_least=0)
@@ -154,6 +160,12 @@ def sample(
 
     Raises:
         ValueError: as for `load`; or the images do not fit in memory.
+
+    Example:
+        >>> import tf_nuat
+        >>> images, labels, class_names = tf_nuat.data.sample("digits", samples=20)
+        >>> images.shape, class_names[:3]
+        ((20, 8, 8, 1), ('0', '1', '2'))
     """
     if samples is not None:
         validation.whole_number("samples", samples, at_least=1)
@@ -172,6 +184,11 @@ def check_name(argument: str, name: Any) -> str:
 
     Raises:
         ValueError: it is none of these, or there is no such function.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.data.check_name("dataset", "mnist")
+        'mnist'
     """
     name = os.fspath(name) if isinstance(name, os.PathLike) else name
     if isinstance(name, str) and name:
@@ -187,7 +204,13 @@ def check_name(argument: str, name: Any) -> str:
 
 
 def reads_files(name: str) -> bool:
-    """Returns whether the images of the dataset at this path are read from files, so that any size can be made."""
+    """Returns whether the images of the dataset at this path are read from files, so that any size can be made.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.data.reads_files("images.csv"), tf_nuat.data.reads_files("mnist")
+        (True, False)
+    """
     return name not in DATASETS and (os.path.isdir(name) or _suffix(name) == ".csv")
 
 

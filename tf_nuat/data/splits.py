@@ -46,6 +46,14 @@ class Splits:
             `encoded.Encoded`, whose windows are drawn; half of them are flipped.
         corrupt: what an image that cannot be decoded does: "raise" an error that names it, or "skip": it is named in
             a warning, another image of its batch stands in for it in training, and evaluation leaves it out.
+
+    Example:
+        >>> import tf_nuat
+        >>> splits = tf_nuat.data.load("digits", batch_size=32)
+        >>> for x, y in splits.train.take(1):
+        ...     print(x.shape, y.shape)
+        ...
+        (32, 8, 8, 1) (32,)
     """
 
     name: str

@@ -36,6 +36,11 @@ def stratified(labels: np.ndarray | Sequence[int], count: int, *, seed: int = 0)
     """Returns the indices of `count` entries of `labels` (N,) with each class in proportion, in ascending order.
 
     Where `count` is N or more, all indices are returned. The same seed chooses the same entries.
+
+    Example:
+        >>> from tf_nuat import data
+        >>> len(data.stratified([0] * 60 + [1] * 40, 10))
+        10
     """
     return np.sort(stratified_order(labels, seed=seed)[:count])
 

@@ -64,6 +64,11 @@ class AWP(WeightPerturbation, PGDAT):
 
     Raises:
         ValueError: an argument is out of its range, or the network ends in softmax.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.AWP(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1, awp_gamma=0.01)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     """
 
     def __init__(
@@ -81,6 +86,11 @@ class AWPTRADES(WeightPerturbation, TRADES):
 
     Raises:
         ValueError: an argument is out of its range, or the network ends in softmax.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.AWPTRADES(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1, beta=6.0)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     """
 
     def __init__(

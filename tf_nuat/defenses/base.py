@@ -88,6 +88,13 @@ class Defense(NetworkModel):
     `passes(batch_size)` has none              the `Passes` of a training step
     `card_facts()`       `{}`                  what the card says of the training, name to number
     ==================== ===================== ========================================================================
+
+    Example:
+        >>> import tf_nuat
+        >>> class WithNoise(tf_nuat.Defense):
+        ...     def perturb(self, x, y, start=None):
+        ...         return tf_nuat.norms.LINF.random_point(x, self.epsilon, self.draw_seed())
+        ...
     """
 
     NORMS: tuple[str, ...] = ("linf",)

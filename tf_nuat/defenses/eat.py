@@ -30,6 +30,12 @@ class EAT(FGSMAT):
 
     Raises:
         ValueError: an argument is out of its range, or the network or a source ends in softmax.
+
+    Example:
+        >>> import tf_nuat
+        >>> source = tf_nuat.networks.ensemble_d((8, 8, 1), 10)  # trained before
+        >>> model = tf_nuat.EAT(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1, sources=[source])
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     """
 
     NEEDS = ("sources",)

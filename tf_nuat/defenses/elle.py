@@ -30,6 +30,11 @@ class ELLE(SingleStep):
 
     Raises:
         ValueError: an argument is out of its range, or the network ends in softmax.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.ELLE(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1, linearity_weight=1000.0)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     """
 
     COMPARES = True
@@ -100,6 +105,11 @@ class ELLEA(ELLE):
 
     Raises:
         ValueError: an argument is out of its range, or the network ends in softmax.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.ELLEA(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     """
 
     def __init__(

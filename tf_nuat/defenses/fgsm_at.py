@@ -24,6 +24,11 @@ class FGSMAT(Defense):
 
     Raises:
         ValueError: an argument is out of its range, or the network ends in softmax.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.FGSMAT(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     """
 
     def __init__(self, network: keras.Model, *, epsilon: float, every: int = 2, **options: typing.Any) -> None:
@@ -58,6 +63,11 @@ class RFGSMAT(FGSMAT):
 
     Raises:
         ValueError: an argument is out of its range, or the network ends in softmax.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.RFGSMAT(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1, alpha=0.05)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     """
 
     def __init__(

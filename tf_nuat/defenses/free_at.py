@@ -33,6 +33,11 @@ class FreeAT(Defense):
     Raises:
         ValueError: an argument is out of its range, a batch is larger than `batch_size`, or the network ends in
             softmax.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.FreeAT(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1, replays=4, batch_size=32)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     """
 
     NEEDS = ("batch_size",)

@@ -30,6 +30,11 @@ class GAT(Defense):
 
     Raises:
         ValueError: an argument is out of its range, or the network ends in softmax.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.GAT(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1, guidance_weight=10.0)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     """
 
     COMPARES = True
@@ -86,7 +91,13 @@ class GAT(Defense):
 
 
 class GATWA(GAT):
-    """`GAT` with weight averaging: `ema_decay=0.9998` unless told otherwise."""
+    """`GAT` with weight averaging: `ema_decay=0.9998` unless told otherwise.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.GATWA(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
+    """
 
     def __init__(
         self, network: keras.Model, *, epsilon: float, ema_decay: float | None = 0.9998, **options: typing.Any

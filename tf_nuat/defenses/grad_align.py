@@ -29,6 +29,11 @@ class GradAlign(SingleStep):
 
     Raises:
         ValueError: an argument is out of its range, or the network ends in softmax.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.GradAlign(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1, alignment_weight=0.2)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     """
 
     COMPARES = True

@@ -17,6 +17,11 @@ class MART(TRADES):
 
     Args:
         **options: those of `TRADES`, with the same defaults (the authors' code has beta 6).
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.MART(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1, beta=5.0)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     """
 
     def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:

@@ -25,6 +25,11 @@ class NFGSM(SingleStep):
 
     Raises:
         ValueError: an argument is out of its range, or the network ends in softmax.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.NFGSM(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1, noise_scale=2.0)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     """
 
     def __init__(

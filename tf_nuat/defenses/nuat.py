@@ -32,6 +32,11 @@ class NuAT(Defense):
 
     Raises:
         ValueError: an argument is out of its range, or the network ends in softmax.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.NuAT(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1, alpha=0.1, nuclear_weight=4.0)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     """
 
     COMPARES = True
@@ -109,6 +114,11 @@ class NuAT2(NuAT):
         attack_ema_decay: where given, in (0, 1), the first step is taken on an average of the trained network with this
             decay per step, kept for the attack (NuAT2-WA: 0.99); the trained network itself during the first epoch.
         **options: those of `NuAT`.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.NuAT2(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1, nuclear_weight=4.0)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     """
 
     def __init__(
@@ -146,6 +156,11 @@ class NuATH(NuAT):
     Args:
         threshold: in (0, 1]; the higher, the more often two steps are taken.
         **options: those of `NuAT`.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.NuATH(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1, threshold=0.85)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     """
 
     RECENT_STEPS = 10
@@ -209,7 +224,13 @@ class NuATH(NuAT):
 
 
 class NuATWA(NuAT):
-    """`NuAT` with weight averaging: `ema_decay=0.9998` unless told otherwise."""
+    """`NuAT` with weight averaging: `ema_decay=0.9998` unless told otherwise.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.NuATWA(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1, ema_decay=0.99)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
+    """
 
     def __init__(
         self, network: keras.Model, *, epsilon: float, ema_decay: float | None = 0.9998, **options: typing.Any
@@ -218,7 +239,13 @@ class NuATWA(NuAT):
 
 
 class NuAT2WA(NuAT2):
-    """`NuAT2` with weight averaging: `ema_decay=0.9998`, `attack_ema_decay=0.99` unless told otherwise."""
+    """`NuAT2` with weight averaging: `ema_decay=0.9998`, `attack_ema_decay=0.99` unless told otherwise.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.NuAT2WA(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
+    """
 
     def __init__(
         self,
@@ -233,7 +260,13 @@ class NuAT2WA(NuAT2):
 
 
 class NuATWAH(NuATH):
-    """`NuATH` with weight averaging: `ema_decay=0.9998` unless told otherwise."""
+    """`NuATH` with weight averaging: `ema_decay=0.9998` unless told otherwise.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.NuATWAH(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
+    """
 
     def __init__(
         self, network: keras.Model, *, epsilon: float, ema_decay: float | None = 0.9998, **options: typing.Any

@@ -28,6 +28,11 @@ class PGDAT(Defense):
 
     Raises:
         ValueError: an argument is out of its range, or the network ends in softmax.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.PGDAT(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1, steps=7)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     """
 
     NORMS = ("linf", "l2")

@@ -33,6 +33,11 @@ class SATR1(Defense):
 
     Raises:
         ValueError: an argument is out of its range, or the network ends in softmax.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.SATR1(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1, regularizer_weight=0.2)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     """
 
     COMPARES = True
@@ -99,6 +104,11 @@ class SATR2(Defense):
 
     Raises:
         ValueError: an argument is out of its range, or the network ends in softmax.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.SATR2(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1, alpha=0.01)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     """
 
     COMPARES = True
@@ -157,6 +167,11 @@ class SATR3(Defense):
 
     Raises:
         ValueError: an argument is out of its range, or the network ends in softmax.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.SATR3(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1, tau=0.4)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     """
 
     def __init__(

@@ -8,7 +8,13 @@ from tf_nuat.defenses.passes import Passes
 
 
 class Standard(Defense):
-    """Minimizes the cross-entropy of the clean images. Epsilon and norm are only what the network will be judged at."""
+    """Minimizes the cross-entropy of the clean images. Epsilon and norm are only what the network will be judged at.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.Standard(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
+    """
 
     NORMS = tuple(norms.NORMS)
     CHOSEN_BY = "val_accuracy"  # nobody would choose it by its robustness

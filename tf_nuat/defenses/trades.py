@@ -31,6 +31,11 @@ class TRADES(Defense):
 
     Raises:
         ValueError: an argument is out of its range, or the network ends in softmax.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.TRADES(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1, beta=6.0)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
     """
 
     COMPARES = True
@@ -90,7 +95,13 @@ class TRADES(Defense):
 
 
 class TRADESWA(TRADES):
-    """`TRADES` with weight averaging: `ema_decay=0.9998` unless told otherwise."""
+    """`TRADES` with weight averaging: `ema_decay=0.9998` unless told otherwise.
+
+    Example:
+        >>> import tf_nuat
+        >>> model = tf_nuat.TRADESWA(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1)
+        >>> model.compile(tf_nuat.optimizers.CoupledSGD(0.05), metrics=["accuracy"])
+    """
 
     def __init__(
         self, network: keras.Model, *, epsilon: float, ema_decay: float | None = 0.9998, **options: typing.Any

@@ -22,7 +22,16 @@ Examples: TypeAlias = Any
 
 
 def arrays(images_and_labels: Examples, network: Logits) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the checked images (N, H, W, C) and integer labels (N,) of a pair of arrays or a dataset of batches."""
+    """Returns the checked images (N, H, W, C) and integer labels (N,) of a pair of arrays or a dataset of batches.
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> images, labels = tf_nuat.evaluate.arrays((x, y), network)
+        >>> images.dtype.name
+        'float32'
+    """
     if isinstance(images_and_labels, tf.data.Dataset):
         batches = list(images_and_labels.as_numpy_iterator())
         images_and_labels = [np.concatenate(parts) for parts in zip(*batches)]
@@ -67,6 +76,13 @@ def correct(
 
     Raises:
         ValueError: images or labels are not what the network takes.
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> tf_nuat.evaluate.correct(network, (x[:20], y[:20])).shape
+        (20,)
     """
     validation.whole_number("batch_size", batch_size, at_least=1)
     images, labels = arrays(images_and_labels, network)
@@ -138,6 +154,11 @@ def wilson(successes: int, images: int, *, confidence: float = 0.95) -> tuple[fl
     """Returns the Wilson score interval (low, high) of the proportion `successes / images`, within [0, 1].
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
+
+    Example:
+        >>> from tf_nuat import evaluate
+        >>> [round(limit, 3) for limit in evaluate.wilson(90, 100)]
+        [0.826, 0.945]
     """
     interval = scipy.stats.binomtest(int(successes), int(images)).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
@@ -147,20 +168,41 @@ def share(outcomes: np.ndarray, name: str = "accuracy") -> dict[str, Any]:
     """Returns, as a card has it, the share of images of which `outcomes`, bool (N,), is true.
 
     That is a dict of the share, in [0, 1], under `name`, its 95 % Wilson "interval", and the number of "images".
+
+    Example:
+        >>> import numpy as np
+        >>> from tf_nuat import evaluate
+        >>> evaluate.share(np.array([True] * 9 + [False]))["accuracy"]
+        0.9
     """
     interval = list(wilson(outcomes.sum(), len(outcomes)))
     return {name: float(outcomes.mean()), "interval": interval, "images": len(outcomes)}
 
 
 def exceeds(successes: int, images: int, proportion: float) -> float:
-    """Returns the p-value of "the proportion is at most `proportion`", exact binomial, one-sided."""
+    """Returns the p-value of "the proportion is at most `proportion`", exact binomial, one-sided.
+
+    Example:
+        >>> from tf_nuat import evaluate
+        >>> round(evaluate.exceeds(20, 100, 0.1), 4)
+        0.002
+    """
     return float(scipy.stats.binomtest(int(successes), int(images), proportion, alternative="greater").pvalue)
 
 
 def accuracy(
     network: Logits, images_and_labels: Examples, attack: Callable[..., Any] | None = None, **options: Any
 ) -> float:
-    """Returns the fraction of images that are classified correctly, in [0, 1]; the arguments are those of `correct`."""
+    """Returns the fraction of images that are classified correctly, in [0, 1]; the arguments are those of `correct`.
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> attack = lambda network, x, y: tf_nuat.attacks.fgsm(network, x, y, epsilon=0.1)
+        >>> 0.0 <= tf_nuat.evaluate.accuracy(network, (x[:20], y[:20]), attack) <= 1.0
+        True
+    """
     return float(np.mean(correct(network, images_and_labels, attack, **options)))
 
 

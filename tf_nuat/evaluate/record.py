@@ -19,6 +19,11 @@ class Attacked:
     """What an attack of an evaluation did: its name and settings, how many images it got and fooled, what it took.
 
     `steps` counts those of all images: of most attacks a step is a gradient, of Square a forward pass.
+
+    Example:
+        >>> from tf_nuat.evaluate import Attacked
+        >>> Attacked("fgsm", {"epsilon": 0.1}, attacked=90, fooled=60).fooled
+        60
     """
 
     name: str
@@ -41,6 +46,15 @@ class Record:
             was needed, NaN where none was found.
         norm, epsilon: the threat model.
         precision: of the gradients, "float32" or "bfloat16"; verdicts are in float32.
+
+    Example:
+        >>> import numpy as np
+        >>> from tf_nuat.evaluate import Attacked, Record
+        >>> fgsm = Attacked("fgsm", {}, attacked=3, fooled=1)
+        >>> distance = np.array([np.nan, 0.1, 0.0, np.nan])
+        >>> record = Record([fgsm], np.array([-1, 0, -2, -1]), distance, "linf", 0.1, "float32")
+        >>> float(record.clean.mean()), float(record.robust.mean())
+        (0.75, 0.5)
     """
 
     stages: list[Attacked]

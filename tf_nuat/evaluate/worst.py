@@ -82,6 +82,14 @@ def worst_case(
 
     Raises:
         ValueError: an argument is out of its range, logits are not finite, or the folder is of another evaluation.
+
+    Example:
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("test")
+        >>> network = tf_nuat.networks.two_conv((8, 8, 1), 10)
+        >>> record = tf_nuat.evaluate.worst_case(network, (x[:20], y[:20]), "fgsm", epsilon=0.1)
+        >>> bool(record.robust.mean() <= record.clean.mean())
+        True
     """
     validation.classifier("network", network)
     images, labels = arrays(images_and_labels, network)

@@ -20,7 +20,14 @@ from tf_nuat.networks.pixels import PixelForm
 
 
 class Adapted(NamedTuple):
-    """A network, images (B, H, W, C) in [0, 1] -> logits (B, K), and what was changed to make it one, in words."""
+    """A network, images (B, H, W, C) in [0, 1] -> logits (B, K), and what was changed to make it one, in words.
+
+    Example:
+        >>> import tf_nuat
+        >>> network, changes = tf_nuat.networks.adapt(tf_nuat.networks.two_conv((8, 8, 1), 10))
+        >>> changes
+        []
+    """
 
     network: keras.Model
     changes: list[str]
@@ -60,6 +67,14 @@ def adapt(
 
     Raises:
         ValueError: it is no classifier of images, cannot be read, or has code that is not trusted.
+
+    Example:
+        >>> import keras
+        >>> import tf_nuat
+        >>> layers = [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")]
+        >>> adapted = tf_nuat.networks.adapt(keras.Sequential(layers), pixels="0..255")
+        >>> adapted.changes
+        ['its last softmax was taken off: it returns logits', 'pixels in [0, 1] become 0..255']
     """
     changes: list[str] = []
     if isinstance(model_or_path, keras.Model):

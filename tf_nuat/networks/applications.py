@@ -60,6 +60,12 @@ def application(
         TypeError: the network has no such option.
 
     Source: https://keras.io/api/applications names the paper of each.
+
+    Example:
+        >>> import tf_nuat
+        >>> network = tf_nuat.networks.application((32, 32, 3), 10, name="MobileNetV2", weights=None)
+        >>> network.output_shape
+        (None, 10)
     """
     module = validation.one_of("name", name, APPLICATIONS)
     if weights not in (None, "imagenet") and not pathlib.Path(str(weights)).is_file():

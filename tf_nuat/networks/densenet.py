@@ -29,6 +29,11 @@ def densenet_bc_100(
         ValueError: an argument is out of range.
 
     Source: Huang et al., "Densely connected convolutional networks", 2017.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.networks.densenet_bc_100((32, 32, 3), 10).output_shape
+        (None, 10)
     """
     validation.whole_number("growth", growth, at_least=1)
     inputs = image_input(input_shape, num_classes, smallest=4)

@@ -29,6 +29,11 @@ def ensemble_a(input_shape: Sequence[int] = (28, 28, 1), num_classes: int = 10) 
         ValueError: an argument is out of range.
 
     Source: Tramer et al., "Ensemble adversarial training: attacks and defenses", 2018.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.networks.ensemble_a((28, 28, 1), 10).output_shape
+        (None, 10)
     """
     hidden = [
         layers.Conv2D(64, 5, activation="relu"),
@@ -46,6 +51,11 @@ def ensemble_b(input_shape: Sequence[int] = (28, 28, 1), num_classes: int = 10) 
 
     The first two convolutions have stride 2, the first is padded; images are at least 27x27. Arguments, errors and
     source are otherwise `ensemble_a`'s.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.networks.ensemble_b((28, 28, 1), 10).output_shape
+        (None, 10)
     """
     hidden = [
         layers.Dropout(0.2),
@@ -64,6 +74,11 @@ def ensemble_c(input_shape: Sequence[int] = (28, 28, 1), num_classes: int = 10) 
     Its convolutions are followed by tanh; images are at least 10x10. Arguments and errors are otherwise `ensemble_a`'s.
 
     Source: Vivek and Babu, "Regularizers for single-step adversarial training", 2020, Table 1.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.networks.ensemble_c((28, 28, 1), 10).output_shape
+        (None, 10)
     """
     hidden = [
         layers.Conv2D(128, 3, activation="tanh"),
@@ -80,6 +95,11 @@ def ensemble_d(input_shape: Sequence[int] = (28, 28, 1), num_classes: int = 10) 
     """Returns network D: four times fc300 and dropout, then fc K; 509,410 parameters for MNIST.
 
     Images of any size are taken. Arguments, errors and source are otherwise `ensemble_a`'s.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.networks.ensemble_d((28, 28, 1), 10).output_shape
+        (None, 10)
     """
     hidden = [layers.Flatten()]
     for _ in range(4):

@@ -24,6 +24,11 @@ def lenet_plus(input_shape: Sequence[int] = (28, 28, 1), num_classes: int = 10) 
         ValueError: an argument is out of range.
 
     Source: Vivek and Babu, "Regularizers for single-step adversarial training", 2020.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.networks.lenet_plus((28, 28, 1), 10).output_shape
+        (None, 10)
     """
     inputs = image_input(input_shape, num_classes, smallest=4)
     x = _convolution(inputs, 32)
@@ -52,6 +57,11 @@ def mnist_cnn(input_shape: Sequence[int] = (28, 28, 1), num_classes: int = 10) -
         ValueError: an argument is out of range.
 
     Source: Sriramanan et al., "Towards efficient and effective adversarial training", 2021.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.networks.mnist_cnn((28, 28, 1), 10).output_shape
+        (None, 10)
     """
     inputs = image_input(input_shape, num_classes, smallest=4)
     x = inputs
@@ -85,6 +95,11 @@ def two_conv(input_shape: Sequence[int] = (28, 28, 1), num_classes: int = 10, *,
     Source: Xing et al., "Phase transition from clean training to adversarial training", 2022, section 5.3, which has
     16 and 128 units and does not give the convolutions; they are those of the MNIST network of Wong et al., "Fast is
     better than free: revisiting adversarial training", 2020.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.networks.two_conv((8, 8, 1), 10).output_shape
+        (None, 10)
     """
     inputs = image_input(input_shape, num_classes)
     validation.whole_number("width", width, at_least=1)

@@ -35,6 +35,11 @@ def resnet18(
         ValueError: an argument is out of range.
 
     Source: He et al., "Deep residual learning for image recognition", 2016; the CIFAR stem is the usual one.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.networks.resnet18((32, 32, 3), 10).output_shape
+        (None, 10)
     """
     return _resnet("resnet18", input_shape, num_classes, width, stem, _basic_block, (2, 2, 2, 2))
 
@@ -45,6 +50,11 @@ def resnet34(
     """Returns ResNet-34: 21,282,122 trainable parameters for CIFAR-10, 21,797,672 for ImageNet with its stem.
 
     Arguments, errors and source are `resnet18`'s.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.networks.resnet34((32, 32, 3), 10).output_shape
+        (None, 10)
     """
     return _resnet("resnet34", input_shape, num_classes, width, stem, _basic_block, (3, 4, 6, 3))
 
@@ -56,6 +66,11 @@ def resnet50(
 
     Its bottleneck blocks end with 4 times their stage's channels. The stride is in their 3x3 convolution, as in
     PyTorch's ResNet-50; the paper has it in the 1x1 before. Arguments, errors and source are otherwise `resnet18`'s.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.networks.resnet50((32, 32, 3), 10).output_shape
+        (None, 10)
     """
     return _resnet("resnet50", input_shape, num_classes, width, stem, _bottleneck_block, (3, 4, 6, 3))
 
@@ -79,6 +94,11 @@ def preact_resnet18(input_shape: Sequence[int] = (32, 32, 3), num_classes: int =
 
     Source: He et al., "Identity mappings in deep residual networks", 2016; the variant of Wong et al., "Fast is better
     than free", 2020, and Rice et al., "Overfitting in adversarially robust deep learning", 2020.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.networks.preact_resnet18((32, 32, 3), 10).output_shape
+        (None, 10)
     """
     validation.whole_number("width", width, at_least=1)
     inputs = image_input(input_shape, num_classes)

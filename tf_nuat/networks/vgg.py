@@ -29,17 +29,34 @@ def vgg11(input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10, *, wi
 
     Source: Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", 2015, with
     BatchNorm and without its three dense layers.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.networks.vgg11((32, 32, 3), 10).output_shape
+        (None, 10)
     """
     return _vgg("vgg11", input_shape, num_classes, width, (1, 1, 2, 2, 2))
 
 
 def vgg13(input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10, *, width: int = 64) -> keras.Model:
-    """Returns VGG-13, 9,416,010 trainable parameters for CIFAR-10; arguments, errors and source are `vgg11`'s."""
+    """Returns VGG-13, 9,416,010 trainable parameters for CIFAR-10; arguments, errors and source are `vgg11`'s.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.networks.vgg13((32, 32, 3), 10).output_shape
+        (None, 10)
+    """
     return _vgg("vgg13", input_shape, num_classes, width, (2, 2, 2, 2, 2))
 
 
 def vgg19(input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10, *, width: int = 64) -> keras.Model:
-    """Returns VGG-19, 20,040,522 trainable parameters for CIFAR-10; arguments, errors and source are `vgg11`'s."""
+    """Returns VGG-19, 20,040,522 trainable parameters for CIFAR-10; arguments, errors and source are `vgg11`'s.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.networks.vgg19((32, 32, 3), 10).output_shape
+        (None, 10)
+    """
     return _vgg("vgg19", input_shape, num_classes, width, (2, 2, 4, 4, 4))
 
 

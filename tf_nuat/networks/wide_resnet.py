@@ -29,17 +29,32 @@ def wide_resnet(
         ValueError: an argument is out of range.
 
     Source: Zagoruyko and Komodakis, "Wide residual networks", 2016.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.networks.wide_resnet((32, 32, 3), 10, depth=10, widen_factor=1).count_params()
+        78330
     """
     return _wide_resnet("wide_resnet", input_shape, num_classes, depth, widen_factor)
 
 
 def wrn_28_10(input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10) -> keras.Model:
-    """Returns WRN-28-10, 36,479,194 trainable parameters for CIFAR-10; arguments and errors are `wide_resnet`'s."""
+    """Returns WRN-28-10, 36,479,194 trainable parameters for CIFAR-10; arguments and errors are `wide_resnet`'s.
+
+    Example:
+        >>> import tf_nuat
+        >>> network = tf_nuat.networks.wrn_28_10((32, 32, 3), 10)  # doctest: +SKIP
+    """
     return _wide_resnet("wrn_28_10", input_shape, num_classes, depth=28, widen_factor=10)
 
 
 def wrn_34_10(input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10) -> keras.Model:
-    """Returns WRN-34-10, 46,160,474 trainable parameters for CIFAR-10; arguments and errors are `wide_resnet`'s."""
+    """Returns WRN-34-10, 46,160,474 trainable parameters for CIFAR-10; arguments and errors are `wide_resnet`'s.
+
+    Example:
+        >>> import tf_nuat
+        >>> network = tf_nuat.networks.wrn_34_10((32, 32, 3), 10)  # doctest: +SKIP
+    """
     return _wide_resnet("wrn_34_10", input_shape, num_classes, depth=34, widen_factor=10)
 
 

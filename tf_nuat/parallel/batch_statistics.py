@@ -20,20 +20,41 @@ from tf_nuat.models import weights
 
 
 def replicas() -> int:
-    """Returns the number of replicas that work on the current global batch (1 outside of `strategy.run`)."""
+    """Returns the number of replicas that work on the current global batch (1 outside of `strategy.run`).
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import parallel
+        >>> parallel.replicas()
+        1
+    """
     context = tf.distribute.get_replica_context()
     return context.num_replicas_in_sync if context is not None else 1
 
 
 def gather(rows: tf.Tensor) -> tf.Tensor:
-    """Returns the rows (B, ...) of every replica, in the order of the replicas: (global B, ...). Differentiable."""
+    """Returns the rows (B, ...) of every replica, in the order of the replicas: (global B, ...). Differentiable.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import parallel
+        >>> parallel.gather(tf.constant([[1.0], [2.0]])).shape
+        TensorShape([2, 1])
+    """
     if replicas() == 1:
         return rows
     return tf.distribute.get_replica_context().all_gather(rows, axis=0)
 
 
 def total(value: tf.Tensor) -> tf.Tensor:
-    """Returns the sum of `value` over the replicas."""
+    """Returns the sum of `value` over the replicas.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import parallel
+        >>> parallel.total(tf.constant(3)).numpy()
+        np.int32(3)
+    """
     if replicas() == 1:
         return value
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
@@ -53,7 +74,16 @@ _weights: contextvars.ContextVar[Weights | None] = contextvars.ContextVar("weigh
 
 @contextlib.contextmanager
 def weighing(sample_weight: tf.Tensor | None) -> Iterator[Weights]:
-    """A context in which `share_of_mean` multiplies each example by its weight (B,); None weighs all alike."""
+    """A context in which `share_of_mean` multiplies each example by its weight (B,); None weighs all alike.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import parallel
+        >>> with parallel.weighing(tf.constant([1.0, 0.0])):
+        ...     print(parallel.share_of_mean(tf.constant([1.0, 3.0])).numpy())
+        ...
+        0.5
+    """
     weights = Weights(sample_weight)
     token = _weights.set(weights)
     try:
@@ -71,6 +101,12 @@ def share_of_mean(per_example: tf.Tensor, counted: tf.Tensor | None = None) -> t
     Args:
         per_example: a value of each example, (B,).
         counted: bool (B,), of which examples the mean is, 0 where there are none; all where it is not given.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import parallel
+        >>> parallel.share_of_mean(tf.constant([1.0, 3.0])).numpy()
+        np.float32(2.0)
     """
     size = tf.shape(per_example)[0]
     weights = _weights.get()
@@ -85,7 +121,14 @@ def share_of_mean(per_example: tf.Tensor, counted: tf.Tensor | None = None) -> t
 
 
 def share_of_batch_statistic(value: tf.Tensor) -> tf.Tensor:
-    """Returns this replica's share of `value`, a statistic of the global batch that every replica has computed."""
+    """Returns this replica's share of `value`, a statistic of the global batch that every replica has computed.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import parallel
+        >>> parallel.share_of_batch_statistic(tf.constant(5.0)).numpy()
+        np.float32(5.0)
+    """
     return value / replicas()
 
 
@@ -95,6 +138,12 @@ def own_rows(draw: Callable[[tf.Tensor], tf.Tensor], rows: tf.Tensor) -> tf.Tens
     Args:
         draw: function of a shape (global B, ...), the same on every replica.
         rows: tensor (B, ...), this replica's share of the batch, of which only the shape matters.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import parallel
+        >>> parallel.own_rows(tf.zeros, tf.ones((4, 2))).shape
+        TensorShape([4, 2])
     """
     shape = tf.shape(rows)
     if replicas() == 1:
@@ -107,7 +156,14 @@ def own_rows(draw: Callable[[tf.Tensor], tf.Tensor], rows: tf.Tensor) -> tf.Tens
 
 
 def own_of_last(count: int, rows: tf.Tensor) -> int | tf.Tensor:
-    """Returns how many of the last `count` rows of the global batch are among `rows` (B, ...), this replica's share."""
+    """Returns how many of the last `count` rows of the global batch are among `rows` (B, ...), this replica's share.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import parallel
+        >>> parallel.own_of_last(1, tf.ones((4, 2)))
+        1
+    """
     if replicas() == 1 and rows.shape[0] is not None:
         return min(count, rows.shape[0])
     size, after = tf.shape(rows)[0], 0
@@ -123,6 +179,12 @@ def average_statistics(network: keras.Model) -> None:
 
     Each replica has updated those with its own share of the batch. Called in a training step, in every replica; after
     it all have the same, so that attacks, evaluation and checkpoints do not depend on which replica is asked.
+
+    Example:
+        >>> import keras
+        >>> import tf_nuat
+        >>> network = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()])
+        >>> tf_nuat.parallel.average_statistics(network)  # of one replica they stay as they are
     """
     if replicas() == 1:
         return
@@ -136,7 +198,15 @@ def average_statistics(network: keras.Model) -> None:
 
 
 def moving_statistics(network: keras.Model) -> list[keras.Variable]:
-    """Returns the weights that training moves without the optimizer; those of frozen layers stay as they are."""
+    """Returns the weights that training moves without the optimizer; those of frozen layers stay as they are.
+
+    Example:
+        >>> import keras
+        >>> import tf_nuat
+        >>> network = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()])
+        >>> len(tf_nuat.parallel.moving_statistics(network))
+        2
+    """
     beside = (layer.non_trainable_weights for layer in weights.layers_of(network) if layer.trainable)
     return [weight for each in beside for weight in each if weight.value.dtype.is_floating]
 
@@ -148,6 +218,13 @@ def synchronized(network: keras.Model) -> keras.Model:
 
     Raises:
         ValueError: the network cannot be cloned.
+
+    Example:
+        >>> import keras
+        >>> import tf_nuat
+        >>> network = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()])
+        >>> tf_nuat.parallel.synchronized(network).output_shape
+        (None, 4)
     """
 
     def changed(layer: keras.Layer, config: dict[str, Any]) -> dict[str, Any]:
@@ -159,5 +236,12 @@ def synchronized(network: keras.Model) -> keras.Model:
 
 
 def scalar(variable: keras.Variable | tf.Tensor) -> Any:
-    """Returns the value of a scalar Keras variable, mirrored or not, as a Python number; outside of `strategy.run`."""
+    """Returns the value of a scalar Keras variable, mirrored or not, as a Python number; outside of `strategy.run`.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import parallel
+        >>> parallel.scalar(tf.constant(3))
+        3
+    """
     return tf.convert_to_tensor(getattr(variable, "value", variable)).numpy().item()

@@ -39,6 +39,11 @@ def strategy(name: str, *, wait: float = workers.WAIT) -> tf.distribute.Strategy
     Raises:
         ValueError: `name` is none of these, or `TF_CONFIG` is wrong.
         workers.LostError: a worker has not come within `wait` seconds.
+
+    Example:
+        >>> import tf_nuat
+        >>> tf_nuat.parallel.strategy("one").num_replicas_in_sync
+        1
     """
     validation.one_of("strategy", name, STRATEGIES)
     if name == "auto" and os.environ.get("TF_CONFIG") and len(workers.cluster().addresses) > 1:

@@ -209,11 +209,20 @@ def together(strategy: tf.distribute.Strategy) -> Iterator[None]:
     except keras_compat.LOST as error:
         if count(strategy) == 1:
             raise
-        who = keras_compat.lost_task(error) or "a worker"
+        resolver = strategy.cluster_resolver
+        own = f"{resolver.task_type} {resolver.task_id}"
+        who = keras_compat.lost_task(error, own=own) or _only_other(strategy, own)
         raise LostError(
             f"{who} of TF_CONFIG does not answer any longer: it has ended (its own last lines say why) or its network "
             "has; end all workers and start each again with its command, which goes on from where it was last saved"
         ) from error
+
+
+def _only_other(strategy: tf.distribute.Strategy, own: str) -> str:
+    """Returns the other task where there is one alone."""
+    jobs = strategy.cluster_resolver.cluster_spec().as_dict()
+    others = [f"{job} {number}" for job in jobs for number in range(len(jobs[job])) if f"{job} {number}" != own]
+    return others[0] if len(others) == 1 else "a worker"
 
 
 def count(strategy: tf.distribute.Strategy | None) -> int:

@@ -36,6 +36,15 @@ def build(
         before: the defense of the stage before, whose networks and optimizer this one takes over.
         sources: the source networks of ensemble adversarial training.
         stretch: a variable that holds the steps of an epoch of the schedules, instead of those of the recipe.
+
+    Example:
+        >>> import tf_nuat
+        >>> from tf_nuat.training import Recipe, ScheduleSpec, build
+        >>> schedule = ScheduleSpec("constant", value=0.05)
+        >>> chosen = {"dataset": "digits", "network": "two_conv", "defense": "nuat", "learning_rate": schedule}
+        >>> recipe = Recipe(**chosen, epsilon=0.1, epochs=3)
+        >>> build(recipe, tf_nuat.data.load("digits")).network.output_shape
+        (None, 10)
     """
     keras.utils.set_random_seed(recipe.seed)
     described = recipe.plan()[stage]

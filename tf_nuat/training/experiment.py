@@ -64,6 +64,13 @@ def run(
         FloatingPointError: the loss became NaN or infinite; what was good is kept.
         files.NotSavedError: a file cannot be written (the disk is full, for instance); what was saved before is kept.
         workers.LostError: another worker has ended.
+
+    Example:
+        >>> from tf_nuat import training
+        >>> schedule = training.ScheduleSpec("constant", value=0.05)
+        >>> chosen = {"dataset": "digits", "network": "two_conv", "defense": "nuat", "learning_rate": schedule}
+        >>> recipe = training.Recipe(**chosen, epsilon=0.1, epochs=3)
+        >>> card = training.run(recipe, "runs/nuat")  # doctest: +SKIP
     """
     out = pathlib.Path(out)
     options: dict[str, Any] = {"data_dir": data_dir, "strategy": strategy, "save_every": save_every}
@@ -122,6 +129,15 @@ def check(
 
     Raises:
         ValueError: an argument is wrong, or `out` holds another run.
+
+    Example:
+        >>> from tf_nuat import training
+        >>> schedule = training.ScheduleSpec("constant", value=0.05)
+        >>> chosen = {"dataset": "digits", "network": "two_conv", "defense": "nuat", "learning_rate": schedule}
+        >>> recipe = training.Recipe(**chosen, epsilon=0.1, epochs=3)
+        >>> card, splits = training.check(recipe, "runs/not_there")
+        >>> card is None, splits.num_classes
+        (True, 10)
     """
     validation.number("save_every", save_every, at_least=0.0)
     distributed = parallel.strategy(strategy)  # before anything else: several workers have to begin with it

@@ -54,6 +54,11 @@ class AttackSpec:
 
     Raises:
         ValueError: there is no such attack, or a setting is unknown, missing or out of its range.
+
+    Example:
+        >>> from tf_nuat.training import AttackSpec
+        >>> AttackSpec("pgd", steps=40, step_size=0.01)
+        AttackSpec('pgd', steps=40, step_size=0.01)
     """
 
     attack: str
@@ -122,6 +127,11 @@ class ScheduleSpec:
 
     Raises:
         ValueError: there is no such schedule, or an argument is unknown, missing or out of its range.
+
+    Example:
+        >>> from tf_nuat.training import ScheduleSpec
+        >>> ScheduleSpec("triangle", peak=0.05, up=10, down=20).with_peak(0.1)
+        ScheduleSpec('triangle', peak=0.1, up=10, down=20)
     """
 
     name: str
@@ -208,6 +218,11 @@ class Stage:
 
     Raises:
         ValueError: there is no such defense, it does not take one of the options, or `epochs` is no such number.
+
+    Example:
+        >>> from tf_nuat.training import Stage
+        >>> Stage("sat_r1", 5, {"regularizer_weight": 0.2}).epochs
+        5
     """
 
     defense: str

@@ -27,6 +27,14 @@ class Recipe:
     """What to train, how, and how to measure it.
 
     It checks itself when it is made: what can be known to fail without data and network fails there.
+
+    Example:
+        >>> from tf_nuat.training import Recipe, ScheduleSpec
+        >>> schedule = ScheduleSpec("constant", value=0.05)
+        >>> chosen = {"dataset": "digits", "network": "two_conv", "defense": "nuat", "learning_rate": schedule}
+        >>> recipe = Recipe(**chosen, epsilon=0.1, epochs=3)
+        >>> recipe.batch_size, recipe.norm
+        (64, 'linf')
     """
 
     dataset: str = _field("a name or a path, see `data.load`.")
