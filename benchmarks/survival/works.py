@@ -75,7 +75,7 @@ def begun(out: pathlib.Path, since: float) -> bool:
 def errors(log: pathlib.Path) -> list[str]:
     """Returns the error lines of a command, and the last line of a traceback."""
     lines = [line.strip() for line in log.read_text(errors="replace").replace("\r", "\n").splitlines()]
-    found = [line for line in lines if line.startswith(("error: ", "interrupted"))]
+    found = [line for line in lines if line.startswith(("error: ", "ERROR:absl:", "interrupted"))]
     return [*found, f"traceback: {lines[-1]}"] if any(line.startswith("Traceback") for line in lines) else found
 
 

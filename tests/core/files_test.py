@@ -1,5 +1,6 @@
 """A folder that one process has is refused to another, until that ends."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -36,6 +37,17 @@ def test_a_folder_belongs_to_one_process_and_is_free_when_that_is_killed(tmp_pat
         with pytest.raises(ValueError, match=f"into which process {os.getpid()}"), files.owned("out", tmp_path):
             pytest.fail("two have it")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_takes_the_name_from_a_lock_and_not_the_lock(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    words = "into which another process writes"
+    with files.owned("out", tmp_path), pytest.raises(ValueError, match=words), files.owned("out", tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_whoever_waited_for_a_lock_that_was_removed_takes_the_new_one(tmp_path, monkeypatch):

@@ -89,9 +89,9 @@ def owned(argument: str, folder: PathLike) -> Iterator[None]:
     """
     path = pathlib.Path(folder) / ".lock"
     with _locked(argument, path) as file:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        with contextlib.suppress(OSError):  # on a full disk the lock holds all the same, without a name
+            os.truncate(path, 0)
+            os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
         try:
             yield
         finally:
@@ -101,7 +101,12 @@ def owned(argument: str, folder: PathLike) -> Iterator[None]:
 def _locked(argument: str, path: pathlib.Path) -> IO[str]:
     """Returns the file at `path`, open and locked."""
     while True:
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (it stays open)
+        try:
+            file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (it stays open)
+        except OSError as error:
+            raise ValueError(
+                f"{argument} is {str(path.parent)!r}, which cannot be written ({reason(error)})"
+            ) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -49,6 +49,11 @@ def stratified_order(labels: np.ndarray | Sequence[int], *, seed: int = 0) -> np
     """Returns the indices of `labels` (N,) in an order of which the first, however many, have each class in proportion.
 
     The same seed gives the same order.
+
+    Example:
+        >>> from tf_nuat import data
+        >>> sorted(data.stratified_order([0, 0, 1, 1]).tolist())
+        [0, 1, 2, 3]
     """
     labels = np.asarray(labels)
     shuffled = np.random.default_rng(seed).permutation(len(labels))
