@@ -104,8 +104,8 @@ def test_climbs_where_gradients_are_none():
     x = pictures.images(32, shape=SHAPE)
     y = steps(x).numpy().argmax(axis=1)
     optimum = np.clip(x + 0.1 * np.sign(weights) * np.where(y == 0, 1, -1)[:, None, None, None], 0, 1)
-    wins = margins(steps, optimum, y) > 0
-    fooled = margins(steps, spsa(steps, x, y, epsilon=0.1, steps=30, samples=64), y) > 0
+    wins = steps(optimum).numpy().argmax(axis=1) != y
+    fooled = steps(spsa(steps, x, y, epsilon=0.1, steps=30, samples=64)).numpy().argmax(axis=1) != y
     assert 4 < np.sum(wins) < 32 and np.sum(fooled) >= 0.9 * np.sum(wins) and not np.any(fooled & ~wins)
 
 

@@ -96,8 +96,9 @@ def test_a_surrogate_is_in_inference_mode(network, labelled):
 def test_a_surrogate_or_a_network_without_numbers_leaves_the_images_clean(network, surrogate, labelled):
     x, y = labelled
     broken = lambda x: network(x) * float("nan")  # noqa: E731
-    for judged, attacked in (network, broken), (broken, surrogate):
-        np.testing.assert_array_equal(transfer(judged, x, y, epsilon=EPSILON, surrogate=attacked), x)
+    answered = np.zeros_like(y)  # by a network without numbers
+    for judged, attacked, labels in (network, broken, y), (broken, surrogate, answered):
+        np.testing.assert_array_equal(transfer(judged, x, labels, epsilon=EPSILON, surrogate=attacked), x)
 
 
 def test_stays_as_it_is_from_the_beginning(network, surrogate, labelled):
