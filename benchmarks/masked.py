@@ -1,0 +1,168 @@
+"""Networks on MNIST that hide their gradients, each with what a hand-made attack follows in its place.
+
+What hides the gradient is known here, and so is the right stand-in: the network inside, a straight-through layer, the
+gradient of the layer that was detached. `benchmarks.way_round` compares with it what is found without being told.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, ops
+
+WIDTH, DENSE = 16, 128
+TEMPERATURE = 100.0  # of defensive distillation, as in its paper
+LEVELS = 15  # steps between grey values, 16 of which are left
+WAVE, WAVES = 0.02, 300.0  # height, and radians for a pixel from 0 to 1: its slope is six times that of the image
+QUANTUM = 0.25  # of the coefficients of blocks of 4x4 pixels
+NOISE = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Masked:
+    """A network that hides its gradients.
+
+    Attributes:
+        network: the network.
+        inside: images -> logits whose gradients are those to follow; None where the network's own are.
+        passes: of the network for a gradient, where its answers are random; else 1.
+        points: around an image, of which the mean gradient is followed too; 0 for none.
+    """
+
+    network: keras.Model
+    inside: Callable | None = None
+    passes: int = 1
+    points: int = 0
+
+
+def classifier(activation=ops.relu, dense=DENSE):
+    """Returns a network of two convolutions and one hidden dense layer, not trained."""
+    image = keras.Input((28, 28, 1))
+    x = layers.MaxPooling2D()(activation(layers.Conv2D(WIDTH, 5, padding="same")(image)))
+    x = layers.MaxPooling2D()(activation(layers.Conv2D(2 * WIDTH, 5, padding="same")(x)))
+    return keras.Model(image, layers.Dense(10)(activation(layers.Dense(dense)(layers.Flatten()(x)))))
+
+
+def trained(network, images, labels, *, epochs=3, loss=None):
+    """Returns the network after training with Adam; `labels` are what `loss` takes."""
+    loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile(keras.optimizers.Adam(1e-3), loss, jit_compile=False)
+    network.fit(images, labels, batch_size=128, epochs=epochs, verbose=0)
+    return network
+
+
+def behind(base, function):
+    """Returns the network with a function of the images in front."""
+    image = keras.Input((28, 28, 1))
+    return keras.Model(image, base(function(image)))
+
+
+def followed_by(base, function):
+    """Returns the network with a function of the logits behind it."""
+    image = keras.Input((28, 28, 1))
+    return keras.Model(image, function(base(image)))
+
+
+def straight_through(network, function):
+    """Returns images -> logits behind `function`, whose gradient is that of the identity."""
+    return lambda x: network(x + tf.stop_gradient(function(x) - x), training=False)
+
+
+def rounded(x):
+    """Returns images of 16 grey values."""
+    return ops.round(x * LEVELS) / LEVELS
+
+
+def shattered(x):
+    """Returns images with a wave in their grey values that is too fast to follow."""
+    return x + WAVE * ops.sin(WAVES * x)
+
+
+def transformed(x):
+    """Returns images whose discrete cosine transforms, of blocks of 4x4 pixels, are rounded, as JPEG does."""
+    rows = np.arange(4)
+    block = np.cos(np.pi * (2 * rows[None] + 1) * rows[:, None] / 8) * np.sqrt(np.where(rows[:, None], 0.5, 0.25))
+    matrix = np.kron(np.eye(7), block).astype(np.float32)
+    coefficients = ops.einsum("ij,bjkc,lk->bilc", matrix, x, matrix)
+    coefficients = ops.round(coefficients / QUANTUM) * QUANTUM
+    return ops.einsum("ji,bjkc,kl->bilc", matrix, coefficients, matrix)
+
+
+def above_half(x):
+    """Returns images of two grey values."""
+    return ops.cast(x > 0.5, "float32")
+
+
+def winners(x, share=0.1):
+    """Returns activations of which the largest `share` of an image are kept, and 0 elsewhere (Xiao et al., 2020)."""
+    size = int(np.prod(x.shape[1:]))
+    flat = ops.reshape(x, (-1, size))
+    least = ops.top_k(flat, max(1, int(share * size)))[0][:, -1:]
+    return ops.reshape(ops.where(flat >= least, flat, ops.zeros_like(flat)), (-1, *x.shape[1:]))
+
+
+class Detached(keras.layers.Layer):
+    """A layer of which no gradient comes back."""
+
+    def __init__(self, layer, **options):
+        super().__init__(**options)
+        self.layer = layer
+
+    def call(self, x):
+        return ops.stop_gradient(self.layer(x))
+
+
+class Noise(keras.layers.Layer):
+    """Adds normal noise, at inference too."""
+
+    def __init__(self, stddev, seed, **options):
+        super().__init__(**options)
+        self.stddev, self.seeds = stddev, keras.random.SeedGenerator(seed)
+
+    def call(self, x):
+        return x + keras.random.normal(ops.shape(x), stddev=self.stddev, seed=self.seeds)
+
+
+def detached(base):
+    """Returns the network with its first convolution detached."""
+    return keras.models.clone_model(
+        base, clone_function=lambda layer: Detached(layer) if layer is base.layers[1] else layer
+    )
+
+
+def distilled(images, labels):
+    """Returns a network distilled at a temperature and used without it (Papernot et al., 2016)."""
+
+    def softened(targets, logits):
+        return ops.mean(keras.losses.categorical_crossentropy(targets, logits / TEMPERATURE, from_logits=True))
+
+    teacher = trained(classifier(), images, np.eye(10, dtype=np.float32)[labels], loss=softened)
+    soft = ops.convert_to_numpy(ops.softmax(teacher.predict(images, batch_size=500, verbose=0) / TEMPERATURE))
+    return trained(classifier(), images, soft, loss=softened)
+
+
+def networks(images, labels):
+    """Returns a dict of name to a function that builds a `Masked`; `images` and `labels` are to train on."""
+    base = trained(classifier(), images, labels)
+
+    def inside(x):
+        return base(x, training=False)
+
+    def thresholded():
+        within = trained(classifier(), ops.convert_to_numpy(above_half(images)), labels)
+        return Masked(behind(within, above_half), straight_through(within, above_half))
+
+    return {
+        "scaled logits": lambda: Masked(followed_by(base, layers.Rescaling(1000.0)), inside),
+        "distillation": lambda: Masked(distilled(images, labels)),
+        "rounding to 16 levels": lambda: Masked(behind(base, rounded), straight_through(base, rounded)),
+        "shattered input": lambda: Masked(behind(base, shattered), straight_through(base, shattered)),
+        "ties": lambda: Masked(followed_by(base, lambda x: ops.round(8.0 * ops.tanh(x / 4.0))), inside),
+        "detached layer": lambda: Masked(detached(base), inside),
+        "quantised transform": lambda: Masked(behind(base, transformed), straight_through(base, transformed)),
+        "threshold": thresholded,
+        "noise": lambda: Masked(behind(base, Noise(NOISE, 0)), inside, passes=10),
+        "k winners": lambda: Masked(trained(classifier(winners, 256), images, labels), points=20),
+    }
