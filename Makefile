@@ -5,7 +5,7 @@ RUNS := runs
 SITE := site
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test coverage lint format docs benchmark clean
+.PHONY: install demo test test-all coverage lint format docs benchmark clean
 
 install: $(INSTALLED)
 
@@ -20,6 +20,10 @@ demo: $(INSTALLED)
 	$(PYTHON) -m recipes.demo --out $(RUNS)/demo
 
 test: $(INSTALLED)
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not repeated"
+
+# With those that repeat, for one more defense or attack, what a quicker test has checked.
+test-all: $(INSTALLED)
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # The same, slower: then which lines no test has run.

@@ -31,9 +31,42 @@ tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 LONG = ("docs/tutorial_test.py", "parallel/multiworker_test.py", "training/backup_test.py", "sanity/zoo_test.py")
 
 
+# Tests that take seconds and repeat, for one more defense, attack, network or flag, what a quicker one has checked: the
+# beginnings of their names. `make test` leaves them out, `make test-all` runs them.
+REPEATED = (
+    "sanity/zoo_test.py::test_a_masked_network_is_flagged_by_a_check_that_is_meant_for_it[winners take all]",
+    "sanity/zoo_test.py::test_a_masked_network_is_flagged_by_a_check_that_is_meant_for_it[defensive distillation]",
+    "parallel/multiworker_test.py::test_a_run_on_two_workers_survives_the_loss_of_one",
+    "training/backup_test.py::test_a_run_that_is_killed_within_an_epoch_ends_with_the_same_bits[eat]",
+    "training/backup_test.py::test_a_run_that_is_killed_within_an_epoch_ends_with_the_same_bits[nuat2_wa]",
+    "defenses/saving_test.py::test_training_goes_on_to_the_bit[nuat2_wa",
+    "defenses/saving_test.py::test_training_goes_on_to_the_bit[awp_trades",
+    "defenses/saving_test.py::test_training_goes_on_to_the_bit[gat",
+    "defenses/sample_weight_test.py::test_weights_of_arrays_datasets_and_generators_train_the_same[sat_r1]",
+    "defenses/sample_weight_test.py::test_weights_of_arrays_datasets_and_generators_train_the_same[pgd_at]",
+    "defenses/sample_weight_test.py::test_weights_of_classes_are_those_of_their_images[nuat]",
+    "critical_epsilon/critical_epsilon_test.py::test_other_losses_and_norms_fine_tune_the_same_clean_network",
+    "data/datasets_test.py::test_prepared_datasets_are_split_as_published[cifar10",
+    "data/imagenet_test.py::test_a_recipe_trains_and_measures",
+    "networks/applications_test.py::test_logits_are_those_of_the_network_on_what_keras_preprocesses_before_and_after_"
+    "saving[DenseNet121]",
+    "benchmarks/peers_benchmark_test.py::test_contestants_measure_in_turns",
+    "benchmarks/peers_benchmark_test.py::test_a_contestant_that_ends_is_left_out",
+    "evaluate/wiring_test.py::test_a_network_of_ones_own_is_attacked_and_judged_by_its_flag[--network, a f",
+    "evaluate/wiring_test.py::test_a_network_of_ones_own_is_attacked_and_judged_by_its_flag[--trust]",
+    "evaluate/wiring_test.py::test_a_network_of_ones_own_is_trained_further_by_its_flag[--output]",
+    "attacks/attacks_test.py::test_fooled_is_what_predict_answers_wrongly_where_logits_tie[square]",
+    "attacks/cw_test.py::test_comes_within_one_percent_of_the_distance_of_a_curved_network",
+    "attacks/l1_test.py::test_apgd_takes_the_steps_of_the_published_algorithm[100]",
+)
+
+
 def pytest_collection_modifyitems(items):
-    """Puts the tests of `LONG` before the others."""
+    """Puts the tests of `LONG` before the others, and marks those of `REPEATED`."""
     items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
+    for item in items:
+        if item.nodeid.removeprefix("tests/").startswith(REPEATED):
+            item.add_marker("repeated")
 
 
 def pytest_collection_finish():
