@@ -174,7 +174,7 @@ def test_the_command_writes_figures_numbers_and_a_page_that_the_report_links(fol
         assert [each["name"] for each in kept["data"].get("models", [])] in ([], ["clean", "robust"])
     capsys.readouterr()
     judged = ["--checkpoint", "clean.keras", *GIVEN[:6], "--checks", "network_is_deterministic", "--out", str(tmp_path)]
-    assert run.main([*judged, "--budget", "quick"]) == 0
+    assert run.main([*judged, "--budget", "quick"]) == 3  # 40 images are too few to decide
     assert '<a href="figures.html">' in (tmp_path / "report.html").read_text()
 
 
