@@ -1,5 +1,6 @@
 """Settings that must precede TensorFlow's start."""
 
+import collections
 import gc
 import os
 import pathlib
@@ -47,7 +48,15 @@ REPEATED = (
     "defenses/sample_weight_test.py::test_weights_of_classes_are_those_of_their_images[nuat]",
     "critical_epsilon/critical_epsilon_test.py::test_other_losses_and_norms_fine_tune_the_same_clean_network",
     "data/datasets_test.py::test_prepared_datasets_are_split_as_published[cifar10",
+    "critical_epsilon/critical_epsilon_test.py::test_both_ways_agree",
+    "critical_epsilon/critical_epsilon_test.py::test_a_second_call_trains_nothing",
+    "critical_epsilon/critical_epsilon_test.py::test_a_clean_network_without_a_gap",
     "data/imagenet_test.py::test_a_recipe_trains_and_measures",
+    "recipes/custom_test.py::test_a_network_of_ones_own_learns_a_folder_of_ones_own_and_is_judged",
+    "recipes/two_phase_test.py::test_the_committed_estimates_are_those_of_the_committed_records[cifar10",
+    "sanity/zoo_test.py::test_a_robust_network_is_failed_by_no_check",
+    "sanity/checks_test.py::test_batches_have_the_size_that_the_subject_says",
+    "sanity/figures_test.py::test_every_figure_of_plain_data_is_drawn_again_from_its_json",
     "networks/applications_test.py::test_logits_are_those_of_the_network_on_what_keras_preprocesses_before_and_after_"
     "saving[DenseNet121]",
     "benchmarks/peers_benchmark_test.py::test_contestants_measure_in_turns",
@@ -59,13 +68,42 @@ REPEATED = (
     "attacks/cw_test.py::test_comes_within_one_percent_of_the_distance_of_a_curved_network",
     "attacks/l1_test.py::test_apgd_takes_the_steps_of_the_published_algorithm[100]",
 )
+# Tests of each attack, defense or network, of which `make test` runs every third: most of their code is shared.
+EVERY_THIRD = (
+    "attacks/linear_test.py::test_fools_the_network_from_the_smallest_distance_on[",
+    "attacks/linear_test.py::test_an_image_has_a_result_of_its_own[",
+    "attacks/linear_test.py::test_more_restarts_fool_the_same_images_and_more[",
+    "attacks/linear_test.py::test_finds_the_nearest_adversary_where_no_epsilon_is_given[",
+    "attacks/pgd_test.py::test_takes_the_steps_of_the_algorithm_until_it_has_an_adversary[",
+    "attacks/pool_test.py::test_an_image_gets_what_the_attack_alone_gives_it[",
+    "defenses/defenses_test.py::test_trains_and_validates[",
+    "defenses/defenses_test.py::test_one_hot_labels_train_as_integers_do[",
+    "defenses/hooks_test.py::test_a_step_is_made_of_the_hooks[",
+    "defenses/hooks_test.py::test_perturb_and_objective_change_nothing[",
+    "defenses/keras_surface_test.py::test_every_defense_trains_with_smoothed_labels_or_refuses_them[",
+    "defenses/l2_test.py::test_the_step_has_length_epsilon_where_the_box_is_not_in_the_way[",
+    "defenses/passes_test.py::test_passes_are_those_of_a_step[",
+    "defenses/training_data_test.py::test_a_later_batch_of_another_form_is_named[",
+    "defenses/training_data_test.py::test_a_wrong_batch_of_a_generator_stops_training_in_one_line[",
+    "defenses/training_data_test.py::test_labels_of_every_kind_train_the_same_network[",
+    "draws_test.py::test_an_attack_on_an_image_depends_on_its_number_and_the_seed_alone[",
+    "models/precision_test.py::test_every_kind_of_defense_trains_in_16_bits[",
+    "networks/networks_test.py::test_default_network_has_the_published_name_size_and_layers[",
+    "networks/networks_test.py::test_last_feature_map_has_the_published_size[",
+    "networks/networks_test.py::test_outputs_are_logits_which_a_saved_network_has_too[",
+    "parallel/distribute_test.py::test_fit_on_two_devices_is_fit_on_one[",
+)
 
 
 def pytest_collection_modifyitems(items):
-    """Puts the tests of `LONG` before the others, and marks those of `REPEATED`."""
+    """Puts the tests of `LONG` before the others, and marks those that `make test` leaves out."""
     items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
+    seen = collections.Counter()
     for item in items:
-        if item.nodeid.removeprefix("tests/").startswith(REPEATED):
+        name = item.nodeid.removeprefix("tests/")
+        function = name.partition("[")[0] + "["
+        seen[function] += function in EVERY_THIRD
+        if name.startswith(REPEATED) or (function in EVERY_THIRD and seen[function] % 3 != 1):
             item.add_marker("repeated")
 
 
