@@ -35,7 +35,7 @@ def main(arguments):
         run = training.run(dataclasses.replace(digits.RECIPES[defense], epsilon=EPSILON), out)
         print(command.summary(run))
         print(f"\nJudging: {defense}", flush=True)
-        sanity.run.main([f"--checkpoint={out / 'network.keras'}", "--budget=quick", f"--out={out / 'sanity'}"])
+        sanity.run.main([f"--checkpoint={out / 'network.keras'}", f"--out={out / 'sanity'}"])
         accuracies[defense] = {name: measured.accuracy for name, measured in run.measured.items()}
         results = json.loads((out / "sanity" / "results.json").read_text(encoding="utf-8"))
         verdicts[defense] = results["verdict"]
