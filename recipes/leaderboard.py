@@ -67,7 +67,12 @@ def pages(folder, out):
         by_threat.setdefault(runs.conditions(run).threat, []).append((path, run))
     groups = [_group(threat, found, out) for threat, found in sorted(by_threat.items())]
     page = html.rendered(
-        pathlib.Path(__file__).with_suffix(".html"), title=TITLE, note=NOTE, groups=groups, size=scatter.SIZE
+        pathlib.Path(__file__).with_suffix(".html"),
+        title=TITLE,
+        note=NOTE,
+        groups=groups,
+        size=scatter.SIZE,
+        frame=scatter.FRAME,
     )
     return {"leaderboard.md": _markdown(groups), "leaderboard.html": page + "\n"}
 

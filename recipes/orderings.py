@@ -123,7 +123,7 @@ def page(folder):
             f"cards is {str(folder)!r}, with {len(ours)} of table 1a; allowed: at least 2 of {', '.join(PAPER)}"
         )
     comparisons = [each for measure in COLUMNS for each in _comparisons(measure, having[measure])]
-    p_values = holm([each.p_value for each in comparisons])
+    p_values = statistics.holm_adjusted([each.p_value for each in comparisons])
     verdicts = [(each, p_value, verdict_of(each, p_value)) for each, p_value in zip(comparisons, p_values)]
     rows = {measure: [_row(*each) for each in verdicts if each[0].measure == measure] for measure in COLUMNS}
     parts = [
@@ -231,18 +231,6 @@ def unpaired_difference(first, second) -> tuple[float, float, float]:
     """
     (p, (p_low, p_high)), (q, (q_low, q_high)) = ((each.accuracy, each.interval) for each in (first, second))
     return p - q, p - q - math.hypot(p - p_low, q_high - q), p - q + math.hypot(p_high - p, q - q_low)
-
-
-def holm(p_values):
-    """Returns the p-values as they are where all are tested together, in their order.
-
-    Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
-    """
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = largest
-    return adjusted
 
 
 def verdict_of(comparison, p_value):

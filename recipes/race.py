@@ -149,7 +149,9 @@ def _row(run):
 def differences(ranked, outcomes):
     """Returns a row for each defense but the first: how far below the first it is, and whether that may be chance."""
     first, *others = ranked
-    p_values = orderings.holm([statistics.mcnemar_two_sided(outcomes[name], outcomes[first]) for name in others])
+    p_values = statistics.holm_adjusted(
+        [statistics.mcnemar_two_sided(outcomes[name], outcomes[first]) for name in others]
+    )
     rows = []
     for name, p_value in zip(others, p_values):
         difference, low, high = statistics.paired_difference(outcomes[name], outcomes[first])

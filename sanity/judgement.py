@@ -183,7 +183,7 @@ def _not_judged(subject: Subject, names: Sequence[str], found: wiring.Wiring) ->
         results=tuple(skipped(name, reason, sample_size=len(subject), remedy=remedy, reference="") for name in names),
         subject=_facts(subject),
         settings=settings,
-        evaluations=_described(subject, settings),
+        evaluations=_described(subject, _left(subject), settings),
         provenance={},
     )
 
@@ -214,7 +214,8 @@ def judge_subject(
     way_round = _way_round(subject, results, settings)
     pgd = verdict.accuracy(subject.correct("pgd", **settings.pgd(subject.epsilon)), settings)
     shown = measure.examples.found_by_pgd(subject, settings)
-    clean, robust = verdict.accuracy(subject.correct(), settings), _worst_case(subject, settings)
+    left = _left(subject)
+    clean, robust = verdict.accuracy(subject.correct(), settings), _worst_case(subject, left, settings)
     found = verdict.overall(results, clean, robust, subject.chance)
     robustness = verdict.robustness(clean, robust, subject.chance)
     return Judgement(
@@ -232,7 +233,7 @@ def judge_subject(
         results=results,
         subject=_facts(subject),
         settings=settings,
-        evaluations=_described(subject, settings),
+        evaluations=_described(subject, left, settings),
         provenance=dict(provenance or {}),
         examples=shown,
     )
@@ -253,11 +254,10 @@ def _way_round(subject, results, settings):
         return None
 
 
-def _worst_case(subject, settings):
+def _worst_case(subject, left, settings):
     """Returns the `WorstCase`; of the attacks it names the one after which the fewest images are left."""
-    within = [each for each in subject.evaluations() if each.attack is not None and subject.within_epsilon(each)]
-    left = _left(subject)
-    strongest = min(within, key=lambda each: np.sum(left[each.attack, each.source, str(each.settings)]), default=None)
+    within = [each for each in left if each[0].attack is not None and subject.within_epsilon(each[0])]
+    strongest, _ = min(within, key=lambda each: np.sum(each[1]), default=(None, None))
     return WorstCase(
         **dataclasses.asdict(verdict.accuracy(subject.worst_case(), settings)),
         attacks=len(within),
@@ -266,14 +266,14 @@ def _worst_case(subject, settings):
 
 
 def _left(subject):
-    """Returns what each attack leaves of all images, by its name, source and settings: bool (N,).
+    """Returns what each attack leaves of all images, pairs (`Evaluation`, bool (N,)).
 
     An attack that was run on what others left leaves no more than those before it where it was not run.
     """
-    worst, found = subject.correct(), {}
+    worst, found = subject.correct(), []
     for each in subject.evaluations():
         attacked = np.ones(len(subject), bool) if each.among is None else each.among
-        found[each.attack, each.source, str(each.settings)] = np.where(attacked, each.correct, worst)
+        found.append((each, np.where(attacked, each.correct, worst)))
         if subject.within_epsilon(each):
             worst = worst & each.correct
     return found
@@ -294,9 +294,9 @@ def _accuracies(clean, robust, pgd, way_round, subject, settings):
     )
 
 
-def _described(subject, settings):
-    left, found = _left(subject), []
-    for each in subject.evaluations():
+def _described(subject, left, settings):
+    found = []
+    for each, remaining in left:
         among = slice(None) if each.among is None else each.among
         accuracy = verdict.accuracy(each.correct[among], settings)
         found.append(
@@ -308,7 +308,7 @@ def _described(subject, settings):
                 "images": accuracy.images,
                 "accuracy": accuracy.accuracy,
                 "interval": accuracy.interval,
-                "left": float(np.mean(left[each.attack, each.source, str(each.settings)])),
+                "left": float(np.mean(remaining)),
                 "within_epsilon": subject.within_epsilon(each),
             }
         )

@@ -123,8 +123,7 @@ def table(judgement):
                 f"{result.seconds:.0f}",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+    return command_line.columns(rows)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Which run is the most robust: runs of one recipe together, ranked within a threat model by their worst case."""
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -148,12 +147,6 @@ def together(outcomes: Sequence[Measured]) -> Together:
     return Together(mean, interval, images, len(outcomes), half, pooled)
 
 
-def verdict_titles(paths: Sequence[str | os.PathLike]) -> tuple[str, ...]:
-    """Returns what `sanity.run` said of the networks beside the cards at `paths`, without repetitions."""
-    said = [evaluations.verdict(path) for path in paths]
-    return tuple(dict.fromkeys(verdict for verdict in said if verdict is not None))
-
-
 def _entry(alike: Sequence[tuple[pathlib.Path, Card]]) -> Entry:
     paths, cards = zip(*alike)
     outcomes: dict[str, list[Measured]] = {}
@@ -170,7 +163,7 @@ def _entry(alike: Sequence[tuple[pathlib.Path, Card]]) -> Entry:
         measured=measured,
         worst=min(attacks, key=lambda name: measured[name].accuracy, default=None),
         by_autoattack=any(_is_autoattack(name, run) for name in attacks for run in cards),
-        verdicts=verdict_titles(paths),
+        verdicts=tuple(dict.fromkeys(filter(None, map(evaluations.verdict, paths)))),
     )
 
 

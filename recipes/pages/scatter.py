@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 SIZE = (520, 340)  # units of the drawing
-LEFT, RIGHT, TOP, BOTTOM = 52, 16, 12, 40  # margins
+FRAME = {"left": 52, "right": 504, "top": 12, "bottom": 300}  # of the axes
 LABEL = (16, 12)  # at most, of a rank
 STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # between ticks
 DIRECTIONS = ((1, 0), (-1, 0), (0, -1), (0, 1), (1, -1), (-1, -1), (1, 1), (-1, 1))
@@ -24,9 +24,8 @@ def drawn(points: Sequence[tuple[int, float, float]]) -> dict[str, Any] | None:
     """
     if len(points) < 2:
         return None
-    width, height = SIZE
-    to_x, x_ticks = _axis([clean for _, clean, _ in points], LEFT, width - RIGHT)
-    to_y, y_ticks = _axis([robust for _, _, robust in points], height - BOTTOM, TOP)
+    to_x, x_ticks = _axis([clean for _, clean, _ in points], FRAME["left"], FRAME["right"])
+    to_y, y_ticks = _axis([robust for _, _, robust in points], FRAME["bottom"], FRAME["top"])
     marks = [(rank, to_x(clean), to_y(robust)) for rank, clean, robust in points]
     labels: list[tuple[float, float]] = []
     for _, x, y in marks:
@@ -55,12 +54,12 @@ def _axis(shares, start, end):
 
 def _place(x, y, marks, labels):
     """Returns the middle of a label near the mark at (x, y) that covers the least of the marks and labels given."""
-    width, height = SIZE
+    width, _ = SIZE
 
     def covered(at):
         by_labels = sum(abs(at[0] - other[0]) < LABEL[0] and abs(at[1] - other[1]) < LABEL[1] for other in labels)
         by_marks = sum(abs(at[0] - other[0]) < LABEL[0] - 3 and abs(at[1] - other[1]) < LABEL[1] - 1 for other in marks)
-        inside = LEFT + 8 < at[0] < width - 8 and 8 < at[1] < height - BOTTOM - 8
+        inside = FRAME["left"] + 8 < at[0] < width - 8 and 8 < at[1] < FRAME["bottom"] - 8
         return 2 * by_labels + by_marks + 4 * (not inside)
 
     places = [(x + d * away, y + e * away) for away, (d, e) in itertools.product(DISTANCES, DIRECTIONS)]

@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sanity.adaptive.standing import BATCH as ANSWERED_AT_A_TIME
 from sanity.adaptive.standing import Standing
 from sanity.measure import surrogate
 from sanity.subject import Subject
 from tf_nuat.attacks import ATTACKS
-from tf_nuat.models.inference import compiled_for, inference
 
 QUERIES = 5000
 FEWEST = 200  # with fewer it is not worth the while
@@ -24,7 +24,7 @@ def ask(standing: Standing, subject: Subject) -> None:
     """Trains a surrogate on the network's answers and runs Square from its adversaries, as often as time allows."""
     if not (subject.has("mifgsm") and subject.has("square")):
         return
-    per_query = _seconds_per_image(subject)
+    per_query = _seconds_per_image(standing, subject)
     queries = int(min(QUERIES, 0.7 * standing.seconds_left / (per_query * len(standing.rows))))
     if queries < FEWEST:
         return
@@ -51,15 +51,10 @@ def _imitation(standing: Standing, subject: Subject) -> keras.Model:
     return surrogate.train(images, standing.answers(images), num_classes=subject.num_classes, seed=subject.seed)
 
 
-def _seconds_per_image(subject: Subject) -> float:
+def _seconds_per_image(standing: Standing, subject: Subject) -> float:
     """Returns what an answer of the network takes, in a batch."""
-    logits = compiled_for(subject.network, _logits)
-    x = tf.constant(subject.images[np.resize(np.arange(len(subject)), BATCH)])
-    logits(x)
+    images = subject.images[np.resize(np.arange(len(subject)), ANSWERED_AT_A_TIME)]
+    standing.answers(images)  # compiles, where nobody has asked before
     started = time.perf_counter()
-    logits(x).numpy()
-    return (time.perf_counter() - started) / BATCH
-
-
-def _logits(network: keras.Model, x: tf.Tensor) -> tf.Tensor:
-    return inference(network)(x)
+    standing.answers(images)
+    return (time.perf_counter() - started) / len(images)

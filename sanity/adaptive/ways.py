@@ -80,8 +80,7 @@ def find_way_round(subject: Subject, results: Sequence[Result], settings: Settin
 
 def _pixel_epsilon(subject: Subject) -> float:
     """Returns how far a pixel goes where all go equally far."""
-    pixels = subject.images[0].size
-    return subject.epsilon / {"linf": 1.0, "l2": pixels**0.5, "l1": pixels}[subject.norm.name]
+    return subject.epsilon / subject.largest
 
 
 def _ways(subject: Subject, surface: Surface, signs: Signs, standing: Standing, seen: str) -> Iterator[Way]:

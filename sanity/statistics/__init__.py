@@ -1,6 +1,6 @@
 """Intervals and tests for proportions, and for differences between proportions of the same images."""
 
-from sanity.statistics.family import holm
+from sanity.statistics.family import holm, holm_adjusted
 from sanity.statistics.overrated import is_overratable, nothing_to_overrate
 from sanity.statistics.paired import (
     Increase,
@@ -20,6 +20,7 @@ __all__ = [
     "curve",
     "exceeds",
     "holm",
+    "holm_adjusted",
     "is_overratable",
     "mcnemar",
     "mcnemar_two_sided",

@@ -1,6 +1,6 @@
 """Several tests that share one error probability."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 def holm(p_values: Mapping[str, float], alpha: float) -> dict[str, float]:
@@ -22,3 +22,15 @@ def holm(p_values: Mapping[str, float], alpha: float) -> dict[str, float]:
         rejects = rejects and p_value < level
         levels[name] = level
     return levels
+
+
+def holm_adjusted(p_values: Sequence[float]) -> list[float]:
+    """Returns the p-values as they are where all are tested together, in their order: `holm` rejects those below alpha.
+
+    Source: as for `holm`.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted

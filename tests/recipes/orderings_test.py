@@ -144,11 +144,6 @@ def test_the_figures_of_the_paper_are_those_that_the_recipes_claim():
     assert compared >= 20
 
 
-def test_holm_by_hand():
-    assert orderings.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert orderings.holm([0.6, 0.5]) == [1.0, 1.0] and orderings.holm([]) == []
-
-
 def test_the_interval_of_an_unpaired_difference_is_newcombes():
     """Newcombe (1998), table II, method 10: 56 of 70 and 48 of 80."""
     first, second = (Measured(k / n, wilson(k, n), n) for k, n in ((56, 70), (48, 80)))

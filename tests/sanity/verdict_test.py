@@ -73,6 +73,11 @@ def test_what_may_be_overrated_is_never_green(robust, masking, expected):
     assert tuple(report.tones(Judged()).values()) == expected
 
 
+def test_holm_by_hand():
+    assert statistics.holm_adjusted([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm_adjusted([0.6, 0.5]) == [1.0, 1.0] and statistics.holm_adjusted([]) == []
+
+
 def test_the_levels_are_those_of_holm():
     levels = statistics.holm({"a": 0.02, "b": 0.001, "c": 0.004, "d": 0.9}, 0.01)
     assert levels == pytest.approx({"b": 0.01 / 4, "c": 0.01 / 3, "a": 0.01 / 3, "d": 0.01 / 3})

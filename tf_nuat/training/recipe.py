@@ -12,7 +12,7 @@ from tf_nuat.models import precision
 from tf_nuat.networks import by_name
 from tf_nuat.training import callbacks
 from tf_nuat.training.parts import AttackSpec, ScheduleSpec, Stage, check_options, epochs_of, largest_epsilon, plain
-from tf_nuat.training.recipe_json import SCHEMA, fields_from_json
+from tf_nuat.training.recipe_json import SCHEMA, whole_from_json
 
 CHOSEN_BY = ("val_robust_accuracy", "val_accuracy", "last")
 
@@ -336,15 +336,7 @@ class Recipe:
         Raises:
             ValueError: it is no recipe, is of a later schema, or cannot be made: a file is gone, for instance.
         """
-        values = fields_from_json(cls, content, source)
-        lacking = [each.name for each in dataclasses.fields(cls) if _is_required(each) and each.name not in values]
-        if lacking:
-            raise ValueError(f"{source} has no {lacking[0]}; allowed: a recipe, as a card has it")
-        return cls(**values)
-
-
-def _is_required(field: dataclasses.Field) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        return cls(**whole_from_json(cls, content, source))
 
 
 # The fields say themselves what they are; who reads the documentation finds it there, too.

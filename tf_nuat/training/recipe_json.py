@@ -36,6 +36,23 @@ def fields_from_json(recipe: type, content: Any, source: str) -> dict[str, Any]:
         raise ValueError(f"{source}: {error}") from error
 
 
+def whole_from_json(recipe: type, content: Any, source: str) -> dict[str, Any]:
+    """Returns what `fields_from_json` does, where no field that has to be there is missing.
+
+    Raises:
+        ValueError: one is, or see `fields_from_json`.
+    """
+    values = fields_from_json(recipe, content, source)
+    lacking = [each.name for each in dataclasses.fields(recipe) if _is_required(each) and each.name not in values]
+    if lacking:
+        raise ValueError(f"{source} has no {lacking[0]}; allowed: a recipe, as a card has it")
+    return values
+
+
+def _is_required(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
 _READERS = {
     "learning_rate": options_from_json,
     "defense_options": options_from_json,
