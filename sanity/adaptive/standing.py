@@ -1,7 +1,9 @@
 """The images that are still standing, and the attacks that are run on them within a time."""
 
+import contextlib
 import time
 import typing
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -94,17 +96,22 @@ class Standing:
                 if time.monotonic() > until:
                     break
 
-    def attempt(self, attack: str, settings: dict[str, typing.Any], why: str) -> "_Attempted":
-        """Returns a context that keeps what happens in it as an attempt; it gives `fool(rows, images)`, which looks at
+    @contextlib.contextmanager
+    def attempt(
+        self, attack: str, settings: dict[str, typing.Any], why: str
+    ) -> Iterator[Callable[[np.ndarray, np.ndarray], None]]:
+        """A context that keeps what happens in it as an attempt; it gives `fool(rows, images)`, which looks at
         candidates (n, H, W, C) on the network itself."""
-        return _Attempted(self, attack, settings, why)
+        rows, started = self.rows, time.monotonic()
+        yield self.fool
+        self._keep(attack, settings, why, rows, time.monotonic() - started)
 
     def fool(self, rows: np.ndarray, images: np.ndarray) -> None:
         """Takes those of the rows whose images the network gets wrong from those that are standing."""
         if len(rows):
             self._correct[rows] &= self.answers(images) == self._subject.labels[rows]
 
-    def keep(
+    def _keep(
         self, attack: str, settings: dict[str, typing.Any], why: str, attacked: np.ndarray, seconds: float
     ) -> None:
         """Keeps an attempt on the images `attacked`, integers (n,), in the list and in the subject."""
@@ -120,21 +127,6 @@ class Standing:
         """Returns what was tried, and what is standing."""
         best = max(self._tried, key=lambda each: each.fooled, default=None)
         return Adaptive(tuple(self._tried), best if best is not None and best.fooled else None, self._correct.copy())
-
-
-class _Attempted:
-    """The context of `Standing.attempt`."""
-
-    def __init__(self, standing: Standing, attack: str, settings: dict[str, typing.Any], why: str) -> None:
-        self._standing, self._about = standing, (attack, settings, why)
-        self._rows, self._started = standing.rows, time.monotonic()
-
-    def __enter__(self) -> typing.Callable[[np.ndarray, np.ndarray], None]:
-        return self._standing.fool
-
-    def __exit__(self, kind: type | None, *_: typing.Any) -> None:
-        if kind is None:
-            self._standing.keep(*self._about, self._rows, time.monotonic() - self._started)
 
 
 def _mean_answer(network: keras.Model, x: tf.Tensor) -> tf.Tensor:
