@@ -112,8 +112,9 @@ setup(
             "hypothesis>=6.100",
             "ruff>=0.17",
             "mypy>=1.18",
+            "twine>=6.0",
         ],
         "bench": ["py-cpuinfo>=9.0"],
-        "docs": ["sphinx>=8.1", "myst-parser>=4.0", "furo>=2024.8.6", "latex2mathml>=3.77"],
+        "docs": ["sphinx>=8.1", "myst-nb>=1.2", "furo>=2024.8.6", "latex2mathml>=3.77"],
     },
 )

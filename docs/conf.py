@@ -28,10 +28,18 @@ include_patterns = [
 exclude_patterns = [".git", ".venv", "build", "runs", "site"]
 nitpicky = False  # of every class of NumPy, TensorFlow and Keras in a signature there is no page
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4  # with the names that GitHub gives them
 myst_links_external_new_tab = False
+# The notebook is run when the pages are built. It leaves nothing, and what fails in it is an error.
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600  # seconds a cell
+nb_execution_show_tb = True
+nb_output_stderr = "remove"  # progress bars
+nb_merge_streams = True
 
 default_role = "py:obj"  # what stands in `backticks` in a docstring: a link where it is a name of the reference
 autodoc_member_order = "bysource"

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import os
 import pathlib
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from docs import check_site
 
 ROOT = pathlib.Path(__file__).parents[2]
 MODULES = [sanity, *(each for each in map(tf_nuat.__dict__.get, tf_nuat.__all__) if isinstance(each, types.ModuleType))]
-EXTENSIONS = "myst_parser,sphinx.ext.autodoc,sphinx.ext.napoleon"  # those of docs/conf.py without `viewcode`
+EXTENSIONS = "myst_nb,sphinx.ext.autodoc,sphinx.ext.napoleon"  # those of docs/conf.py without `viewcode`
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,10 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     # The interpreter of the tests has what the documentation needs: nothing is installed.
     variables = [f"SITE={folder}", f"PYTHON={sys.executable}", "INSTALLED=", f"SPHINXOPTS=-D extensions={EXTENSIONS}"]
-    done = subprocess.run(["make", "docs", *variables], cwd=ROOT, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # the notebook runs in another folder
+    done = subprocess.run(
+        ["make", "docs", *variables], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
