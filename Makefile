@@ -5,7 +5,7 @@ RUNS := runs
 SITE := site
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test test-all coverage lint format docs benchmark clean
+.PHONY: install demo test test-all coverage lint format docs package benchmark clean
 
 install: $(INSTALLED)
 
@@ -40,6 +40,11 @@ docs: $(INSTALLED)
 	rm -rf $(SITE)
 	$(PYTHON) -m sphinx --quiet --fail-on-warning --keep-going -c docs -b html $(SPHINXOPTS) . $(SITE)
 	$(PYTHON) -m docs.check_site $(SITE)
+
+# In an empty environment, from the built wheel, word for word: what the pages show. Needs a package index.
+package: $(INSTALLED)
+	rm -rf build/package
+	$(PYTHON) -m docs.check_package --work build/package
 
 format: $(INSTALLED)
 	$(PYTHON) -m ruff check --fix .

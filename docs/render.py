@@ -32,6 +32,12 @@ def pages():
     return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *results, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
+def code(page, language):
+    """Returns the blocks of code in a language that a page, a path within the repository, shows."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{re.escape(language)}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
 def rendered(text):
     """Returns the text of a page with what is rendered in it made anew."""
 

@@ -4,17 +4,22 @@ import collections
 import gc
 import os
 import pathlib
+import shutil
+import subprocess
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+ROOT = pathlib.Path(__file__).parents[1]
 # Prepared datasets, where they lie beside the checkout. Tests that need them skip, saying why, where they do not.
-PREPARED = pathlib.Path(__file__).parents[2] / "shared" / "tfds"
+PREPARED = ROOT.parent / "shared" / "tfds"
 if PREPARED.is_dir():
     os.environ.setdefault("TFDS_DATA_DIR", str(PREPARED))
 
 import pytest
 import tensorflow as tf
 
+from docs import check_package
 from tf_nuat import parallel
 from tf_nuat.core import keras_compat
 
@@ -155,3 +160,43 @@ def two_devices():
     and those of the second meet the numbers of the first.
     """
     return parallel.strategy("mirrored")
+
+
+@pytest.fixture(scope="session")
+def tracked():
+    """The files that the repository has, without networks of results, which are large."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a checkout")
+    files = [pathlib.Path(line) for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
+    return [path for path in files if not (path.parts[0] == "results" and path.suffix == ".keras")]
+
+
+@pytest.fixture(scope="session")
+def distributions(tracked, tmp_path_factory):
+    """The source distribution and the wheel."""
+    place = tmp_path_factory.mktemp("package")
+    for path in tracked:
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / path, place / path)
+    return check_package.build(place)
+
+
+@pytest.fixture(scope="session")
+def as_installed(distributions, tmp_path_factory):
+    """Returns a function that runs a command in a folder with the installed wheel, and returns what it printed.
+
+    What the wheel needs is taken from where the tests run, and not installed again.
+    """
+    place = tmp_path_factory.mktemp("installed")
+    options = ["--quiet", "--no-deps", "--disable-pip-version-check", f"--target={place}"]
+    check_package.run([sys.executable, "-m", "pip", "install", *options, str(distributions[1])], place)
+    programs = place / "bin"
+    (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (programs / "python").chmod(0o755)
+
+    def run(command, folder, **options):
+        return check_package.run(command, folder, programs=programs, PYTHONPATH=str(place), **options)
+
+    run.place = place
+    return run

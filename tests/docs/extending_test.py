@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 
 import tf_nuat
+from docs.render import code
 from sanity import Settings, Verdict
 from sanity.checks import CHECKS
 from sanity.subject import Subject
-from tests.docs.pages_test import code
 from tests.helpers import linear, small
 
 DEFENSE, ATTACK, CHECK = code("docs/extending.md", "python")

@@ -13,6 +13,7 @@ import shlex
 import pytest
 
 from docs import render
+from docs.render import code
 from recipes import command, console
 from sanity import verdict
 from sanity.checks import CHECKS
@@ -28,11 +29,6 @@ every_page = pytest.mark.parametrize("page", PAGES)
 
 def read(page):
     return (ROOT / page).read_text(encoding="utf-8")
-
-
-def code(page, language):
-    """Returns the blocks of code of a page in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", read(page), re.DOTALL | re.MULTILINE)
 
 
 @every_page
@@ -116,15 +112,15 @@ def test_a_wrong_command_is_seen(tmp_path, monkeypatch):
 
 @every_page
 def test_targets_of_make_exist(page):
-    targets = re.findall(r"^(\w+):", read("Makefile"), re.MULTILINE)
+    targets = re.findall(r"^([\w-]+):", read("Makefile"), re.MULTILINE)
     for line in written_commands(page):
-        for target in re.findall(r"^make (\w+)", line):
+        for target in re.findall(r"^make ([\w-]+)", line):
             assert target in targets, line
 
 
 @every_page
 def test_python_code_names_what_there_is(page):
-    for block in code(page, "python"):
+    for block in [*code(page, "python"), "\n".join(code(page, "{code-cell}"))]:
         tree = ast.parse(block)
         names = {}
         imports = [each for each in tree.body if isinstance(each, (ast.Import, ast.ImportFrom))]

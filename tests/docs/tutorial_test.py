@@ -1,17 +1,12 @@
 """The commands of the tutorial, run as they stand on the page, in an empty folder, with an installed package."""
 
 import json
-import os
 import pathlib
 import shlex
-import shutil
-import subprocess
-import sys
 
 import keras
-import pytest
 
-from tests.docs.pages_test import code
+from docs.render import code
 
 ROOT = pathlib.Path(__file__).parents[2]
 PACKAGES = ("recipes", "sanity", "tf_nuat")
@@ -24,47 +19,21 @@ SHORTER = {
 }
 
 
-@pytest.fixture(scope="module")
-def shell(tmp_path_factory):
-    """Returns a function that runs lines of the page in one empty folder, and what they printed."""
-    place = tmp_path_factory.mktemp("tutorial")
-    for name in PACKAGES:  # a copy: pip builds where the source is
-        shutil.copytree(ROOT / name, place / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.py", "pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, place / "source")
-    (place / "bin").mkdir()
-    (place / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    (place / "bin" / "python").chmod(0o755)
-    (place / "empty").mkdir()
-    environment = {**os.environ, "PATH": f"{place / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(place / "site")}
-
-    def run(lines, *, folder="empty", allowed=(0,)):
-        done = subprocess.run(
-            ["bash", "-euc", lines], cwd=place / folder, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode in allowed, done.stdout + done.stderr
-        return done.stdout
-
-    run.place = place
-    return run
-
-
-def test_the_commands_of_the_tutorial_do_what_it_says(shell):
-    install, images, train, attack, judge = code("docs/tutorial.md", "bash")
+def test_the_commands_of_the_tutorial_do_what_it_says(as_installed, tmp_path):
+    _, images, train, attack, judge = code("docs/tutorial.md", "bash")
     for long in SHORTER:
         assert sum(block.count(long) for block in (train, attack, judge)) == 1, long
     train, attack, judge = (shorter(block) for block in (train, attack, judge))
+    folder = tmp_path
 
-    # What the package needs is there already, and is not to be fetched again.
-    assert install == "python -m pip install .\n"
-    options = f"--quiet --no-deps --no-build-isolation --disable-pip-version-check --target {shell.place / 'site'}"
-    shell(install.replace("install .", f"install {options} ."), folder="source")
+    def shell(lines, **options):
+        return as_installed(["bash", "-euc", lines], folder, **options)
+
     where = f"import importlib.util as u; print(*(u.find_spec(name).origin for name in {PACKAGES}), sep=chr(10))"
     found = shell(f"python -c {shlex.quote(where)}").splitlines()
-    assert found == [str(shell.place / "site" / name / "__init__.py") for name in PACKAGES]
+    assert found == [str(as_installed.place / name / "__init__.py") for name in PACKAGES]
 
     shell(images)
-    folder = shell.place / "empty"
     files = list(folder.glob("images/*/*/*.png"))
     assert len(files) == 1797 and len(list(folder.glob("images/test/*"))) == 10
 

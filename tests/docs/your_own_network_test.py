@@ -13,8 +13,9 @@ import pytest
 
 import sanity.run
 import tf_nuat
+from docs.render import code
 from recipes import custom, plot_callbacks
-from tests.docs.pages_test import ROOT, code, read
+from tests.docs.pages_test import ROOT, read
 from tests.helpers import owners, owners_files, small
 from tests.helpers.owners import GREY, behind, body, in_front
 from tests.helpers.owners_models import TAKEN
