@@ -14,12 +14,13 @@ ROBUST, PARTLY, NOT = "genuinely robust", "partly robust", "not robust"
 MASKED, UNDECIDED, NOT_JUDGED = "masked gradients suspected", "undecided", "not judged"
 
 RULE = (
-    "Two questions. Are gradients masked? Suspected if a check that speaks of masking failed, undecided if one could "
-    "not decide or none passed, else not seen; all these checks together suspect an honest network with the error "
-    "probability alpha at most. How robust is it? The lower limit of the interval of the accuracy in the worst case "
-    "decides: above chance (the share of the commonest class) and above half of the clean accuracy the network is "
-    "genuinely robust, above chance alone it is partly robust, else it is not robust. The verdict is the answer to the "
-    "second question, unless masking is suspected or undecided, which it says then."
+    "A judgement answers two questions. Are gradients masked? Masking is suspected if a check of masking failed. It is "
+    "undecided if such a check could not decide, or if none passed. Otherwise it is not seen. All these checks "
+    "together suspect an honest network with a probability of at most alpha. How robust is the network? The lower "
+    "limit of the interval of the worst-case accuracy decides. Above chance (the share of the commonest class) and "
+    "above half of the clean accuracy, the network is genuinely robust. Above chance alone, it is partly robust. "
+    "Otherwise it is not robust. The verdict is the answer to the second question, unless masking is suspected or "
+    "undecided."
 )
 
 
