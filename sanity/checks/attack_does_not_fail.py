@@ -52,24 +52,22 @@ REMEDY = {
 def attack_does_not_fail(subject: Subject, settings: Settings) -> Result:
     """PGD at epsilon must show none of the indicators of attack failure, on images that it leaves correct.
 
-    The share of the images, of those that are right without attack, that show an indicator is compared with a tolerated
-    share; the check fails where one is significantly larger (exact binomial, `settings.alpha` divided among the
-    indicators) and PGD leaves more than chance, and passes where the intervals of all end less than
-    `settings.detectable` above it. Four decide, on images that PGD leaves:
+    The check compares the share of images that show an indicator, of those that are right without attack, with a
+    tolerated share. It fails where one is significantly larger (exact binomial, `settings.alpha` divided among the
+    indicators) and PGD leaves more than chance. It passes where all intervals end less than `settings.detectable` above
+    it. Four indicators decide, on images that PGD leaves:
 
     - unavailable gradients: the gradient of the cross-entropy at the clean image is zero or not finite;
     - unstable predictions: the margin changes by more than 10 % on average over 100 draws from a ball of radius
-      epsilon / 2. Of a linear network, no image that withstands PGD changes as much: random draws add up as the root of
-      the number of pixels, what PGD does as their number. The paper takes the attack's loss; the margin does not change
-      where the logits are scaled;
-    - lost adversaries: PGD meets an adversary, but the attack of the same settings whose accuracy is reported finds
-      none;
+      epsilon / 2. On a linear network, no image that withstands PGD changes as much. The paper takes the loss of the
+      attack; the margin does not change with the scale of the logits;
+    - lost adversaries: PGD meets an adversary, but the attack that is reported, with the same settings, finds none;
     - transfer failure: the adversary that PGD found is none when the network sees it again.
 
-    Three are reported. They say that PGD may be too weak, which is no sign of masking, or are judged by another check:
+    Three are reported. They say that PGD may be too weak, which is no sign of masking, or belong to another check:
 
     - silent success: PGD meets an adversary, but its last point is none. The attack that counts stops at the first;
-    - incomplete optimisation: PGD finds no adversary, the highest margin so far, scaled to [0, 1] by the whole way,
+    - incomplete optimisation: PGD finds no adversary. The highest margin so far, scaled to [0, 1] by the whole way,
       gains more than 0.05 in the last 10 steps, and as much again would fool the network;
     - unconstrained attack failure: PGD finds no adversary where any image is allowed (`large_epsilon_reaches_chance`).
 
@@ -78,13 +76,9 @@ def attack_does_not_fail(subject: Subject, settings: Settings) -> Result:
     clean = subject.correct()
     size = int(np.sum(clean))
     if not size:
-        return skipped(
-            NAME,
-            "The network classifies no image of the sample correctly: there is nothing to attack.",
-            sample_size=len(subject),
-            remedy="Check the labels and the scaling of the images.",
-            reference=REFERENCE,
-        )
+        reason = "The network classifies no image of the sample correctly: there is nothing to attack."
+        remedy = "Check the labels and the scaling of the images."
+        return skipped(NAME, reason, sample_size=len(subject), remedy=remedy, reference=REFERENCE)
     left = subject.correct("pgd", **settings.pgd(subject.epsilon))
     moot = statistics.nothing_to_overrate("PGD", left, subject, settings)
     shown = {indicator: each[clean] for indicator, each in _indicators(subject, settings, left).items()}

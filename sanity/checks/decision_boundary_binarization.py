@@ -25,16 +25,16 @@ def decision_boundary_binarization(subject: Subject, settings: Settings) -> Resu
     """PGD must find the adversaries of networks whose last layer was replaced by one that has them.
 
     For each of the first `settings.planted_images` images a linear function of what enters the last `Dense` layer tells
-    `INNER` points inside of the ball from one on its surface. It takes the layer's place, its decision boundary moved
-    next to that point, an adversary that PGD, its settings unchanged, has to find or to surpass. Images count whose
-    points are separable and whose planted point is an adversary in float32, too.
+    `INNER` points inside the ball from one point on its surface. It replaces the layer, with its decision boundary next
+    to that point. The point is then an adversary, which PGD with unchanged settings has to find or to surpass. Images
+    count whose points are separable and whose planted point is an adversary in float32, too.
 
-    Fails where the attack misses significantly more than 5 % of them (exact binomial), whatever random search finds;
-    passes where the sample rules out `settings.detectable` more. Skipped where the network has no last `Dense` layer,
-    where less than half of the images can be set up, and where as many random points as PGD takes steps find half of
-    the adversaries: finding them shows nothing then. Nor is there anything to find out where PGD leaves no more than
-    chance of the images. To pass is necessary, not sufficient: one step of length 2.5
-    epsilon finds all of them in honest networks, half of the ball does not.
+    Fails where the attack misses significantly more than 5 % of the adversaries (exact binomial), whatever random
+    search finds; passes where the sample rules out `settings.detectable` more. Skipped where the network has no last
+    `Dense` layer, where less than half of the images can be set up, and where finding shows nothing: PGD leaves no more
+    than chance, or as many random points as PGD takes steps find half of the adversaries. To pass is necessary, not
+    sufficient: in honest networks, one step of length 2.5 epsilon finds all adversaries; within half of the ball none
+    is found.
     """
     left = subject.correct("pgd", **settings.pgd(subject.epsilon))
     moot = statistics.nothing_to_overrate("PGD", left, subject, settings)
@@ -57,7 +57,12 @@ def decision_boundary_binarization(subject: Subject, settings: Settings) -> Resu
             "points inside of the ball from one on its surface.",
             size,
         )
-    found, drawn = found[planted], drawn[planted]
+    return _judged(found[planted], drawn[planted], settings, looked_at)
+
+
+def _judged(found, drawn, settings, looked_at):
+    """Returns the `Result`, of whether PGD (`found`) and random points (`drawn`) find each planted adversary."""
+    size = len(found)
     missed = Share.of(size - int(np.sum(found)), size, 1.0 - FOUND, settings)
     by_chance = float(np.mean(drawn))
     seen = (

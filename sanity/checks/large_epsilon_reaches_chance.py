@@ -15,8 +15,8 @@ REFERENCE = (
 
 
 def large_epsilon_reaches_chance(subject: Subject, settings: Settings) -> Result:
-    """PGD at an epsilon so large that every image is allowed: accuracy must not stay above chance, the share
-    of the commonest class.
+    """PGD at an epsilon so large that every image is allowed: accuracy must not stay above chance, the share of the
+    commonest class.
 
     Fails where accuracy is significantly above chance (exact binomial), and PGD leaves more than chance at epsilon as
     well. Passes where its interval ends less than `settings.detectable` above chance.
@@ -28,30 +28,7 @@ def large_epsilon_reaches_chance(subject: Subject, settings: Settings) -> Result
     within = subject.correct("pgd", **settings.pgd(subject.epsilon))
     moot = statistics.nothing_to_overrate("Within epsilon PGD", within, subject, settings)
     p_value = 1.0 if moot else statistics.exceeds(count, size, chance)
-    if p_value < settings.alpha:
-        verdict = Verdict.FAIL
-        explanation = (
-            f"{accuracy:.1%} of the images withstand an attack that may replace every pixel, above chance "
-            f"({chance:.1%}). An image of another class was allowed; the attack did not get there."
-        )
-        remedy = (
-            "Do not report the accuracy under PGD. The gradients do not lead to other classes: look for saturated "
-            "logits, rounding or other layers without a gradient, and add attacks that need no gradients."
-        )
-    elif moot or high < chance + settings.detectable:
-        verdict = Verdict.PASS
-        explanation = (
-            f"Without a limit PGD leaves {accuracy:.1%} of the images; chance is {chance:.1%}, and a significant "
-            f"excess would have been a sign.{moot}"
-        )
-        remedy = ""
-    else:
-        verdict = Verdict.INCONCLUSIVE
-        explanation = (
-            f"Without a limit PGD leaves {accuracy:.1%} of the images; the sample is too small to tell that from "
-            f"{chance + settings.detectable:.1%}, clearly above chance."
-        )
-        remedy = "Judge more images (--samples)."
+    verdict, explanation, remedy = _decided(accuracy, high, chance, p_value, moot, settings)
     return Result(
         name=NAME,
         verdict=verdict,
@@ -74,3 +51,24 @@ def large_epsilon_reaches_chance(subject: Subject, settings: Settings) -> Result
         reference=REFERENCE,
         p_value=p_value,
     )
+
+
+def _decided(accuracy, high, chance, p_value, moot, settings):
+    """Returns the verdict, the explanation and the remedy."""
+    if p_value < settings.alpha:
+        explanation = (
+            f"{accuracy:.1%} of the images withstand an attack that may replace every pixel, above chance "
+            f"({chance:.1%}). An image of another class was allowed; the attack did not get there."
+        )
+        remedy = (
+            "Do not report the accuracy under PGD. The gradients do not lead to other classes: look for saturated "
+            "logits, rounding or other layers without a gradient, and add attacks that need no gradients."
+        )
+        return Verdict.FAIL, explanation, remedy
+    left = f"Without a limit PGD leaves {accuracy:.1%} of the images; "
+    if moot or high < chance + settings.detectable:
+        explanation = f"{left}chance is {chance:.1%}, and a significant excess would have been a sign.{moot}"
+        return Verdict.PASS, explanation, ""
+    limit = chance + settings.detectable
+    explanation = f"{left}the sample is too small to tell that from {limit:.1%}, clearly above chance."
+    return Verdict.INCONCLUSIVE, explanation, "Judge more images (--samples)."
