@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tests.helpers.images import margins
 from tf_nuat import attacks
-from tf_nuat.attacks.pool import Pool
+from tf_nuat.attacks.pool import NEAR, Pool
 from tf_nuat.attacks.search import run_search
 from tf_nuat.models import precision
 
@@ -159,6 +159,24 @@ def test_what_the_twin_takes_for_an_adversary_goes_on_in_float32(network, labell
     assert np.all(y != 4) and pool.steps["exact"] > 100
     np.testing.assert_array_equal(fooled, expected[0])
     np.testing.assert_allclose(x_adv, expected[1], atol=1e-5)
+
+
+def test_what_the_twin_misses_by_a_small_margin_is_attacked_again_in_float32(network, labelled, monkeypatch):
+    """The twin has no gradient, and finds nothing: images far from the boundary are not tried again."""
+    x, y = labelled
+    arguments = (attacks.pgd, network, x, y, np.arange(IMAGES), {"epsilon": 0.01, "steps": 12, "random_start": False})
+    expected, _ = outcome(Pool(*arguments, precision="float32"), x)
+    logits = network(x).numpy()
+    near = -margins(network, x, y) < NEAR * np.ptp(logits, axis=1)
+    assert 0 < np.sum(expected & near) < np.sum(near) < IMAGES
+
+    def flat(images):
+        return tf.stop_gradient(network(images)) + 0.0 * tf.reduce_sum(images, axis=(1, 2, 3))[:, None]
+
+    monkeypatch.setattr(precision, "attacked", lambda *_: flat)
+    pool = Pool(*arguments, batch_size=IMAGES)
+    fooled, _ = outcome(pool, x)
+    np.testing.assert_array_equal(fooled, expected & near)
 
 
 def test_every_verdict_on_bfloat16_is_that_of_float32(network, labelled):

@@ -3,7 +3,8 @@
 A `Pool` holds a batch of images that are being attacked. After a few steps it looks which are done, hands them out, and
 fills their places, so that full batches go on whatever an image needs. Its memory is that of a batch. Where the
 attack's gradients are in bfloat16, what they find is looked at in float32: an image whose adversary does not fool the
-network itself goes on in float32, from where it is.
+network itself goes on in float32, from where it is. One that is left with a small margin is attacked again in float32,
+from the beginning: there the coarse direction may have been what was missing.
 """
 
 import functools
@@ -23,6 +24,7 @@ from tf_nuat.models.lifetime import kept_by
 
 CHUNK = 25  # steps after which done images are looked for, where not enough are done before
 ENOUGH = 8  # one in so many images of a batch that are done ends the steps sooner
+NEAR = 0.1  # of the range of an image's logits: a margin below it is small
 
 Done: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]  # rows, whether they are fooled, images
 Strategy: TypeAlias = tf.distribute.Strategy | None
@@ -153,9 +155,10 @@ class Pool:
             self._slots[name] = slots
             return slots.rows[:0], np.zeros(0, bool), slots.x[:0].numpy()
         ended = _take(slots, done)
-        fooled = self._exactly.fooled(ended.state.x_adv, ended.y).numpy()
+        fooled, is_near = (each.numpy() for each in self._exactly.verdict(ended.state.x_adv, ended.y))
         # What bfloat16 takes for an adversary, and is none, goes on.
         doubted = ended.state.fooled.numpy() & ~fooled & ~ended.state.spent.numpy()
+        missed = ~doubted & ~fooled & is_near & is_fast
         kept = np.setdiff1d(np.arange(len(slots.rows)), done)
         if len(kept):
             self._slots[name] = _take(slots, kept)
@@ -165,7 +168,11 @@ class Pool:
             again = _take(ended, np.flatnonzero(doubted))
             again = again._replace(state=again.state._replace(fooled=tf.zeros_like(again.state.fooled)))
             self._add("exact", again)
-        ended, fooled = _take(ended, np.flatnonzero(~doubted)), fooled[~doubted]
+        if np.any(missed):
+            rows, x, y, _ = _take(ended, np.flatnonzero(missed))
+            self._add("exact", Slots(rows, x, y, self._exactly.begin(x, y, self._index(rows), self._numbers)))
+        ends = ~doubted & ~missed
+        ended, fooled = _take(ended, np.flatnonzero(ends)), fooled[ends]
         x_adv = choose(tf.constant(fooled), ended.state.x_adv, ended.x).numpy()
         return ended.rows, fooled, x_adv
 
@@ -224,7 +231,7 @@ class _Compiled(NamedTuple):
 
     begin: Callable[..., Any]
     advance: Callable[..., Any]
-    fooled: Callable[..., Any]
+    verdict: Callable[..., Any]
     state_like: Any
 
 
@@ -268,18 +275,23 @@ def _compiled(
         taken, state = run_search(search(x, y, index, given), state, steps=CHUNK, until_done=enough)
         return tf.fill(tf.shape(index), taken), state
 
-    def fooled(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        """Logits that are not finite are no robustness: they count as fooled."""
+    def verdict(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns which images are fooled, and which of the others have a small margin, (B,) each.
+
+        Logits that are not finite are no robustness: they count as fooled.
+        """
         logits = tf.cast(logits_fn(x), tf.float32)
-        return losses.fooled(logits, y) | ~tf.reduce_all(tf.math.is_finite(logits), axis=1)
+        spread = tf.reduce_max(logits, axis=1) - tf.reduce_min(logits, axis=1)
+        fooled = losses.fooled(logits, y) | ~tf.reduce_all(tf.math.is_finite(logits), axis=1)
+        return fooled, ~fooled & (losses.margin(logits, y) > -NEAR * spread)
 
     x, y = tf.TensorSpec((None, *shape), tf.float32), tf.TensorSpec((None,), tf.int64)
     index = tf.TensorSpec((None,), tf.int32)
     given = {name: tf.TensorSpec((), dtype) for name, dtype in numbers}
     begin, like = _compile(begin, strategy, x, y, index, given)
     advance, _ = _compile(advance, strategy, x, y, index, given, like)
-    fooled, _ = _compile(fooled, strategy, x, y)
-    return _Compiled(begin, advance, fooled, like)
+    verdict, _ = _compile(verdict, strategy, x, y)
+    return _Compiled(begin, advance, verdict, like)
 
 
 def _compile(function: Callable[..., Any], strategy: Strategy, *specs: Any) -> tuple[Callable[..., Any], Any]:
