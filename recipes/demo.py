@@ -42,7 +42,7 @@ def main(arguments):
     verdicts, reports = {}, []
     for defense, process in judging.items():
         print(f"\nJudging: {defense}", flush=True)
-        for line in process.stdout:
+        for line in process.stdout or ():
             print(line, end="", flush=True)
         if process.wait() == command_line.BAD_INPUT:
             return process.returncode

@@ -20,6 +20,7 @@ from sanity.subject import NoVersionError, Subject
 FIRST = 200  # images of the first look; each look has twice as many
 FEWEST = 80  # of it, where time is short: a check passes where none of 73 shows a sign
 SHARE = 0.4  # of the time, that the first look may take
+NARROW = 0.05  # interval of the figure to publish, for which more images need not be judged
 SOON = 4  # checks, after which there is a first answer
 FIGURE = "adaptive_attack_is_not_stronger"  # what gives the accuracy, which goes on as long as there are images
 REPORTING = ("second_opinion", "nuclear_norm_separates")  # which decide nothing, and may be left out
@@ -96,9 +97,9 @@ class Looks:
         found = self._results.values()
         masking = verdict.masking(found)
         clean, robust = self._accuracies()
-        if masking == verdict.SUSPECTED or (
-            masking == verdict.NOT_SEEN and verdict.is_sure(clean, robust, self._subject.chance)
-        ):
+        is_sure = masking == verdict.NOT_SEEN and verdict.is_sure(clean, robust, self._subject.chance)
+        low, high = robust.interval
+        if masking == verdict.SUSPECTED or (is_sure and (FIGURE not in self._names or high - low <= NARROW)):
             return False
         seconds = sum(self._results[name].seconds for name in self._names if self._is_open(name))
         return seconds * (following - size) / size < self._subject.clock.left

@@ -9,7 +9,7 @@ from sanity import Result, Verdict, costs
 from sanity.checks import CHECKS
 from sanity.clock import Clock
 from sanity.judgement import judge
-from sanity.looks import Looks
+from sanity.looks import FIGURE, Looks
 from sanity.settings import Settings
 from sanity.subject import Subject
 from tests.helpers import linear
@@ -71,6 +71,18 @@ def test_a_sign_ends_the_looks(sample, monkeypatch):
     }
     _, seen, subject = looked(sample, monkeypatch, verdicts)
     assert len(subject) == 200 and len(seen) == 2
+
+
+def test_the_figure_to_publish_takes_images_until_its_interval_is_narrow(sample, monkeypatch):
+    """Every image of one class is fooled: 95 % intervals of 80 % are 8 points wide with 400 images, 5 with 1,000."""
+    network, x, y = sample
+    wrong = np.where(np.arange(len(y)) % 5 == 0, (y + 1) % linear.CLASSES, y)
+    verdicts = {DECIDED: lambda *_: (Verdict.PASS, 1.0), FIGURE: lambda *_: (Verdict.REPORTED, None)}
+    _, seen, subject = looked((network, x, wrong), monkeypatch, verdicts)
+    assert [images for name, images, _ in seen if name == FIGURE] == [200, 400, 1000]
+    assert [images for name, images, _ in seen if name == DECIDED] == [200]
+    _, seen, subject = looked(sample, monkeypatch, verdicts)  # none is: 2 points with 200
+    assert len(subject) == 200
 
 
 def test_the_first_look_is_as_large_as_the_time_allows(sample, monkeypatch):
