@@ -24,6 +24,7 @@ from absl import logging
 from tf_nuat import defenses, training
 from tf_nuat.core import validation
 from tf_nuat.critical_epsilon import intersection, training_runs
+from tf_nuat.critical_epsilon.results import Measured, SingleStep
 from tf_nuat.data.splits import Splits
 from tf_nuat.training import AttackSpec, Recipe, ScheduleSpec, Stage
 from tf_nuat.training.building import load_data
@@ -34,29 +35,6 @@ ATTACKS = ("fgm", "pgd")
 LOSS_IMAGES = 10_000
 AT_CHANCE = 0.99  # of the loss of a uniform guess: between such a network and a trained one nothing is interpolated
 PART_OF_TRAINING = 5  # fine-tuning takes a fifth of the epochs
-
-
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    """An estimate, and what it was made of.
-
-    Attributes:
-        way: "exact" or "fast".
-        estimate: an `intersection.Estimate`.
-        epsilons: in increasing order (E,).
-        losses: adversarial training losses, a tuple of E for each run.
-        clean: `Clean`, one for each run of `exact`, one for `fast`.
-        loss_images: number of training images that losses are the mean of.
-        seconds: of adversarial training and measuring, all epsilons and runs together, without the ordinary training.
-    """
-
-    way: str
-    estimate: intersection.Estimate
-    epsilons: tuple
-    losses: tuple
-    clean: tuple
-    loss_images: int
-    seconds: float
 
 
 def exact(
@@ -205,26 +183,6 @@ def _fine_tuned(recipe: Recipe, network: str, epochs: int, learning_rate: float)
         patience=None,
         masking_alarm=None,
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class SingleStep:
-    """At which epsilons training against one step overfits catastrophically.
-
-    Attributes:
-        unstable: the smallest such epsilon that was tried; None where none did.
-        epsilons: those that were tried, in increasing order; none above `unstable`.
-        fgsm, pgd: accuracies on the test images under FGSM and under 20 steps of PGD.
-        test_images: number of those.
-        seconds: of training.
-    """
-
-    unstable: float | None
-    epsilons: tuple
-    fgsm: tuple
-    pgd: tuple
-    test_images: int
-    seconds: float
 
 
 def single_step(

@@ -1,0 +1,48 @@
+"""What `tf_nuat.critical_epsilon` returns."""
+
+import dataclasses
+
+from tf_nuat.critical_epsilon import intersection
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """An estimate, and what it was made of.
+
+    Attributes:
+        way: "exact" or "fast".
+        estimate: an `intersection.Estimate`.
+        epsilons: in increasing order (E,).
+        losses: adversarial training losses, a tuple of E for each run.
+        clean: `Clean`, one for each run of `exact`, one for `fast`.
+        loss_images: number of training images that losses are the mean of.
+        seconds: of adversarial training and measuring, all epsilons and runs together, without the ordinary training.
+    """
+
+    way: str
+    estimate: intersection.Estimate
+    epsilons: tuple
+    losses: tuple
+    clean: tuple
+    loss_images: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SingleStep:
+    """At which epsilons training against one step overfits catastrophically.
+
+    Attributes:
+        unstable: the smallest such epsilon that was tried; None where none did.
+        epsilons: those that were tried, in increasing order; none above `unstable`.
+        fgsm, pgd: accuracies on the test images under FGSM and under 20 steps of PGD.
+        test_images: number of those.
+        seconds: of training.
+    """
+
+    unstable: float | None
+    epsilons: tuple
+    fgsm: tuple
+    pgd: tuple
+    test_images: int
+    seconds: float
