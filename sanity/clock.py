@@ -12,6 +12,10 @@ class Clock:
     Attributes:
         seconds: infinite without a limit.
         speed: gradients of an image that the network takes in a second; infinite where nobody has measured it.
+
+    Example:
+        >>> Clock(60.0).has_time_for(gradients=1000), Clock(0.0).has_time_for(gradients=1000)
+        (True, False)
     """
 
     def __init__(self, seconds: float | None = None) -> None:

@@ -5,10 +5,18 @@ import dataclasses
 import keras
 import numpy as np
 
+__all__ = ["Evaluation", "Surrogate"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Surrogate:
-    """A network whose adversaries are transferred: its name, and which images of the sample it classifies correctly."""
+    """A network whose adversaries are transferred: its name, and which images of the sample it classifies correctly.
+
+    Example:
+        >>> judged = Subject(network, images, labels, epsilon=0.02, surrogates=[network])
+        >>> judged.surrogates()[0].name
+        'surrogate 1'
+    """
 
     name: str
     network: keras.Model = dataclasses.field(repr=False)
@@ -19,7 +27,14 @@ class Surrogate:
 class Evaluation:
     """One attack that was run: its name (None: no attack), its settings, the surrogate it came from (None: white box),
     and which images remained correctly classified, bool (N,); of those that were not among the attacked, `among` (N,),
-    that is what they are without attack (None: all were attacked)."""
+    that is what they are without attack (None: all were attacked).
+
+    Example:
+        >>> subject = Subject(network, images, labels, epsilon=0.02)
+        >>> left = subject.correct("fgsm", epsilon=0.02)
+        >>> subject.evaluations()[0].attack, subject.evaluations()[0].source
+        ('fgsm', None)
+    """
 
     attack: str | None
     settings: dict

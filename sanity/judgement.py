@@ -50,6 +50,10 @@ class Judgement:
         provenance: dict of facts that the caller knows: checkpoint, dataset, command.
         schema: version of this structure.
         examples: tuple of `sanity.measure.examples.Example`, adversaries of PGD; not part of the JSON form.
+
+    Example:
+        >>> judgement.masking, judgement.verdict, judgement.robust.images
+        ('not seen', 'genuinely robust', 100)
     """
 
     verdict: str
@@ -125,6 +129,11 @@ def judge(
             logits for the sample.
 
     Source: Carlini et al., "On evaluating adversarial robustness", 2019.
+
+    Example:
+        >>> judgement = judge(network, images, labels, epsilon=0.02, checks=names, progress=False)
+        >>> print(judgement.headline)
+        Genuinely robust, and no sign of masked gradients.
     """
     names = checked_names(checks)
     validation.whole_number("seed", seed, at_least=0)

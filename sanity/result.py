@@ -36,7 +36,12 @@ SCHEMA = 2
 
 
 class Verdict(enum.StrEnum):
-    """What a check says."""
+    """What a check says.
+
+    Example:
+        >>> result.verdict is Verdict.PASS, Verdict.PASS.value
+        (True, 'pass')
+    """
 
     PASS = "pass"
     FAIL = "fail"
@@ -67,6 +72,12 @@ class Result:
         question: what the check asks, in words.
         p_value: of "there is no sign of masking", over all comparisons of the check, at most 1: it fails below its
             share of alpha. None where nothing was tested, and where the sign is a fact and no matter of chance.
+
+    Example:
+        >>> result.title, result.verdict.value, result.sample_size
+        ('iterative beats single step', 'pass', 100)
+        >>> print(result.explanation)
+        Attacks of many steps fool at least as many images as a single step, as they must.
     """
 
     name: str
@@ -98,7 +109,12 @@ class Result:
 
 
 def skipped(name: str, reason: str, *, sample_size: int, remedy: str, reference: str) -> Result:
-    """Returns the `Result` of a check that does not apply."""
+    """Returns the `Result` of a check that does not apply.
+
+    Example:
+        >>> skipped("my_check", "It needs colours.", sample_size=100, remedy="", reference="").verdict.value
+        'skipped'
+    """
     return Result(name, Verdict.SKIPPED, "", None, None, sample_size, None, None, reason, remedy, reference)
 
 
@@ -106,6 +122,10 @@ def to_json(value: typing.Any) -> typing.Any:
     """Returns `value`, of dataclasses, sequences, dicts, numbers and NumPy scalars, as what `json.dumps` takes.
 
     Fields whose metadata say `json=False` are left out.
+
+    Example:
+        >>> to_json(subject.chance), to_json(result)["verdict"]
+        (0.1, 'pass')
     """
     if dataclasses.is_dataclass(value):
         kept = [field.name for field in dataclasses.fields(value) if field.metadata.get("json", True)]

@@ -5,7 +5,12 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A line of a figure: values `y` at `x`, with the limits `low` and `high` of their intervals, all of one length."""
+    """A line of a figure: values `y` at `x`, with the limits `low` and `high` of their intervals, all of one length.
+
+    Example:
+        >>> Curve("PGD", x=(1, 10), y=(0.6, 0.4), low=(0.5, 0.3), high=(0.7, 0.5)).name
+        'PGD'
+    """
 
     name: str
     x: tuple
@@ -24,6 +29,11 @@ class Curves:
         x_scale: "log", or "ordinal" for equal distances between the values whatever they are.
         levels: tuple of (name, y) to be marked by horizontal lines.
         kind: "curves".
+
+    Example:
+        >>> curve = Curve("PGD", x=(1, 10), y=(0.6, 0.4), low=(0.5, 0.3), high=(0.7, 0.5))
+        >>> Curves("steps", "accuracy", (curve,)).shown
+        'accuracy'
     """
 
     x_label: str
@@ -41,7 +51,12 @@ class Curves:
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """A bar of a figure: its value `y`, the limits of its interval, and the group that it belongs to."""
+    """A bar of a figure: its value `y`, the limits of its interval, and the group that it belongs to.
+
+    Example:
+        >>> Bar("PGD", 0.4, low=0.3, high=0.5, group="white box").y
+        0.4
+    """
 
     name: str
     y: float
@@ -59,6 +74,10 @@ class Bars:
         bars: tuple of `Bar`, from top to bottom.
         levels: tuple of (name, length) to be marked by vertical lines.
         kind: "bars".
+
+    Example:
+        >>> Bars("accuracy", (Bar("PGD", 0.4, 0.3, 0.5, group="white box"),)).shown
+        'accuracy'
     """
 
     label: str
@@ -74,7 +93,12 @@ class Bars:
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """One surface of a figure: its name, and rows of heights `z`, finite, one row per `y` and one height per `x`."""
+    """One surface of a figure: its name, and rows of heights `z`, finite, one row per `y` and one height per `x`.
+
+    Example:
+        >>> Panel("loss", ((0.0, 0.1), (0.1, 0.3))).z[1]
+        (0.1, 0.3)
+    """
 
     name: str
     z: tuple
@@ -90,6 +114,11 @@ class Surface:
         x, y: coordinates, rising.
         panels: tuple of `Panel`.
         kind: "surface".
+
+    Example:
+        >>> panel = Panel("loss", ((0.0, 0.1), (0.1, 0.3)))
+        >>> Surface("along the gradient", "across", "loss", x=(0.0, 0.1), y=(0.0, 0.1), panels=(panel,)).shown
+        'loss'
     """
 
     x_label: str
@@ -116,6 +145,10 @@ class Histogram:
         counts: whole numbers: bin i is edges[i] <= x < edges[i + 1], the last one with its upper edge.
         apart: tuple of (name, count) of what has no place on the axis: zeros, for instance.
         kind: "histogram".
+
+    Example:
+        >>> Histogram("norm", edges=(0.1, 1.0, 10.0), counts=(3, 5), apart=(("zero", 2),)).shown
+        'norm'
     """
 
     x_label: str

@@ -30,6 +30,10 @@ class Settings:
 
     Raises:
         ValueError: an attribute is out of its range.
+
+    Example:
+        >>> Settings(steps=20).pgd(epsilon=0.1)
+        {'epsilon': 0.1, 'steps': 20, 'step_size': 0.0125}
     """
 
     alpha: float = 0.01
@@ -59,7 +63,12 @@ class Settings:
 
 
 class Budget(typing.NamedTuple):
-    """What a judgement may cost: its `Settings`, and, where none are given, images at most and minutes at most."""
+    """What a judgement may cost: its `Settings`, and, where none are given, images at most and minutes at most.
+
+    Example:
+        >>> BUDGETS["quick"].minutes, BUDGETS["quick"].samples
+        (2.0, 400)
+    """
 
     settings: Settings
     samples: int

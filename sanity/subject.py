@@ -19,7 +19,12 @@ from tf_nuat.core import files, validation
 
 
 class NoVersionError(ValueError):
-    """An attack has no version for the norm of the threat model: the check that needs it is skipped."""
+    """An attack has no version for the norm of the threat model: the check that needs it is skipped.
+
+    Example:
+        >>> Subject(network, images, labels, epsilon=1.0, norm="l1").has("fgsm")
+        False
+    """
 
 
 class Subject:
@@ -51,6 +56,12 @@ class Subject:
     Raises:
         ValueError: an argument is out of its range, a network does not return logits for the sample, or the file is
             not one of this network and sample.
+
+    Example:
+        >>> subject = Subject(network, images, labels, epsilon=0.02)
+        >>> left = subject.correct("pgd", epsilon=0.02, steps=5)
+        >>> len(subject), int(left.sum()), int(subject.worst_case().sum())
+        (100, 71, 71)
     """
 
     def __init__(

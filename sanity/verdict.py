@@ -26,7 +26,12 @@ RULE = (
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-    """How many of `images` are classified correctly, that as a fraction, and its interval (low, high)."""
+    """How many of `images` are classified correctly, that as a fraction, and its interval (low, high).
+
+    Example:
+        >>> accuracy(np.array([True, True, True, False]), settings).accuracy
+        0.75
+    """
 
     correct: int
     images: int
@@ -36,20 +41,36 @@ class Accuracy:
 
 @dataclasses.dataclass(frozen=True)
 class WorstCase(Accuracy):
-    """The accuracy in the worst case over `attacks` attacks, and the one that came nearest to it alone, in words."""
+    """The accuracy in the worst case over `attacks` attacks, and the one that came nearest to it alone, in words.
+
+    Example:
+        >>> WorstCase(3, 4, 0.75, (0.3, 0.95), attacks=2, attack="PGD").attack
+        'PGD'
+    """
 
     attacks: int
     attack: str
 
 
 def accuracy(correct: np.ndarray, settings: Settings) -> Accuracy:
-    """Returns the `Accuracy` of outcomes, bool (N,)."""
+    """Returns the `Accuracy` of outcomes, bool (N,).
+
+    Example:
+        >>> found = accuracy(np.array([True, True, True, False]), settings)
+        >>> found.correct, [round(limit, 2) for limit in found.interval]
+        (3, [0.3, 0.95])
+    """
     count, size = int(np.sum(correct)), len(correct)
     return Accuracy(count, size, count / size, statistics.wilson(count, size, confidence=settings.confidence))
 
 
 def masking(results: Iterable[Result]) -> str:
-    """Returns whether masked gradients are suspected, not seen, or undecided, by the results of the checks."""
+    """Returns whether masked gradients are suspected, not seen, or undecided, by the results of the checks.
+
+    Example:
+        >>> masking([result])
+        'not seen'
+    """
     verdicts = [result.verdict for result in results if result.masking]
     if Verdict.FAIL in verdicts:
         return SUSPECTED
@@ -57,7 +78,13 @@ def masking(results: Iterable[Result]) -> str:
 
 
 def robustness(clean: Accuracy, robust: Accuracy, chance: float) -> str:
-    """Returns how robust a network is, by the lower limit of its accuracy in the worst case; see `RULE`."""
+    """Returns how robust a network is, by the lower limit of its accuracy in the worst case; see `RULE`.
+
+    Example:
+        >>> clean, robust = (accuracy(np.arange(100) < number, settings) for number in (95, 80))
+        >>> robustness(clean, robust, chance=0.1)
+        'genuinely robust'
+    """
     low = robust.interval[0]
     if low <= chance:
         return NOT
@@ -65,19 +92,36 @@ def robustness(clean: Accuracy, robust: Accuracy, chance: float) -> str:
 
 
 def is_sure(clean: Accuracy, robust: Accuracy, chance: float) -> bool:
-    """Returns whether more images could hardly change `robustness`: no limit of it lies within the interval."""
+    """Returns whether more images could hardly change `robustness`: no limit of it lies within the interval.
+
+    Example:
+        >>> clean, robust = (accuracy(np.arange(100) < number, settings) for number in (95, 80))
+        >>> is_sure(clean, robust, chance=0.1)
+        True
+    """
     low, high = robust.interval
     return not any(low <= limit <= high for limit in (chance, clean.accuracy / 2))
 
 
 def overall(results: Sequence[Result], clean: Accuracy, robust: Accuracy, chance: float) -> str:
-    """Returns the verdict that follows from the results of the checks and the two accuracies, by `RULE`."""
+    """Returns the verdict that follows from the results of the checks and the two accuracies, by `RULE`.
+
+    Example:
+        >>> clean, robust = (accuracy(np.arange(100) < number, settings) for number in (95, 80))
+        >>> overall([result], clean, robust, chance=0.1)
+        'genuinely robust'
+    """
     found = masking(results)
     return {SUSPECTED: MASKED, UNSURE: UNDECIDED}.get(found) or robustness(clean, robust, chance)
 
 
 def headline(verdict: str, results: Sequence[Result]) -> str:
-    """Returns the verdict in words, with its reason."""
+    """Returns the verdict in words, with its reason.
+
+    Example:
+        >>> print(headline(NOT, [result]))
+        Not robust, and no sign of masked gradients: an honest failure.
+    """
     if verdict == MASKED:
         return f"Masked gradients suspected. {_reason(_of(results, Verdict.FAIL))}"
     if verdict == UNDECIDED:
@@ -91,7 +135,14 @@ def headline(verdict: str, results: Sequence[Result]) -> str:
 
 
 def advice(results: Sequence[Result], robust: Accuracy, found: str) -> str:
-    """Returns what to do next; `found` is what `robustness` returned."""
+    """Returns what to do next; `found` is what `robustness` returned.
+
+    Example:
+        >>> robust = WorstCase(80, 100, 0.8, (0.71, 0.87), attacks=3, attack="PGD")
+        >>> print(advice([result], robust, ROBUST))
+        Publish 80.0% (95 % interval 71.0% to 87.0%, 100 images), with epsilon, the norm, and the attacks. card.md,
+        beside this report, says all of it.
+    """
     low, high = robust.interval
     figure = f"{robust.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}, {robust.images} images)"
     seen = masking(results)

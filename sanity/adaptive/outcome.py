@@ -16,6 +16,10 @@ class Attempt:
         accuracy: share of these that it left correctly classified.
         interval: Wilson interval (low, high) of that.
         seconds: how long it took.
+
+    Example:
+        >>> Attempt("pgd", "gradients are zero", images=50, accuracy=0.4, interval=(0.28, 0.54), seconds=1.0).fooled
+        30
     """
 
     attack: str
@@ -40,6 +44,11 @@ class Adaptive:
         best: the one that fooled most images; None where none fooled any.
         correct: which images of the sample withstood all of them and whatever was run before, bool (N,); not part of
             the JSON form.
+
+    Example:
+        >>> attempt = Attempt("pgd", "gradients are zero", images=2, accuracy=0.5, interval=(0.1, 0.9), seconds=1.0)
+        >>> Adaptive((attempt,), attempt, np.array([True, False])).best.fooled
+        1
     """
 
     tried: tuple[Attempt, ...]

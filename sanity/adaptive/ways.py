@@ -59,6 +59,12 @@ def find_way_round(subject: Subject, results: Sequence[Result], settings: Settin
 
     Source: Athalye et al., "Obfuscated gradients give a false sense of security", 2018; Tramer et al., "On adaptive
     attacks to adversarial example defenses", 2020.
+
+    Example:
+        >>> subject = Subject(network, images, labels, epsilon=0.02)
+        >>> found = find_way_round(subject, [], settings, seconds=0.5)
+        >>> found.correct.shape
+        (100,)
     """
     validation.number("seconds", seconds, above=0.0)
     started = time.monotonic()

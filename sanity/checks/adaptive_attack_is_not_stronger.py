@@ -29,6 +29,11 @@ def adaptive_attack_is_not_stronger(subject: Subject, settings: Settings) -> Res
     of masked gradients. What is left after all of them counts in the worst case.
 
     Attacks that have no version for the norm, or for which there is no time, are left out.
+
+    Example:
+        >>> subject = Subject(network, images, labels, epsilon=0.3)  # PGD leaves nothing to attack
+        >>> adaptive_attack_is_not_stronger(subject, settings).verdict.value
+        'reported'
     """
     pgd = subject.correct("pgd", **settings.pgd(subject.epsilon))
     left, shown = pgd, {("no attack", "clean"): subject.correct(), ("PGD", "PGD"): pgd}

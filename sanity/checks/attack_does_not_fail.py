@@ -72,6 +72,10 @@ def attack_does_not_fail(subject: Subject, settings: Settings) -> Result:
     - unconstrained attack failure: PGD finds no adversary where any image is allowed (`large_epsilon_reaches_chance`).
 
     Skipped where no image is classified correctly.
+
+    Example:
+        >>> attack_does_not_fail(subject, settings).verdict.value
+        'pass'
     """
     clean = subject.correct()
     size = int(np.sum(clean))

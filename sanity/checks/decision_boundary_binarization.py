@@ -35,6 +35,10 @@ def decision_boundary_binarization(subject: Subject, settings: Settings) -> Resu
     than chance, or as many random points as PGD takes steps find half of the adversaries. To pass is necessary, not
     sufficient: in honest networks, one step of length 2.5 epsilon finds all adversaries; within half of the ball none
     is found.
+
+    Example:
+        >>> decision_boundary_binarization(subject, settings).verdict.value
+        'inconclusive'
     """
     left = subject.correct("pgd", **settings.pgd(subject.epsilon))
     moot = statistics.nothing_to_overrate("PGD", left, subject, settings)

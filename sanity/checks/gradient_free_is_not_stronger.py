@@ -29,6 +29,10 @@ def gradient_free_is_not_stronger(subject: Subject, settings: Settings) -> Resul
     binomial; see `sanity.measure.survivors.Loss`), and PGD leaves more than chance. Passes where the sample rules out
     `settings.detectable` more. What Square finds beyond PGD alone is no sign: PGD may be weak, or the cross-entropy has
     no gradient where the logits have one, which `gradients_are_available` sees.
+
+    Example:
+        >>> gradient_free_is_not_stronger(subject, settings).verdict.value
+        'pass'
     """
     pgd, square, hidden = _left(subject, settings)
     loss = measure.survivors.loss(pgd, pgd & ~hidden, settings, tolerance=TOLERANCE)

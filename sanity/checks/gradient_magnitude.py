@@ -26,6 +26,10 @@ def gradient_magnitude(subject: Subject, settings: Settings) -> Result:
     is none: no sound network has one, so that one is proof, and no matter of chance.
 
     Zero gradients are the subject of `gradients_are_available`.
+
+    Example:
+        >>> gradient_magnitude(subject, settings).verdict.value
+        'pass'
     """
     found, size = subject.gradients, len(subject)
     on_the_way = ~np.all(np.isfinite(subject.trace(**settings.pgd(subject.epsilon)).margins), axis=0)

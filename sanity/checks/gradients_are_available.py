@@ -30,6 +30,10 @@ def gradients_are_available(subject: Subject, settings: Settings) -> Result:
 
     Masking by large logits shows here: where the true class leads by more than about 100, the probabilities of all
     others round to zero in float32, and so does the gradient.
+
+    Example:
+        >>> gradients_are_available(subject, settings).verdict.value
+        'pass'
     """
     left = subject.correct("pgd", **settings.pgd(subject.epsilon))
     moot = statistics.nothing_to_overrate("PGD", left, subject, settings)

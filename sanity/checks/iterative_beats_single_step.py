@@ -27,6 +27,10 @@ def iterative_beats_single_step(subject: Subject, settings: Settings) -> Result:
     Whoever takes many steps could have taken the one of FGSM. Fails where FGSM leaves significantly fewer images
     correct than I-FGSM, or than PGD, and PGD leaves more than chance. A network that overfitted to single steps passes:
     there it is FGSM that fails.
+
+    Example:
+        >>> iterative_beats_single_step(subject, settings).verdict.value
+        'pass'
     """
     compared = attacks(subject.epsilon, settings)
     correct = {label: subject.correct(attack, **options) for label, (attack, options) in compared.items()}

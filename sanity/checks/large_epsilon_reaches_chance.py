@@ -20,6 +20,10 @@ def large_epsilon_reaches_chance(subject: Subject, settings: Settings) -> Result
 
     Fails where accuracy is significantly above chance (exact binomial), and PGD leaves more than chance at epsilon as
     well. Passes where its interval ends less than `settings.detectable` above chance.
+
+    Example:
+        >>> large_epsilon_reaches_chance(subject, settings).verdict.value
+        'pass'
     """
     correct = subject.correct("pgd", **settings.pgd(subject.largest))
     chance = subject.chance

@@ -27,6 +27,10 @@ def larger_epsilon_is_stronger(subject: Subject, settings: Settings) -> Result:
     Every image within a small distance is also within a larger one, so an attack that works can only gain. Fails where
     the success rate is significantly lower at some epsilon than at a smaller one, and PGD leaves more than chance at
     the larger one; all such pairs are compared.
+
+    Example:
+        >>> larger_epsilon_is_stronger(subject, settings).verdict.value
+        'pass'
     """
     radii = epsilons(subject.epsilon, subject.largest)
     correct = {radius: subject.correct("pgd", **settings.pgd(radius)) for radius in radii}

@@ -65,6 +65,10 @@ def loss_rises_with_epsilon(subject: Subject, settings: Settings) -> Result:
     A sign counts only where the attack leaves significantly more images correct than chance would. Where it does not
     there is nothing that could be overrated, and the loss of an honest network may fall at an epsilon at which it is
     curved over the step. Skipped where the network is no better than chance without attack.
+
+    Example:
+        >>> loss_rises_with_epsilon(subject, settings).verdict.value
+        'pass'
     """
     size = len(subject)
     if size < FEWEST_IMAGES:

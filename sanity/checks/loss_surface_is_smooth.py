@@ -53,6 +53,10 @@ def loss_surface_is_smooth(subject: Subject, settings: Settings) -> Result:
     linear network, too. The figure shows the loss.
 
     Skipped where no image is classified correctly.
+
+    Example:
+        >>> loss_surface_is_smooth(subject, settings).verdict.value
+        'pass'
     """
     clean, size = subject.correct(), len(subject)
     if not np.any(clean):

@@ -25,6 +25,10 @@ def network_is_deterministic(subject: Subject, settings: Settings) -> Result:
     Fails where the logits of any image differ by more than `TOLERANCE` times their length, after their mean, which
     changes no probability, was taken away: a network without randomness never does that, so that one image is proof.
     Passes where the sample rules out that `settings.detectable` of all images are affected.
+
+    Example:
+        >>> network_is_deterministic(subject, settings).verdict.value
+        'pass'
     """
     varies, flips = subject.per_image(
         NAME, lambda images, labels, first: _varying(subject.network, images, subject.batch_size)

@@ -27,6 +27,10 @@ def nuclear_norm_separates(subject: Subject, settings: Settings) -> Result:
     the ratio is 0.97 for a network of PGD-AT.
 
     Skipped where there are fewer than `FEWEST` images of either kind.
+
+    Example:
+        >>> nuclear_norm_separates(subject, settings).verdict.value
+        'reported'
     """
     norms, sizes, size = measured(subject, settings)
     if norms is None:

@@ -20,6 +20,10 @@ def random_search_is_not_stronger(subject: Subject, settings: Settings) -> Resul
     than `TOLERANCE` of the sample (exact binomial); passes where the sample rules out `settings.detectable` more than
     that, and where PGD leaves no more than chance. They are counted against all images, see
     `sanity.measure.survivors.Loss`.
+
+    Example:
+        >>> random_search_is_not_stronger(subject, settings).verdict.value
+        'pass'
     """
     pgd = subject.correct("pgd", **settings.pgd(subject.epsilon))
     drawn = subject.correct("random_search", among=pgd, epsilon=subject.epsilon, queries=settings.points)

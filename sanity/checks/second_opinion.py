@@ -28,6 +28,10 @@ def second_opinion(subject: Subject, settings: Settings) -> Result:
     Reported: how many more images one of them fools than ours of the same kind does. What they leave counts in the
     worst case. It says nothing about the network: masked gradients mislead both. Skipped where CleverHans, which no
     other part of the package needs, cannot be imported, and where it has no version for the norm.
+
+    Example:
+        >>> second_opinion(subject, settings).verdict.value
+        'reported'
     """
     try:
         modules = [importlib.import_module(f"cleverhans.tf2.attacks.{module}") for module in MODULES]

@@ -33,6 +33,10 @@ def step_count_saturates(subject: Subject, settings: Settings) -> Result:
 
     A network that only single steps fail to fool, after catastrophic overfitting for instance, passes: its accuracy
     falls at once and settles. That FGSM overrates it is another check's to see.
+
+    Example:
+        >>> step_count_saturates(subject, settings).verdict.value
+        'pass'
     """
     counts = tuple(steps for steps in STEP_COUNTS if steps <= settings.most_steps)
     correct = {

@@ -30,6 +30,10 @@ def white_box_beats_black_box(subject: Subject, settings: Settings) -> Result:
       may fall a little behind a transferred one; but then hardly any image withstands either.
 
     A surrogate that is no better than chance says nothing: the check is then inconclusive. Skipped without surrogate.
+
+    Example:
+        >>> white_box_beats_black_box(subject, settings).verdict.value
+        'skipped'
     """
     surrogates = subject.surrogates()
     if not surrogates:

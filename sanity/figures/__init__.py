@@ -34,6 +34,12 @@ class Kind:
         caption: function `data -> text`.
         check: function `(models, options)`, called before any is measured: raises `NotShownError` where these
             networks have no such figure, and another `ValueError` where an option is wrong.
+
+    Example:
+        >>> kind = FIGURES["gradients"]
+        >>> data = kind.measure([Model("linear", subject)], Options(settings))
+        >>> type(kind.draw(data)).__name__
+        'Figure'
     """
 
     title: str

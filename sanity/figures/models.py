@@ -9,7 +9,12 @@ from tf_nuat.card import Card
 
 
 class NotShownError(ValueError):
-    """A figure cannot be made of these networks; the message is one line that says why."""
+    """A figure cannot be made of these networks; the message is one line that says why.
+
+    Example:
+        >>> issubclass(NotShownError, ValueError)
+        True
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +25,10 @@ class Model:
         name: what the figures call it.
         subject: `sanity.subject.Subject`, which keeps what figures share: the outcomes of attacks.
         card: the card beside the checkpoint, which may lack something; None where there is none.
+
+    Example:
+        >>> Model("linear", subject).name
+        'linear'
     """
 
     name: str
@@ -38,6 +47,10 @@ class Options:
         training_data: (images, labels) to train the bend of a path on; None where there are none.
         epochs: over them.
         distances: paths of what `tf_nuat.training.logit_distances.LogitDistances` wrote.
+
+    Example:
+        >>> Options(settings, dataset="digits").resolution
+        21
     """
 
     settings: Settings = dataclasses.field(default_factory=Settings)

@@ -10,12 +10,15 @@ import pathlib
 
 from sanity import verdict
 from sanity.checks import CHECKS
+from sanity.judgement import Judgement
 from sanity.report import figures, html, pictures
 from sanity.report.junit import junit
 from sanity.report.model_card import model_card
 from sanity.result import Verdict
 from tf_nuat.core import files
 from tf_nuat.evaluate import wilson
+
+__all__ = ["bars", "write"]
 
 PAGE = "report.html"
 FIGURES_PAGE = "figures.html"  # what `sanity.figures` writes, linked where it lies in the folder
@@ -35,12 +38,17 @@ ROBUSTNESS = {verdict.ROBUST: "good", verdict.PARTLY: "fair", verdict.NOT: "bad"
 TRUST = {verdict.NOT_SEEN: "good", verdict.UNSURE: "fair", verdict.SUSPECTED: "bad"}
 
 
-def write(judgement, folder):
+def write(judgement: Judgement, folder: files.PathLike) -> tuple[list[pathlib.Path], list[str]]:
     """Writes the report of `judgement` into `folder`, which exists; returns (paths that were written, troubles).
 
     Every file appears whole, and alone: what cannot be drawn or written is a line in the troubles, and costs nothing
     else. `results.json` comes first. Figures of an earlier report are removed where this one has none of that name;
     nothing else in the folder is touched.
+
+    Example:
+        >>> written, troubles = write(judgement, ".")
+        >>> [path.name for path in written if path.suffix != ".png"]
+        ['results.json', 'card.md', 'junit.xml', 'report.html']
     """
     folder, troubles = pathlib.Path(folder), []
     drawn = {}
@@ -104,12 +112,16 @@ def tones(judgement):
     return {"robustness": "fair" if robustness == "good" != trust else robustness, "trust": trust}
 
 
-def bars(judgement):
+def bars(judgement: Judgement) -> list[tuple[str, float, float, float]]:
     """Returns the accuracies of the first chart, all of the same images, from high to low: tuples of (label, accuracy,
     low, high).
 
     They are that without attack, those of the `MOST_BARS` strongest attacks with the epsilon of the judgement, and the
     worst case.
+
+    Example:
+        >>> [label for label, *_ in bars(judgement)]
+        ['no attack', 'FGSM', 'I-FGSM, 40 steps', 'PGD, 40 steps', 'worst of all attacks']
     """
     images, confidence = judgement.robust.images, judgement.settings.confidence
     left = {

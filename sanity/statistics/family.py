@@ -14,6 +14,10 @@ def holm(p_values: Mapping[str, float], alpha: float) -> dict[str, float]:
         alpha: of all together.
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
+
+    Example:
+        >>> holm({"a": 0.001, "b": 0.2}, alpha=0.01)
+        {'a': 0.005, 'b': 0.01}
     """
     levels: dict[str, float] = {}
     level, rejects = alpha, True
@@ -28,6 +32,10 @@ def holm_adjusted(p_values: Sequence[float]) -> list[float]:
     """Returns the p-values as they are where all are tested together, in their order: `holm` rejects those below alpha.
 
     Source: as for `holm`.
+
+    Example:
+        >>> holm_adjusted([0.001, 0.2])
+        [0.002, 0.2]
     """
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):

@@ -20,6 +20,11 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     The exact, one-sided test: of the images whose outcomes differ, half would be true in `second` by chance.
 
     Source: McNemar, "Note on the sampling error of the difference between correlated proportions", 1947.
+
+    Example:
+        >>> fgsm, pgd = np.arange(100) < 50, np.arange(100) < 60
+        >>> round(mcnemar(fgsm, pgd), 4)
+        0.001
     """
     gained, lost = _discordant(first, second)
     return exceeds(gained, gained + lost, 0.5) if gained + lost else 1.0
@@ -29,6 +34,10 @@ def mcnemar_two_sided(first: np.ndarray, second: np.ndarray) -> float:
     """Returns the p-value of "`first` and `second` are true equally often", for outcomes of the same images.
 
     Twice the smaller of the two one-sided ones of `mcnemar`, at most 1.
+
+    Example:
+        >>> round(mcnemar_two_sided(np.arange(100) < 50, np.arange(100) < 60), 4)
+        0.002
     """
     return min(1.0, 2.0 * min(mcnemar(first, second), mcnemar(second, first)))
 
@@ -41,6 +50,10 @@ def paired_difference(first: np.ndarray, second: np.ndarray, *, confidence: floa
 
     Source: Bonett and Price, "Adjusted Wald confidence interval for a difference of binomial proportions based on
     paired data", 2012.
+
+    Example:
+        >>> [round(each, 3) for each in paired_difference(np.arange(100) < 50, np.arange(100) < 60)]
+        [0.1, 0.034, 0.162]
     """
     gained, lost = _discordant(first, second)
     n = len(first)
@@ -58,6 +71,10 @@ class Increase:
         difference, low, high: the increase and its interval, for this comparison alone.
         highest: the highest limit of the intervals of all comparisons.
         p_value: of the increase, times the number of comparisons (Bonferroni), at most 1.
+
+    Example:
+        >>> Increase("PGD over FGSM", 0.1, 0.04, 0.16, highest=0.16, p_value=0.001).verdict(settings).value
+        'fail'
     """
 
     name: str
@@ -78,6 +95,10 @@ def clearest_increase(comparisons: dict, *, tests: int | None = None, confidence
     """Returns the `Increase` with the smallest p-value among `comparisons`, a dict of name to (first, second).
 
     `tests` is the number of comparisons that were planned, where some of them are left out; default all of them.
+
+    Example:
+        >>> clearest_increase({"PGD over FGSM": (np.arange(100) < 50, np.arange(100) < 60)}).difference
+        0.1
     """
     tests = tests or len(comparisons)
     found = []

@@ -14,6 +14,10 @@ def bars(label: str, outcomes: dict, *, confidence: float = 0.95, levels: tuple 
         outcomes: dict of (name, group) to bool (N,).
         confidence: of the limits.
         levels: tuple of (name, length) to be marked.
+
+    Example:
+        >>> bars("accuracy", {("PGD", "white box"): np.arange(100) < 60}).bars[0].y
+        0.6
     """
     drawn = (
         Bar(name, float(np.mean(each)), *wilson(np.sum(each), len(each), confidence=confidence), group=group)
@@ -23,12 +27,22 @@ def bars(label: str, outcomes: dict, *, confidence: float = 0.95, levels: tuple 
 
 
 def accuracies(outcomes: dict, *, confidence: float = 0.95) -> Bars:
-    """Returns `bars` of the accuracy that attacks leave, of a dict of (name, group) to bool (N,)."""
+    """Returns `bars` of the accuracy that attacks leave, of a dict of (name, group) to bool (N,).
+
+    Example:
+        >>> accuracies({("PGD", "white box"): np.arange(100) < 60}).bars[0].y
+        0.6
+    """
     return bars("accuracy that remains", outcomes, confidence=confidence)
 
 
 def curve(name: str, outcomes: dict, *, confidence: float = 0.95) -> Curve:
-    """Returns the `Curve` of the rates, with Wilson's limits, of `outcomes`, a dict of x to bool (N,)."""
+    """Returns the `Curve` of the rates, with Wilson's limits, of `outcomes`, a dict of x to bool (N,).
+
+    Example:
+        >>> curve("PGD", {1: np.arange(100) < 60, 10: np.arange(100) < 50}).y
+        (0.6, 0.5)
+    """
     limits = [wilson(np.sum(each), len(each), confidence=confidence) for each in outcomes.values()]
     return Curve(
         name=name,

@@ -67,6 +67,14 @@ def exact(
     Raises:
         ValueError: an argument is out of range, the epsilons do not bracket the threshold (the error says which way to
             extend them), training at one of them does not begin, or the clean network is not trained.
+
+    Example:
+        >>> import tf_nuat
+        >>> chosen = {"dataset": "digits", "network": "two_conv", "defense": "pgd_at", "learning_rate": 0.05}
+        >>> recipe = tf_nuat.training.Recipe(**chosen, epsilon=0.1, epochs=20)
+        >>> found = tf_nuat.critical_epsilon.exact(recipe, "runs", epsilons=[0.1, 0.3])  # three trainings
+        >>> 0.1 <= found.estimate.epsilon <= 0.3
+        True
     """
     ordered = _checked(recipe, epsilons, runs, loss_images, clean)
     _check_warm_up(recipe, warm_up)
@@ -142,6 +150,14 @@ def fast(
     Raises:
         ValueError: an argument is out of range, the clean network is not trained, or the losses do not make a line that
             rises to the threshold.
+
+    Example:
+        >>> import tf_nuat
+        >>> chosen = {"dataset": "digits", "network": "two_conv", "defense": "pgd_at", "learning_rate": 0.05}
+        >>> recipe = tf_nuat.training.Recipe(**chosen, epsilon=0.1, epochs=20)
+        >>> found = tf_nuat.critical_epsilon.fast(recipe, "runs", epsilons=[0.01, 0.03])  # three trainings, two short
+        >>> found.way, found.epsilons
+        ('fast', (0.01, 0.03))
     """
     ordered = _checked(recipe, epsilons, runs, loss_images, clean)
     validation.one_of("attack", attack, ATTACKS)
@@ -201,6 +217,14 @@ def single_step(
     Raises:
         ValueError: an argument is out of range, the validation images are too few, or training at one of the epsilons
             does not begin.
+
+    Example:
+        >>> import tf_nuat
+        >>> chosen = {"dataset": "digits", "network": "two_conv", "defense": "pgd_at", "learning_rate": 0.05}
+        >>> recipe = tf_nuat.training.Recipe(**chosen, epsilon=0.1, epochs=20)
+        >>> found = tf_nuat.critical_epsilon.single_step(recipe, "runs", epsilons=[0.1, 0.3])  # at most two trainings
+        >>> found.unstable is None or found.unstable in found.epsilons
+        True
     """
     validation.one_of("norm", recipe.norm, defenses.DEFENSES["fgsm_at"].NORMS)
     ordered = _checked(recipe, epsilons, 1, LOSS_IMAGES, None, at_least=1)

@@ -17,6 +17,12 @@ class Measured:
         clean: `Clean`, one for each run of `exact`, one for `fast`.
         loss_images: number of training images that losses are the mean of.
         seconds: of adversarial training and measuring, all epsilons and runs together, without the ordinary training.
+
+    Example:
+        >>> from tf_nuat.critical_epsilon import Measured, intersection
+        >>> line = intersection.interpolated([0.1, 0.3], [[0.2, 0.6]], [0.4])
+        >>> round(Measured("exact", line, (0.1, 0.3), ((0.2, 0.6),), (), 1000, 60.0).estimate.epsilon, 3)
+        0.2
     """
 
     way: str
@@ -38,6 +44,13 @@ class SingleStep:
         fgsm, pgd: accuracies on the test images under FGSM and under 20 steps of PGD.
         test_images: number of those.
         seconds: of training.
+
+    Example:
+        >>> import tf_nuat
+        >>> accuracies = {"fgsm": (0.8, 0.9), "pgd": (0.7, 0.0)}
+        >>> found = tf_nuat.critical_epsilon.SingleStep(0.3, (0.1, 0.3), **accuracies, test_images=353, seconds=60.0)
+        >>> found.unstable
+        0.3
     """
 
     unstable: float | None

@@ -27,6 +27,15 @@ class Differentiable:
         stand_ins: tuple of `StandIn`, in the order of the network; empty where every operation has a gradient.
         decided_at: name of the first operation whose outputs (B, K) are ordered as the logits are, where others follow,
             which scale or squash them, for instance; None where that is the last.
+
+    Example:
+        >>> import keras
+        >>> import tf_nuat
+        >>> inputs = keras.Input((8, 8, 1))
+        >>> logits = keras.layers.Dense(10, name="scores")(keras.layers.Flatten()(inputs))
+        >>> surface = tf_nuat.networks.differentiable(keras.Model(inputs, 1e4 * logits))
+        >>> surface.stand_ins, surface.decided_at
+        ((), 'scores')
     """
 
     def __init__(self, network: keras.Model, found: lost_gradients.Found) -> None:
@@ -77,8 +86,17 @@ def differentiable(network: keras.Model, images: Any = None, *, radius: float = 
             subclass of `keras.Model` with a `call` of its own. (A layer of one's own is one operation.)
 
     Example:
-        surface = tf_nuat.networks.differentiable(network, images)
-        x_adv = tf_nuat.attacks.pgd(surface, images, labels, epsilon=0.1, loss="margin")
+        >>> import keras
+        >>> import tf_nuat
+        >>> inputs = keras.Input((8, 8, 1))
+        >>> rounded = keras.ops.round(8.0 * inputs) / 8.0
+        >>> network = keras.Model(inputs, keras.layers.Dense(10)(keras.layers.Flatten()(rounded)))
+        >>> surface = tf_nuat.networks.differentiable(network)
+        >>> [each.kind for each in surface.stand_ins]
+        ['identity']
+        >>> images, labels, _ = tf_nuat.data.sample("digits", samples=4)
+        >>> tf_nuat.attacks.pgd(surface, images, labels, epsilon=0.1, steps=2, loss="margin").shape
+        TensorShape([4, 8, 8, 1])
     """
     validation.classifier("network", network)
     validation.number("radius", radius, above=0.0, at_most=1.0)

@@ -39,6 +39,19 @@ class RobustValidation(keras.callbacks.Callback):
         monitor: the entry of the logs that makes it the best, the higher the better; None keeps the latest network.
         best: value of that to exceed, when a run continues.
         batch_size: images in a batch.
+
+    Example:
+        >>> import functools
+        >>> import keras
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("validation")
+        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+        >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        >>> attack = functools.partial(tf_nuat.attacks.fgsm, epsilon=0.1)
+        >>> robust = tf_nuat.callbacks.RobustValidation(x, y, attack, path="best.keras")
+        >>> fitted = model.fit(x, y, epochs=1, verbose=0, callbacks=[robust])
+        >>> sorted(fitted.history)
+        ['loss', 'val_robust_accuracy']
     """
 
     def __init__(
@@ -115,6 +128,13 @@ def overfits_catastrophically(
 
     Source: Wong et al., "Fast is better than free: revisiting adversarial training", 2020; Vivek and Babu,
     "Regularizers for single-step adversarial training", 2020, section 4.2.
+
+    Example:
+        >>> import numpy as np
+        >>> import tf_nuat
+        >>> clean, fgsm, pgd = (np.arange(300) < number for number in (290, 200, 3))
+        >>> tf_nuat.callbacks.overfits_catastrophically(fgsm, pgd, clean)
+        True
     """
     for name, value in {"fgsm_share": fgsm_share, "pgd_share": pgd_share, "significance": significance}.items():
         validation.number(name, value, above=0.0, below=1.0)
@@ -151,6 +171,16 @@ class MaskingAlarm(keras.callbacks.Callback):
     Raises:
         ValueError: an argument is out of its range, or the images are too few for the alarm to ever ring; as training
             begins, also where the network does not take the images or the labels.
+
+    Example:
+        >>> import keras
+        >>> import tf_nuat
+        >>> x, y = tf_nuat.data.load("digits").arrays("validation")
+        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+        >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        >>> alarm = tf_nuat.callbacks.MaskingAlarm(x, y, epsilon=0.1, steps=2)
+        >>> model.fit(x, y, epochs=1, verbose=0, callbacks=[alarm]).history["masking_alarm"]
+        [0.0]
     """
 
     ACTIONS = ("warn", "stop")
