@@ -7,12 +7,14 @@ somewhere on the site, too.
 import inspect
 import re
 
+import tf_nuat  # before Keras imports TensorFlow, which it makes quiet
+
+# isort: split
+
 import keras
 from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.util import logging
-
-import tf_nuat
 
 project = "tf_nuat"
 version = release = tf_nuat.__version__
