@@ -40,8 +40,6 @@ LONG = ("docs/tutorial_test.py", "parallel/multiworker_test.py", "training/backu
 # Tests that take seconds and repeat, for one more defense, attack, network or flag, what a quicker one has checked: the
 # beginnings of their names. `make test` leaves them out, `make test-all` runs them.
 REPEATED = (
-    "sanity/zoo_test.py::test_a_masked_network_is_flagged_by_a_check_that_is_meant_for_it[winners take all]",
-    "sanity/zoo_test.py::test_a_masked_network_is_flagged_by_a_check_that_is_meant_for_it[defensive distillation]",
     "parallel/multiworker_test.py::",  # in two processes, what distribute_test.py has checked on two devices
     "training/backup_test.py::test_a_run_that_is_killed_within_an_epoch_ends_with_the_same_bits[elle_a]",
     "training/recipe_test.py::test_autoattack_is_a_measure_as_any_other",
@@ -77,13 +75,16 @@ REPEATED = (
     "benchmarks/peers_benchmark_test.py::test_a_contestant_that_ends_is_left_out",
     "evaluate/wiring_test.py::test_a_network_of_ones_own_is_attacked_and_judged_by_its_flag[--network, a f",
     "evaluate/wiring_test.py::test_a_network_of_ones_own_is_attacked_and_judged_by_its_flag[--trust]",
+    "data/datasets_test.py::test_cifar10_trains_on_crops_of_its_own_images",
     "evaluate/wiring_test.py::test_a_network_of_ones_own_is_trained_further_by_its_flag[--output]",
-    "attacks/attacks_test.py::test_fooled_is_what_predict_answers_wrongly_where_logits_tie[square]",
     "attacks/cw_test.py::test_comes_within_one_percent_of_the_distance_of_a_curved_network",
     "attacks/l1_test.py::test_apgd_takes_the_steps_of_the_published_algorithm[100]",
 )
 # Tests of each attack, defense or network, of which `make test` runs every third: most of their code is shared.
 EVERY_THIRD = (
+    "attacks/attacks_test.py::test_fooled_is_what_predict_answers_wrongly_where_logits_tie[",
+    "attacks/l1_test.py::test_comes_near_the_optimum_of_a_linear_network[",
+    "attacks/linear_test.py::test_is_in_the_ball_and_in_the_range_of_pixels_and_fools_the_network_or_is_clean[",
     "attacks/linear_test.py::test_fools_the_network_from_the_smallest_distance_on[",
     "attacks/linear_test.py::test_an_image_has_a_result_of_its_own[",
     "attacks/linear_test.py::test_more_restarts_fool_the_same_images_and_more[",
@@ -106,6 +107,7 @@ EVERY_THIRD = (
     "networks/networks_test.py::test_last_feature_map_has_the_published_size[",
     "networks/networks_test.py::test_outputs_are_logits_which_a_saved_network_has_too[",
     "parallel/distribute_test.py::test_fit_on_two_devices_is_fit_on_one[",
+    "sanity/zoo_test.py::test_a_masked_network_is_flagged_by_a_check_that_is_meant_for_it[",
 )
 
 
