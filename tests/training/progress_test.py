@@ -1,7 +1,10 @@
-"""The line of an epoch: what it says, and that it fits 80 columns."""
+"""The line of an epoch: what it says, and that it fits 80 columns; logs that cannot be written."""
 
+import keras
+import numpy as np
 import pytest
 
+from tf_nuat.core import files
 from tf_nuat.training import progress
 
 
@@ -21,3 +24,16 @@ def test_a_line_says_what_was_measured_and_the_time_left():
 def test_the_longest_line_fits_80_columns():
     logs = {"loss": 1.23456e-5, "val_accuracy": 1.0, "val_robust_accuracy": 1.0}
     assert len(progress.line(1, 120, logs, 12_000)) <= 80
+
+
+def test_logs_that_cannot_be_written_are_named_in_a_line(tmp_path):
+    taken = tmp_path / "taken"
+    taken.write_text("a file where the folder of the logs would be")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    logs = progress.TensorBoard(taken / "logs", write_graph=False)
+    with pytest.raises(
+        files.NotSavedError, match="taken/logs cannot be written .*; what was saved before is kept"
+    ) as seen:
+        model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0, callbacks=[logs])
+    assert "\n" not in str(seen.value)

@@ -20,7 +20,7 @@ from tf_nuat.parallel import workers
 from tf_nuat.training import backup, callbacks, minutes
 from tf_nuat.training.building import build
 from tf_nuat.training.measuring import batch_of_attacks
-from tf_nuat.training.progress import EpochLines
+from tf_nuat.training.progress import EpochLines, TensorBoard
 from tf_nuat.training.recipe import Recipe
 
 ALARM_IMAGES = 500
@@ -186,7 +186,7 @@ def _callbacks(model: defenses.Defense, run: Run, keeps_state: backup.Backup) ->
     every: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN(raise_error=True)]
     every += _validating(model, run, run.out / "network.keras" if is_chief else None, history)
     if is_chief:
-        every.append(keras.callbacks.TensorBoard(run.out / "logs", write_graph=False))
+        every.append(TensorBoard(run.out / "logs", write_graph=False))
     every += [keeps_state, keras.callbacks.LambdaCallback(on_epoch_end=stop_early)]
     return [*every, EpochLines(len(run.lengths))] if run.verbose == "auto" and is_chief else every
 

@@ -1,10 +1,49 @@
-"""What a run shows while it trains: a line an epoch, within 80 columns, and a bar of the epoch on a terminal."""
+"""What a run shows while it trains: a line an epoch, within 80 columns, a bar of the epoch on a terminal, and logs."""
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 
 import keras
+import tensorflow as tf
 from tqdm import tqdm
+
+from tf_nuat.core import files
+
+
+class TensorBoard(keras.callbacks.TensorBoard):
+    """The logs of TensorBoard; where they cannot be written, on a full disk for instance, training ends with one line.
+
+    Raises:
+        NotSavedError: the folder cannot be written.
+    """
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        with self._writing():
+            super().on_train_begin(logs)
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        with self._writing():
+            super().on_test_begin(logs)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        with self._writing():
+            super().on_epoch_end(epoch, logs)
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        with self._writing():
+            super().on_train_end(logs)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except tf.errors.OpError as error:
+            reason = files.reason(error)
+            raise files.NotSavedError(
+                f"{self.log_dir} cannot be written ({reason}); what was saved before is kept"
+            ) from error
 
 
 class EpochLines(keras.callbacks.Callback):
