@@ -2,8 +2,8 @@
 
     python -m benchmarks.judgements --judgements 50 --out results/survival/judgements.json
 
-Each time a network of digits is loaded from its file, judged by every check, and dropped. What is held levels off: the
-growth over the second half is compared with that over the first.
+Each time a network of digits is loaded from its file, judged by every check (or those of `--checks`), and dropped. What
+is held levels off: the growth over the second half is compared with that over the first.
 """
 
 import os
@@ -20,12 +20,14 @@ from tqdm import tqdm
 import sanity
 from benchmarks import figures
 from benchmarks.attacks import small_network
+from sanity.judgement import checked_names
 from tf_nuat import command_line, data
 from tf_nuat.core import validation
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_integer("judgements", 50, "how many", flag_values=FLAGS)
 flags.DEFINE_integer("images", 60, "of each judgement", flag_values=FLAGS)
+flags.DEFINE_list("checks", ["all"], "which checks to run", flag_values=FLAGS)
 flags.DEFINE_integer("seed", 0, "the network follows from it", flag_values=FLAGS)
 flags.DEFINE_string("out", None, "JSON file for the figures", flag_values=FLAGS)
 EPSILON = 0.02
@@ -42,7 +44,7 @@ def held():
     }
 
 
-def run(count, images, seed):
+def run(count, images, seed, checks):
     """Returns what the process held before and after each of so many judgements, and the seconds of each."""
     keras.utils.set_random_seed(seed)
     network = small_network((8, 8, 1))
@@ -56,7 +58,7 @@ def run(count, images, seed):
         for _ in tqdm(range(count), desc="judgements"):
             began = time.perf_counter()
             judged = keras.saving.load_model(path, compile=False)
-            verdicts.add(sanity.judge(judged, x, y, epsilon=EPSILON, progress=False).verdict)
+            verdicts.add(sanity.judge(judged, x, y, epsilon=EPSILON, checks=checks, progress=False).verdict)
             seconds.append(round(time.perf_counter() - began, 1))
             rows.append(held())
     return {"held": rows, "seconds": seconds, "verdicts": sorted(verdicts)}
@@ -73,7 +75,8 @@ def command(arguments):
     command_line.parse(FLAGS, arguments, __doc__)
     validation.whole_number("judgements", FLAGS.judgements, at_least=4)
     validation.whole_number("images", FLAGS.images, at_least=20)
-    content = run(FLAGS.judgements, FLAGS.images, FLAGS.seed)
+    checks = checked_names(FLAGS.checks, "--checks")
+    content = run(FLAGS.judgements, FLAGS.images, FLAGS.seed, checks)
     content["growth"] = {name: growth(content["held"], name) for name in content["held"][0]}
     figures.publish("benchmarks.judgements", arguments, content, FLAGS.out)
     levels = [each["second_half"] <= max(1.0, LEVEL * each["first_half"]) for each in content["growth"].values()]

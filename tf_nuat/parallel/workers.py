@@ -337,12 +337,12 @@ def agree(facts: Mapping[str, Any], strategy: tf.distribute.Strategy) -> None:
     Raises:
         ValueError: they differ; the line names the first that does, and the worker. It is raised on every worker.
     """
-    if count(strategy) == 1:
-        return
     first, *others = map(json.loads, of_all(json.dumps(facts).encode(), strategy))
     for number, other in enumerate(others, start=1):
         for name in sorted(set(first) | set(other)):
             if first.get(name) != other.get(name):
+                with contextlib.suppress(tf.errors.OpError):  # nobody leaves before all know: the others would lose it
+                    gathered([0], strategy)
                 raise ValueError(
                     f"{name} is {other.get(name)!r} on worker {number}, and {first.get(name)!r} on the chief; "
                     "allowed: the same on every worker"
