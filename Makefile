@@ -35,10 +35,12 @@ lint: $(INSTALLED)
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 
-# The pages and the reference, with every warning an error; then its links, places and images.
+# The pages and the reference, with every warning an error; then its links, places and images. The notebook leaves its
+# pictures beside the site, which has them by then.
 docs: $(INSTALLED)
 	rm -rf $(SITE)
 	$(PYTHON) -m sphinx --quiet --fail-on-warning --keep-going -c docs -b html $(SPHINXOPTS) . $(SITE)
+	rm -rf $(dir $(SITE))jupyter_execute
 	$(PYTHON) -m docs.check_site $(SITE)
 
 # In an empty environment, from the built wheel, word for word: what the pages show. Needs a package index.

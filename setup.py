@@ -115,6 +115,6 @@ setup(
             "twine>=6.0",
         ],
         "bench": ["py-cpuinfo>=9.0"],
-        "docs": ["sphinx>=8.1", "myst-nb>=1.2", "furo>=2024.8.6", "latex2mathml>=3.77"],
+        "docs": ["sphinx>=8.1", "myst-nb>=1.2", "furo>=2024.8.6", "sphinx-copybutton>=0.5.2", "latex2mathml>=3.77"],
     },
 )

@@ -30,7 +30,7 @@ include_patterns = [
 exclude_patterns = [".git", ".venv", "build", "runs", "site"]
 nitpicky = False  # of every class of NumPy, TensorFlow and Keras in a signature there is no page
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4  # with the names that GitHub gives them
 myst_links_external_new_tab = False
@@ -50,6 +50,9 @@ autodoc_typehints = "none"  # the docstrings say it
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
+
+copybutton_prompt_text = ">>> |\\.\\.\\. "  # which is not copied
+copybutton_prompt_is_regexp = True
 
 html_math_renderer = "mathml"  # which browsers show without a script from another site
 html_theme = "furo"

@@ -10,7 +10,7 @@ from tests.docs.pages_test import read
 
 def statements(page):
     """Returns the lines of a page's Python, without comments and imports."""
-    lines = [re.sub(r"\s+#.*", "", line) for block in code(page, "python") for line in block.splitlines()]
+    lines = [re.sub(r"(^|\s+)#.*", "", line) for block in code(page, "python") for line in block.splitlines()]
     return [line for line in lines if line and not line.startswith("import ")]
 
 

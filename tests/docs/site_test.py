@@ -17,7 +17,8 @@ from docs import check_site
 
 ROOT = pathlib.Path(__file__).parents[2]
 MODULES = [sanity, *(each for each in map(tf_nuat.__dict__.get, tf_nuat.__all__) if isinstance(each, types.ModuleType))]
-EXTENSIONS = "myst_nb,sphinx.ext.autodoc,sphinx.ext.napoleon"  # those of docs/conf.py without `viewcode`
+# Those of docs/conf.py without `viewcode`.
+EXTENSIONS = "myst_nb,sphinx.ext.autodoc,sphinx.ext.napoleon,sphinx_copybutton"
 
 
 @pytest.fixture(scope="module")
