@@ -8,7 +8,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tf_nuat import parallel
-from tf_nuat.core import validation
+from tf_nuat.core import placement, validation
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -229,5 +229,5 @@ def nuclear_penalty(matrix: tf.Tensor, weight: float | tf.Tensor) -> tf.Tensor:
         return weight * _sum_of_singular_values(matrix) / tf.cast(tf.shape(matrix)[0], tf.float32)
 
     # The rows are gathered outside of the branch: replicas cannot exchange tensors inside one.
-    whole = tf.cond(tf.equal(weight, 0.0), lambda: tf.constant(0.0), penalty)
+    whole = tf.cond(placement.is_zero(weight), lambda: tf.constant(0.0), penalty)
     return parallel.share_of_batch_statistic(whole)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import keras
 import tensorflow as tf
 
-from tf_nuat.core import validation
+from tf_nuat.core import placement, validation
 
 Schedule = Callable[[typing.Any], tf.Tensor]  # of the step
 Weight = float | Schedule  # of a regularizer
@@ -42,12 +42,13 @@ class Piecewise(keras.optimizers.schedules.LearningRateSchedule):
             validation.number("steps_per_epoch", steps_per_epoch, above=0.0)
 
     def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
-        epoch = tf.cast(step, tf.float32) / tf.cast(self.steps_per_epoch, tf.float32)
-        value = tf.fill(tf.shape(epoch), self.points[0][1])
-        for (begin, low), (end, high) in zip(self.points, self.points[1:]):
-            along = (epoch - begin) / (end - begin) if end > begin else tf.zeros_like(epoch)
-            value = tf.where(epoch >= begin, low + (high - low) * along, value)
-        return tf.where(epoch >= self.points[-1][0], self.points[-1][1], value)
+        with placement.on_host():  # twenty operations on one number
+            epoch = tf.cast(step, tf.float32) / tf.cast(self.steps_per_epoch, tf.float32)
+            value = tf.fill(tf.shape(epoch), self.points[0][1])
+            for (begin, low), (end, high) in zip(self.points, self.points[1:]):
+                along = (epoch - begin) / (end - begin) if end > begin else tf.zeros_like(epoch)
+                value = tf.where(epoch >= begin, low + (high - low) * along, value)
+            return tf.where(epoch >= self.points[-1][0], self.points[-1][1], value)
 
     def get_config(self) -> dict[str, typing.Any]:
         return {"points": self.points, "steps_per_epoch": float(self.steps_per_epoch)}
@@ -162,4 +163,5 @@ def value_at(weight: Weight, step: int | tf.Tensor) -> tf.Tensor:
         >>> float(schedules.value_at(schedules.ramp(4.0, 10), 5))
         2.0
     """
-    return tf.cast(weight(step) if callable(weight) else weight, tf.float32)
+    with placement.on_host():
+        return tf.cast(weight(step) if callable(weight) else weight, tf.float32)

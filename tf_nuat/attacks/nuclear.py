@@ -7,6 +7,7 @@ import tensorflow as tf
 from tf_nuat import draws, losses, norms, parallel
 from tf_nuat.attacks.ascent import Objective, ascend
 from tf_nuat.attacks.attack import attack
+from tf_nuat.core import placement
 from tf_nuat.models.inference import Logits
 
 
@@ -65,7 +66,8 @@ def nuclear(
 
 def _objective(logits_fn: Logits, x: tf.Tensor, y: tf.Tensor, weight: Any, *, is_single: bool) -> Objective:
     """Returns equation 1; `is_single` says whether it is asked for once."""
-    weight = tf.convert_to_tensor(weight, tf.float32)
+    with placement.on_host():
+        weight = tf.convert_to_tensor(weight, tf.float32)
 
     def clean_logits() -> tf.Tensor:
         return tf.stop_gradient(tf.cast(logits_fn(x), tf.float32))
@@ -77,7 +79,7 @@ def _objective(logits_fn: Logits, x: tf.Tensor, y: tf.Tensor, weight: Any, *, is
     def objective(x_adv: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = tf.cast(logits_fn(x_adv), tf.float32)
         change = tf.cond(
-            tf.equal(weight, 0.0),
+            placement.is_zero(weight),
             lambda: tf.zeros_like(logits),
             lambda: logits - (clean_logits() if shared is None else shared),
         )

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from tf_nuat import parallel
+from tf_nuat.core import placement
 
 
 class BatchError(ValueError):
@@ -48,6 +49,16 @@ def read_batch(network: keras.Model, data: typing.Any, number: tf.Tensor | int =
         BatchError: the batch has no labels, or something of another shape or kind; see `in_one_line`.
         tf.errors.InvalidArgumentError: when the step runs, where sizes, pixels, labels or weights are wrong.
     """
+    # The host has the batch, and has to know whether it may go on; each of several replicas has its share.
+    with placement.on_host() if parallel.replicas() == 1 else contextlib.nullcontext():
+        batch, checks = _read_and_checks(network, data)
+        assertion = _assert(number, checks)
+    with tf.control_dependencies([] if assertion is None else [assertion]):  # None where it runs eagerly
+        return Batch(*(None if part is None else tf.identity(part) for part in batch))
+
+
+def _read_and_checks(network: keras.Model, data: typing.Any) -> tuple[Batch, list["_Check"]]:
+    """Returns the batch that Keras hands to a step, and what has to hold of it."""
     x, y, sample_weight = parts(data)
     check_form(network.input_shape[1:], network.output_shape[-1], x, y, sample_weight)
     x, y = tf.cast(x, tf.float32), tf.convert_to_tensor(y)  # a dataset may hold float64, as NumPy does
@@ -73,9 +84,7 @@ def read_batch(network: keras.Model, data: typing.Any, number: tf.Tensor | int =
         low, high = tf.reduce_min(sample_weight), tf.reduce_max(sample_weight)
         is_finite = (low >= 0) & (high <= sample_weight.dtype.max)
         checks += [*_of_size("sample_weight", x, sample_weight), ("sample_weight", is_finite, (low, high))]
-    assertion = _assert(number, checks)
-    with tf.control_dependencies([] if assertion is None else [assertion]):  # None where it runs eagerly
-        return Batch(tf.identity(x), tf.identity(y), None if sample_weight is None else tf.identity(sample_weight))
+    return Batch(x, y, sample_weight), checks
 
 
 def parts(data: typing.Any) -> tuple[typing.Any, typing.Any, typing.Any]:

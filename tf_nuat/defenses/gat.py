@@ -8,7 +8,7 @@ import tensorflow as tf
 from tf_nuat import losses, parallel, schedules
 from tf_nuat.attacks.ascent import ascend
 from tf_nuat.attacks.nuclear import bernoulli_start
-from tf_nuat.core import validation
+from tf_nuat.core import placement, validation
 from tf_nuat.defenses.base import Defense, ObjectiveValue
 from tf_nuat.defenses.passes import Passes
 
@@ -58,10 +58,11 @@ class GAT(Defense):
     def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         weight = self.weight()
         if self.alternate:
-            weight = tf.where(tf.equal(self.step % 2, 1), weight, 0.0)
+            with placement.on_host():
+                weight = tf.where(tf.equal(self.step % 2, 1), weight, 0.0)
         # Without guidance the clean images are not forwarded, and whatever stands in for their probabilities will do.
         clean = tf.cond(
-            tf.equal(weight, 0.0),
+            placement.is_zero(weight),
             lambda: tf.zeros((tf.shape(x)[0], self.network.output_shape[-1])),
             lambda: _probabilities(self.attacked(x)),
         )

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tf_nuat import attacks, losses, parallel, schedules
 from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.attacks.nuclear import bernoulli_start
-from tf_nuat.core import validation
+from tf_nuat.core import placement, validation
 from tf_nuat.defenses.base import Defense, Facts, ObjectiveValue
 from tf_nuat.defenses.passes import Passes
 from tf_nuat.models import averaging
@@ -58,7 +58,9 @@ class NuAT(Defense):
         self.nuclear_weight = schedules.weight("nuclear_weight", nuclear_weight)
 
     def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
-        return self.nuclear_step(x, y, start, weight=tf.where(self.is_nuclear_batch(), self.weight(), 0.0))
+        with placement.on_host():
+            weight = tf.where(self.is_nuclear_batch(), self.weight(), 0.0)
+        return self.nuclear_step(x, y, start, weight=weight)
 
     def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> ObjectiveValue:
         # Two forwards, adversarial first: with BatchNorm they are two batches, and the clean one comes last.
@@ -78,7 +80,8 @@ class NuAT(Defense):
 
     def is_nuclear_batch(self) -> tf.Tensor:
         """Returns whether this batch is odd, a boolean scalar: then the attack maximizes the nuclear norm too."""
-        return tf.equal(self.step % 2, 1)
+        with placement.on_host():
+            return tf.equal(self.step % 2, 1)
 
     def nuclear_step(
         self,
