@@ -59,6 +59,7 @@ def with_shared_flags(values: flags.FlagValues) -> flags.FlagValues:
     )
     flag(flags.DEFINE_float, "wait", workers.WAIT, workers.WAIT_HELP)
     flag(flags.DEFINE_float, "save_every", 600.0, "seconds of training that a kill may cost")
+    flag(flags.DEFINE_boolean, "jit_compile", False, "XLA compiles the training step: for GPUs; slower on processors")
     flag(flags.DEFINE_boolean, "deterministic", True, "exact repeats on GPUs too, where they cost some speed")
     return values
 
@@ -152,7 +153,7 @@ def run_options(values: flags.FlagValues) -> dict[str, Any]:
     if values.deterministic:
         tf.config.experimental.enable_op_determinism()
     parallel.strategy(values.strategy, wait=values.wait)
-    return {name: getattr(values, name) for name in ("data_dir", "strategy", "save_every")}
+    return {name: getattr(values, name) for name in ("data_dir", "strategy", "save_every", "jit_compile")}
 
 
 def main(recipes: Mapping[str, Recipe], usage: str) -> None:

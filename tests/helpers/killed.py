@@ -29,11 +29,11 @@ def killed(monkeypatch, recipe, out, *, batch=None, epoch=None, **options):
 
     def is_batch(number):
         seen["batches"] += 1
-        return seen["batches"] == batch
+        return seen["batches"] - 1 == batch  # one more begins
 
     with monkeypatch.context() as patch:
-        whole = backup.Backup.on_train_batch_end
-        patch.setattr(backup.Backup, "on_train_batch_end", dying(whole, is_batch))
+        whole = backup.Backup.on_train_batch_begin
+        patch.setattr(backup.Backup, "on_train_batch_begin", dying(whole, is_batch))
         whole = backup.Backup.on_epoch_end
         patch.setattr(backup.Backup, "on_epoch_end", dying(whole, lambda number: number + 1 == epoch))
         with pytest.raises(KeyboardInterrupt):

@@ -167,6 +167,15 @@ def test_nan_stops_training_and_keeps_the_last_good_network(tmp_path):
     assert not (tmp_path / "card.json").exists()
 
 
+@pytest.mark.parametrize("told", [False, True])
+def test_xla_compiles_the_step_of_every_stage_where_it_is_asked_for(told):
+    splits = tf_nuat.data.load("digits")
+    model = training.build(RECIPE, splits, jit_compile=told)
+    model.build_state()
+    assert model.jit_compile is told
+    assert training.build(RECIPE, splits, jit_compile=told, before=model).jit_compile is told
+
+
 def test_two_devices_train_the_same_recipe(undisturbed, tmp_path):
     recipe = dataclasses.replace(RECIPE, defense="nuat", epochs=1, measures={}, claimed={}, masking_alarm=None)
     card = training.run(recipe, tmp_path, strategy="mirrored", verbose=0)

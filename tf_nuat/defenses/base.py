@@ -268,4 +268,4 @@ class Defense(NetworkModel):
             raise ValueError(f"ema_decay is {self.ema_decay!r} after {before.ema_decay!r}; allowed: the same one")
         self.network, self.trained_network = before.network, before.trained_network
         self.epoch.assign(before.epoch)
-        self.compile(optimizer=before.optimizer, metrics=["accuracy"])
+        self.compile(optimizer=before.optimizer, metrics=["accuracy"], jit_compile=before.jit_compile)

@@ -171,7 +171,7 @@ class NetworkModel(keras_compat.Model):
         clock = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: self.on_epoch_begin(epoch))
         if isinstance(callbacks, keras.callbacks.CallbackList):
             clock.set_model(self)
-            callbacks.callbacks.append(clock)
+            callbacks.callbacks.insert(0, clock)
         else:
             callbacks = [clock, *keras.tree.flatten(callbacks or [])]
         with self._naming_batches("training", self._batches_before()) as place:

@@ -40,7 +40,7 @@ class Backup(keras.callbacks.Callback):
     That is the weights, averages, optimizer and the defense's own state, the metrics of the epoch so far, and how many
     batches were trained. It is saved after each epoch, and within one every `save_every` seconds, into a ring of
     checkpoints (`tf_nuat.training.checkpoints`). Of several workers the chief alone writes. Put it last, so that it
-    sees what other callbacks added to the logs.
+    sees what other callbacks added to the logs. Within an epoch, what has numbers that are not finite is not saved.
 
     Args:
         folder: where the checkpoints are kept.
@@ -76,18 +76,24 @@ class Backup(keras.callbacks.Callback):
         if self.state.batches:
             put_back(self.model, self.state.arrays or [])
         self.first, self.begin = self.state.batches, time.perf_counter() - self.state.seconds
+        self.trained: float | None = None  # when validation begins
         self.state = self.state._replace(arrays=None)
 
-    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        batches, now = self.first + batch + 1, time.perf_counter()
-        self.state = self.state._replace(batches=batches, seconds=now - self.begin)
-        # The last batch of an epoch is not the place: the epoch is not over before it is validated.
-        if batches < self.lengths[len(self.state.history)] and self._is_time(batches, now):
-            self._save()
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        # The batches before this one have ended. After the last of an epoch none begins, and it is not the place: the
+        # epoch is not over before it is validated.
+        if batch:
+            batches, now = self.first + batch, time.perf_counter()
+            self.state = self.state._replace(batches=batches, seconds=now - self.begin)
+            if self._is_time(batches, now):
+                self._save()
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        self.trained = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         logs = {} if logs is None else logs
-        logs["seconds"] = self.state.seconds
+        logs["seconds"] = (time.perf_counter() if self.trained is None else self.trained) - self.begin
         done = {name: float(value) for name, value in logs.items()}
         self.state = State([*self.state.history, done])
         self._save()
@@ -101,6 +107,8 @@ class Backup(keras.callbacks.Callback):
 
     def _save(self) -> None:
         arrays = [np.asarray(variable) for variable in state_of(self.model)]  # on several workers, of all of them
+        if self.state.batches and not all(np.isfinite(array).all() for array in arrays):
+            return  # training is about to end: see `callback_list`
         if workers.is_chief(self.model.distribute_strategy):
             number = sum(self.lengths[: len(self.state.history)]) + self.state.batches
             checkpoints.save(self.folder, number, arrays, self.state._replace(arrays=None)._asdict())

@@ -26,6 +26,7 @@ def build(
     before: Defense | None = None,
     sources: Sequence[keras.Model] = (),
     stretch: tf.Variable | None = None,
+    jit_compile: bool = False,
 ) -> Defense:
     """Returns a stage's defense, compiled; call it under the scope of the strategy it will train with.
 
@@ -36,6 +37,7 @@ def build(
         before: the defense of the stage before, whose networks and optimizer this one takes over.
         sources: the source networks of ensemble adversarial training.
         stretch: a variable that holds the steps of an epoch of the schedules, instead of those of the recipe.
+        jit_compile: whether XLA compiles the training step.
 
     Example:
         >>> import tf_nuat
@@ -67,7 +69,7 @@ def build(
     )
     if recipe.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    model.compile(optimizer=optimizer, metrics=["accuracy"])
+    model.compile(optimizer=optimizer, metrics=["accuracy"], jit_compile=jit_compile)
     return model
 
 

@@ -19,6 +19,7 @@ from tf_nuat.models import precision
 from tf_nuat.parallel import workers
 from tf_nuat.training import backup, callbacks, minutes
 from tf_nuat.training.building import build
+from tf_nuat.training.callback_list import CallbackList
 from tf_nuat.training.measuring import batch_of_attacks
 from tf_nuat.training.progress import EpochLines, TensorBoard
 from tf_nuat.training.recipe import Recipe
@@ -57,6 +58,7 @@ class Run(NamedTuple):
     save_every: float
     verbose: str | int
     is_fitted: bool = True
+    jit_compile: bool = False
 
     @property
     def shown(self) -> str | int:
@@ -80,14 +82,15 @@ def train(run: Run, sources: list[keras.Model]) -> Trained:
     stretch = _stretch(run)
     for number in range(len(run.recipe.plan())):
         with run.strategy.scope():
-            model = build(run.recipe, run.splits, stage=number, before=model, sources=sources, stretch=stretch)
+            given = {"stage": number, "before": model, "sources": sources, "stretch": stretch}
+            model = build(run.recipe, run.splits, jit_compile=run.jit_compile, **given)
         if stretch is not None and not run.is_fitted:
             run = _fitted(run, model)
             stretch.assign(run.recipe.stretched(run.splits.steps_per_epoch))
         stages = run.recipe.steps(run.splits.steps_per_epoch)
         end = sum(map(len, stages[: number + 1]))
+        model.build_state()  # variables that the first step makes would have it traced a second time
         if state.arrays is not None and len(state.history) + bool(state.batches) <= end:
-            model.build_state()
             backup.put_back(model, state.arrays)  # into the defense of the stage that left it
             if not state.batches:
                 state = state._replace(arrays=None)
@@ -158,7 +161,7 @@ def _train_until(end: int, model: defenses.Defense, run: Run, state: backup.Stat
                 initial_epoch=done,
                 epochs=done + alike,
                 verbose=run.shown,
-                callbacks=_callbacks(model, run, keeps_state),
+                callbacks=_callbacks(model, run, keeps_state, done + alike),
                 **model.fit_options(),
             )
     except RuntimeError as error:
@@ -174,21 +177,25 @@ def _train_until(end: int, model: defenses.Defense, run: Run, state: backup.Stat
     return keeps_state.state
 
 
-def _callbacks(model: defenses.Defense, run: Run, keeps_state: backup.Backup) -> list[keras.callbacks.Callback]:
-    """Returns what happens after each epoch, in this order: each sees the logs of those before it."""
+def _callbacks(model: defenses.Defense, run: Run, keeps_state: backup.Backup, epochs: int) -> CallbackList:
+    """Returns what happens after each epoch until `epochs`, in this order: each sees the logs of those before it."""
     is_chief = workers.is_chief(run.strategy)
     history = keeps_state.state.history
 
     def stop_early(epoch: int, logs: Mapping[str, float]) -> None:
         model.stop_training |= has_ended(keeps_state.state.history, run.recipe)
 
-    # NaN raises at once: no other callback gets to save weights that are not numbers.
+    # NaN raises before the epoch ends: no other callback gets to save weights that are not numbers.
     every: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN(raise_error=True)]
     every += _validating(model, run, run.out / "network.keras" if is_chief else None, history)
     if is_chief:
         every.append(TensorBoard(run.out / "logs", write_graph=False))
     every += [keeps_state, keras.callbacks.LambdaCallback(on_epoch_end=stop_early)]
-    return [*every, EpochLines(len(run.lengths))] if run.verbose == "auto" and is_chief else every
+    if run.verbose == "auto" and is_chief:
+        every.append(EpochLines(len(run.lengths)))
+    steps = run.lengths[len(history)] - keeps_state.state.batches
+    shown: dict[str, Any] = {"add_history": True, "add_progbar": run.shown != 0, "verbose": run.shown}
+    return CallbackList(every, model=model, epochs=epochs, steps=steps, **shown)
 
 
 def _validating(

@@ -36,6 +36,7 @@ def run(
     data_dir: str | None = None,
     strategy: str = "auto",
     save_every: float = 600.0,
+    jit_compile: bool = False,
     verbose: str | int = "auto",
 ) -> Card:
     """Trains `recipe`, measures it, and leaves the results in the folder `out`.
@@ -54,6 +55,7 @@ def run(
         strategy: "auto", "one", "mirrored" or "multiworker", see `tf_nuat.parallel.strategy`. Of several workers the
             chief alone reads and writes `out`.
         save_every: seconds of training that a kill may cost, at least 0; the end of an epoch is always saved.
+        jit_compile: whether XLA compiles the training step: for GPUs, it is slower on CPUs.
         verbose: "auto" for a line an epoch, with the time left; 0 for nothing; 1 and 2 as in `keras.Model.fit`.
 
     Returns:
@@ -67,14 +69,14 @@ def run(
 
     Example:
         >>> from tf_nuat import training
-        >>> schedule = training.ScheduleSpec("constant", value=0.05)
-        >>> chosen = {"dataset": "digits", "network": "two_conv", "defense": "nuat", "learning_rate": schedule}
+        >>> chosen = {"dataset": "digits", "network": "two_conv", "defense": "nuat", "learning_rate": 0.05}
         >>> recipe = training.Recipe(**chosen, epsilon=0.1, epochs=3)
         >>> card = training.run(recipe, "runs/nuat")  # doctest: +SKIP
     """
     out = pathlib.Path(out)
-    options: dict[str, Any] = {"data_dir": data_dir, "strategy": strategy, "save_every": save_every}
     distributed = parallel.strategy(strategy)
+    options: dict[str, Any] = {"data_dir": data_dir, "strategy": strategy, "save_every": save_every}
+    options["jit_compile"] = jit_compile
     with workers.together(distributed):
         card, splits = check(recipe, out, **options)
         if card is not None:
@@ -102,7 +104,8 @@ def _carried_out(
     source_cards = [run(recipe.of_source(name), out / "sources" / name, **options, verbose=verbose) for name in own]
     sources = _shared_sources(recipe, splits, out, strategy)
     recipe, is_fitted = _with_fitted_epochs(recipe, out, strategy)
-    run_of_epochs = epochs.Run(recipe, splits, out, strategy, options["save_every"], verbose, is_fitted)
+    save_every, jit_compile = options["save_every"], options["jit_compile"]
+    run_of_epochs = epochs.Run(recipe, splits, out, strategy, save_every, verbose, is_fitted, jit_compile)
     trained = epochs.train(run_of_epochs, sources)
     network = _kept_network(trained.model, out, strategy)
     outcomes = measuring.measure(network, trained.recipe, splits, strategy, out / "state" / "measured")
@@ -121,6 +124,7 @@ def check(
     data_dir: str | None = None,
     strategy: str = "auto",
     save_every: float = 600.0,
+    jit_compile: bool = False,
 ) -> tuple[Card | None, Any]:
     """Finds out, before any work, whether `run` can do its own with these arguments, which are those of `run`.
 
@@ -140,6 +144,7 @@ def check(
         (True, 10)
     """
     validation.number("save_every", save_every, at_least=0.0)
+    validation.one_of("jit_compile", jit_compile, (False, True))
     distributed = parallel.strategy(strategy)  # before anything else: several workers have to begin with it
     out, content = pathlib.Path(out), None
     path = out / cards.NAME
