@@ -78,10 +78,11 @@ def repeated(batch):
     return tf.data.Dataset.from_tensors(batch).cache().repeat().prefetch(2)
 
 
-def step_of(model, batch):
-    """Returns a function that takes one training step of `model`."""
+def step_of(model, batch, *, jit_compile=False):
+    """Returns a function that takes one training step of `model`, compiled by XLA where that is asked for."""
     iterator = iter(repeated(batch))
-    compiled = tf.function(lambda iterator: model.train_step(next(iterator)), autograph=False)
+    step = tf.function(model.train_step, autograph=False, jit_compile=True) if jit_compile else model.train_step
+    compiled = tf.function(lambda iterator: step(next(iterator)), autograph=False)
     return lambda: compiled(iterator)
 
 
