@@ -6,7 +6,7 @@ import pathlib
 
 from sanity import measure
 from sanity.clock import Clock
-from sanity.judgement import checked_names, in_order
+from sanity.judgement import check_size, checked_names, in_order
 from sanity.settings import BUDGETS, Settings
 from sanity.subject import Subject
 from tf_nuat.core import validation
@@ -59,23 +59,29 @@ def collect(flags, command, *, progress=False):
     if not surrogates:  # without training images, checks that need a surrogate say that they were skipped
         most = measure.surrogate.MOST_IMAGES
         training_data = inputs.training_sample(network, asked.cards[0], asked.dataset, samples=most, **options)
-    classes = network.output_shape[-1]
-    if len(labels) < classes:
-        allowed = f"at least as many as the network has classes, {classes}"
-        raise ValueError(f"--samples leaves {len(labels)} images; allowed: {allowed}")
+    check_size("--samples leaves", len(labels), network.output_shape[-1])
     out = path.parent / "sanity" if flags.out is None else pathlib.Path(flags.out)
-    options = {
-        "epsilon": asked.epsilon,
-        "norm": asked.norm,
-        "surrogates": surrogates,
-        "training_data": training_data,
-        "seed": flags.seed,
-    }
-    Subject(network, images, labels, **options)  # what is wrong with the network comes before the folder is made
-    kept_in = validation.output_folder("--out", out) / "evaluations.npz"
-    kept = {"kept_in": kept_in, "resume": flags.resume}
-    subject = Subject(network, images, labels, progress=progress, clock=clock, **kept, **options)
-    provenance = {
+    subject = Subject(
+        network,
+        images,
+        labels,
+        epsilon=asked.epsilon,
+        norm=asked.norm,
+        surrogates=surrogates,
+        training_data=training_data,
+        seed=flags.seed,
+        progress=progress,
+        clock=clock,
+        kept_in=out / "evaluations.npz",
+        resume=flags.resume,
+    )
+    out = validation.output_folder("--out", out)
+    return Inputs(subject, checks, settings, out, _provenance(flags, command, path, asked, changes, class_names))
+
+
+def _provenance(flags, command, path, asked, changes, class_names):
+    """Returns where the network at `path` and the sample come from, a dict of facts."""
+    return {
         "command": command,
         "checkpoint": str(path),
         "checkpoint_sha256": hashlib.sha256(_bytes_of(path)).hexdigest(),
@@ -86,7 +92,6 @@ def collect(flags, command, *, progress=False):
         "class_names": list(class_names),
         "card": asked.cards[0].facts if asked.cards[0] is not None else {},
     }
-    return Inputs(subject, checks, settings, out, provenance)
 
 
 def _bytes_of(path):

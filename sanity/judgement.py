@@ -150,13 +150,18 @@ def judge(
         progress=progress,
         clock=Clock(None if minutes is None else 60.0 * minutes),
     )
-    if len(subject) < subject.num_classes:
-        allowed = f"at least as many as the network has classes, {subject.num_classes}"
-        raise ValueError(f"images has {len(subject)} images; allowed: {allowed}")
+    check_size("images has", len(subject), subject.num_classes)
     found = wiring.look(subject.network, subject.images, subject.labels)
     if not found.is_right:
         return _not_judged(subject, names, found)
     return judge_subject(subject, checks=names, progress=progress)
+
+
+def check_size(found: str, images: int, num_classes: int) -> None:
+    """Refuses a sample of fewer images than the network has classes; `found`: how the error begins, "images has"."""
+    if images < num_classes:
+        allowed = f"at least as many as the network has classes, {num_classes}"
+        raise ValueError(f"{found} {images} images; allowed: {allowed}")
 
 
 def in_order(images: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
