@@ -1,18 +1,16 @@
 """A scatter plot of clean and robust accuracy as the numbers of an SVG: marks, ranks beside them, ticks."""
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from sanity.report.label_places import label_boxes
+
 SIZE = (520, 340)  # units of the drawing
 FRAME = {"left": 52, "right": 504, "top": 12, "bottom": 300}  # of the axes
-LABEL = (16, 12)  # at most, of a rank
+LABEL, GAP, MARK = (16, 12), 6, 4  # at most, of a rank; between ranks; radius of a mark
 STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # between ticks
-DIRECTIONS = (
-    *((1, 0), (-1, 0), (0, -1), (0, 1), (1, -1), (-1, -1), (1, 1), (-1, 1)),
-    *((1, -0.5), (-1, -0.5), (1, 0.5), (-1, 0.5), (0.5, -1), (-0.5, -1), (0.5, 1), (-0.5, 1)),
-)
-DISTANCES = (13, 22, 32, 44, 58)
 
 
 def drawn(points: Sequence[tuple[int, float, float]]) -> dict[str, Any] | None:
@@ -29,14 +27,16 @@ def drawn(points: Sequence[tuple[int, float, float]]) -> dict[str, Any] | None:
         return None
     to_x, x_ticks = _axis([clean for _, clean, _ in points], FRAME["left"], FRAME["right"])
     to_y, y_ticks = _axis([robust for _, _, robust in points], FRAME["bottom"], FRAME["top"])
-    marks = [(rank, to_x(clean), to_y(robust)) for rank, clean, robust in points]
-    labels: list[tuple[float, float]] = []
-    for _, x, y in marks:
-        labels.append(_place(x, y, [(x, y) for _, x, y in marks], labels))
+    middles = np.array([(to_x(clean), to_y(robust)) for _, clean, robust in points])
+    marks = np.stack([middles - MARK, middles + MARK], axis=1)
+    frame = np.array([(FRAME["left"], 0), (SIZE[0], FRAME["bottom"])])
+    sizes, bars = np.tile(np.add(LABEL, GAP), (len(points), 1)), np.empty((0, 2, 2))
+    labels = label_boxes(sizes, marks, bars, frame, 1).mean(axis=1)
+    found = np.round(np.concatenate([middles, labels], axis=1), 1).tolist()
     return {
         "points": [
-            {"rank": rank, "x": round(x, 1), "y": round(y, 1), "label_x": round(at[0], 1), "label_y": round(at[1], 1)}
-            for (rank, x, y), at in zip(marks, labels)
+            {"rank": rank, "x": x, "y": y, "label_x": label_x, "label_y": label_y}
+            for (rank, _, _), (x, y, label_x, label_y) in zip(points, found)
         ],
         "x_ticks": x_ticks,
         "y_ticks": y_ticks,
@@ -53,17 +53,3 @@ def _axis(shares, start, end):
 
     ticks = [step * number for number in range(round(1 / step) + 1) if low <= step * number <= high]
     return place, [(round(place(tick), 1), f"{100 * tick:.3g}") for tick in ticks]
-
-
-def _place(x, y, marks, labels):
-    """Returns the middle of a label near the mark at (x, y) that covers the least of the marks and labels given."""
-    width, _ = SIZE
-
-    def covered(at):
-        by_labels = sum(abs(at[0] - other[0]) < LABEL[0] and abs(at[1] - other[1]) < LABEL[1] for other in labels)
-        by_marks = sum(abs(at[0] - other[0]) < LABEL[0] - 3 and abs(at[1] - other[1]) < LABEL[1] - 1 for other in marks)
-        inside = FRAME["left"] + 8 < at[0] < width - 8 and 8 < at[1] < FRAME["bottom"] - 8
-        return 2 * by_labels + by_marks + 4 * (not inside)
-
-    places = [(x + d * away, y + e * away) for away, (d, e) in itertools.product(DISTANCES, DIRECTIONS)]
-    return min(places, key=covered)  # the nearest of the best
