@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import platform
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -137,19 +138,10 @@ def judge(
     """
     names = checked_names(checks)
     validation.whole_number("seed", seed, at_least=0)
-    if minutes is not None:
-        validation.number("minutes", minutes, above=0.0)
-    subject = Subject(
-        network,
-        *in_order(images, labels, seed),
-        epsilon=epsilon,
-        norm=norm,
-        surrogates=surrogates,
-        training_data=training_data,
-        seed=seed,
-        progress=progress,
-        clock=Clock(None if minutes is None else 60.0 * minutes),
-    )
+    seconds = None if minutes is None else 60.0 * validation.number("minutes", minutes, above=0.0)
+    sample = in_order(images, labels, seed)
+    given: dict[str, Any] = {"surrogates": surrogates, "training_data": training_data, "progress": progress}
+    subject = Subject(network, *sample, epsilon=epsilon, norm=norm, seed=seed, clock=Clock(seconds), **given)
     check_size("images has", len(subject), subject.num_classes)
     found = wiring.look(subject.network, subject.images, subject.labels)
     if not found.is_right:

@@ -70,26 +70,30 @@ def spsa(
     """
     keys = draws.image_keys(seed, x)
     project = norms.LINF.projection(x, epsilon)
-    size = tf.shape(x)[0]
 
     def first() -> _State:
-        none = tf.zeros(size, tf.int32)
+        none = tf.zeros(tf.shape(x)[0], tf.int32)
         nothing = tf.zeros_like(x)
         return _State(x_adv=x, fooled=none > 0, spent=none > 0, taken=none, mean=nothing, mean_square=nothing)
 
     def step(state: _State) -> _State:
         gradient = _estimate(logits_fn, state.x_adv, y, draws.fold_in(keys, state.taken), samples // 2, delta)
         taken = state.taken + 1
-        mean = DECAY * state.mean + (1.0 - DECAY) * gradient
-        mean_square = DECAY_OF_SQUARES * state.mean_square + (1.0 - DECAY_OF_SQUARES) * tf.square(gradient)
-        power = tf.cast(taken, tf.float32)[:, None, None, None]
-        root = tf.sqrt(mean_square / (1.0 - DECAY_OF_SQUARES**power))
-        moved = project(state.x_adv + step_size * mean / (1.0 - DECAY**power) / (root + TINY))
-        x_adv = choose(state.fooled | state.spent, state.x_adv, moved)
+        mean, mean_square, change = _adam(state, gradient, step_size)
+        x_adv = choose(state.fooled | state.spent, state.x_adv, project(state.x_adv + change))
         fooled = state.fooled | (~state.spent & losses.fooled(logits_fn(x_adv), y))
         return _State(x_adv, fooled, state.spent | (~fooled & (taken >= steps)), taken, mean, mean_square)
 
     return Search(first, step)
+
+
+def _adam(state: "_State", gradient: tf.Tensor, step_size: float) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns Adam's two moving averages after `gradient`, and the change of the images in a step along it."""
+    mean = DECAY * state.mean + (1.0 - DECAY) * gradient
+    mean_square = DECAY_OF_SQUARES * state.mean_square + (1.0 - DECAY_OF_SQUARES) * tf.square(gradient)
+    power = tf.cast(state.taken + 1, tf.float32)[:, None, None, None]
+    root = tf.sqrt(mean_square / (1.0 - DECAY_OF_SQUARES**power))
+    return mean, mean_square, step_size * mean / (1.0 - DECAY**power) / (root + TINY)
 
 
 def _estimate(

@@ -99,14 +99,19 @@ def correct(
         pool = Pool(
             each, network, images, labels, rows, settings, batch_size=batch_size, precision=precision, strategy=shared
         )
-        with tqdm(total=len(rows), desc=progress, unit="image", disable=progress is None or None, leave=False) as bar:
-            for ended, fooled, _ in pool:
-                outcomes[ended] = ~fooled
-                bar.update(len(ended))
-                bar.set_postfix_str(f"accuracy at most {outcomes.mean():.1%}")
+        _take_to_its_end(pool, outcomes, progress)
         if several:
             outcomes = workers.true_on_all(outcomes, strategy)
     return outcomes
+
+
+def _take_to_its_end(pool: Pool, outcomes: np.ndarray, progress: str | None) -> None:
+    """Makes `outcomes`, bool (N,), false for the images that an attack fools; `progress`: see `correct`."""
+    with tqdm(total=pool.size, desc=progress, unit="image", disable=progress is None or None, leave=False) as bar:
+        for ended, fooled, _ in pool:
+            outcomes[ended] = ~fooled
+            bar.update(len(ended))
+            bar.set_postfix_str(f"accuracy at most {outcomes.mean():.1%}")
 
 
 def _stages_of(

@@ -91,12 +91,7 @@ def worst_case(
         >>> bool(record.robust.mean() <= record.clean.mean())
         True
     """
-    validation.classifier("network", network)
-    images, labels = arrays(images_and_labels, network)
-    validation.logits_on("network", network, images)
-    validation.whole_number("batch_size", batch_size, at_least=1)
-    validation.number("epsilon", epsilon, at_least=0.0)
-    validation.whole_number("seed", seed, at_least=0)
+    images, labels = _checked(network, images_and_labels, batch_size=batch_size, epsilon=epsilon, seed=seed)
     chosen = stages(attacks, num_classes=network.output_shape[-1], norm=norm)
     chosen = [(name, attack, {**settings, "epsilon": float(epsilon)}) for name, attack, settings in chosen]
     validation.number("save_every", save_every, at_least=0.0)
@@ -107,16 +102,25 @@ def worst_case(
     with _owned(folder if workers.is_chief(strategy) else None):
         journal = _begun(folder, save_every, identity, network, images, labels, batch_size, strategy)
         while journal.stage < len(chosen):
-            name, attack, settings = chosen[journal.stage]
-            settings = {"seed": seed, **settings} if "seed" in attack.keywords else settings
-            pool = Pool(attack, network, images, labels, journal.attacked(), settings, **options)
-            _run(journal, pool, images, norm, progress if isinstance(progress, str) else name if progress else None)
-            journal.next_stage()
+            _run(journal, chosen[journal.stage], (network, images, labels), norm, seed, progress, options)
         journal.join(strategy)
         record = journal.record(chosen, norm, float(epsilon), options["precision"])
         if folder is not None and workers.is_chief(strategy):
             _save(record, folder, about)
     return record
+
+
+def _checked(
+    network: keras.Model, images_and_labels: Examples, *, batch_size: int, epsilon: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the images and labels; raises a `ValueError` for what is wrong with arguments of `worst_case`."""
+    validation.classifier("network", network)
+    images, labels = arrays(images_and_labels, network)
+    validation.logits_on("network", network, images)
+    validation.whole_number("batch_size", batch_size, at_least=1)
+    validation.number("epsilon", epsilon, at_least=0.0)
+    validation.whole_number("seed", seed, at_least=0)
+    return images, labels
 
 
 def _owned(folder: str | os.PathLike[str] | None) -> contextlib.AbstractContextManager[None]:
@@ -157,8 +161,20 @@ def _begun(
     return journal
 
 
-def _run(journal: Journal, pool: Pool, images: np.ndarray, norm: str, title: str | None) -> None:
-    """Takes the attack of the journal's stage to its end."""
+def _run(
+    journal: Journal,
+    stage: AttackStage,
+    sample: tuple[keras.Model, np.ndarray, np.ndarray],
+    norm: str,
+    seed: int,
+    progress: bool | str,
+    options: Mapping[str, Any],
+) -> None:
+    """Takes the attack of the journal's stage to its end; `options` are those of `Pool`."""
+    name, attack, settings = stage
+    settings = {"seed": seed, **settings} if "seed" in attack.keywords else settings
+    pool, images = Pool(attack, *sample, journal.attacked(), settings, **options), sample[1]
+    title = progress if isinstance(progress, str) else name if progress else None
     journal.continue_with(pool)
     began = time.monotonic() - journal.seconds[journal.stage]
     with tqdm(total=pool.size, initial=pool.ended, desc=title, unit="image", disable=title is None) as bar:
@@ -171,3 +187,4 @@ def _run(journal: Journal, pool: Pool, images: np.ndarray, norm: str, title: str
             journal.save_sometimes(pool)
             bar.update(len(rows))
             bar.set_postfix_str(f"robust {np.mean(journal.fooled_by == ROBUST):.1%}")
+    journal.next_stage()

@@ -6,7 +6,7 @@ That is a functional Keras model, images (B, H, W, C) in [0, 1] -> logits (B, K)
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 
@@ -76,15 +76,8 @@ def adapt(
         >>> adapted.changes
         ['its last softmax was taken off: it returns logits', 'pixels in [0, 1] become 0..255']
     """
-    changes: list[str] = []
-    if isinstance(model_or_path, keras.Model):
-        model = model_or_path
-        loss = model.loss if getattr(model, "compiled", False) else None
-    elif isinstance(model_or_path, (str, os.PathLike)):
-        model, changes = saved.read(argument, model_or_path, architecture=architecture, modules=modules, trust=trust)
-        argument, loss = f"{argument} {os.fspath(model_or_path)}", _loss_in(pathlib.Path(model_or_path))
-    else:
-        raise ValueError(f"{argument} is a {type(model_or_path).__name__}; allowed: a keras.Model, or the path of one")
+    reading: dict[str, Any] = {"architecture": architecture, "modules": modules, "trust": trust}
+    model, loss, argument, changes = _read(argument, model_or_path, reading)
     model, said = _functional(argument, model, input_shape)
     changes += said
     if not model.inputs[0].dtype.startswith(("float", "bfloat")):
@@ -97,6 +90,22 @@ def adapt(
     changes += said
     network, said = _with_front(argument, network, pixels, input_shape)
     return Adapted(validation.classifier(argument, network), changes + said)
+
+
+def _read(
+    argument: str, model_or_path: keras.Model | PathLike, reading: dict[str, Any]
+) -> tuple[keras.Model, Any, str, list[str]]:
+    """Returns the model, its loss where it is known, what to call it in an error, and what was changed.
+
+    `reading`: the keywords of `saved.read`, for a path.
+    """
+    if isinstance(model_or_path, keras.Model):
+        loss = model_or_path.loss if getattr(model_or_path, "compiled", False) else None
+        return model_or_path, loss, argument, []
+    if not isinstance(model_or_path, (str, os.PathLike)):
+        raise ValueError(f"{argument} is a {type(model_or_path).__name__}; allowed: a keras.Model, or the path of one")
+    model, changes = saved.read(argument, model_or_path, **reading)
+    return model, _loss_in(pathlib.Path(model_or_path)), f"{argument} {os.fspath(model_or_path)}", changes
 
 
 def _functional(
