@@ -40,19 +40,24 @@ LONG = ("docs/tutorial_test.py", "parallel/multiworker_test.py", "training/backu
 # Tests that take seconds and repeat, for one more defense, attack, network or flag, what a quicker one has checked: the
 # beginnings of their names. `make test` leaves them out, `make test-all` runs them.
 REPEATED = (
-    "parallel/multiworker_test.py::",  # in two processes, what distribute_test.py has checked on two devices
+    # In two processes, what distribute_test.py has checked on two devices.
+    "parallel/multiworker_test.py::test_all_workers_end_with_the_same_weights_and_metrics",
+    "parallel/multiworker_test.py::test_two_processes_are_one_with_the_global_batch",
+    "parallel/multiworker_test.py::test_two_workers_share_the_images_of_an_evaluation",
+    "parallel/multiworker_test.py::test_workers_with_different_seeds_are_told_which",
+    "parallel/multiworker_test.py::test_a_worker_in_training_ends_at_a_signal_and_the_other_says_so",
+    "parallel/multiworker_test.py::test_a_run_on_two_workers_survives_the_loss_of_one",
+    "parallel/multiworker_test.py::test_a_worker_that_waits_says_for_whom_and_can_be_ended",
+    "parallel/multiworker_test.py::test_a_worker_that_was_there_and_ended_is_waited_for_no_longer",
     "training/backup_test.py::test_a_run_that_is_killed_within_an_epoch_ends_with_the_same_bits[elle_a]",
     "training/recipe_test.py::test_autoattack_is_a_measure_as_any_other",
-    "defenses/saving_test.py::test_what_cannot_be_saved_whole_is_refused_before_training[",
     "defenses/sample_weight_test.py::test_weights_of_arrays_datasets_and_generators_train_the_same[nuat_h]",
-    "attacks/square_test.py::test_moves_the_change_between_windows",
-    "attacks/pool_test.py::test_two_devices_do_what_one_does",
+    "attacks/pool_test.py::test_two_devices_do_what_one_does[apgd_t]",
     "attacks/l1_test.py::test_comes_near_the_optimum_of_a_linear_network[square]",
     "benchmarks/peers_benchmark_test.py::test_cleverhans_takes_our_steps",
     "sanity/checks_test.py::test_masked_logits_are_caught_by_transfer",
     "training/backup_test.py::test_a_run_that_is_killed_within_an_epoch_ends_with_the_same_bits[eat]",
     "training/backup_test.py::test_a_run_that_is_killed_within_an_epoch_ends_with_the_same_bits[nuat2_wa]",
-    "defenses/saving_test.py::test_training_goes_on_to_the_bit[nuat2_wa",
     "defenses/saving_test.py::test_training_goes_on_to_the_bit[awp_trades",
     "defenses/saving_test.py::test_training_goes_on_to_the_bit[gat",
     "defenses/sample_weight_test.py::test_weights_of_arrays_datasets_and_generators_train_the_same[sat_r1]",
