@@ -12,6 +12,7 @@ class Clock:
     Attributes:
         seconds: infinite without a limit.
         speed: gradients of an image that the network takes in a second; infinite where nobody has measured it.
+        reserved: share of the time, in [0, 1), that is kept for what comes later, and does not count as left.
 
     Example:
         >>> Clock(60.0).has_time_for(gradients=1000), Clock(0.0).has_time_for(gradients=1000)
@@ -22,6 +23,7 @@ class Clock:
         self._begun = time.monotonic()
         self.seconds = float("inf") if seconds is None else float(seconds)
         self.speed = float("inf")
+        self.reserved = 0.0
 
     @property
     def spent(self) -> float:
@@ -31,7 +33,7 @@ class Clock:
     @property
     def left(self) -> float:
         """Seconds that are left, below 0 where there are none, infinite without a limit."""
-        return self.seconds - self.spent
+        return self.seconds * (1.0 - self.reserved) - self.spent
 
     def has_time_for(self, gradients: float) -> bool:
         """Returns whether so many gradients of an image fit into what is left."""

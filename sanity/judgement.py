@@ -248,6 +248,7 @@ def judge_subject(
 def _way_round(subject, results, settings):
     """Returns what the adaptive stage finds where gradients may be hidden and time is left; else, and where it breaks,
     None."""
+    subject.clock.reserved = 0.0
     seconds = min(subject.clock.left, ADAPTIVE_SECONDS)
     if verdict.masking(results) == verdict.NOT_SEEN or seconds <= 0.0:
         return None

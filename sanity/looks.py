@@ -21,6 +21,7 @@ FIRST = 200  # images of the first look; each look has twice as many
 FEWEST = 80  # of it, where time is short: a check passes where none of 73 shows a sign
 SHARE = 0.4  # of the time, that the first look may take
 NARROW = 0.05  # interval of the figure to publish, for which more images need not be judged
+WAY_ROUND = 0.5  # of the time, that is kept for a way round hidden gradients once a sign of them is seen
 SOON = 4  # checks, after which there is a first answer
 FIGURE = "adaptive_attack_is_not_stronger"  # what gives the accuracy, which goes on as long as there are images
 REPORTING = ("second_opinion", "nuclear_norm_separates")  # which decide nothing, and may be left out
@@ -82,10 +83,17 @@ class Looks:
                 if self._subject.clock.left < float("inf"):
                     bar.set_postfix_str(f"{max(0.0, self._subject.clock.left):.0f} s left")
                 self._results[name] = self._checked(name, self._settings)
+                self._reserve()
                 if is_first and place + 1 == SOON < len(names):
                     self._answer()
         self._share_alpha()
+        self._reserve()
         self._answer()
+
+    def _reserve(self) -> None:
+        """Keeps time for a way round hidden gradients, once a sign of them is seen: more signs would tell no more."""
+        is_suspected = verdict.masking(self._results.values()) == verdict.SUSPECTED
+        self._subject.clock.reserved = WAY_ROUND if is_suspected else 0.0
 
     def _is_open(self, name: str) -> bool:
         return name == FIGURE or self._results[name].verdict is Verdict.INCONCLUSIVE

@@ -73,6 +73,15 @@ def test_a_sign_ends_the_looks(sample, monkeypatch):
     assert len(subject) == 200 and len(seen) == 2
 
 
+@pytest.mark.parametrize("found, seconds", [(Verdict.FAIL, 500), (Verdict.PASS, 1000)])
+def test_a_sign_keeps_time_for_a_way_round(found, seconds, sample, monkeypatch):
+    """Of 1,000 seconds half are left for the checks after it."""
+    monkeypatch.setattr(costs, "per_second", lambda subject: 1e9)
+    verdicts = {DECIDED: lambda *_: (found, 0.0), OPEN: lambda *_: (Verdict.PASS, 1.0)}
+    _, _, subject = looked(sample, monkeypatch, verdicts, clock=Clock(1000.0))
+    assert seconds - 100 < subject.clock.left <= seconds
+
+
 def test_the_figure_to_publish_takes_images_until_its_interval_is_narrow(sample, monkeypatch):
     """Every image of one class is fooled: 95 % intervals of 80 % are 8 points wide with 400 images, 5 with 1,000."""
     network, x, y = sample
