@@ -18,6 +18,9 @@ LEVELS = 15  # steps between grey values, 16 of which are left
 WAVE, WAVES = 0.02, 300.0  # height, and radians for a pixel from 0 to 1: its slope is six times that of the image
 QUANTUM = 0.25  # of the coefficients of blocks of 4x4 pixels
 NOISE = 0.1
+THRESHOLDS = tuple(level / 10 for level in range(10))  # of thermometer coding
+SMALLEST = 0.75  # of an image that is resized at random
+VOTERS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +40,9 @@ class Masked:
     points: int = 0
 
 
-def classifier(activation=ops.relu, dense=DENSE):
+def classifier(activation=ops.relu, dense=DENSE, channels=1):
     """Returns a network of two convolutions and one hidden dense layer, not trained."""
-    image = keras.Input((28, 28, 1))
+    image = keras.Input((28, 28, channels))
     x = layers.MaxPooling2D()(activation(layers.Conv2D(WIDTH, 5, padding="same")(image)))
     x = layers.MaxPooling2D()(activation(layers.Conv2D(2 * WIDTH, 5, padding="same")(x)))
     return keras.Model(image, layers.Dense(10)(activation(layers.Dense(dense)(layers.Flatten()(x)))))
@@ -95,6 +98,21 @@ def above_half(x):
     return ops.cast(x > 0.5, "float32")
 
 
+def thermometer(x):
+    """Returns a channel of 0 and 1 for each threshold: whether a pixel is above it (Buckman et al., 2018)."""
+    return ops.cast(x > np.array(THRESHOLDS), "float32")
+
+
+def soft_thermometer(x):
+    """Returns how far each pixel is above each threshold, the stand-in of Athalye et al., 2018."""
+    return ops.clip(x - np.array(THRESHOLDS, np.float32), 0.0, 1.0)
+
+
+def votes(logits):
+    """Returns how many of several logits (B, K) say each class."""
+    return ops.sum(ops.one_hot(ops.argmax(ops.stack(logits, axis=1), axis=-1), logits[0].shape[-1]), axis=1)
+
+
 def winners(x, share=0.1):
     """Returns activations of which the largest `share` of an image are kept, and 0 elsewhere (Xiao et al., 2020)."""
     size = int(np.prod(x.shape[1:]))
@@ -123,6 +141,22 @@ class Noise(keras.layers.Layer):
 
     def call(self, x):
         return x + keras.random.normal(ops.shape(x), stddev=self.stddev, seed=self.seeds)
+
+
+class Resizing(keras.layers.Layer):
+    """Makes each image smaller and puts it somewhere on black, both at random (Xie et al., 2018)."""
+
+    def __init__(self, seed, **options):
+        super().__init__(**options)
+        self.seeds = keras.random.SeedGenerator(seed)
+
+    def call(self, x):
+        batch, side = ops.shape(x)[0], x.shape[1]
+        size = keras.random.uniform((batch, 1), SMALLEST, 1.0, seed=self.seeds)
+        offsets = keras.random.uniform((batch, 2), seed=self.seeds) * (1.0 - size) * side
+        zero = ops.zeros_like(size)
+        rows = [1.0 / size, zero, -offsets[:, :1] / size, zero, 1.0 / size, -offsets[:, 1:] / size, zero, zero]
+        return ops.image.affine_transform(x, ops.concatenate(rows, axis=1))
 
 
 def detached(base):
@@ -154,6 +188,21 @@ def networks(images, labels):
         within = trained(classifier(), ops.convert_to_numpy(above_half(images)), labels)
         return Masked(behind(within, above_half), straight_through(within, above_half))
 
+    def coded():
+        within = trained(classifier(channels=len(THRESHOLDS)), ops.convert_to_numpy(thermometer(images)), labels)
+
+        def soft(x):
+            near = soft_thermometer(x)
+            return within(near + tf.stop_gradient(thermometer(x) - near), training=False)
+
+        return Masked(behind(within, thermometer), soft)
+
+    def voting():
+        voters = [base, *(trained(classifier(), images, labels) for _ in range(VOTERS - 1))]
+        image = keras.Input((28, 28, 1))
+        network = keras.Model(image, votes([voter(image) for voter in voters]))
+        return Masked(network, lambda x: sum(ops.softmax(voter(x, training=False)) for voter in voters))
+
     return {
         "scaled logits": lambda: Masked(followed_by(base, layers.Rescaling(1000.0)), inside),
         "distillation": lambda: Masked(distilled(images, labels)),
@@ -164,5 +213,8 @@ def networks(images, labels):
         "quantised transform": lambda: Masked(behind(base, transformed), straight_through(base, transformed)),
         "threshold": thresholded,
         "noise": lambda: Masked(behind(base, Noise(NOISE, 0)), inside, passes=10),
+        "random resizing": lambda: Masked(behind(base, Resizing(0)), inside, passes=10),
+        "thermometer coding": coded,
+        "votes of an ensemble": voting,
         "k winners": lambda: Masked(trained(classifier(winners, 256), images, labels), points=20),
     }

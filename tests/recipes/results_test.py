@@ -63,7 +63,7 @@ def judged_row(path):
 def test_the_table_of_judgements_is_that_of_the_reports():
     reports = sorted((ROOT / "results").glob("mnist*/*/sanity/results.json"))
     assert len(reports) >= 6
-    page = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "results" / "sanity.md").read_text(encoding="utf-8")
     assert "\n".join(map(judged_row, reports)) in page
     for path in reports:
         verdict, robust = json.loads(path.read_text(encoding="utf-8"))["verdict"], path.parts[-3]

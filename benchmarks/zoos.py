@@ -1,0 +1,154 @@
+"""The three zoos: networks of which the verdict is known, on digits, on MNIST and on CIFAR-10, and their images."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+import tf_nuat
+from benchmarks import masked
+from tests.helpers import zoo
+from tests.helpers.zoo import HONEST, MASKED, ROBUST, Specimen
+
+RESULTS = pathlib.Path(__file__).parents[1] / "results"
+EPSILON_MNIST, EPSILON_CIFAR10 = 0.1, 8 / 255  # 0.1 for networks that are not trained to be robust
+TRAINED_ON, EPOCHS = 20_000, 5  # images, and epochs of adversarial training
+LEVELS = 31  # steps of a colour, 32 of which are left
+
+
+@dataclasses.dataclass(frozen=True)
+class Zoo:
+    """Networks on the images of one data set.
+
+    Attributes:
+        specimens: dict of name to `tests.helpers.zoo.Specimen`.
+        dataset: name of the data.
+    """
+
+    specimens: dict[str, Specimen]
+    dataset: str
+
+    @functools.cached_property
+    def test(self) -> tuple[np.ndarray, np.ndarray]:
+        """The images (N, H, W, C) and labels (N,) that are judged."""
+        return _arrays(self.dataset, "test")
+
+    @functools.cached_property
+    def train(self) -> tuple[np.ndarray, np.ndarray]:
+        """The images and labels that a surrogate is trained on."""
+        return _arrays(self.dataset, "train")
+
+
+def zoos() -> dict[str, Zoo]:
+    """Returns the zoos by their names."""
+    return {"digits": Zoo(zoo.ZOO, "digits"), "mnist": Zoo(_mnist(), "mnist"), "cifar10": Zoo(_cifar10(), "cifar10")}
+
+
+@functools.cache
+def _arrays(dataset: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = tf_nuat.data.load(dataset, batch_size=128).arrays(split)
+    return np.asarray(images), np.asarray(labels)
+
+
+def _mnist() -> dict[str, Specimen]:
+    hidden = {
+        "scaled logits": "logits multiplied by 1,000",
+        "distillation": "distilled at temperature 100 (Papernot et al., 2016)",
+        "rounding to 16 levels": "pixels rounded to 16 values",
+        "shattered input": "a fast wave added to the pixels",
+        "ties": "logits rounded after a tanh, which tie",
+        "detached layer": "a first layer that passes no gradient on",
+        "quantised transform": "rounded cosine transforms of blocks, as in JPEG",
+        "threshold": "pixels set to black or white",
+        "noise": "normal noise on the input, at inference too",
+        "random resizing": "images of random size and place (Xie et al., 2018)",
+        "thermometer coding": "a channel of 0 and 1 for each of ten thresholds (Buckman et al., 2018)",
+        "votes of an ensemble": "how many of three networks say a class",
+        "k winners": "activations of which a tenth is kept (Xiao et al., 2020)",
+    }
+    found = {
+        name: Specimen(functools.partial(_hidden, name), MASKED, (), description, EPSILON_MNIST)
+        for name, description in hidden.items()
+    }
+    found["overfitted FGSM-AT"] = Specimen(
+        _defended("fgsm_at", 0.3), MASKED, (), "single-step training that overfitted catastrophically", 0.3
+    )
+    found["undefended"] = Specimen(_trained(_base), HONEST, (), "trained on clean images", EPSILON_MNIST)
+    found["dropout"] = Specimen(_trained(_dropout), HONEST, (), "trained with dropout on the input", EPSILON_MNIST)
+    found["undefended with BatchNormalization"] = Specimen(
+        _trained(_normalised), HONEST, (), "trained on clean images, at epsilon 0.05", 0.05
+    )
+    for defense in ("nuat", "pgd_at"):
+        description = f"{defense} of two minutes at epsilon 0.1"
+        found[defense] = Specimen(_defended(defense, EPSILON_MNIST), ROBUST, (), description, EPSILON_MNIST)
+    return found
+
+
+@functools.cache
+def _kinds(seed: int) -> dict[str, Callable[[], masked.Masked]]:
+    keras.utils.set_random_seed(seed)
+    return masked.networks(*_trained_on())
+
+
+def _hidden(name: str, seed: int) -> keras.Model:
+    return _kinds(seed)[name]().network
+
+
+def _trained_on() -> tuple[np.ndarray, np.ndarray]:
+    images, labels = _arrays("mnist", "train")
+    return images[:TRAINED_ON], labels[:TRAINED_ON]
+
+
+def _trained(build: Callable[[], keras.Model]) -> Callable[[int], keras.Model]:
+    def built(seed: int) -> keras.Model:
+        keras.utils.set_random_seed(seed)
+        return masked.trained(build(), *_trained_on())
+
+    return built
+
+
+def _defended(defense: str, epsilon: float) -> Callable[[int], keras.Model]:
+    def built(seed: int) -> keras.Model:
+        keras.utils.set_random_seed(seed)
+        trainer = tf_nuat.defenses.DEFENSES[defense](masked.classifier(), epsilon=epsilon, seed=seed)
+        trainer.compile(keras.optimizers.Adam(1e-3))
+        trainer.fit(*_trained_on(), epochs=EPOCHS, batch_size=128, verbose=0)
+        return trainer.network
+
+    return built
+
+
+def _base() -> keras.Model:
+    return masked.classifier()
+
+
+def _dropout() -> keras.Model:
+    return masked.behind(masked.classifier(), keras.layers.Dropout(0.2))
+
+
+def _normalised() -> keras.Model:
+    return zoo.normalised((28, 28, 1))
+
+
+def _cifar10() -> dict[str, Specimen]:
+    """Masked layers around a network that is kept; those that are not masked are judged one by one."""
+
+    def around(function: Callable, description: str, *, before: bool) -> Specimen:
+        def build(seed: int) -> keras.Model:
+            inside = keras.saving.load_model(RESULTS / "cifar10_small/nuat/network.keras", compile=False)
+            inputs = keras.Input(inside.input_shape[1:])
+            return keras.Model(inputs, inside(function(inputs)) if before else function(inside(inputs)))
+
+        return Specimen(build, MASKED, (), description, EPSILON_CIFAR10)
+
+    def rounded(x: keras.KerasTensor) -> keras.KerasTensor:
+        return keras.ops.round(x * LEVELS) / LEVELS
+
+    return {
+        "scaled logits": around(lambda x: 1000.0 * x, "nuat, its logits multiplied by 1,000", before=False),
+        "rounding": around(rounded, "nuat, its pixels rounded to 32 values", before=True),
+        "detached": around(keras.ops.stop_gradient, "nuat, without a gradient of its input", before=True),
+    }
