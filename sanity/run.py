@@ -67,7 +67,8 @@ def flag_values():
 def main(arguments):
     """Runs the command with `arguments` (without the program's name) and returns its exit status."""
     try:
-        return _judge(arguments)
+        with command_line.interruptible():
+            return _judge(arguments)
     except KeyboardInterrupt:
         print("interrupted; the same command with --resume goes on where it was", file=sys.stderr)
         return INTERRUPTED

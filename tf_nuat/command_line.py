@@ -1,8 +1,12 @@
 """What the commands share: absl flags, with every wrong one answered by a line and exit status 2."""
 
+import contextlib
 import json
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Any, NoReturn
 
 from absl import flags
@@ -63,10 +67,37 @@ def _help(flag_values: flags.FlagValues, usage: str) -> str:
     return "\n".join(lines)
 
 
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """A context in which Ctrl-C is a `KeyboardInterrupt`, whatever error the code that it interrupts makes of that.
+
+    Signals that are handled otherwise, or ignored as in the background of a shell, are left alone.
+    """
+    is_main, seen = threading.current_thread() is threading.main_thread(), []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        signal.default_int_handler(number, frame)
+
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except Exception as error:
+        if seen:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def main(command: Callable[[list[str]], int]) -> NoReturn:
     """Runs `command(arguments) -> exit status` and exits; bad input is one line on the standard error stream."""
     try:
-        status = command(sys.argv[1:])
+        with interruptible():
+            status = command(sys.argv[1:])
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         status = BAD_INPUT

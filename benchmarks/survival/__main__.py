@@ -88,7 +88,9 @@ def command(arguments):
         rows = [row for each in done.values() for row in each]
         content = figures.of_this_machine("benchmarks.survival", arguments, {"tries": done, "rows": rows})
         files.save_json(content, path)
-        (out / "README.md").write_text(page.page(content), encoding="utf-8")
+        held = out / "judgements.json"
+        judgements = json.loads(held.read_text(encoding="utf-8")) if held.exists() else None
+        (out / "README.md").write_text(page.page(content, judgements), encoding="utf-8")
     rows = [row for each in done.values() for row in each]
     return 0 if all(row["survived"] == row["tried"] for row in rows) else 1
 

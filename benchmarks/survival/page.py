@@ -12,8 +12,8 @@ command's first file to its end. A full disk is a file system that is filled whe
 one appears."""
 
 
-def page(content: dict) -> str:
-    """Returns the page for the content of `survival.json`."""
+def page(content: dict, judgements: dict | None = None) -> str:
+    """Returns the page for the content of `survival.json`, and of `judgements.json` where there is one."""
     rows = [
         {
             "what": row["work"],
@@ -31,5 +31,26 @@ def page(content: dict) -> str:
         INTRODUCTION,
         f"In all: {survived} of {tried}. Processor: {content['processor']}, {content['processors']} cores.",
         markdown(rows, links=("seen",)),
+        *([] if judgements is None else [_held(judgements)]),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _held(content: dict) -> str:
+    """Returns what a process holds that judges again and again, as a section."""
+    first, last, growth = content["held"][1], content["held"][-1], content["growth"]
+    rows = [
+        {
+            "held": name.replace("_mib", ", MiB").replace("_", " "),
+            "after the first": f"{first[name]:,}",
+            "after the last": f"{last[name]:,}",
+            "first half": f"{growth[name]['first_half']:+.1f}",
+            "second half": f"{growth[name]['second_half']:+.1f}",
+        }
+        for name in growth
+    ]
+    return (
+        f"## {len(content['seconds'])} judgements in one process\n\n"
+        "What the process holds, and by how much that grows: from the first quarter of the judgements to the second,\n"
+        f"and from the third to the fourth.\n\n    {content['command']}\n\n{markdown(rows)}"
+    )

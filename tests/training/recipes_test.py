@@ -1,9 +1,11 @@
 """The recipes' command line, as a user meets it."""
 
+import contextlib
 import dataclasses
 import inspect
 import json
 import re
+import signal
 import sys
 
 import pytest
@@ -287,6 +289,22 @@ def test_an_interrupt_says_that_the_same_command_goes_on(capsys):
         command_line.main(interrupted)
     assert ended.value.code == 130
     assert capsys.readouterr().err == "interrupted; the same command continues where it was\n"
+
+
+@pytest.mark.parametrize("is_interrupted", [True, False])
+def test_ctrl_c_is_that_whatever_error_the_code_below_makes_of_it(is_interrupted):
+    """CPython's lists, in the midst of a change, made a SystemError of one in twenty."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
+
+    def command():
+        with contextlib.suppress(KeyboardInterrupt):
+            if is_interrupted:
+                signal.raise_signal(signal.SIGINT)
+        raise SystemError("bad argument to internal function")
+
+    with pytest.raises(KeyboardInterrupt if is_interrupted else SystemError), command_line.interruptible():
+        command()
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
 
 
 def test_out_is_required_and_must_be_writable(monkeypatch, tmp_path, capsys):
