@@ -135,6 +135,23 @@ def test_a_layer_that_changes_the_shape_is_imitated():
     assert cosine(gradient(surface), SLOPE) > 0.9
 
 
+def test_what_names_the_largest_has_softmax_in_its_place():
+    """Two networks vote; what is followed is the sum of their probabilities."""
+    inputs = keras.Input(linear.SHAPE)
+    scores = [INSIDE(inputs), -0.5 * INSIDE(inputs)]
+    stacked = keras.ops.stack(scores, axis=1)
+    votes = keras.ops.sum(keras.ops.one_hot(keras.ops.argmax(stacked, axis=-1), linear.CLASSES), axis=1)
+    surface = differentiable(keras.Model(inputs, votes), IMAGES, radius=0.3)
+    (stand_in,) = surface.stand_ins
+    assert stand_in.kind == "softmax" and 0.0 < stand_in.explained <= 1.0
+
+    def probabilities(x):
+        logits = INSIDE(x)
+        return tf.nn.softmax(logits) + tf.nn.softmax(-0.5 * logits)
+
+    np.testing.assert_allclose(gradient(surface), gradient(probabilities), rtol=1e-4, atol=1e-6)
+
+
 def test_what_only_scales_or_squashes_the_logits_is_known():
     inputs = keras.Input(linear.SHAPE)
     scores = keras.layers.Dense(3, name="scores")(keras.layers.Flatten()(inputs))

@@ -68,7 +68,8 @@ def differentiable(network: keras.Model, images: Any = None, *, radius: float = 
     and how much of this its gradient accounts for. Rounding, thresholds, casts, arg max, quantised transforms and
     detached layers account for nothing. A fast wave that is added to the images accounts for far more than there is.
     Both get a stand-in; several in a row that pass on whole numbers or truth values get one together. A stand-in is the
-    identity times a number where shapes agree, else a small network that is trained to imitate the operation.
+    identity times a number where shapes agree, softmax where the operation says which is the largest, else a small
+    network that is trained to imitate the operation.
 
     Args:
         network: a functional or sequential `keras.Model`, images (B, H, W, C) -> logits (B, K). It is not changed.

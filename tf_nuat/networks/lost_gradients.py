@@ -127,7 +127,8 @@ class _Look(Walk):
             identity = stand_ins.scaled_identity(name, *((scale, explained) if explained >= RELATED else (0.0, 0.0)))
         elif taken.shape == returned.shape:
             near = 2 * self._rows // 3
-            identity = stand_ins.scaled_identity(name, *stand_ins.slope(taken[:near], returned[:near]))
+            identity = stand_ins.of_largest(name, taken, returned)
+            identity = identity or stand_ins.scaled_identity(name, *stand_ins.slope(taken[:near], returned[:near]))
         if identity is None or (not is_shattered and identity.explained < RELATED):
             self.to_imitate[place] = identity
             identity = None

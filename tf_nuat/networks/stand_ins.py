@@ -1,7 +1,8 @@
 """Stand-ins for operations without a gradient: what an operation does roughly, as a function that has one.
 
-Where an operation keeps the shape of its input it is the identity times a number, the straight-through estimator; else,
-or where its output has little to do with its input, a small network is trained to imitate it.
+Where an operation keeps the shape of its input it is the identity times a number, the straight-through estimator, or
+softmax where it says which is the largest; else, or where its output has little to do with its input, a small network
+is trained to imitate it.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-IDENTITY, IMITATION = "identity", "imitation"
+IDENTITY, SOFTMAX, IMITATION = "identity", "softmax", "imitation"
 STEPS, BATCH, RATE = 300, 32, 5e-3  # of the training of an imitation
 TESTED = 0.2  # the share of the pairs that an imitation is tested on
 WIDTH = 32  # channels of an imitation of images; units are eight times as many
@@ -23,7 +24,7 @@ class StandIn:
 
     Attributes:
         operation: name of the operation, the last where it is several.
-        kind: "identity", times `scale`; or "imitation", a small network.
+        kind: "identity", times `scale`; "softmax"; or "imitation", a small network.
         scale: of the identity. 0 takes the operation out: what it adds changes too fast to be followed.
         explained: share of the variance of the operation's output that the stand-in explains, at most 1.
         function: tensors (B, ...) -> tensors of the shape of the output.
@@ -39,6 +40,18 @@ class StandIn:
 def scaled_identity(operation: str, scale: float, explained: float) -> StandIn:
     """Returns the stand-in that multiplies by a number."""
     return StandIn(operation, IDENTITY, scale, explained, lambda source: scale * source)
+
+
+def of_largest(operation: str, source: np.ndarray, output: np.ndarray) -> StandIn | None:
+    """Returns softmax for an operation whose output is 1 where its input (N, ..., K) is largest, and 0 elsewhere.
+
+    None for any other. A sum of such outputs counts votes; that of the inputs would be decided by the loudest voter.
+    """
+    largest = np.eye(source.shape[-1], dtype=output.dtype)[source.argmax(axis=-1)]
+    if source.ndim < 2 or not np.array_equal(output, largest):
+        return None
+    _, explained = slope(tf.nn.softmax(source).numpy(), output)
+    return StandIn(operation, SOFTMAX, 1.0, explained, tf.nn.softmax)
 
 
 def slope(source: np.ndarray, output: np.ndarray) -> tuple[float, float]:
