@@ -138,7 +138,8 @@ def command(arguments):
             outcomes[key] = judge(among.specimens[name], seed, among=among, **given)
             line = " ".join(["python -m benchmarks.zoo", *arguments])
             files.save_json({"command": line, "outcomes": outcomes}, path)
-            (folder / "zoo.md").write_text(markdown(outcomes, among.specimens), encoding="utf-8")
+            page = f"# Networks on {FLAGS.zoo} whose verdict is known\n\n{markdown(outcomes, among.specimens)}"
+            (folder / "zoo.md").write_text(page, encoding="utf-8")
     print(markdown(outcomes, among.specimens))
     return 0
 
