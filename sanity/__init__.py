@@ -27,6 +27,6 @@ import tf_nuat as tf_nuat  # before anything imports TensorFlow, which it makes 
 
 from sanity.judgement import Judgement, judge
 from sanity.result import Result, Verdict
-from sanity.settings import Settings
+from sanity.settings import Budget, Settings
 
-__all__ = ["Judgement", "Result", "Settings", "Verdict", "judge"]
+__all__ = ["Budget", "Judgement", "Result", "Settings", "Verdict", "judge"]
