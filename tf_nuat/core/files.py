@@ -20,6 +20,11 @@ class NotSavedError(OSError):
     """A file cannot be written; the message is one line that names it, and what was there before is as it was."""
 
 
+def not_saved(path: PathLike, error: BaseException) -> NotSavedError:
+    """Returns the error that says that `path` cannot be written, and why: `error`."""
+    return NotSavedError(f"{path} cannot be written ({reason(error)}); what was saved before is kept")
+
+
 def save_arrays(path: PathLike, *unnamed: Any, **arrays: Any) -> None:
     """Replaces `path`, an `.npz` file of these arrays."""
     _replace(pathlib.Path(path), lambda file: np.savez(file, *unnamed, **arrays))
@@ -58,7 +63,7 @@ def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         os.replace(unfinished, path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        raise NotSavedError(f"{path} cannot be written ({reason(error)}); what was saved before is kept") from error
+        raise not_saved(path, error) from error
 
 
 def reason(error: BaseException) -> str:

@@ -40,10 +40,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
         try:
             yield
         except tf.errors.OpError as error:
-            reason = files.reason(error)
-            raise files.NotSavedError(
-                f"{self.log_dir} cannot be written ({reason}); what was saved before is kept"
-            ) from error
+            raise files.not_saved(self.log_dir, error) from error
 
 
 class EpochLines(keras.callbacks.Callback):
