@@ -64,7 +64,7 @@ def behind(base, function):
 
 def followed_by(base, function):
     """Returns the network with a function of the logits behind it."""
-    image = keras.Input((28, 28, 1))
+    image = keras.Input(base.input_shape[1:])
     return keras.Model(image, function(base(image)))
 
 

@@ -11,14 +11,13 @@ import json
 import pathlib
 import time
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import flags
 from tqdm import tqdm
 
 import tf_nuat
-from benchmarks import masked
+from benchmarks import zoos
 from sanity import Settings
 from sanity.adaptive import find_way_round
 from sanity.result import to_json
@@ -34,7 +33,6 @@ flags.DEFINE_integer("seed", 11, "of the networks and the attacks", flag_values=
 flags.DEFINE_list("networks", [], "names in benchmarks/masked.py; default all", flag_values=FLAGS)
 flags.DEFINE_string("out", "results/way_round", "folder for the results", flag_values=FLAGS)
 STEPS, TARGETS, RADIUS = 50, 4, 0.5  # the last, of an averaged gradient, as a share of epsilon
-TRAINED_ON = 20_000  # images
 VERDICT = 64  # passes through a network whose answers are random
 POINTS = 3.0  # of accuracy that the stage may leave more; for random answers, 5
 POINTS_OF_RANDOM = 5.0
@@ -119,16 +117,14 @@ def command(arguments):
     folder = validation.output_folder("--out", pathlib.Path(FLAGS.out))
     path = folder / "way_round.json"
     rows = json.loads(path.read_text(encoding="utf-8"))["networks"] if path.exists() else {}
-    data = tf_nuat.data.load("mnist", batch_size=128)
-    keras.utils.set_random_seed(FLAGS.seed)
-    kinds = masked.networks(*(np.asarray(each)[:TRAINED_ON] for each in data.arrays("train")))
-    images, labels = data.arrays("test")
+    kinds = zoos.hidden(FLAGS.seed)
+    images, labels = zoos.zoos()["mnist"].test
     chosen = tf_nuat.data.stratified(labels, FLAGS.images, seed=FLAGS.seed)
     for name in FLAGS.networks:
         validation.one_of("--networks", name, kinds)
     for name in tqdm([each for each in FLAGS.networks or kinds if each not in rows], unit="network"):
         options = {"epsilon": FLAGS.epsilon, "seconds": FLAGS.seconds, "seed": FLAGS.seed}
-        found = compare(kinds[name](), np.asarray(images)[chosen], np.asarray(labels)[chosen], **options)
+        found = compare(kinds[name](), images[chosen], labels[chosen], **options)
         found["command"] = " ".join(["python -m benchmarks.way_round", *arguments])
         rows = {each: {**rows, name: found}[each] for each in kinds if each in rows or each == name}
         files.save_json({"networks": rows}, path)

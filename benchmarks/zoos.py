@@ -11,6 +11,7 @@ import numpy as np
 import tf_nuat
 from benchmarks import masked
 from tests.helpers import zoo
+from tests.helpers.small import before
 from tests.helpers.zoo import HONEST, MASKED, ROBUST, Specimen
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
@@ -54,7 +55,7 @@ def _arrays(dataset: str, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mnist() -> dict[str, Specimen]:
-    hidden = {
+    descriptions = {
         "scaled logits": "logits multiplied by 1,000",
         "distillation": "distilled at temperature 100 (Papernot et al., 2016)",
         "rounding to 16 levels": "pixels rounded to 16 values",
@@ -71,15 +72,15 @@ def _mnist() -> dict[str, Specimen]:
     }
     found = {
         name: Specimen(functools.partial(_hidden, name), MASKED, (), description, EPSILON_MNIST)
-        for name, description in hidden.items()
+        for name, description in descriptions.items()
     }
     found["overfitted FGSM-AT"] = Specimen(
         _defended("fgsm_at", 0.3), MASKED, (), "single-step training that overfitted catastrophically", 0.3
     )
-    found["undefended"] = Specimen(_trained(_base), HONEST, (), "trained on clean images", EPSILON_MNIST)
+    found["undefended"] = Specimen(_trained(masked.classifier), HONEST, (), "trained on clean images", EPSILON_MNIST)
     found["dropout"] = Specimen(_trained(_dropout), HONEST, (), "trained with dropout on the input", EPSILON_MNIST)
     found["undefended with BatchNormalization"] = Specimen(
-        _trained(_normalised), HONEST, (), "trained on clean images, at epsilon 0.05", 0.05
+        _trained(lambda: zoo.normalised((28, 28, 1))), HONEST, (), "trained on clean images, at epsilon 0.05", 0.05
     )
     for defense in ("nuat", "pgd_at"):
         description = f"{defense} of two minutes at epsilon 0.1"
@@ -88,13 +89,14 @@ def _mnist() -> dict[str, Specimen]:
 
 
 @functools.cache
-def _kinds(seed: int) -> dict[str, Callable[[], masked.Masked]]:
+def hidden(seed: int) -> dict[str, Callable[[], masked.Masked]]:
+    """Returns `masked.networks` on the first images of MNIST, with this seed."""
     keras.utils.set_random_seed(seed)
     return masked.networks(*_trained_on())
 
 
 def _hidden(name: str, seed: int) -> keras.Model:
-    return _kinds(seed)[name]().network
+    return hidden(seed)[name]().network
 
 
 def _trained_on() -> tuple[np.ndarray, np.ndarray]:
@@ -121,26 +123,16 @@ def _defended(defense: str, epsilon: float) -> Callable[[int], keras.Model]:
     return built
 
 
-def _base() -> keras.Model:
-    return masked.classifier()
-
-
 def _dropout() -> keras.Model:
     return masked.behind(masked.classifier(), keras.layers.Dropout(0.2))
-
-
-def _normalised() -> keras.Model:
-    return zoo.normalised((28, 28, 1))
 
 
 def _cifar10() -> dict[str, Specimen]:
     """Masked layers around a network that is kept; those that are not masked are judged one by one."""
 
-    def around(function: Callable, description: str, *, before: bool) -> Specimen:
+    def around(hide: Callable[[keras.Model], keras.Model], description: str) -> Specimen:
         def build(seed: int) -> keras.Model:
-            inside = keras.saving.load_model(RESULTS / "cifar10_small/nuat/network.keras", compile=False)
-            inputs = keras.Input(inside.input_shape[1:])
-            return keras.Model(inputs, inside(function(inputs)) if before else function(inside(inputs)))
+            return hide(keras.saving.load_model(RESULTS / "cifar10_small/nuat/network.keras", compile=False))
 
         return Specimen(build, MASKED, (), description, EPSILON_CIFAR10)
 
@@ -148,7 +140,12 @@ def _cifar10() -> dict[str, Specimen]:
         return keras.ops.round(x * LEVELS) / LEVELS
 
     return {
-        "scaled logits": around(lambda x: 1000.0 * x, "nuat, its logits multiplied by 1,000", before=False),
-        "rounding": around(rounded, "nuat, its pixels rounded to 32 values", before=True),
-        "detached": around(keras.ops.stop_gradient, "nuat, without a gradient of its input", before=True),
+        "scaled logits": around(
+            lambda network: masked.followed_by(network, lambda logits: 1000.0 * logits),
+            "nuat, its logits multiplied by 1,000",
+        ),
+        "rounding": around(lambda network: before(network, rounded), "nuat, its pixels rounded to 32 values"),
+        "detached": around(
+            lambda network: before(network, keras.ops.stop_gradient), "nuat, without a gradient of its input"
+        ),
     }
