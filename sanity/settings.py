@@ -66,6 +66,7 @@ class Budget(typing.NamedTuple):
     """What a judgement may cost: its `Settings`, and, where none are given, images at most and minutes at most.
 
     Example:
+        >>> from sanity.settings import BUDGETS
         >>> BUDGETS["quick"].minutes, BUDGETS["quick"].samples
         (2.0, 400)
     """
