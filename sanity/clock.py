@@ -8,6 +8,7 @@ class Clock:
 
     Args:
         seconds: how many there are from now on; None for no limit.
+        slow_seconds: how many there are for a network that is slow, at least `seconds`; None for no more.
 
     Attributes:
         seconds: infinite without a limit.
@@ -19,9 +20,10 @@ class Clock:
         (True, False)
     """
 
-    def __init__(self, seconds: float | None = None) -> None:
+    def __init__(self, seconds: float | None = None, slow_seconds: float | None = None) -> None:
         self._begun = time.monotonic()
         self.seconds = float("inf") if seconds is None else float(seconds)
+        self._slow_seconds = self.seconds if slow_seconds is None else float(slow_seconds)
         self.speed = float("inf")
         self.reserved = 0.0
 
@@ -34,6 +36,10 @@ class Clock:
     def left(self) -> float:
         """Seconds that are left, below 0 where there are none, infinite without a limit."""
         return self.seconds * (1.0 - self.reserved) - self.spent
+
+    def extend(self) -> None:
+        """Gives the time that there is for a network that is slow."""
+        self.seconds = max(self.seconds, self._slow_seconds)
 
     def has_time_for(self, gradients: float) -> bool:
         """Returns whether so many gradients of an image fit into what is left."""

@@ -15,7 +15,7 @@ GRADIENTS: dict[str, Callable[[Settings], float]] = {
     "gradients_are_available": lambda settings: settings.steps + 2.0,
     "gradient_magnitude": lambda settings: settings.steps,
     "iterative_beats_single_step": lambda settings: settings.steps + 1.0,
-    "loss_rises_with_epsilon": lambda settings: 4 * settings.steps + 11.0,
+    "loss_rises_with_epsilon": lambda settings: 4 * settings.ascent_steps + 11.0,
     "loss_surface_is_smooth": lambda settings: 20.0,
     "white_box_beats_black_box": lambda settings: 2.0 * settings.steps,
     "larger_epsilon_is_stronger": lambda settings: 5.0 * settings.steps,

@@ -36,12 +36,13 @@ def collect(flags, command, *, progress=False):
     if not flags.checkpoint:
         raise ValueError(f"--checkpoint is not given; allowed: {networks.FILE}")
     checks = checked_names(flags.checks, "--checks")
-    settings, samples, minutes = validation.one_of("--budget", flags.budget, BUDGETS)
+    budget = validation.one_of("--budget", flags.budget, BUDGETS)
+    minutes = (budget.minutes, budget.slow_minutes)
     inputs.check_sample(flags)
     if flags.minutes is not None:
-        minutes = validation.number("--minutes", flags.minutes, above=0.0)
-    clock = Clock(60.0 * minutes)
-    samples = samples if flags.samples is None else flags.samples
+        minutes = (validation.number("--minutes", flags.minutes, above=0.0),) * 2
+    clock = Clock(*(60.0 * each for each in minutes))
+    samples = budget.samples if flags.samples is None else flags.samples
     path = pathlib.Path(flags.checkpoint)
     network, changes = networks.read("--checkpoint", path, flags)
     asked = inputs.asked(flags, [(path, network)])
@@ -76,7 +77,7 @@ def collect(flags, command, *, progress=False):
         resume=flags.resume,
     )
     out = validation.output_folder("--out", out)
-    return Inputs(subject, checks, settings, out, _provenance(flags, command, path, asked, changes, class_names))
+    return Inputs(subject, checks, budget.settings, out, _provenance(flags, command, path, asked, changes, class_names))
 
 
 def _provenance(flags, command, path, asked, changes, class_names):

@@ -22,7 +22,7 @@ FEWEST = 80  # of it, where time is short: a check passes where none of 73 shows
 SHARE = 0.4  # of the time, that the first look may take
 NARROW = 0.05  # interval of the figure to publish, for which more images need not be judged
 WAY_ROUND = 0.5  # of the time, that is kept for a way round hidden gradients once a sign of them is seen
-SOON = 4  # checks, after which there is a first answer
+SOON = 2  # checks, after which there is a first answer: the second runs PGD
 FIGURE = "adaptive_attack_is_not_stronger"  # what gives the accuracy, which goes on as long as there are images
 REPORTING = ("second_opinion", "nuclear_norm_separates")  # which decide nothing, and may be left out
 
@@ -67,8 +67,11 @@ class Looks:
 
     def _planned(self, settings: Settings) -> list[int]:
         """Returns the numbers of images of the looks that there may be."""
-        most = self._subject.sample_size
-        clock, cost = self._subject.clock, sum(costs.of_check(name, 1, settings) for name in self._names)
+        most, clock = self._subject.sample_size, self._subject.clock
+        each = {name: costs.of_check(name, 1, settings) for name in self._names}
+        cost = sum(each.values())
+        if not clock.has_time_for(2.0 * FEWEST * (cost - each.get(FIGURE, 0.0))):  # half of it goes into compiling
+            clock.extend()
         fits = min(float(FIRST), SHARE * clock.left * clock.speed / max(cost, 1.0))
         sizes = [min(most, max(FEWEST, int(fits)))]
         while 1.5 * sizes[-1] <= most:

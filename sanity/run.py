@@ -57,6 +57,7 @@ def flag_values():
         "standard",
         "how much to spend at most: "
         + ", ".join(f"{name} ({each.minutes:g} minutes, {each.samples:,} images)" for name, each in BUDGETS.items())
+        + f"; quick takes {BUDGETS['quick'].slow_minutes:g} minutes for a network that is slow"
         + ". What a network is too slow for is left out, and said to be",
     )
     flag(flags.DEFINE_float, "minutes", None, "how long it may take, above 0. Default: that of the budget")

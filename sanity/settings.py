@@ -61,9 +61,16 @@ class Settings:
         """Returns the keywords of the white-box PGD at `epsilon`: one random start, step size 2.5 epsilon / steps."""
         return {"epsilon": epsilon, "steps": self.steps, "step_size": 2.5 * epsilon / self.steps}
 
+    @property
+    def ascent_steps(self) -> int:
+        """Steps of the I-FGSM whose loss is compared with that of one step: 20 at most; 40 raise it by 2 % more."""
+        return min(self.steps, 20)
+
 
 class Budget(typing.NamedTuple):
-    """What a judgement may cost: its `Settings`, and, where none are given, images at most and minutes at most.
+    """What a judgement may cost: its `Settings`, and, where none are given, images and minutes at most.
+
+    `slow_minutes` are those for a network that is slow: whose checks on the fewest images do not fit into `minutes`.
 
     Example:
         >>> from sanity.settings import BUDGETS
@@ -74,15 +81,17 @@ class Budget(typing.NamedTuple):
     settings: Settings
     samples: int
     minutes: float
+    slow_minutes: float
 
 
 # The steps of PGD are not fewer where it is quick: 20 stop too soon on networks that are robust.
 BUDGETS = {
-    "quick": Budget(Settings(most_steps=100, restarts=2, queries=300, points=50), 400, 2.0),
-    "standard": Budget(Settings(), 1600, 12.0),
+    "quick": Budget(Settings(most_steps=100, restarts=2, queries=300, points=50, planted_images=60), 400, 2.0, 3.0),
+    "standard": Budget(Settings(), 1600, 12.0, 12.0),
     "thorough": Budget(
         Settings(steps=100, restarts=10, fab_targets=9, queries=5000, points=1000, slow_images=500, planted_images=500),
         3200,
+        60.0,
         60.0,
     ),
 }

@@ -12,7 +12,7 @@ from sanity.statistics.tolerance import Share
 from sanity.subject import Subject
 from tf_nuat import draws, losses
 from tf_nuat.core import threefry
-from tf_nuat.models.inference import inference
+from tf_nuat.models.inference import graph_of
 
 NAME = "attack_does_not_fail"
 REFERENCE = (
@@ -179,7 +179,7 @@ def _last_gain(margins):
 
 def instability(subject):
     """Returns the mean change of the margin over `DRAWS` points of a small ball around each image, relative to it."""
-    logits_fn, radius = inference(subject.network), RADIUS * subject.epsilon
+    logits_fn, radius = graph_of(subject.network), RADIUS * subject.epsilon
 
     def change(x, y, index):
         reference, keys = losses.margin(logits_fn(x), y), threefry.keys(draws.seed_pair(subject.seed), index)

@@ -119,7 +119,7 @@ def _losses(subject, settings, label, clean):
     for radius in (part * subject.epsilon for part in PARTS[1:]):
         options = {"epsilon": radius}
         if label == ITERATIVE:
-            options.update(steps=settings.steps, step_size=radius / settings.steps)
+            options.update(steps=settings.ascent_steps, step_size=radius / settings.ascent_steps)
         found[radius] = _under(subject, {SINGLE: "fgsm", ITERATIVE: "ifgsm"}[label], **options)
     return found
 
@@ -291,7 +291,7 @@ def _series(shares, subject, settings):
         limits = [measure.losses.interval(each, confidence=settings.confidence) for each in losses.values()]
         curves.append(
             Curve(
-                name=label if label == SINGLE else f"{label}, {settings.steps} steps",
+                name=label if label == SINGLE else f"{label}, {settings.ascent_steps} steps",
                 x=tuple(losses),
                 y=tuple(float(np.mean(each)) for each in losses.values()),
                 low=tuple(max(0.0, low) for low, _ in limits),

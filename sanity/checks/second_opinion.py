@@ -11,7 +11,7 @@ from sanity.result import Result, Verdict, skipped
 from sanity.settings import Settings
 from sanity.subject import Subject
 from tf_nuat import evaluate
-from tf_nuat.models.inference import inference
+from tf_nuat.models.inference import graph_of
 
 NAME = "second_opinion"
 ORDERS = (np.inf, 2)  # of the norms that CleverHans' PGD has
@@ -110,7 +110,7 @@ def _attacks(modules, subject, pgd):
     ours draws it.
     """
     generator = np.random.default_rng(subject.seed)
-    ours = inference(subject.network)
+    ours = graph_of(subject.network)
     radius, steps = pgd["epsilon"], pgd["steps"]
     step_size = min(pgd["step_size"], radius)  # the longest that CleverHans takes
     norm = subject.norm.order

@@ -44,8 +44,7 @@ def flag_values():
         flags.DEFINE_string,
         "budget",
         "quick",
-        "how long the attacks are: "
-        + ", ".join(f"{name} ({images:,} images)" for name, (_, images, _) in BUDGETS.items()),
+        "how long the attacks are: " + ", ".join(f"{name} ({each.samples:,} images)" for name, each in BUDGETS.items()),
     )
     flag(flags.DEFINE_integer, "resolution", 21, "points along each axis of a surface")
     flag(flags.DEFINE_integer, "epochs", 3, "over 2,000 training images, for the bend of a path between two networks")

@@ -25,7 +25,7 @@ def collect(flags):
         validation.one_of("--only", name, [*FIGURES, "all"])
     if "all" in names or not names:
         validation.refuse("--only", ",".join(names), "all alone, or names of figures")
-    settings, samples, _ = validation.one_of("--budget", flags.budget, BUDGETS)
+    settings, samples, *_ = validation.one_of("--budget", flags.budget, BUDGETS)
     inputs.check_sample(flags)
     samples = samples if flags.samples is None else flags.samples
     validation.whole_number("--resolution", flags.resolution, at_least=2)

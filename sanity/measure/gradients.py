@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_nuat import losses
-from tf_nuat.models.inference import compiled_for, inference
+from tf_nuat.models.inference import compiled_for, graph_of
 
 MOST_WITHOUT = 0.01  # of the images may be without a gradient: some are classified with a probability that rounds to 1
 
@@ -53,7 +53,7 @@ def at(network: Callable, images: np.ndarray, labels: np.ndarray, *, batch_size:
 def _at_batch(network, x, y):
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(x)
-        loss = losses.cross_entropy(inference(network)(x), y)
+        loss = losses.cross_entropy(graph_of(network)(x), y)
     gradient = tape.gradient(loss, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     finite = tf.reduce_all(tf.math.is_finite(gradient), axis=(1, 2, 3))
     zero = tf.reduce_all(tf.equal(gradient, 0.0), axis=(1, 2, 3))

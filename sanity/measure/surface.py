@@ -12,7 +12,7 @@ from tf_nuat import draws, losses, norms
 from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
 from tf_nuat.attacks.search import choose
 from tf_nuat.core import threefry
-from tf_nuat.models.inference import inference
+from tf_nuat.models.inference import graph_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ def linearity(
     Source: Qin et al., "Adversarial robustness through local linearization", 2019, equation 5, there for the
     cross-entropy.
     """
-    logits_fn, norm = inference(network), norms.of(norm)
+    logits_fn, norm = graph_of(network), norms.of(norm)
 
     def measured(x, y, index):
         rival = losses.wrong_classes(logits_fn(x), y)[:, 0]
@@ -116,7 +116,7 @@ def largest_error(
 
     Source: Qin et al., "Adversarial robustness through local linearization", 2019, equation 5 (gamma).
     """
-    logits_fn, norm = inference(network), norms.of(norm)
+    logits_fn, norm = graph_of(network), norms.of(norm)
 
     def ascent(x, y, index):
         gradient, logits = input_gradient(cross_entropy_of(logits_fn, y), x)
@@ -168,7 +168,7 @@ def plane(
     they are orthogonal.
     """
     second = orthogonal if second is None else second
-    logits_fn, norm = inference(network), norms.of(norm)
+    logits_fn, norm = graph_of(network), norms.of(norm)
     spec, labels_spec, _ = specs(images)
 
     def along(x, y):

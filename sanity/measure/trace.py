@@ -11,7 +11,7 @@ from tf_nuat import losses, norms
 from tf_nuat.attacks import ATTACKS
 from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
 from tf_nuat.attacks.search import choose
-from tf_nuat.models.inference import inference
+from tf_nuat.models.inference import graph_of
 
 
 class Trace(typing.NamedTuple):
@@ -60,7 +60,7 @@ def pgd(
         first: number of the first image, on which its start depends.
         batch_size: images at a time, which bounds the memory.
     """
-    logits_fn = inference(network)
+    logits_fn = graph_of(network)
     settings = {"epsilon": epsilon, "steps": steps, "step_size": step_size, "seed": seed, "norm": norms.of(norm).name}
 
     def traced(x, y, index):

@@ -73,6 +73,21 @@ def test_a_sign_ends_the_looks(sample, monkeypatch):
     assert len(subject) == 200 and len(seen) == 2
 
 
+@pytest.mark.parametrize("speed, minutes", [(1e9, 2.0), (1.0, 3.0)])
+def test_a_slow_network_gets_the_minutes_of_slow_ones(speed, minutes, sample, monkeypatch):
+    """Slow is one whose checks do not fit, without the attacks that only give the figure."""
+    monkeypatch.setattr(costs, "per_second", lambda subject: speed)
+    verdicts = {DECIDED: lambda *_: (Verdict.PASS, 1.0), OPEN: lambda *_: (Verdict.PASS, 1.0)}
+    _, _, subject = looked(sample, monkeypatch, verdicts, clock=Clock(120.0, 180.0))
+    assert subject.clock.seconds == 60.0 * minutes
+
+
+def test_what_decides_nothing_about_masking_comes_last():
+    assert list(CHECKS).index(FIGURE) > max(
+        list(CHECKS).index(name) for name in (DECIDED, OPEN, "attack_does_not_fail")
+    )
+
+
 @pytest.mark.parametrize("found, seconds", [(Verdict.FAIL, 500), (Verdict.PASS, 1000)])
 def test_a_sign_keeps_time_for_a_way_round(found, seconds, sample, monkeypatch):
     """Of 1,000 seconds half are left for the checks after it."""

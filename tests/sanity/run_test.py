@@ -287,14 +287,17 @@ def test_the_budget_says_how_hard_and_how_many(folder, tmp_path, monkeypatch, fl
     asked = {}
 
     def judge_nothing(subject, **options):
-        asked.update(options, images=len(subject), seconds=subject.clock.seconds)
+        clock = subject.clock
+        before = clock.seconds
+        clock.extend()
+        asked.update(options, images=len(subject), minutes=[before / 60.0, clock.seconds / 60.0])
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "judge_subject", judge_nothing)
     given = ["--checkpoint", str(folder / "network.keras"), "--out", str(tmp_path / "out"), *QUICK[:6]]
     assert run.main([*given, *flags]) == 130
     assert asked["settings"] == BUDGETS[budget].settings and asked["images"] == images
-    assert asked["seconds"] == 60.0 * BUDGETS[budget].minutes
+    assert asked["minutes"] == [BUDGETS[budget].minutes, BUDGETS[budget].slow_minutes]
     assert asked["checks"] == ("large_epsilon_reaches_chance",)
 
 

@@ -23,7 +23,7 @@ import tensorflow as tf
 from tf_nuat import draws, losses, norms
 from tf_nuat.attacks.search import Ended, Search, choose, ended, run_search
 from tf_nuat.core import validation
-from tf_nuat.models.inference import Logits, compiled_for, inference
+from tf_nuat.models.inference import Logits, compiled_for, graph_of
 
 Check = Callable[[str, Any], Any]  # of a keyword's name and value; raises ValueError
 
@@ -176,7 +176,7 @@ class Attack:
         if "seed" in self.keywords:
             seed = draws.seeds_of(settings.get("seed", self.keywords["seed"]), x, index)
             settings = {**settings, "seed": seed}
-        result = self.function(inference(logits_fn), x, y, **settings)
+        result = self.function(graph_of(logits_fn), x, y, **settings)
         return result if isinstance(result, Search) else Search(lambda: ended(result), lambda state: state)
 
     def __call__(self, logits_fn: Logits, x: Any, y: Any, *, index: Any = None, **settings: Any) -> tf.Tensor:
@@ -221,7 +221,7 @@ class Attack:
         if isinstance(first, Ended):
             return first.x_adv
         _, last = run_search(search, first)
-        return choose(losses.fooled(inference(logits_fn)(last.x_adv), y), last.x_adv, x)
+        return choose(losses.fooled(graph_of(logits_fn)(last.x_adv), y), last.x_adv, x)
 
 
 @overload

@@ -8,7 +8,7 @@ from the beginning: there the coarse direction may have been what was missing.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -19,7 +19,7 @@ from tf_nuat.attacks.attack import Attack
 from tf_nuat.attacks.search import Search, choose, run_search
 from tf_nuat.core import validation
 from tf_nuat.models import precision
-from tf_nuat.models.inference import Logits, inference
+from tf_nuat.models.inference import Logits, graph_of
 from tf_nuat.models.lifetime import kept_by
 
 CHUNK = 25  # steps after which done images are looked for, where not enough are done before
@@ -84,14 +84,15 @@ class Pool:
         self._numbers = {name: value for name, value in settings.items() if tf.is_tensor(value)}
         others = tuple((name, value) for name, value in settings.items() if not tf.is_tensor(value))
         numbers = tuple((name, value.dtype) for name, value in self._numbers.items())
-        shape = tuple(images.shape[1:])
-        compile_for = functools.partial(
-            _compiled_for, attack=attack, numbers=numbers, others=others, shape=shape, strategy=strategy
-        )
-        self._exactly = compile_for(network)
+        kind = _Kind(attack, numbers, others, tuple(images.shape[1:]), strategy)
+        self._begin, self._like = _once(network, _beginning, kind)
+        self._judge = _once(network, _judging, (kind.shape, strategy))
         # Without a radius the nearest adversary lies on the boundary, where bfloat16 does not know on which side.
         fast = _attacked(network, precision if "epsilon" in self._numbers else "float32", strategy)
-        self._fast = self._exactly if fast is network else compile_for(fast)
+        self._is_mixed = fast is not network
+        self._advance = {
+            name: _once(each, _advancing, kind, self._like) for name, each in (("fast", fast), ("exact", network))
+        }
         self._images, self._labels = images, labels
         self._rows, self._begun = np.asarray(rows, np.int64), 0
         self._batch_size = validation.whole_number("batch_size", batch_size, at_least=1)
@@ -120,7 +121,7 @@ class Pool:
             name = self._next()
             if name is None:
                 return
-            yield self._advance(name)
+            yield self._go_on(name)
 
     def _fill(self) -> None:
         """Begins with as many images as there is room for."""
@@ -128,7 +129,7 @@ class Pool:
         rows = self._rows[self._begun : self._begun + room]
         if len(rows):
             x, y = tf.constant(self._images[rows], tf.float32), tf.constant(self._labels[rows], tf.int64)
-            state = self._exactly.begin(x, y, self._index(rows), self._numbers)
+            state = self._begin(x, y, self._index(rows), self._numbers)
             self._add("fast", Slots(rows, x, y, state))
             self._begun += len(rows)
 
@@ -142,12 +143,12 @@ class Pool:
             return "fast"
         return "exact" if waiting else None
 
-    def _advance(self, name: str) -> Done:
+    def _go_on(self, name: str) -> Done:
         """Takes steps, and returns the rows that are done, whether they are fooled, and their images."""
-        slots, is_fast = self._slots[name], name == "fast" and self._fast is not self._exactly
+        slots, is_fast = self._slots[name], name == "fast" and self._is_mixed
         if not np.all(_done(slots)):
-            compiled = self._fast if is_fast else self._exactly
-            taken, state = compiled.advance(slots.x, slots.y, self._index(slots.rows), self._numbers, slots.state)
+            advance = self._advance[name]
+            taken, state = advance(slots.x, slots.y, self._index(slots.rows), self._numbers, slots.state)
             self.steps[name] += int(tf.reduce_sum(taken))
             slots = slots._replace(state=state)
         done = np.flatnonzero(_done(slots))
@@ -155,7 +156,7 @@ class Pool:
             self._slots[name] = slots
             return slots.rows[:0], np.zeros(0, bool), slots.x[:0].numpy()
         ended = _take(slots, done)
-        fooled, is_near = (each.numpy() for each in self._exactly.verdict(ended.state.x_adv, ended.y))
+        fooled, is_near = (each.numpy() for each in self._judge(ended.state.x_adv, ended.y))
         # What bfloat16 takes for an adversary, and is none, goes on.
         doubted = ended.state.fooled.numpy() & ~fooled & ~ended.state.spent.numpy()
         missed = ~doubted & ~fooled & is_near & is_fast
@@ -170,7 +171,7 @@ class Pool:
             self._add("exact", again)
         if np.any(missed):
             rows, x, y, _ = _take(ended, np.flatnonzero(missed))
-            self._add("exact", Slots(rows, x, y, self._exactly.begin(x, y, self._index(rows), self._numbers)))
+            self._add("exact", Slots(rows, x, y, self._begin(x, y, self._index(rows), self._numbers)))
         ends = ~doubted & ~missed
         ended, fooled = _take(ended, np.flatnonzero(ends)), fooled[ends]
         x_adv = choose(tf.constant(fooled), ended.state.x_adv, ended.x).numpy()
@@ -198,8 +199,7 @@ class Pool:
             if f"{name}_0" in arrays:
                 number = sum(key.startswith(f"{name}_") for key in arrays)
                 rows, x, y, *state = (arrays[f"{name}_{k}"] for k in range(number))
-                like = self._exactly.state_like
-                state = tf.nest.pack_sequence_as(like, [tf.constant(part) for part in state])
+                state = tf.nest.pack_sequence_as(self._like, [tf.constant(part) for part in state])
                 self._slots[name] = Slots(rows, tf.constant(x), tf.constant(y), state)
 
 
@@ -226,85 +226,99 @@ def _concatenated(one: Slots, other: Slots) -> Slots:
     return Slots(np.concatenate([one.rows, other.rows]), x, y, state)
 
 
-class _Compiled(NamedTuple):
-    """An attack on a network, compiled for batches of any size."""
+class _Kind(NamedTuple):
+    """What the compiled functions of an attack depend on, beside the network.
 
-    begin: Callable[..., Any]
-    advance: Callable[..., Any]
-    verdict: Callable[..., Any]
-    state_like: Any
-
-
-def _compiled_for(network: Logits, **given: Any) -> _Compiled:
-    """Returns `_compiled` for a network, made once for it and these arguments."""
-    kept, key = kept_by(network), (_compiled, *given.values())
-    if key not in kept:
-        kept[key] = _compiled(network, **given)
-    return kept[key]
-
-
-def _compiled(
-    network: Logits,
-    attack: Attack,
-    *,
-    numbers: tuple[tuple[str, tf.DType], ...],
-    others: tuple[tuple[str, Any], ...],
-    shape: tuple[int, ...],
-    strategy: Strategy,
-) -> _Compiled:
-    """Returns the three functions for an attack on a network.
-
-    Args:
+    Attributes:
         numbers: names and types of the settings that are numbers.
         others: names and values of those that are not.
         shape: of an image.
         strategy: whose replicas share the batch, or None.
     """
-    logits_fn = inference(network)
 
-    def search(x: tf.Tensor, y: tf.Tensor, index: tf.Tensor, given: dict[str, tf.Tensor]) -> Search:
-        return attack.search(network, x, y, {**dict(others), **given}, index)
+    attack: Attack
+    numbers: tuple[tuple[str, tf.DType], ...]
+    others: tuple[tuple[str, Any], ...]
+    shape: tuple[int, ...]
+    strategy: Strategy
+
+    def search(self, network: Logits, x: tf.Tensor, y: tf.Tensor, index: tf.Tensor, given: dict) -> Search:
+        return self.attack.search(network, x, y, {**dict(self.others), **given}, index)
+
+    @property
+    def specs(self) -> tuple[Any, ...]:
+        """Of x, y, the numbers of the images, and the settings that are numbers."""
+        x, y = tf.TensorSpec((None, *self.shape), tf.float32), tf.TensorSpec((None,), tf.int64)
+        return x, y, tf.TensorSpec((None,), tf.int32), {name: tf.TensorSpec((), dtype) for name, dtype in self.numbers}
+
+
+def _once(network: Logits, make: Callable[..., Any], kind: Hashable, *arguments: Any) -> Any:
+    """Returns `make(network, kind, *arguments)`, made once for a network and a kind."""
+    kept, key = kept_by(network), (make, kind)
+    if key not in kept:
+        kept[key] = make(network, kind, *arguments)
+    return kept[key]
+
+
+def _beginning(network: Logits, kind: _Kind) -> tuple[Callable[..., Any], Any]:
+    """Returns the function that begins an attack, and what the state is like that it returns."""
 
     def begin(x: tf.Tensor, y: tf.Tensor, index: tf.Tensor, given: dict[str, tf.Tensor]) -> Any:
-        return search(x, y, index, given).first()
+        return kind.search(network, x, y, index, given).first()
+
+    compiled = _compiled(begin, *kind.specs)
+    like = tf.nest.map_structure(
+        lambda tensor: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype), compiled().structured_outputs
+    )
+    return _shared(compiled, kind.strategy), like
+
+
+def _advancing(network: Logits, kind: _Kind, like: Any) -> Callable[..., Any]:
+    """Returns the function that goes on with an attack from a state that is like `like`."""
 
     def advance(
         x: tf.Tensor, y: tf.Tensor, index: tf.Tensor, given: dict[str, tf.Tensor], state: Any
     ) -> tuple[tf.Tensor, Any]:
         enough = (tf.shape(x)[0] + ENOUGH - 1) // ENOUGH
-        taken, state = run_search(search(x, y, index, given), state, steps=CHUNK, until_done=enough)
+        search = kind.search(network, x, y, index, given)
+        taken, state = run_search(search, state, steps=CHUNK, until_done=enough)
         return tf.fill(tf.shape(index), taken), state
 
-    def verdict(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns which images are fooled, and which of the others have a small margin, (B,) each.
+    return _shared(_compiled(advance, *kind.specs, like), kind.strategy)
 
-        Logits that are not finite are no robustness: they count as fooled.
-        """
+
+def _judging(network: Logits, kind: tuple[tuple[int, ...], Strategy]) -> Callable[..., Any]:
+    """Returns the function of (x, y) that says which images are fooled, and which of the others have a small margin.
+
+    It is the same for every attack. Logits that are not finite are no robustness: they count as fooled.
+    """
+    shape, strategy = kind
+    logits_fn = graph_of(network)
+
+    def judge(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = tf.cast(logits_fn(x), tf.float32)
         spread = tf.reduce_max(logits, axis=1) - tf.reduce_min(logits, axis=1)
         fooled = losses.fooled(logits, y) | ~tf.reduce_all(tf.math.is_finite(logits), axis=1)
         return fooled, ~fooled & (losses.margin(logits, y) > -NEAR * spread)
 
-    x, y = tf.TensorSpec((None, *shape), tf.float32), tf.TensorSpec((None,), tf.int64)
-    index = tf.TensorSpec((None,), tf.int32)
-    given = {name: tf.TensorSpec((), dtype) for name, dtype in numbers}
-    begin, like = _compile(begin, strategy, x, y, index, given)
-    advance, _ = _compile(advance, strategy, x, y, index, given, like)
-    verdict, _ = _compile(verdict, strategy, x, y)
-    return _Compiled(begin, advance, verdict, like)
-
-
-def _compile(function: Callable[..., Any], strategy: Strategy, *specs: Any) -> tuple[Callable[..., Any], Any]:
-    """Returns `function`, compiled for batches of any size, which the replicas share; and what its result is like."""
-    compiled = tf.function(function, input_signature=specs, autograph=False)
-    like = tf.nest.map_structure(
-        lambda tensor: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype),
-        compiled.get_concrete_function().structured_outputs,
+    return _shared(
+        _compiled(judge, tf.TensorSpec((None, *shape), tf.float32), tf.TensorSpec((None,), tf.int64)), strategy
     )
+
+
+def _compiled(function: Callable[..., Any], *specs: Any) -> Callable[[], Any]:
+    """Returns what returns the graph of a function: it is traced at the first call, for many are never needed."""
+    traced = tf.function(function, input_signature=specs, autograph=False).get_concrete_function
+    return functools.cache(traced)
+
+
+def _shared(compiled: Callable[[], Any], strategy: Strategy) -> Callable[..., Any]:
+    """Returns the function that `compiled` is of, as one of batches of any size, which the replicas share."""
     if strategy is None or strategy.num_replicas_in_sync == 1:
-        return compiled, like
+        return lambda *arguments: compiled()(*arguments)
+    graph = compiled()  # now: each of the replicas would trace its own
     replicas = strategy.num_replicas_in_sync
-    one = tf.autograph.experimental.do_not_convert(lambda *arguments: compiled(*arguments))
+    one = tf.autograph.experimental.do_not_convert(lambda *arguments: graph(*arguments))
     on_all = tf.function(lambda *arguments: strategy.run(one, arguments), autograph=False, reduce_retracing=True)
 
     def shared(x: tf.Tensor, *others: Any) -> Any:
@@ -323,4 +337,4 @@ def _compile(function: Callable[..., Any], strategy: Strategy, *specs: Any) -> t
 
         return tf.nest.map_structure(joined, on_all(*tf.nest.map_structure(share, (x, *others))))
 
-    return shared, like
+    return shared

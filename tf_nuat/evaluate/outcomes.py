@@ -14,7 +14,7 @@ from tf_nuat import losses
 from tf_nuat.attacks.attack import Attack
 from tf_nuat.attacks.pool import Pool
 from tf_nuat.core import validation
-from tf_nuat.models.inference import Logits, compiled_for, inference
+from tf_nuat.models.inference import Logits, compiled_for, graph_of
 from tf_nuat.parallel import workers
 
 # Arrays (images, labels), or a dataset of batches of them.
@@ -213,4 +213,4 @@ def accuracy(
 
 def predict(network: Logits, x: tf.Tensor) -> tf.Tensor:
     """Returns the classes (B,) that a network gives for images (B, H, W, C); to be compiled by `compiled_for`."""
-    return losses.true_class(inference(network)(x))
+    return losses.true_class(graph_of(network)(x))

@@ -37,6 +37,22 @@ def inference(logits_fn: Logits) -> Callable[[tf.Tensor], tf.Tensor]:
     return _scaled(network) if precision.computes_in_float16(logits_fn) else network
 
 
+def graph_of(logits_fn: Logits) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns `inference` of a network, which is traced once for all that is compiled for batches of any size.
+
+    To trace a network takes longer than to trace an attack. Without this each attack would trace it, several times.
+    Batches of one size keep that size, and trace the network as `inference` does. So does a function of images.
+    """
+    if not isinstance(logits_fn, keras.Model):
+        return logits_fn
+    direct, shape = inference(logits_fn), (None, *logits_fn.input_shape[1:])
+    kept = kept_by(logits_fn)
+    if graph_of not in kept:
+        kept[graph_of] = tf.function(direct, input_signature=(tf.TensorSpec(shape, tf.float32),), autograph=False)
+    graph = kept[graph_of]
+    return lambda x: graph(x) if tf.is_symbolic_tensor(x) and x.shape.as_list() == list(shape) else direct(x)
+
+
 LARGEST_SCALED = 256.0  # far from float16's largest and smallest numbers
 
 
