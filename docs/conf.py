@@ -97,9 +97,15 @@ def math(writer, node):
     raise nodes.SkipNode
 
 
+def says_nothing(app, what, name, documented, skip, options):
+    """Leaves out the fields of a named tuple, which Python documents by their number: the class says what they are."""
+    return True if (getattr(documented, "__doc__", "") or "").startswith("Alias for field number") else None
+
+
 def setup(app):
     for name, attack in tf_nuat.ATTACKS.items():  # shown as the function that it is called like
         setattr(tf_nuat.attacks, name, attack.function)
     app.add_html_math_renderer("mathml", (math, None), (math, None))
     app.connect("autodoc-process-signature", signature_of_defense)
     app.connect("autodoc-process-docstring", as_written)
+    app.connect("autodoc-skip-member", says_nothing)

@@ -68,9 +68,14 @@ class Settings:
 
 
 class Budget(typing.NamedTuple):
-    """What a judgement may cost: its `Settings`, and, where none are given, images and minutes at most.
+    """What a judgement may cost at most.
 
-    `slow_minutes` are those for a network that is slow: whose checks on the fewest images do not fit into `minutes`.
+    Attributes:
+        settings: the `Settings`.
+        samples: number of images, unless another is given.
+        minutes: how long it takes, unless something else is given.
+        slow_minutes: as `minutes`, for a network that is slow: its checks on the fewest images take more than half of
+            them.
 
     Example:
         >>> from sanity.settings import BUDGETS
