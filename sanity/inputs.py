@@ -12,6 +12,8 @@ from sanity.subject import Subject
 from tf_nuat.core import validation
 from tf_nuat.evaluate import inputs, networks, wiring
 
+AROUND = 20.0  # seconds that a command takes before and after the checks: to begin, and to write the report
+
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
@@ -41,7 +43,7 @@ def collect(flags, command, *, progress=False):
     inputs.check_sample(flags)
     if flags.minutes is not None:
         minutes = (validation.number("--minutes", flags.minutes, above=0.0),) * 2
-    clock = Clock(*(60.0 * each for each in minutes))
+    clock = Clock(*map(_seconds, minutes))
     samples = budget.samples if flags.samples is None else flags.samples
     path = pathlib.Path(flags.checkpoint)
     network, changes = networks.read("--checkpoint", path, flags)
@@ -78,6 +80,11 @@ def collect(flags, command, *, progress=False):
     )
     out = validation.output_folder("--out", out)
     return Inputs(subject, checks, budget.settings, out, _provenance(flags, command, path, asked, changes, class_names))
+
+
+def _seconds(minutes):
+    """Returns how long the checks may take of the minutes of a command."""
+    return 60.0 * minutes - min(AROUND, 60.0 * minutes / 8.0)
 
 
 def _provenance(flags, command, path, asked, changes, class_names):

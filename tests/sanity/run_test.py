@@ -290,14 +290,15 @@ def test_the_budget_says_how_hard_and_how_many(folder, tmp_path, monkeypatch, fl
         clock = subject.clock
         before = clock.seconds
         clock.extend()
-        asked.update(options, images=len(subject), minutes=[before / 60.0, clock.seconds / 60.0])
+        asked.update(options, images=len(subject), seconds=[before, clock.seconds])
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "judge_subject", judge_nothing)
     given = ["--checkpoint", str(folder / "network.keras"), "--out", str(tmp_path / "out"), *QUICK[:6]]
     assert run.main([*given, *flags]) == 130
     assert asked["settings"] == BUDGETS[budget].settings and asked["images"] == images
-    assert asked["minutes"] == [BUDGETS[budget].minutes, BUDGETS[budget].slow_minutes]
+    # The report is made within the minutes, too.
+    assert asked["seconds"] == {"quick": [105.0, 160.0], "standard": [700.0] * 2, "thorough": [3580.0] * 2}[budget]
     assert asked["checks"] == ("large_epsilon_reaches_chance",)
 
 
