@@ -268,7 +268,8 @@ def _beginning(network: Logits, kind: _Kind) -> tuple[Callable[..., Any], Any]:
 
     compiled = _compiled(begin, *kind.specs)
     like = tf.nest.map_structure(
-        lambda tensor: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype), compiled().structured_outputs
+        lambda tensor: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype),
+        compiled.get_concrete_function().structured_outputs,
     )
     return _shared(compiled, kind.strategy), like
 
@@ -301,24 +302,22 @@ def _judging(network: Logits, kind: tuple[tuple[int, ...], Strategy]) -> Callabl
         fooled = losses.fooled(logits, y) | ~tf.reduce_all(tf.math.is_finite(logits), axis=1)
         return fooled, ~fooled & (losses.margin(logits, y) > -NEAR * spread)
 
-    return _shared(
-        _compiled(judge, tf.TensorSpec((None, *shape), tf.float32), tf.TensorSpec((None,), tf.int64)), strategy
-    )
+    specs = tf.TensorSpec((None, *shape), tf.float32), tf.TensorSpec((None,), tf.int64)
+    return _shared(_compiled(judge, *specs), strategy)
 
 
-def _compiled(function: Callable[..., Any], *specs: Any) -> Callable[[], Any]:
-    """Returns what returns the graph of a function: it is traced at the first call, for many are never needed."""
-    traced = tf.function(function, input_signature=specs, autograph=False).get_concrete_function
-    return functools.cache(traced)
+def _compiled(function: Callable[..., Any], *specs: Any) -> Any:
+    """Returns a function of tensors like `specs`, which is traced where it is first called: many never are."""
+    return tf.function(function, input_signature=specs, autograph=False)
 
 
-def _shared(compiled: Callable[[], Any], strategy: Strategy) -> Callable[..., Any]:
-    """Returns the function that `compiled` is of, as one of batches of any size, which the replicas share."""
+def _shared(compiled: Any, strategy: Strategy) -> Callable[..., Any]:
+    """Returns a compiled function as one of batches of any size, which the replicas share."""
     if strategy is None or strategy.num_replicas_in_sync == 1:
-        return lambda *arguments: compiled()(*arguments)
-    graph = compiled()  # now: each of the replicas would trace its own
+        graph = functools.cache(compiled.get_concrete_function)  # a call would be counted as one that traces again
+        return lambda *arguments: graph()(*arguments)
     replicas = strategy.num_replicas_in_sync
-    one = tf.autograph.experimental.do_not_convert(lambda *arguments: graph(*arguments))
+    one = tf.autograph.experimental.do_not_convert(lambda *arguments: compiled(*arguments))
     on_all = tf.function(lambda *arguments: strategy.run(one, arguments), autograph=False, reduce_retracing=True)
 
     def shared(x: tf.Tensor, *others: Any) -> Any:
