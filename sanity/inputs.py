@@ -12,7 +12,7 @@ from sanity.subject import Subject
 from tf_nuat.core import validation
 from tf_nuat.evaluate import inputs, networks, wiring
 
-AROUND = 20.0  # seconds that a command takes before and after the checks: to begin, and to write the report
+AROUND = 25.0  # seconds that a command takes before and after the checks: to begin, and to write the report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ def collect(flags, command, *, progress=False):
 
 def _seconds(minutes):
     """Returns how long the checks may take of the minutes of a command."""
-    return 60.0 * minutes - min(AROUND, 60.0 * minutes / 8.0)
+    return 60.0 * minutes - min(AROUND, 60.0 * minutes / 7.0)
 
 
 def _provenance(flags, command, path, asked, changes, class_names):
