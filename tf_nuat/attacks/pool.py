@@ -8,7 +8,7 @@ from the beginning: there the coarse direction may have been what was missing.
 """
 
 import functools
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,7 +20,7 @@ from tf_nuat.attacks.search import Search, choose, run_search
 from tf_nuat.core import validation
 from tf_nuat.models import precision
 from tf_nuat.models.inference import Logits, graph_of
-from tf_nuat.models.lifetime import kept_by
+from tf_nuat.models.lifetime import made_once
 
 CHUNK = 25  # steps after which done images are looked for, where not enough are done before
 ENOUGH = 8  # one in so many images of a batch that are done ends the steps sooner
@@ -85,13 +85,15 @@ class Pool:
         others = tuple((name, value) for name, value in settings.items() if not tf.is_tensor(value))
         numbers = tuple((name, value.dtype) for name, value in self._numbers.items())
         kind = _Kind(attack, numbers, others, tuple(images.shape[1:]), strategy)
-        self._begin, self._like = _once(network, _beginning, kind)
-        self._judge = _once(network, _judging, (kind.shape, strategy))
+        self._begin, self._like = made_once(network, (_beginning, kind), lambda: _beginning(network, kind))
+        place = kind.shape, strategy
+        self._judge = made_once(network, (_judging, *place), lambda: _judging(network, *place))
         # Without a radius the nearest adversary lies on the boundary, where bfloat16 does not know on which side.
         fast = _attacked(network, precision if "epsilon" in self._numbers else "float32", strategy)
         self._is_mixed = fast is not network
         self._advance = {
-            name: _once(each, _advancing, kind, self._like) for name, each in (("fast", fast), ("exact", network))
+            name: made_once(each, (_advancing, kind), functools.partial(_advancing, each, kind, self._like))
+            for name, each in (("fast", fast), ("exact", network))
         }
         self._images, self._labels = images, labels
         self._rows, self._begun = np.asarray(rows, np.int64), 0
@@ -252,14 +254,6 @@ class _Kind(NamedTuple):
         return x, y, tf.TensorSpec((None,), tf.int32), {name: tf.TensorSpec((), dtype) for name, dtype in self.numbers}
 
 
-def _once(network: Logits, make: Callable[..., Any], kind: Hashable, *arguments: Any) -> Any:
-    """Returns `make(network, kind, *arguments)`, made once for a network and a kind."""
-    kept, key = kept_by(network), (make, kind)
-    if key not in kept:
-        kept[key] = make(network, kind, *arguments)
-    return kept[key]
-
-
 def _beginning(network: Logits, kind: _Kind) -> tuple[Callable[..., Any], Any]:
     """Returns the function that begins an attack, and what the state is like that it returns."""
 
@@ -288,12 +282,11 @@ def _advancing(network: Logits, kind: _Kind, like: Any) -> Callable[..., Any]:
     return _shared(_compiled(advance, *kind.specs, like), kind.strategy)
 
 
-def _judging(network: Logits, kind: tuple[tuple[int, ...], Strategy]) -> Callable[..., Any]:
+def _judging(network: Logits, shape: tuple[int, ...], strategy: Strategy) -> Callable[..., Any]:
     """Returns the function of (x, y) that says which images are fooled, and which of the others have a small margin.
 
     It is the same for every attack. Logits that are not finite are no robustness: they count as fooled.
     """
-    shape, strategy = kind
     logits_fn = graph_of(network)
 
     def judge(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from tf_nuat.models import precision
-from tf_nuat.models.lifetime import kept_by
+from tf_nuat.models.lifetime import made_once
 
 Logits: TypeAlias = Any  # a `keras.Model` or a function: images (B, H, W, C) -> logits (B, K)
 
@@ -18,12 +18,11 @@ def compiled_for(logits_fn: Logits, function: Callable[..., Any], shape: Hashabl
 
     It is compiled once for a network, and for a shape of its images: TensorFlow would generalize over shapes.
     """
-    functions = kept_by(logits_fn)
-    if (function, shape) not in functions:
-        functions[function, shape] = tf.function(
-            functools.partial(function, logits_fn), autograph=False, reduce_retracing=True
-        )
-    return functions[function, shape]
+    return made_once(
+        logits_fn,
+        (function, shape),
+        lambda: tf.function(functools.partial(function, logits_fn), autograph=False, reduce_retracing=True),
+    )
 
 
 def inference(logits_fn: Logits) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -46,10 +45,8 @@ def graph_of(logits_fn: Logits) -> Callable[[tf.Tensor], tf.Tensor]:
     if not isinstance(logits_fn, keras.Model):
         return logits_fn
     direct, shape = inference(logits_fn), (None, *logits_fn.input_shape[1:])
-    kept = kept_by(logits_fn)
-    if graph_of not in kept:
-        kept[graph_of] = tf.function(direct, input_signature=(tf.TensorSpec(shape, tf.float32),), autograph=False)
-    graph = kept[graph_of]
+    signature = (tf.TensorSpec(shape, tf.float32),)
+    graph = made_once(logits_fn, graph_of, lambda: tf.function(direct, input_signature=signature, autograph=False))
     return lambda x: graph(x) if tf.is_symbolic_tensor(x) and x.shape.as_list() == list(shape) else direct(x)
 
 

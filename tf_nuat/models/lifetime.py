@@ -1,7 +1,7 @@
 """What is made for a network, compiled functions for instance, lives as long as the network, and no longer."""
 
 import weakref
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from types import MethodType
 from typing import Any
 
@@ -32,3 +32,11 @@ def kept_by(owner: Any) -> dict[Hashable, Any]:
     except TypeError:
         return {}
     return kept.values
+
+
+def made_once(owner: Any, key: Hashable, make: Callable[[], Any]) -> Any:
+    """Returns what `make()` returned for `owner` and this `key`: it is called where nobody has asked before."""
+    kept = kept_by(owner)
+    if key not in kept:
+        kept[key] = make()
+    return kept[key]

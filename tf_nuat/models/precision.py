@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tf_nuat.core import keras_compat, validation
 from tf_nuat.models import weights
-from tf_nuat.models.lifetime import kept_by
+from tf_nuat.models.lifetime import made_once
 
 PRECISIONS = ("auto", "float32", "bfloat16")  # of an attack's gradients
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")  # of training: names of Keras's dtype policies
@@ -57,10 +57,7 @@ def computing_in(network: keras.Model, policy: str) -> keras.Model:
     """
     if isinstance(network, keras.Model) and _has_policy(network, policy):
         return network
-    twins = kept_by(network)
-    if (computing_in, policy) not in twins:
-        twins[computing_in, policy] = _twin(network, policy)
-    twin = twins[computing_in, policy]
+    twin = made_once(network, (computing_in, policy), lambda: _twin(network, policy))
     weights.copy(network, to=twin)
     return twin
 
