@@ -234,6 +234,26 @@ def test_prepared_datasets_are_split_as_published(name, shape, sizes, per_class,
     assert y[0] == first["label"]
 
 
+def test_a_sample_of_test_images_reads_no_training_images(mnist, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    read, load = [], tfds.load
+
+    def counted(*arguments, split, **options):
+        read.extend(split)
+        return load(*arguments, split=split, **options)
+
+    monkeypatch.setattr(tfds, "load", counted)
+    images, labels, class_names = data.sample("mnist", samples=50)
+    assert read == ["test"] and class_names == mnist.class_names
+    whole, wanted = mnist.arrays("test")
+    chosen = data.stratified(wanted, 50)
+    np.testing.assert_array_equal(images, whole[chosen])
+    np.testing.assert_array_equal(labels, wanted[chosen])
+    with pytest.raises(ValueError, match="class_names has 'ten', of which mnist has no training image"):
+        data.sample("mnist", class_names=[*class_names, "ten"])
+
+
 def prepare(name, folder, monkeypatch, per_class):
     """Prepares a dataset by TensorFlow Datasets' own means, with `per_class` training images of noise of each class."""
     import tensorflow_datasets as tfds

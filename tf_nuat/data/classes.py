@@ -116,7 +116,7 @@ def _by_index(where: str, value: Mapping[Any, Any]) -> list[Any]:
 
 
 def numbered(
-    dataset: str, given: Mapping[str, Any], own: tuple[str, ...], wanted: tuple[str, ...] | None
+    dataset: str, given: Mapping[str, Any], own: tuple[str, ...], wanted: tuple[str, ...] | None, *, to_train: bool
 ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """Returns the images of a dataset and the names of its classes, numbered as wanted.
 
@@ -126,6 +126,7 @@ def numbered(
         own: the names that it has for its classes, in its own order.
         wanted: the names in the order of the outputs; None: those of the dataset, and where their order may surprise,
             that is said.
+        to_train: whether the dataset has training images: then every class has some.
 
     Raises:
         ValueError: the names do not fit.
@@ -137,7 +138,7 @@ def numbered(
             (_say_order_of_folders if are_folders else _say_order_of_numbers)(dataset, own)
         return given, own
     are_indices = isinstance(first, Arrays) and own == tuple(map(str, range(len(own))))
-    options = {"are_folders": are_folders, "are_indices": are_indices, "to_train": "train" in given}
+    options = {"are_folders": are_folders, "are_indices": are_indices, "to_train": to_train}
     number = outputs(dataset, own, wanted, **options)
     return {split: images.relabelled(number) for split, images in given.items()}, wanted
 

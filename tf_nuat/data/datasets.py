@@ -172,7 +172,7 @@ def sample(
     validation.whole_number("seed", seed, at_least=0)
     validation.one_of("split", split, splits.NAMES)
     name = check_name("name", name)
-    opened = _open(name, data_dir, input_shape, augmentation, corrupt, class_names)
+    opened = _open(name, data_dir, input_shape, augmentation, corrupt, class_names, only=split)
     labels = validation.one_of(f"split of {name}", split, opened["examples"]).labels
     chosen = stratified(labels, len(labels) if samples is None else samples, seed=seed)
     images, labels = Splits(name, batch_size=1, seed=int(seed), **opened).take(split, chosen)
@@ -225,15 +225,20 @@ def _open(
     augmentation: str | None,
     corrupt: str,
     class_names: ClassNames | None,
+    only: str | None = None,
 ) -> dict[str, Any]:
-    """Returns what `Splits` takes of a dataset, a dict of "examples", "class_names", "augmentation", "corrupt"."""
+    """Returns what `Splits` takes of a dataset, a dict of "examples", "class_names", "augmentation", "corrupt".
+
+    Where `only` names a split, others may be missing.
+    """
     if augmentation is not None:
         validation.one_of("augmentation", augmentation, splits.AUGMENTATIONS)
     validation.one_of("corrupt", corrupt, splits.CORRUPT)
     wanted = (None, None, None) if input_shape is None else _checked_shape(input_shape)
     names = None if class_names is None else classes.read_names("class_names", class_names)
-    given, own, default = _read(name, data_dir)
-    given, names = classes.numbered(name, given, tuple(own), names)
+    given, own, default = _read(name, data_dir, only)
+    to_train = "train" in given or name in DATASETS  # whether they are read or not
+    given, names = classes.numbered(name, given, tuple(own), names, to_train=to_train)
     augmentation = augmentation or default
     first = next(iter(given.values()))
     if isinstance(first, Arrays):
@@ -257,10 +262,10 @@ def _open(
     }
 
 
-def _read(name: str, data_dir: PathLike | None) -> Dataset:
-    """Returns what there is of a dataset."""
+def _read(name: str, data_dir: PathLike | None, only: str | None) -> Dataset:
+    """Returns what there is of a dataset; where it saves time, of the split `only`."""
     if name in DATASETS:
-        return DATASETS[name](data_dir)
+        return DATASETS[name](data_dir, only)
     if functions.is_name(name) and not os.path.isdir(name):
         return *pipelines.read("name", name), "none"
     if os.path.isfile(name):
@@ -279,10 +284,10 @@ def _checked_shape(value: Any) -> tuple[int | None, ...]:
     return tuple(value)
 
 
-def _read_digits(data_dir: PathLike | None) -> Dataset:
+def _read_digits(data_dir: PathLike | None, only: str | None) -> Dataset:
     from sklearn.datasets import load_digits  # slow to import, and no other dataset needs it
 
-    del data_dir  # the images come with scikit-learn
+    del data_dir, only  # the images come with scikit-learn
     digits = load_digits()
     whole = Arrays((digits.images[..., None] / 16).astype(np.float32), digits.target.astype(np.int64))
     place = rank_in_class(whole.labels) % 10
@@ -290,13 +295,17 @@ def _read_digits(data_dir: PathLike | None) -> Dataset:
     return {split: whole.select(mask) for split, mask in masks.items()}, map(str, digits.target_names), "none"
 
 
-def _read_prepared(data_dir: PathLike | None, *, name: str, validation_per_class: int, augmentation: str) -> Dataset:
+def _read_prepared(
+    data_dir: PathLike | None, only: str | None, *, name: str, validation_per_class: int, augmentation: str
+) -> Dataset:
     import tensorflow_datasets as tfds  # slow to import, and the embedded dataset does not need it
 
+    # Test images are few and read alone where they are all that is wanted: the others take seconds to decode.
+    wanted = ["test"] if only == "test" else ["train", "test"]
     try:
-        (train, test), info = tfds.load(
+        found, info = tfds.load(
             name,
-            split=["train", "test"],
+            split=wanted,
             batch_size=-1,
             as_supervised=True,
             with_info=True,
@@ -308,8 +317,11 @@ def _read_prepared(data_dir: PathLike | None, *, name: str, validation_per_class
             f"data_dir is {data_dir!r} (TFDS_DATA_DIR is {os.environ.get('TFDS_DATA_DIR')!r}), where {name} is not "
             f"prepared and could not be downloaded ({files.reason(error)})"
         ) from error
-    train, test = (Arrays(*(tensor.numpy() for tensor in tensors)) for tensors in (train, test))
+    *train, test = (Arrays(*(tensor.numpy() for tensor in tensors)) for tensors in found)
     names = info.features["label"].names
+    if not train:
+        return {"test": test}, names, augmentation
+    (train,) = train
     counts = np.bincount(train.labels, minlength=len(names))
     if counts.min() <= validation_per_class:
         raise ValueError(
@@ -321,7 +333,8 @@ def _read_prepared(data_dir: PathLike | None, *, name: str, validation_per_class
     return examples, names, augmentation
 
 
-def _read_imagenet(data_dir: PathLike | None, *, name: str) -> Dataset:
+def _read_imagenet(data_dir: PathLike | None, only: str | None, *, name: str) -> Dataset:
+    del only  # files are read when they are needed
     return *imagenet.read(name, data_dir), "resized_crop"
 
 
@@ -331,8 +344,9 @@ FILES: dict[str, Callable[[str, PathLike], tuple[dict[str, Any], list[str]]]] = 
     ".npz": npz.read,
 }
 
-# Functions of data_dir that return the examples, the names of the classes and the augmentation.
-DATASETS: dict[str, Callable[[PathLike | None], Dataset]] = {
+# Functions of data_dir, and of the one split that is wanted or None, that return the examples, the names of the classes
+# and the augmentation.
+DATASETS: dict[str, Callable[[PathLike | None, str | None], Dataset]] = {
     "cifar10": functools.partial(_read_prepared, name="cifar10", validation_per_class=100, augmentation="crop_flip"),
     "cifar100": functools.partial(_read_prepared, name="cifar100", validation_per_class=10, augmentation="crop_flip"),
     "digits": _read_digits,
