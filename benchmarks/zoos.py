@@ -1,4 +1,4 @@
-"""The three zoos: networks of which the verdict is known, on digits, on MNIST and on CIFAR-10, and their images."""
+"""The zoos: networks of which the verdict is known, on digits, on MNIST and on CIFAR-10, and their images."""
 
 import dataclasses
 import functools
@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 import tf_nuat
-from benchmarks import masked
+from benchmarks import held_out, masked
 from tests.helpers import zoo
 from tests.helpers.small import before
 from tests.helpers.zoo import HONEST, MASKED, ROBUST, Specimen
@@ -27,10 +27,18 @@ class Zoo:
     Attributes:
         specimens: dict of name to `tests.helpers.zoo.Specimen`.
         dataset: name of the data.
+        played_no_part: whether the checks were made without looking at these networks.
     """
 
     specimens: dict[str, Specimen]
     dataset: str
+    played_no_part: bool = False
+
+    @property
+    def title(self) -> str:
+        """That of the page of what was found."""
+        more = ", and which played no part in the making of the checks" if self.played_no_part else ""
+        return f"Networks on {self.dataset} whose verdict is known{more}"
 
     @functools.cached_property
     def test(self) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +53,12 @@ class Zoo:
 
 def zoos() -> dict[str, Zoo]:
     """Returns the zoos by their names."""
-    return {"digits": Zoo(zoo.ZOO, "digits"), "mnist": Zoo(_mnist(), "mnist"), "cifar10": Zoo(_cifar10(), "cifar10")}
+    return {
+        "digits": Zoo(zoo.ZOO, "digits"),
+        "held_out": Zoo(held_out.SPECIMENS, "digits", played_no_part=True),
+        "mnist": Zoo(_mnist(), "mnist"),
+        "cifar10": Zoo(_cifar10(), "cifar10"),
+    }
 
 
 @functools.cache
