@@ -317,11 +317,11 @@ def _read_prepared(
             f"data_dir is {data_dir!r} (TFDS_DATA_DIR is {os.environ.get('TFDS_DATA_DIR')!r}), where {name} is not "
             f"prepared and could not be downloaded ({files.reason(error)})"
         ) from error
-    *train, test = (Arrays(*(tensor.numpy() for tensor in tensors)) for tensors in found)
+    *others, test = (Arrays(*(tensor.numpy() for tensor in tensors)) for tensors in found)
     names = info.features["label"].names
-    if not train:
+    if not others:
         return {"test": test}, names, augmentation
-    (train,) = train
+    train = others[0]
     counts = np.bincount(train.labels, minlength=len(names))
     if counts.min() <= validation_per_class:
         raise ValueError(
