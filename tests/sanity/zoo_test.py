@@ -16,7 +16,7 @@ from sanity.subject import Subject
 from tests.helpers import zoo
 
 RESULTS = pathlib.Path(__file__).parents[2] / "results"
-FOLDERS = {"digits": "zoo", "mnist": "zoo_mnist", "cifar10": "zoo_cifar10"}  # in results
+FOLDERS = {"digits": "zoo", "held_out": "zoo_held_out", "mnist": "zoo_mnist", "cifar10": "zoo_cifar10"}  # in results
 SEEDS = (0, 1, 2)
 QUICK = BUDGETS["quick"].settings
 
