@@ -52,9 +52,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tf_nuat.core import files, functions, validation
+from tf_nuat.core import functions, validation
 from tf_nuat.core.files import PathLike
-from tf_nuat.data import classes, folders, image_lists, imagenet, npz, pipelines, records, splits
+from tf_nuat.data import classes, folders, image_lists, imagenet, npz, pipelines, prepared, records, splits
 from tf_nuat.data.arrays import Arrays
 from tf_nuat.data.classes import ClassNames
 from tf_nuat.data.encoded import MARGIN
@@ -298,39 +298,7 @@ def _read_digits(data_dir: PathLike | None, only: str | None) -> Dataset:
 def _read_prepared(
     data_dir: PathLike | None, only: str | None, *, name: str, validation_per_class: int, augmentation: str
 ) -> Dataset:
-    import tensorflow_datasets as tfds  # slow to import, and the embedded dataset does not need it
-
-    # Test images are few and read alone where they are all that is wanted: the others take seconds to decode.
-    wanted = ["test"] if only == "test" else ["train", "test"]
-    try:
-        found, info = tfds.load(
-            name,
-            split=wanted,
-            batch_size=-1,
-            as_supervised=True,
-            with_info=True,
-            shuffle_files=False,
-            data_dir=data_dir,
-        )
-    except Exception as error:  # anything from the network, the file system or the packages that prepare datasets
-        raise ValueError(
-            f"data_dir is {data_dir!r} (TFDS_DATA_DIR is {os.environ.get('TFDS_DATA_DIR')!r}), where {name} is not "
-            f"prepared and could not be downloaded ({files.reason(error)})"
-        ) from error
-    *others, test = (Arrays(*(tensor.numpy() for tensor in tensors)) for tensors in found)
-    names = info.features["label"].names
-    if not others:
-        return {"test": test}, names, augmentation
-    train = others[0]
-    counts = np.bincount(train.labels, minlength=len(names))
-    if counts.min() <= validation_per_class:
-        raise ValueError(
-            f"data_dir is {data_dir!r}, where {name} has {counts.min()} training images of class "
-            f"{names[int(counts.argmin())]!r}; allowed: more than {validation_per_class}, the first of which validate"
-        )
-    mask = first_of_each_class(train.labels, validation_per_class)
-    examples = {"train": train.select(~mask), "validation": train.select(mask), "test": test}
-    return examples, names, augmentation
+    return *prepared.read(name, data_dir, only, validation_per_class=validation_per_class), augmentation
 
 
 def _read_imagenet(data_dir: PathLike | None, only: str | None, *, name: str) -> Dataset:
