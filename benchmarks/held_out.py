@@ -88,6 +88,9 @@ def robust(defense, seed):
     return zoo.robust(defense, seed)
 
 
+nuat = functools.partial(robust, "nuat")
+
+
 def ensemble(seed):
     """Returns the mean logits of two robust networks."""
     inputs = keras.Input(digits().input_shape)
@@ -98,7 +101,7 @@ def _behind(function: Callable, base: Callable = undefended_cnn) -> Callable:
     return lambda seed: before(base(seed), function)
 
 
-def _followed_by(function: Callable, base: Callable = lambda seed: robust("nuat", seed)) -> Callable:
+def _followed_by(function: Callable, base: Callable = nuat) -> Callable:
     return lambda seed: after(base(seed), function)
 
 
@@ -111,22 +114,21 @@ def _rounded(x):
     return ops.round(x * LEVELS) / LEVELS
 
 
-NUAT = "NuAT"
 SPECIMENS = {
     "small logits": Specimen(
-        _followed_by(lambda logits: logits / SCALE), ROBUST, (), f"{NUAT}, logits divided by 1,000", ROBUST_AT
+        _followed_by(lambda logits: logits / SCALE), ROBUST, (), "NuAT, logits divided by 1,000", ROBUST_AT
     ),
     "shifted logits": Specimen(
-        _followed_by(lambda logits: logits + SHIFT), ROBUST, (), f"{NUAT}, 1,000 added to each logit", ROBUST_AT
+        _followed_by(lambda logits: logits + SHIFT), ROBUST, (), "NuAT, 1,000 added to each logit", ROBUST_AT
     ),
     "log-probabilities": Specimen(
-        _followed_by(ops.log_softmax), ROBUST, (), f"{NUAT}, logarithms of probabilities as logits", ROBUST_AT
+        _followed_by(ops.log_softmax), ROBUST, (), "NuAT, logarithms of probabilities as logits", ROBUST_AT
     ),
     "small gradients": Specimen(
-        _behind(Backwards(ops.copy, lambda gradient: VANISHING * gradient), lambda seed: robust("nuat", seed)),
+        _behind(Backwards(ops.copy, lambda gradient: VANISHING * gradient), nuat),
         ROBUST,
         (),
-        f"{NUAT}, gradients multiplied by 1e-30",
+        "NuAT, gradients multiplied by 1e-30",
         ROBUST_AT,
     ),
     "standardised images": Specimen(
@@ -172,14 +174,14 @@ SPECIMENS = {
         _followed_by(lambda logits: SATURATED * logits),
         MASKED,
         (),
-        f"{NUAT}, logits multiplied by 30: the softmax of some images has no gradient",
+        "NuAT, logits multiplied by 30: the softmax of some images has no gradient",
         ROBUST_AT,
     ),
     "straight-through rounding": Specimen(
-        _behind(Backwards(_rounded, lambda gradient: gradient), lambda seed: robust("nuat", seed)),
+        _behind(Backwards(_rounded, lambda gradient: gradient), nuat),
         MASKED,
         (),
-        f"{NUAT}, pixels rounded to 5 values, with a gradient as if they were not",
+        "NuAT, pixels rounded to 5 values, with a gradient as if they were not",
         ROBUST_AT,
     ),
 }

@@ -43,11 +43,11 @@ def read(
             f"data_dir is {data_dir!r} (TFDS_DATA_DIR is {os.environ.get('TFDS_DATA_DIR')!r}), where {name} is not "
             f"prepared and could not be downloaded ({files.reason(error)})"
         ) from error
-    *others, test = (Arrays(*(tensor.numpy() for tensor in tensors)) for tensors in found)
+    read_splits = {split: Arrays(*(tensor.numpy() for tensor in tensors)) for split, tensors in zip(wanted, found)}
     names = info.features["label"].names
-    if not others:
-        return {"test": test}, names
-    train = others[0]
+    if "train" not in read_splits:
+        return read_splits, names
+    train, test = read_splits["train"], read_splits["test"]
     counts = np.bincount(train.labels, minlength=len(names))
     if counts.min() <= validation_per_class:
         raise ValueError(
