@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from tf_nuat.core import keras_compat, validation
-from tf_nuat.models import weights
+from tf_nuat.models import batch_norm, weights
 from tf_nuat.models.lifetime import made_once
 
 PRECISIONS = ("auto", "float32", "bfloat16")  # of an attack's gradients
@@ -83,7 +83,9 @@ def _policy_of(layer: keras.Layer, last: set[keras.Layer], policy: str) -> str:
 
 def _twin(network: keras.Model, policy: str) -> keras.Model:
     last = _last_layers(network)
-    return weights.clone(network, lambda layer, config: {**config, "dtype": _policy_of(layer, last, policy)})
+    twin = weights.clone(network, lambda layer, config: {**config, "dtype": _policy_of(layer, last, policy)})
+    batch_norm.fuse(twin)
+    return twin
 
 
 LEAST_WORK = 100_000  # weights, below which the time goes elsewhere

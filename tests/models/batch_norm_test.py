@@ -1,0 +1,115 @@
+"""BatchNorm in one kernel: outputs, gradients and statistics are those of Keras, and files stay as they are."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_nuat import networks
+from tf_nuat.defenses import NuAT
+from tf_nuat.models import batch_norm, precision
+
+
+def network_of(options, shape=(6, 5, 3)):
+    """Returns a network of one BatchNorm layer, with weights drawn at random."""
+    network = keras.Sequential([keras.Input(shape), keras.layers.BatchNormalization(**options)])
+    rng = np.random.default_rng(0)
+    network.set_weights([rng.uniform(0.5, 2.0, weight.shape) for weight in network.weights])
+    return network
+
+
+def results(network, x, training):
+    """Returns outputs, gradients to the images and to the weights, and the statistics after one call."""
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        outputs = tf.cast(network(x, training=training), tf.float32)
+        loss = tf.reduce_sum(outputs**3)
+    gradients = tape.gradient(loss, [x, *(weight.value for weight in network.trainable_weights)])
+    return [outputs, *gradients, *network.get_weights()]
+
+
+def operations(function, *arguments):
+    """Returns the kinds of the operations of the graph of `function`."""
+    return {each.type for each in tf.function(function).get_concrete_function(*arguments).graph.get_operations()}
+
+
+@pytest.mark.parametrize("training", (True, False))
+@pytest.mark.parametrize("policy, tolerance", (("float32", 2e-5), ("mixed_bfloat16", 2e-2)))
+@pytest.mark.parametrize("options", ({}, {"scale": False}, {"center": False}, {"epsilon": 0.1}), ids=str)
+def test_the_results_are_those_of_keras(options, policy, tolerance, training):
+    x = tf.constant(np.random.default_rng(1).normal(1.0, 2.0, (8, 6, 5, 3)), tf.float32)
+    composed, fused = (network_of({**options, "dtype": policy}) for _ in range(2))
+    batch_norm.fuse(fused)
+    is_fused = training or policy == "mixed_bfloat16"
+    kinds = operations(lambda x: fused(x, training=training), x)
+    assert ("FusedBatchNormV3" in kinds) == is_fused
+    for found, expected in zip(results(fused, x, training), results(composed, x, training), strict=True):
+        expected = np.asarray(expected)
+        np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max(), rtol=0.0)
+
+
+def test_one_value_a_channel_has_no_variance():
+    network = network_of({}, shape=(1, 1, 3))
+    batch_norm.fuse(network)
+    before = network.get_weights()[3]
+    network(tf.ones((1, 1, 1, 3)), training=True)
+    np.testing.assert_allclose(network.get_weights()[3], 0.99 * before, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options, shape",
+    (
+        ({"axis": 1}, (6, 5, 3)),
+        ({"synchronized": True}, (6, 5, 3)),
+        ({"renorm": True}, (6, 5, 3)),
+        ({"dtype": "float64"}, (6, 5, 3)),
+        ({}, (3,)),
+    ),
+    ids=str,
+)
+def test_what_the_kernel_cannot_do_is_left_to_keras(options, shape):
+    x = tf.constant(np.random.default_rng(1).normal(1.0, 2.0, (8, *shape)), tf.float32)
+    composed, fused = (network_of(options, shape) for _ in range(2))
+    batch_norm.fuse(fused)
+    for found, expected in zip(results(fused, x, True), results(composed, x, True), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_frozen_layer_keeps_its_statistics():
+    network = network_of({})
+    batch_norm.fuse(network)
+    network.layers[0].trainable = False
+    before = network.get_weights()
+    network(tf.ones((2, 6, 5, 3)), training=True)
+    for found, expected in zip(network.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_layer_of_a_subclass_is_left_alone():
+    class Own(keras.layers.BatchNormalization):
+        def call(self, inputs, training=None, mask=None):
+            return inputs + 1.0
+
+    network = keras.Sequential([keras.Input((2, 2, 3)), Own()])
+    batch_norm.fuse(network)
+    np.testing.assert_array_equal(network(tf.zeros((1, 2, 2, 3)), training=True), np.ones((1, 2, 2, 3)))
+
+
+def test_a_defense_trains_with_one_kernel_and_saves_layers_of_keras(tmp_path):
+    network = networks.resnet18((8, 8, 3), 10, width=4)
+    model = NuAT(network, epsilon=0.1, ema_decay=0.9)
+    x, y = tf.random.uniform((4, 8, 8, 3)), tf.range(4)
+    kinds = operations(lambda x, y: model.objective(x, x, y)[0], x, y)
+    assert "FusedBatchNormV3" in kinds
+    network.save(tmp_path / "network.keras")
+    loaded = keras.saving.load_model(tmp_path / "network.keras")
+    layers = [each for each in loaded.layers if isinstance(each, keras.layers.BatchNormalization)]
+    assert layers and not any("call" in vars(each) for each in layers)
+    np.testing.assert_array_equal(loaded(x), network(x))
+
+
+def test_the_gradients_of_attacks_in_bfloat16_take_one_kernel():
+    network = networks.resnet18((8, 8, 3), 10, width=4)
+    attacked = precision.attacked(network, "bfloat16")
+    assert "FusedBatchNormV3" in operations(lambda x: attacked(x, training=False), tf.zeros((4, 8, 8, 3)))
+    assert "FusedBatchNormV3" not in operations(lambda x: network(x, training=False), tf.zeros((4, 8, 8, 3)))

@@ -1,0 +1,60 @@
+"""BatchNorm in one kernel: Keras composes it of a dozen, and a ResNet in bfloat16 spends most of its time in them."""
+
+import types
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from tf_nuat.models import weights
+
+
+def fuse(network: keras.Model) -> None:
+    """Makes the BatchNorm layers of a network compute in one kernel of TensorFlow, with the results of Keras's.
+
+    Changes nothing that is saved: the layers are Keras's own, and a network that is cloned or loaded computes as
+    Keras's do. Leaves alone what the kernel cannot do, and layers of a subclass.
+    """
+    for layer in weights.layers_of(network):
+        if type(layer) is keras.layers.BatchNormalization and _can_be_fused(layer):
+            layer.call = types.MethodType(_fused(type(layer).call), layer)
+
+
+def _can_be_fused(layer: keras.layers.BatchNormalization) -> bool:
+    return layer.axis in (-1, 3) and not layer.synchronized and not layer.renorm and layer.compute_dtype != "float64"
+
+
+def _fused(composed: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+    """Returns a `call` of BatchNorm for images, which leaves all else to `composed`, that of Keras."""
+
+    def call(
+        layer: keras.layers.BatchNormalization,
+        inputs: tf.Tensor,
+        training: bool | None = None,
+        mask: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        trains = training and layer.trainable
+        if mask is not None or len(inputs.shape) != 4 or not (trains or _pays_in_inference(inputs)):
+            return composed(layer, inputs, training=training, mask=mask)
+        mean, variance = tf.convert_to_tensor(layer.moving_mean), tf.convert_to_tensor(layer.moving_variance)
+        scale = tf.convert_to_tensor(layer.gamma) if layer.scale else tf.ones_like(mean)
+        offset = tf.convert_to_tensor(layer.beta) if layer.center else tf.zeros_like(mean)
+        given = {"scale": scale, "offset": offset, "epsilon": layer.epsilon}
+        if not trains:
+            return tf.compat.v1.nn.fused_batch_norm(inputs, mean=mean, variance=variance, is_training=False, **given)[0]
+        outputs, batch_mean, unbiased = tf.compat.v1.nn.fused_batch_norm(inputs, is_training=True, **given)
+        count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), unbiased.dtype)
+        batch_variance = unbiased * (count - 1.0) / count  # Keras averages the biased one
+        layer.moving_mean.assign(mean * layer.momentum + batch_mean * (1.0 - layer.momentum))
+        layer.moving_variance.assign(variance * layer.momentum + batch_variance * (1.0 - layer.momentum))
+        return outputs
+
+    return call
+
+
+def _pays_in_inference(inputs: tf.Tensor) -> bool:
+    """Returns whether one kernel is faster with moving statistics: in 16 bits, where Keras casts to float32 and back.
+
+    Not on a GPU: its gradient there is not deterministic, and TensorFlow raises where determinism is asked for.
+    """
+    return inputs.dtype != tf.float32 and not tf.config.list_physical_devices("GPU")
