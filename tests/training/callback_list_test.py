@@ -34,7 +34,7 @@ def callbacks(tmp_path):
     model = training.build(recipe, splits)
     model.build_state()
     run = epochs.Run(recipe, splits, tmp_path, tf.distribute.get_strategy(), 600.0, "auto")
-    found = epochs._callbacks(model, run, backup.Backup(tmp_path / "state", lengths=run.lengths), 2)
+    found = epochs._callbacks(model, run, backup.Backup(tmp_path / "state", lengths=run.lengths), [45, 12])
     found.on_train_begin()
     found.on_epoch_begin(0)
     return found
@@ -52,6 +52,20 @@ def test_a_loss_that_is_no_number_stops_training_with_the_last_batch_of_an_epoch
     callbacks.on_train_batch_end(43, {"loss": Loss(math.nan)})
     with pytest.raises(RuntimeError, match="NaN or Inf loss"):
         callbacks.on_train_batch_end(44, {"loss": Loss(math.nan)})
+
+
+def test_a_shorter_last_epoch_ends_training_with_its_last_batch(callbacks):
+    model = callbacks.model
+    model.stop_training = False
+    for number in range(45):
+        callbacks.on_train_batch_end(number, {"loss": Loss()})
+    callbacks.on_epoch_begin(1)
+    assert {each.params["steps"] for each in callbacks.callbacks} == {12}
+    losses = [Loss() for _ in range(12)]
+    for number, loss in enumerate(losses):
+        assert not model.stop_training
+        callbacks.on_train_batch_end(number, {"loss": loss})
+    assert model.stop_training and losses[-1].is_read
 
 
 def test_what_is_not_finite_is_not_saved_within_an_epoch(tmp_path):

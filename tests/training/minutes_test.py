@@ -11,6 +11,7 @@ from recipes import command, digits
 from tests.helpers.killed import EVERY_BATCH, assert_same_run, killed, run
 from tests.training.backup_test import RECIPE as PLAIN
 from tests.training.stages_test import staged
+from tf_nuat.defenses import Defense
 from tf_nuat.training import ScheduleSpec, epochs, minutes
 from tf_nuat.training import recipe as recipes
 
@@ -79,6 +80,16 @@ def test_a_run_that_is_killed_has_the_epochs_that_it_was_begun_with(tmp_path, mo
     card = run(RECIPE, out)
     assert_same_run(out, card, tmp_path / "whole", expected)
     assert run(RECIPE, out) == card  # finished
+
+
+def test_epochs_and_a_part_of_one_are_one_fit(tmp_path, monkeypatch):
+    """To end a `fit` and begin another takes seconds that the minutes do not have."""
+    monkeypatch.setattr(minutes, "measured", lambda *_, **__: minutes.Speed(1.0, 1.0))
+    monkeypatch.setattr(minutes, "fitted", lambda recipe, *_: dataclasses.replace(recipe, epochs=2.5))
+    fits, whole = [], Defense.fit
+    monkeypatch.setattr(Defense, "fit", lambda *given, **named: fits.append(named) or whole(*given, **named))
+    card = run(RECIPE, tmp_path)
+    assert len(fits) == 1 and len(card.history) == 3
 
 
 def test_measuring_the_speed_leaves_no_trace(tmp_path, monkeypatch):

@@ -145,23 +145,20 @@ def _fitted(run: Run, model: defenses.Defense) -> Run:
 
 
 def _train_until(end: int, model: defenses.Defense, run: Run, state: backup.State) -> backup.State:
-    """Trains epochs until `end`, as many as have one length, or what is left of one that was interrupted.
-
-    Returns the new state.
-    """
+    """Trains the epochs until `end`, or what is left of one that was interrupted; returns the new state."""
     splits, done, batches, lengths = run.splits, len(state.history), state.batches, run.lengths
-    alike = 1 if batches else len(list(itertools.takewhile(lambda each: each == lengths[done], lengths[done:end])))
+    left = [lengths[done] - batches] if batches else lengths[done:end]
     keeps_state = backup.Backup(run.out / "state", lengths=lengths, state=state, save_every=run.save_every)
     try:
         with splits.readable():
             model.fit(
                 _batches_after(sum(lengths[:done]) + batches, model, splits),
                 validation_data=splits.validation,
-                steps_per_epoch=lengths[done] - batches,
+                steps_per_epoch=left[0],
                 initial_epoch=done,
-                epochs=done + alike,
+                epochs=done + len(left),
                 verbose=run.shown,
-                callbacks=_callbacks(model, run, keeps_state, done + alike),
+                callbacks=_callbacks(model, run, keeps_state, left),
                 **model.fit_options(),
             )
     except RuntimeError as error:
@@ -177,8 +174,8 @@ def _train_until(end: int, model: defenses.Defense, run: Run, state: backup.Stat
     return keeps_state.state
 
 
-def _callbacks(model: defenses.Defense, run: Run, keeps_state: backup.Backup, epochs: int) -> CallbackList:
-    """Returns what happens after each epoch until `epochs`, in this order: each sees the logs of those before it."""
+def _callbacks(model: defenses.Defense, run: Run, keeps_state: backup.Backup, lengths: list[int]) -> CallbackList:
+    """Returns what happens after each epoch, of `lengths` batches, in this order: each sees the logs so far."""
     is_chief = workers.is_chief(run.strategy)
     history = keeps_state.state.history
 
@@ -193,9 +190,8 @@ def _callbacks(model: defenses.Defense, run: Run, keeps_state: backup.Backup, ep
     every += [keeps_state, keras.callbacks.LambdaCallback(on_epoch_end=stop_early)]
     if run.verbose == "auto" and is_chief:
         every.append(EpochLines(len(run.lengths)))
-    steps = run.lengths[len(history)] - keeps_state.state.batches
     shown: dict[str, Any] = {"add_history": True, "add_progbar": run.shown != 0, "verbose": run.shown}
-    return CallbackList(every, model=model, epochs=epochs, steps=steps, **shown)
+    return CallbackList(every, model=model, epochs=len(history) + len(lengths), lengths=lengths, **shown)
 
 
 def _validating(
