@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tf_nuat import networks
 from tf_nuat.defenses import NuAT
-from tf_nuat.models import batch_norm, precision
+from tf_nuat.models import batch_norm, precision, weights
 
 
 def network_of(options, shape=(6, 5, 3)):
@@ -34,22 +34,20 @@ def operations(function, *arguments):
 
 
 @pytest.mark.parametrize("training", (True, False))
-@pytest.mark.parametrize("policy, tolerance", (("float32", 2e-5), ("mixed_bfloat16", 2e-2)))
+@pytest.mark.parametrize("policy, tolerance", (("mixed_float16", 4e-3), ("mixed_bfloat16", 2e-2)))
 @pytest.mark.parametrize("options", ({}, {"scale": False}, {"center": False}, {"epsilon": 0.1}), ids=str)
 def test_the_results_are_those_of_keras(options, policy, tolerance, training):
     x = tf.constant(np.random.default_rng(1).normal(1.0, 2.0, (8, 6, 5, 3)), tf.float32)
     composed, fused = (network_of({**options, "dtype": policy}) for _ in range(2))
     batch_norm.fuse(fused)
-    is_fused = training or policy == "mixed_bfloat16"
-    kinds = operations(lambda x: fused(x, training=training), x)
-    assert ("FusedBatchNormV3" in kinds) == is_fused
+    assert "FusedBatchNormV3" in operations(lambda x: fused(x, training=training), x)
     for found, expected in zip(results(fused, x, training), results(composed, x, training), strict=True):
         expected = np.asarray(expected)
         np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max(), rtol=0.0)
 
 
 def test_one_value_a_channel_has_no_variance():
-    network = network_of({}, shape=(1, 1, 3))
+    network = network_of({"dtype": "mixed_bfloat16"}, shape=(1, 1, 3))
     batch_norm.fuse(network)
     before = network.get_weights()[3]
     network(tf.ones((1, 1, 1, 3)), training=True)
@@ -59,15 +57,16 @@ def test_one_value_a_channel_has_no_variance():
 @pytest.mark.parametrize(
     "options, shape",
     (
-        ({"axis": 1}, (6, 5, 3)),
-        ({"synchronized": True}, (6, 5, 3)),
-        ({"renorm": True}, (6, 5, 3)),
+        ({"dtype": "mixed_bfloat16", "axis": 1}, (6, 5, 3)),
+        ({"dtype": "mixed_bfloat16", "synchronized": True}, (6, 5, 3)),
+        ({"dtype": "mixed_bfloat16", "renorm": True}, (6, 5, 3)),
+        ({"dtype": "mixed_bfloat16"}, (3,)),
+        ({"dtype": "float32"}, (6, 5, 3)),
         ({"dtype": "float64"}, (6, 5, 3)),
-        ({}, (3,)),
     ),
     ids=str,
 )
-def test_what_the_kernel_cannot_do_is_left_to_keras(options, shape):
+def test_all_else_is_left_to_keras(options, shape):
     x = tf.constant(np.random.default_rng(1).normal(1.0, 2.0, (8, *shape)), tf.float32)
     composed, fused = (network_of(options, shape) for _ in range(2))
     batch_norm.fuse(fused)
@@ -76,7 +75,7 @@ def test_what_the_kernel_cannot_do_is_left_to_keras(options, shape):
 
 
 def test_a_frozen_layer_keeps_its_statistics():
-    network = network_of({})
+    network = network_of({"dtype": "mixed_bfloat16"})
     batch_norm.fuse(network)
     network.layers[0].trainable = False
     before = network.get_weights()
@@ -90,14 +89,23 @@ def test_a_layer_of_a_subclass_is_left_alone():
         def call(self, inputs, training=None, mask=None):
             return inputs + 1.0
 
-    network = keras.Sequential([keras.Input((2, 2, 3)), Own()])
+    network = keras.Sequential([keras.Input((2, 2, 3)), Own(dtype="mixed_bfloat16")])
     batch_norm.fuse(network)
     np.testing.assert_array_equal(network(tf.zeros((1, 2, 2, 3)), training=True), np.ones((1, 2, 2, 3)))
 
 
-def test_a_defense_trains_with_one_kernel_and_saves_layers_of_keras(tmp_path):
-    network = networks.resnet18((8, 8, 3), 10, width=4)
-    model = NuAT(network, epsilon=0.1, ema_decay=0.9)
+@pytest.fixture
+def resnet():
+    """A narrow ResNet-18 that computes in bfloat16."""
+    return precision.computing_in(networks.resnet18((8, 8, 3), 10, width=4), "mixed_bfloat16")
+
+
+@pytest.mark.parametrize("ema_decay", (None, 0.9))
+def test_a_defense_trains_with_one_kernel_and_saves_layers_of_keras(tmp_path, resnet, ema_decay):
+    network = weights.clone(resnet, lambda layer, config: config)
+    layers = [each for each in network.layers if isinstance(each, keras.layers.BatchNormalization)]
+    assert layers and not any("call" in vars(each) for each in layers)
+    model = NuAT(network, epsilon=0.1, ema_decay=ema_decay)
     x, y = tf.random.uniform((4, 8, 8, 3)), tf.range(4)
     kinds = operations(lambda x, y: model.objective(x, x, y)[0], x, y)
     assert "FusedBatchNormV3" in kinds
@@ -105,7 +113,7 @@ def test_a_defense_trains_with_one_kernel_and_saves_layers_of_keras(tmp_path):
     loaded = keras.saving.load_model(tmp_path / "network.keras")
     layers = [each for each in loaded.layers if isinstance(each, keras.layers.BatchNormalization)]
     assert layers and not any("call" in vars(each) for each in layers)
-    np.testing.assert_array_equal(loaded(x), network(x))
+    np.testing.assert_allclose(loaded(x), network(x), atol=0.02)
 
 
 def test_the_gradients_of_attacks_in_bfloat16_take_one_kernel():
