@@ -2,8 +2,9 @@
 
     python -m benchmarks.precision --out results/benchmarks/precision.json
 
-Measures a step of NuAT in each precision, in rounds that take turns, for LeNet+ on 28x28 images and for narrow ResNets
-on 32x32 ones; and trains NuAT on scikit-learn's digits in each, with several seeds.
+Measures a step of NuAT in each precision, in rounds that take turns, for LeNet+ on 28x28 images and for ResNets on
+32x32 ones, in 16 bits also with BatchNorm as Keras composes it; and trains NuAT on scikit-learn's digits in each, with
+several seeds.
 """
 
 import dataclasses
@@ -36,12 +37,19 @@ NETWORKS = {
     "resnet18 of width 64, 32x32x3": ("resnet18", (32, 32, 3), {"width": 64}),
 }
 BATCH = 64
+COMPOSED = ", BatchNorm of Keras"
 
 
 def step(network, shape, options, policy):
-    """Returns a function that takes one training step of NuAT."""
+    """Returns a function that takes one training step of NuAT; None for BatchNorm of Keras where there is none."""
     built = tf_nuat.NETWORKS[network](shape, 10, **options)
-    model = tf_nuat.NuAT(precision.computing_in(built, policy), epsilon=0.1)
+    model = tf_nuat.NuAT(precision.computing_in(built, policy.removesuffix(COMPOSED)), epsilon=0.1)
+    if policy.endswith(COMPOSED):
+        layers = [each for each in model.network.layers if isinstance(each, keras.layers.BatchNormalization)]
+        for layer in layers:
+            del layer.call  # what `batch_norm.fuse` has put there
+        if not layers:
+            return None
     optimizer = tf_nuat.optimizers.CoupledSGD(1e-4)
     model.compile(keras.optimizers.LossScaleOptimizer(optimizer) if policy == "mixed_float16" else optimizer)
     generator = np.random.default_rng(0)
@@ -53,10 +61,12 @@ def speeds(policies, rounds, seconds):
     """Returns a dict of network to its seconds per step in each precision, a list of rounds."""
     found = {}
     for name, arguments in NETWORKS.items():
-        steps = {policy: step(*arguments, policy) for policy in policies}
+        variants = [*policies, *(policy + COMPOSED for policy in policies if policy != "float32")]
+        built = {policy: step(*arguments, policy) for policy in variants}
+        steps = {policy: each for policy, each in built.items() if each is not None}
         for each in steps.values():
             seconds_per_step(each, 0.1)
-        times = {policy: [] for policy in policies}
+        times = {policy: [] for policy in steps}
         for _ in tqdm(range(rounds), desc=name):
             for policy, each in steps.items():
                 times[policy].append(seconds_per_step(each, seconds))
@@ -83,10 +93,14 @@ def command(arguments):
     validation.whole_number("rounds", FLAGS.rounds, at_least=1)
     validation.whole_number("seeds", FLAGS.seeds, at_least=0)
     validation.number("seconds", FLAGS.seconds, above=0.0)
-    first, *others = FLAGS.precisions
+    first = FLAGS.precisions[0]
     times = speeds(FLAGS.precisions, FLAGS.rounds, FLAGS.seconds)
     faster = {
-        name: {policy: figures.spread([a / b for a, b in zip(each[first], each[policy])]) for policy in others}
+        name: {
+            policy: figures.spread([a / b for a, b in zip(each[first], each[policy])])
+            for policy in each
+            if policy != first
+        }
         for name, each in times.items()
     }
     content = {"batch_size": BATCH, "seconds_per_step": times, f"times as fast as {first}": faster}
