@@ -12,7 +12,7 @@ from tests.helpers.killed import EVERY_BATCH, assert_same_run, killed, run
 from tests.training.backup_test import RECIPE as PLAIN
 from tests.training.stages_test import staged
 from tf_nuat.defenses import Defense
-from tf_nuat.training import ScheduleSpec, epochs, minutes
+from tf_nuat.training import ScheduleSpec, epochs, experiment, minutes
 from tf_nuat.training import recipe as recipes
 
 SPE = 9  # batches in an epoch of the digits
@@ -65,7 +65,8 @@ def test_a_run_that_is_killed_has_the_epochs_that_it_was_begun_with(tmp_path, mo
     def measured_as(step):
         return lambda *_, **__: minutes.Speed(step, 10.0)
 
-    monkeypatch.setattr(epochs, "time", types.SimpleNamespace(perf_counter=lambda: 0.0))  # measuring took no time
+    for module in (epochs, experiment):  # reading and measuring took no time
+        monkeypatch.setattr(module, "time", types.SimpleNamespace(perf_counter=lambda: 0.0))
     monkeypatch.setattr(minutes, "measured", measured_as(2.8))
     expected = run(RECIPE, tmp_path / "whole")
     assert expected.recipe["epochs"] == pytest.approx(14 / SPE) and len(expected.history) == 2
@@ -80,6 +81,15 @@ def test_a_run_that_is_killed_has_the_epochs_that_it_was_begun_with(tmp_path, mo
     card = run(RECIPE, out)
     assert_same_run(out, card, tmp_path / "whole", expected)
     assert run(RECIPE, out) == card  # finished
+
+
+def test_reading_the_data_is_part_of_the_minutes(tmp_path, monkeypatch):
+    seconds = iter((0.0, 30.0))
+    monkeypatch.setattr(experiment, "time", types.SimpleNamespace(perf_counter=lambda: next(seconds)))
+    monkeypatch.setattr(epochs, "time", types.SimpleNamespace(perf_counter=lambda: 0.0))
+    monkeypatch.setattr(minutes, "measured", lambda *_, **__: minutes.Speed(1.0, 1.0))
+    card = run(RECIPE, tmp_path)
+    assert card.recipe["epochs"] == pytest.approx(26 / SPE)  # and three validations: 29 of 29.4 seconds
 
 
 def test_epochs_and_a_part_of_one_are_one_fit(tmp_path, monkeypatch):

@@ -49,6 +49,7 @@ class Run(NamedTuple):
     """What the epochs of a run share: arguments of `tf_nuat.training.run`, and what it has made of them.
 
     `is_fitted`: whether the epochs of the recipe are those to train, and not to be fitted to its `minutes` first.
+    `spent`: seconds of the minutes that have passed before: data were read.
     """
 
     recipe: Recipe
@@ -59,6 +60,7 @@ class Run(NamedTuple):
     verbose: str | int
     is_fitted: bool = True
     jit_compile: bool = False
+    spent: float = 0.0
 
     @property
     def shown(self) -> str | int:
@@ -133,7 +135,7 @@ def _fitted(run: Run, model: defenses.Defense) -> Run:
 
     speed = minutes.measured(recipe.minutes or 0.0, train_some, workers=workers.count(run.strategy))
     backup.put_back(model, before)
-    seconds = time.perf_counter() - begun
+    seconds = run.spent + time.perf_counter() - begun
     shared = json.loads(workers.from_chief(json.dumps([*speed, seconds]).encode(), run.strategy))
     recipe = minutes.fitted(recipe, steps_per_epoch, minutes.Speed(*shared[:2]), shared[2])
     if workers.is_chief(run.strategy):
