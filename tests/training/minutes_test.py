@@ -22,14 +22,15 @@ RECIPE = dataclasses.replace(
 
 
 def time_of(recipe, speed, steps_per_epoch):
-    """Returns the seconds of training and validation, added up epoch by epoch."""
-    return sum(batches * speed.step + speed.validation for stage in recipe.steps(steps_per_epoch) for batches in stage)
+    """Returns the seconds of training and validation, added up stage by stage and epoch by epoch."""
+    stages = recipe.steps(steps_per_epoch)
+    return sum(speed.start + sum(batches * speed.step + speed.validation for batches in stage) for stage in stages)
 
 
 @pytest.mark.parametrize("step, validation", [(0.1, 1.0), (0.5, 20.0), (0.001, 0.0), (3.0, 5.0), (0.1, 50.0)])
-@pytest.mark.parametrize("spent", [0.0, 6.0])
-def test_as_much_is_trained_as_ends_in_time_with_its_validations(step, validation, spent):
-    speed = minutes.Speed(step, validation)
+@pytest.mark.parametrize("spent, start", [(0.0, 0.0), (6.0, 1.5)])
+def test_as_much_is_trained_as_ends_in_time_with_its_validations(step, validation, spent, start):
+    speed = minutes.Speed(step, validation, start)
     fitted = minutes.fitted(RECIPE, 100, speed, spent)
     within = 60.0 * (1.0 - minutes.RESERVE) - spent
     assert time_of(fitted, speed, 100) <= within + 1e-6
@@ -84,9 +85,8 @@ def test_a_run_that_is_killed_has_the_epochs_that_it_was_begun_with(tmp_path, mo
 
 
 def test_reading_the_data_is_part_of_the_minutes(tmp_path, monkeypatch):
-    seconds = iter((0.0, 30.0))
-    monkeypatch.setattr(experiment, "time", types.SimpleNamespace(perf_counter=lambda: next(seconds)))
-    monkeypatch.setattr(epochs, "time", types.SimpleNamespace(perf_counter=lambda: 0.0))
+    monkeypatch.setattr(experiment, "time", types.SimpleNamespace(perf_counter=lambda: 0.0))
+    monkeypatch.setattr(epochs, "time", types.SimpleNamespace(perf_counter=lambda: 30.0))
     monkeypatch.setattr(minutes, "measured", lambda *_, **__: minutes.Speed(1.0, 1.0))
     card = run(RECIPE, tmp_path)
     assert card.recipe["epochs"] == pytest.approx(26 / SPE)  # and three validations: 29 of 29.4 seconds
@@ -127,6 +127,21 @@ def test_the_stopwatch_takes_an_even_number_of_batches(monkeypatch):
         watch.on_train_batch_end(0)
     watch.on_epoch_end(0)
     assert watch.batches == 14 and watch.speed == minutes.Speed(1.0, 1.0)
+
+
+def test_what_a_fit_takes_beside_its_epoch_is_measured(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(minutes, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def train(most, watch):
+        watch.set_model(types.SimpleNamespace(stop_training=False))
+        calls = (2.0, watch.on_epoch_begin), (1.0, watch.on_train_batch_end), (0.5, watch.on_epoch_end)
+        for seconds, call in calls:
+            now[0] += seconds
+            call(0)
+        now[0] += 1.5
+
+    assert minutes.measured(5.0, train) == minutes.Speed(step=1.0, validation=0.5, start=3.5)
 
 
 def test_several_workers_take_the_same_number_of_batches():

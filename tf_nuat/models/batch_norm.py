@@ -5,7 +5,6 @@ gradients are less exact.
 """
 
 import types
-from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -21,7 +20,7 @@ def fuse(network: keras.Model) -> None:
     """
     for layer in weights.layers_of(network):
         if type(layer) is keras.layers.BatchNormalization and _can_be_fused(layer):
-            layer.call = types.MethodType(_fused(type(layer).call), layer)
+            layer.call = types.MethodType(_call, layer)
 
 
 def _can_be_fused(layer: keras.layers.BatchNormalization) -> bool:
@@ -29,32 +28,28 @@ def _can_be_fused(layer: keras.layers.BatchNormalization) -> bool:
     return is_short and layer.axis in (-1, 3) and not layer.synchronized and not layer.renorm
 
 
-def _fused(composed: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-    """Returns a `call` of BatchNorm for images, which leaves all else to `composed`, that of Keras."""
-
-    def call(
-        layer: keras.layers.BatchNormalization,
-        inputs: tf.Tensor,
-        training: bool | None = None,
-        mask: tf.Tensor | None = None,
-    ) -> tf.Tensor:
-        trains = training and layer.trainable
-        if mask is not None or len(inputs.shape) != 4 or not (trains or _is_deterministic_in_inference()):
-            return composed(layer, inputs, training=training, mask=mask)
-        mean, variance = tf.convert_to_tensor(layer.moving_mean), tf.convert_to_tensor(layer.moving_variance)
-        scale = tf.convert_to_tensor(layer.gamma) if layer.scale else tf.ones_like(mean)
-        offset = tf.convert_to_tensor(layer.beta) if layer.center else tf.zeros_like(mean)
-        given = {"scale": scale, "offset": offset, "epsilon": layer.epsilon}
-        if not trains:
-            return tf.compat.v1.nn.fused_batch_norm(inputs, mean=mean, variance=variance, is_training=False, **given)[0]
-        outputs, batch_mean, unbiased = tf.compat.v1.nn.fused_batch_norm(inputs, is_training=True, **given)
-        count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), unbiased.dtype)
-        batch_variance = unbiased * (count - 1.0) / count  # Keras averages the biased one
-        layer.moving_mean.assign(mean * layer.momentum + batch_mean * (1.0 - layer.momentum))
-        layer.moving_variance.assign(variance * layer.momentum + batch_variance * (1.0 - layer.momentum))
-        return outputs
-
-    return call
+def _call(
+    layer: keras.layers.BatchNormalization,
+    inputs: tf.Tensor,
+    training: bool | None = None,
+    mask: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """The `call` of a layer that is fused, for batches of images; all else is left to that of Keras."""
+    trains = training and layer.trainable
+    if mask is not None or len(inputs.shape) != 4 or not (trains or _is_deterministic_in_inference()):
+        return keras.layers.BatchNormalization.call(layer, inputs, training=training, mask=mask)
+    mean, variance = tf.convert_to_tensor(layer.moving_mean), tf.convert_to_tensor(layer.moving_variance)
+    scale = tf.convert_to_tensor(layer.gamma) if layer.scale else tf.ones_like(mean)
+    offset = tf.convert_to_tensor(layer.beta) if layer.center else tf.zeros_like(mean)
+    given = {"scale": scale, "offset": offset, "epsilon": layer.epsilon}
+    if not trains:
+        return tf.compat.v1.nn.fused_batch_norm(inputs, mean=mean, variance=variance, is_training=False, **given)[0]
+    outputs, batch_mean, unbiased = tf.compat.v1.nn.fused_batch_norm(inputs, is_training=True, **given)
+    count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), unbiased.dtype)
+    batch_variance = unbiased * (count - 1.0) / count  # Keras averages the biased one
+    layer.moving_mean.assign(mean * layer.momentum + batch_mean * (1.0 - layer.momentum))
+    layer.moving_variance.assign(variance * layer.momentum + batch_variance * (1.0 - layer.momentum))
+    return outputs
 
 
 def _is_deterministic_in_inference() -> bool:

@@ -49,7 +49,7 @@ class Run(NamedTuple):
     """What the epochs of a run share: arguments of `tf_nuat.training.run`, and what it has made of them.
 
     `is_fitted`: whether the epochs of the recipe are those to train, and not to be fitted to its `minutes` first.
-    `spent`: seconds of the minutes that have passed before: data were read.
+    `begun`: when the minutes began, by `time.perf_counter`.
     """
 
     recipe: Recipe
@@ -60,7 +60,7 @@ class Run(NamedTuple):
     verbose: str | int
     is_fitted: bool = True
     jit_compile: bool = False
-    spent: float = 0.0
+    begun: float = 0.0
 
     @property
     def shown(self) -> str | int:
@@ -117,9 +117,9 @@ def _stretch(run: Run) -> tf.Variable | None:
 def _fitted(run: Run, model: defenses.Defense) -> Run:
     """Returns the run with the epochs that its minutes are enough for; the model is as it was before."""
     recipe, steps_per_epoch = run.recipe, run.splits.steps_per_epoch
-    begun = time.perf_counter()
     model.build_state()
     before = [np.array(variable) for variable in backup.state_of(model)]
+    validating = _validating(model, run, None, [])  # once: what its attacks compile is compiled when they are timed
 
     def train_some(most: int, watch: minutes.Stopwatch) -> None:
         with run.splits.readable():
@@ -129,15 +129,15 @@ def _fitted(run: Run, model: defenses.Defense) -> Run:
                 steps_per_epoch=most,
                 epochs=1,
                 verbose=0,
-                callbacks=[*_validating(model, run, None, []), watch],
+                callbacks=[*validating, watch],
                 **model.fit_options(),
             )
 
     speed = minutes.measured(recipe.minutes or 0.0, train_some, workers=workers.count(run.strategy))
     backup.put_back(model, before)
-    seconds = run.spent + time.perf_counter() - begun
+    seconds = time.perf_counter() - run.begun
     shared = json.loads(workers.from_chief(json.dumps([*speed, seconds]).encode(), run.strategy))
-    recipe = minutes.fitted(recipe, steps_per_epoch, minutes.Speed(*shared[:2]), shared[2])
+    recipe = minutes.fitted(recipe, steps_per_epoch, minutes.Speed(*shared[:-1]), shared[-1])
     if workers.is_chief(run.strategy):
         logging.info(
             "%g minutes are enough for %.4g epochs, by steps of %.3g s", recipe.minutes, recipe.epochs, shared[0]

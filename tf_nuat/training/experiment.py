@@ -81,17 +81,16 @@ def run(
     with workers.together(distributed):
         begun = time.perf_counter()
         card, splits = check(recipe, out, **options)
-        spent = time.perf_counter() - begun
         if card is not None:
             logging.info("%s holds this run already, finished", out)
             return card
         if not workers.is_chief(distributed):
-            return _carried_out(recipe, splits, out, distributed, options, verbose, spent)
+            return _carried_out(recipe, splits, out, distributed, options, verbose, begun)
         validation.output_folder("out", out)
         with files.owned("out", out):
             if recipe.minutes is None:
                 files.save_json(recipe.to_json(), out / "recipe.json")
-            return _carried_out(recipe, splits, out, distributed, options, verbose, spent)
+            return _carried_out(recipe, splits, out, distributed, options, verbose, begun)
 
 
 def _carried_out(
@@ -101,15 +100,17 @@ def _carried_out(
     strategy: tf.distribute.Strategy,
     options: dict[str, Any],
     verbose: str | int,
-    spent: float,
+    begun: float,
 ) -> Card:
-    """Trains and measures what `run` has checked, in `spent` seconds; `options` are those of `run`."""
+    """Trains and measures what `run` has checked; `options` are those of `run`, which has begun at `begun`."""
+    checked = time.perf_counter()
     own = [name for name in dict.fromkeys(recipe.sources) if name in networks.NETWORKS]  # others are files
     source_cards = [run(recipe.of_source(name), out / "sources" / name, **options, verbose=verbose) for name in own]
+    begun += time.perf_counter() - checked  # sources are not part of the recipe's minutes
     sources = _shared_sources(recipe, splits, out, strategy)
     recipe, is_fitted = _with_fitted_epochs(recipe, out, strategy)
     save_every, jit_compile = options["save_every"], options["jit_compile"]
-    run_of_epochs = epochs.Run(recipe, splits, out, strategy, save_every, verbose, is_fitted, jit_compile, spent)
+    run_of_epochs = epochs.Run(recipe, splits, out, strategy, save_every, verbose, is_fitted, jit_compile, begun)
     trained = epochs.train(run_of_epochs, sources)
     network = _kept_network(trained.model, out, strategy)
     outcomes = measuring.measure(network, trained.recipe, splits, strategy, out / "state" / "measured")

@@ -24,10 +24,12 @@ class Speed(typing.NamedTuple):
     Attributes:
         step: seconds of a batch.
         validation: seconds from the last batch of an epoch to the end of its last callback.
+        start: seconds of `fit` before its first epoch and after its last.
     """
 
     step: float
     validation: float
+    start: float = 0.0
 
 
 class Stopwatch(keras.callbacks.Callback):
@@ -41,6 +43,7 @@ class Stopwatch(keras.callbacks.Callback):
     def __init__(self, seconds: float, most: int) -> None:
         super().__init__()
         self.seconds, self.most = seconds, most
+        self.seconds_of_epoch = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self.batches, self.begun = 0, time.perf_counter()
@@ -56,6 +59,7 @@ class Stopwatch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         ended = time.perf_counter()
+        self.seconds_of_epoch = ended - self.begun
         self.speed = Speed((self.trained - self.begun) / self.batches, ended - self.trained)
 
 
@@ -69,8 +73,9 @@ def measured(minutes: float, train: Callable[[int, Stopwatch], None], *, workers
     """
     train(WARM_UP, Stopwatch(0.0, WARM_UP))  # the second time nothing is compiled
     watch = Stopwatch(60.0 * minutes * PART, MOST) if workers == 1 else Stopwatch(math.inf, LEAST)
+    begun = time.perf_counter()
     train(MOST, watch)
-    return watch.speed
+    return watch.speed._replace(start=time.perf_counter() - begun - watch.seconds_of_epoch)
 
 
 def fitted(recipe: Recipe, steps_per_epoch: int, speed: Speed, seconds: float) -> Recipe:
@@ -86,10 +91,12 @@ def fitted(recipe: Recipe, steps_per_epoch: int, speed: Speed, seconds: float) -
         ValueError: the minutes are too few for a batch of each stage.
     """
 
-    def needs(steps: int) -> float:
-        return steps * speed.step + sum(map(len, recipe.steps(steps_per_epoch, steps))) * speed.validation
-
     lengths = [stage.epochs for stage in recipe.plan()]
+
+    def needs(steps: int) -> float:
+        epochs = sum(map(len, recipe.steps(steps_per_epoch, steps)))
+        return steps * speed.step + epochs * speed.validation + len(lengths) * speed.start
+
     least = -(-sum(lengths) // min(lengths))
     left = 60.0 * typing.cast(float, recipe.minutes) * (1.0 - RESERVE) - seconds
     if needs(least) > left:
