@@ -109,10 +109,14 @@ def ranked(found: Sequence[tuple[pathlib.Path, Card]]) -> list[Entry]:
 
 
 def of_one_recipe(found: Sequence[tuple[pathlib.Path, Card]]) -> list[list[tuple[pathlib.Path, Card]]]:
-    """Returns runs, pairs (path, card), as lists of those whose recipes differ in the seed alone, each seed once."""
+    """Returns runs, pairs (path, card), as lists of those whose recipes differ in the seed alone, each seed once.
+
+    Where the minutes of training are given, the epochs follow from the machine and may differ, too.
+    """
     entries: list[tuple[Mapping[str, Any], list[tuple[pathlib.Path, Card]]]] = []
     for path, run in found:
-        recipe = {name: value for name, value in run.recipe.items() if name not in ("schema", "seed", "measures")}
+        apart = {"schema", "seed", "measures", *(["epochs"] if run.recipe.get("minutes") else [])}
+        recipe = {name: value for name, value in run.recipe.items() if name not in apart}
         for known, alike in entries:
             if known == recipe and run.seed not in [each.seed for _, each in alike]:
                 alike.append((path, run))

@@ -100,6 +100,15 @@ def test_a_seed_that_was_run_twice_is_no_second_seed(tmp_path):
     assert [row["seeds"] for row in rows(tmp_path)] == ["0", "0"]
 
 
+@pytest.mark.parametrize("minutes, seeds", ((4.0, ["0, 1"]), (None, ["0", "1"])))
+def test_seeds_of_the_same_minutes_are_one_entry_whatever_epochs_they_had(tmp_path, minutes, seeds):
+    for seed, epochs in enumerate((5.5, 6.5)):
+        card = card_of("nuat", 0.98, 0.9, seed=seed)
+        card["recipe"].update(minutes=minutes, epochs=epochs)
+        write(tmp_path / str(seed), card)
+    assert [row["seeds"] for row in rows(tmp_path)] == seeds
+
+
 def test_beside_the_claims_each_seed_has_a_column_and_all_have_one(tmp_path):
     cards = [card_of("nuat", 0.98, robust, seed=seed, claimed={"pgd_40": 0.93}) for seed, robust in enumerate((0.9, 1))]
     paths = [write(tmp_path / str(seed), card) for seed, card in enumerate(cards)]

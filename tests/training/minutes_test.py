@@ -129,31 +129,36 @@ def test_the_stopwatch_takes_an_even_number_of_batches(monkeypatch):
     assert watch.batches == 14 and watch.speed == minutes.Speed(1.0, 1.0)
 
 
-def test_what_a_fit_takes_beside_its_epoch_is_measured(monkeypatch):
+def test_what_is_compiled_and_what_a_fit_takes_beside_its_epochs_is_told_apart(monkeypatch):
+    """A `fit` takes 2 s before its first epoch, 3 s more in its first validation, and 1.5 s after its last epoch."""
     now = [0.0]
     monkeypatch.setattr(minutes, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
 
-    def train(most, watch):
+    def train(epochs, most, watch):
         watch.set_model(types.SimpleNamespace(stop_training=False))
-        calls = (2.0, watch.on_epoch_begin), (1.0, watch.on_train_batch_end), (0.5, watch.on_epoch_end)
-        for seconds, call in calls:
-            now[0] += seconds
-            call(0)
+        now[0] += 2.0
+        for epoch in range(epochs):
+            watch.on_epoch_begin(epoch)
+            for batch in range(min(most, 4)):
+                now[0] += 1.0
+                watch.on_train_batch_end(batch)
+            now[0] += 0.5 if epoch else 3.5
+            watch.on_epoch_end(epoch)
         now[0] += 1.5
 
-    assert minutes.measured(5.0, train) == minutes.Speed(step=1.0, validation=0.5, start=3.5)
+    assert minutes.measured(5.0, train) == minutes.Speed(step=1.0, validation=0.5, start=6.5)
 
 
 def test_several_workers_take_the_same_number_of_batches():
     """Each waits for the others in every batch: one that stops by its own clock would leave them waiting for ever."""
     asked = []
 
-    def train(most, watch):
-        asked.append((watch.seconds, watch.most))
-        watch.speed = minutes.Speed(1.0, 1.0)
+    def train(epochs, most, watch):
+        asked.append((epochs, watch.seconds, watch.most))
+        watch.batches, watch.speed = 1, minutes.Speed(1.0, 1.0)
 
     minutes.measured(5.0, train, workers=2)
-    assert asked == [(0.0, minutes.WARM_UP), (math.inf, minutes.LEAST)]
+    assert asked == [(2, math.inf, minutes.MOST), (1, math.inf, minutes.LEAST)]
 
 
 def test_epochs_and_minutes_are_not_given_together():

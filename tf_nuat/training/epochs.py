@@ -121,13 +121,13 @@ def _fitted(run: Run, model: defenses.Defense) -> Run:
     before = [np.array(variable) for variable in backup.state_of(model)]
     validating = _validating(model, run, None, [])  # once: what its attacks compile is compiled when they are timed
 
-    def train_some(most: int, watch: minutes.Stopwatch) -> None:
+    def train_some(epochs: int, most: int, watch: minutes.Stopwatch) -> None:
         with run.splits.readable():
             model.fit(
                 _batches_after(0, model, run.splits),
                 validation_data=run.splits.validation,
                 steps_per_epoch=most,
-                epochs=1,
+                epochs=epochs,
                 verbose=0,
                 callbacks=[*validating, watch],
                 **model.fit_options(),
