@@ -46,6 +46,25 @@ def test_the_results_are_those_of_keras(options, policy, tolerance, training):
         np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max(), rtol=0.0)
 
 
+@pytest.mark.parametrize("training", (True, False))
+def test_gradients_of_gradients_are_those_of_keras(training):
+    """GradAlign's penalty is one of gradients to the images."""
+    x = tf.constant(np.random.default_rng(1).normal(1.0, 2.0, (8, 6, 5, 3)), tf.float32)
+    found = []
+    for is_fused in (True, False):
+        network = network_of({"dtype": "mixed_bfloat16"})
+        if is_fused:
+            batch_norm.fuse(network)
+        with tf.GradientTape() as outer:
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                loss = tf.reduce_sum(tf.cast(network(x, training=training), tf.float32) ** 3)
+            size = tf.reduce_sum(inner.gradient(loss, x) ** 2)
+        found.append(outer.gradient(size, [weight.value for weight in network.trainable_weights]))
+    for fused, composed in zip(*found, strict=True):
+        np.testing.assert_allclose(fused, composed, rtol=0.05, atol=0.05 * np.abs(composed).max())
+
+
 def test_one_value_a_channel_has_no_variance():
     network = network_of({"dtype": "mixed_bfloat16"}, shape=(1, 1, 3))
     batch_norm.fuse(network)
