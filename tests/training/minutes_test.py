@@ -12,7 +12,7 @@ from tests.helpers.killed import EVERY_BATCH, assert_same_run, killed, run
 from tests.training.backup_test import RECIPE as PLAIN
 from tests.training.stages_test import staged
 from tf_nuat.defenses import Defense
-from tf_nuat.training import ScheduleSpec, epochs, experiment, minutes
+from tf_nuat.training import ScheduleSpec, checkpoints, epochs, experiment, minutes
 from tf_nuat.training import recipe as recipes
 
 SPE = 9  # batches in an epoch of the digits
@@ -100,6 +100,15 @@ def test_epochs_and_a_part_of_one_are_one_fit(tmp_path, monkeypatch):
     monkeypatch.setattr(Defense, "fit", lambda *given, **named: fits.append(named) or whole(*given, **named))
     card = run(RECIPE, tmp_path)
     assert len(fits) == 1 and len(card.history) == 3
+
+
+def test_what_an_epoch_saves_is_part_of_its_time_and_gone_after_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(minutes, "fitted", lambda recipe, *_: dataclasses.replace(recipe, epochs=1.0))
+    saved, save = [], checkpoints.save
+    monkeypatch.setattr(checkpoints, "save", lambda folder, *given: saved.append(folder) or save(folder, *given))
+    run(RECIPE, tmp_path)
+    assert saved.count(tmp_path / "trial" / "state") == 3  # two epochs to warm up, one that is timed
+    assert not (tmp_path / "trial").exists()
 
 
 def test_measuring_the_speed_leaves_no_trace(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import pathlib
+import shutil
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -119,7 +120,9 @@ def _fitted(run: Run, model: defenses.Defense) -> Run:
     recipe, steps_per_epoch = run.recipe, run.splits.steps_per_epoch
     model.build_state()
     before = [np.array(variable) for variable in backup.state_of(model)]
-    validating = _validating(model, run, None, [])  # once: what its attacks compile is compiled when they are timed
+    trial = run._replace(out=run.out / "trial")  # what an epoch saves takes its time, too
+    keeps_state = backup.Backup(trial.out / "state", lengths=[minutes.WARM_UP, minutes.WARM_UP, minutes.MOST])
+    each_epoch = _measured_and_saved(model, trial, keeps_state)  # once: what its attacks compile is compiled when timed
 
     def train_some(epochs: int, most: int, watch: minutes.Stopwatch) -> None:
         with run.splits.readable():
@@ -129,11 +132,15 @@ def _fitted(run: Run, model: defenses.Defense) -> Run:
                 steps_per_epoch=most,
                 epochs=epochs,
                 verbose=0,
-                callbacks=[*validating, watch],
+                callbacks=[*each_epoch, watch],
                 **model.fit_options(),
             )
 
-    speed = minutes.measured(recipe.minutes or 0.0, train_some, workers=workers.count(run.strategy))
+    try:
+        speed = minutes.measured(recipe.minutes or 0.0, train_some, workers=workers.count(run.strategy))
+    finally:
+        if workers.is_chief(run.strategy):
+            shutil.rmtree(trial.out, ignore_errors=True)
     backup.put_back(model, before)
     seconds = time.perf_counter() - run.begun
     shared = json.loads(workers.from_chief(json.dumps([*speed, seconds]).encode(), run.strategy))
@@ -178,7 +185,6 @@ def _train_until(end: int, model: defenses.Defense, run: Run, state: backup.Stat
 
 def _callbacks(model: defenses.Defense, run: Run, keeps_state: backup.Backup, lengths: list[int]) -> CallbackList:
     """Returns what happens after each epoch, of `lengths` batches, in this order: each sees the logs so far."""
-    is_chief = workers.is_chief(run.strategy)
     history = keeps_state.state.history
 
     def stop_early(epoch: int, logs: Mapping[str, float]) -> None:
@@ -186,14 +192,22 @@ def _callbacks(model: defenses.Defense, run: Run, keeps_state: backup.Backup, le
 
     # NaN raises before the epoch ends: no other callback gets to save weights that are not numbers.
     every: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN(raise_error=True)]
-    every += _validating(model, run, run.out / "network.keras" if is_chief else None, history)
-    if is_chief:
-        every.append(TensorBoard(run.out / "logs", write_graph=False))
-    every += [keeps_state, keras.callbacks.LambdaCallback(on_epoch_end=stop_early)]
-    if run.verbose == "auto" and is_chief:
+    every += [*_measured_and_saved(model, run, keeps_state), keras.callbacks.LambdaCallback(on_epoch_end=stop_early)]
+    if run.verbose == "auto" and workers.is_chief(run.strategy):
         every.append(EpochLines(len(run.lengths)))
     shown: dict[str, Any] = {"add_history": True, "add_progbar": run.shown != 0, "verbose": run.shown}
     return CallbackList(every, model=model, epochs=len(history) + len(lengths), lengths=lengths, **shown)
+
+
+def _measured_and_saved(
+    model: defenses.Defense, run: Run, keeps_state: backup.Backup
+) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks that validate, log, and save the best network and the state of training."""
+    is_chief = workers.is_chief(run.strategy)
+    every = _validating(model, run, run.out / "network.keras" if is_chief else None, keeps_state.state.history)
+    if is_chief:
+        every.append(TensorBoard(run.out / "logs", write_graph=False))
+    return [*every, keeps_state]
 
 
 def _validating(
