@@ -107,7 +107,7 @@ def test_what_an_epoch_saves_is_part_of_its_time_and_gone_after_it(tmp_path, mon
     saved, save = [], checkpoints.save
     monkeypatch.setattr(checkpoints, "save", lambda folder, *given: saved.append(folder) or save(folder, *given))
     run(RECIPE, tmp_path)
-    assert saved.count(tmp_path / "trial" / "state") == 3  # two epochs to warm up, one that is timed
+    assert saved.count(tmp_path / "trial" / "state") == 2  # one epoch to warm up, one that is timed
     assert not (tmp_path / "trial").exists()
 
 
@@ -138,36 +138,31 @@ def test_the_stopwatch_takes_an_even_number_of_batches(monkeypatch):
     assert watch.batches == 14 and watch.speed == minutes.Speed(1.0, 1.0)
 
 
-def test_what_is_compiled_and_what_a_fit_takes_beside_its_epochs_is_told_apart(monkeypatch):
-    """A `fit` takes 2 s before its first epoch, 3 s more in its first validation, and 1.5 s after its last epoch."""
+def test_what_a_fit_takes_beside_its_epoch_is_measured(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(minutes, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
 
-    def train(epochs, most, watch):
+    def train(most, watch):
         watch.set_model(types.SimpleNamespace(stop_training=False))
-        now[0] += 2.0
-        for epoch in range(epochs):
-            watch.on_epoch_begin(epoch)
-            for batch in range(min(most, 4)):
-                now[0] += 1.0
-                watch.on_train_batch_end(batch)
-            now[0] += 0.5 if epoch else 3.5
-            watch.on_epoch_end(epoch)
+        calls = (2.0, watch.on_epoch_begin), (1.0, watch.on_train_batch_end), (0.5, watch.on_epoch_end)
+        for seconds, call in calls:
+            now[0] += seconds
+            call(0)
         now[0] += 1.5
 
-    assert minutes.measured(5.0, train) == minutes.Speed(step=1.0, validation=0.5, start=6.5)
+    assert minutes.measured(5.0, train) == minutes.Speed(step=1.0, validation=0.5, start=3.5)
 
 
 def test_several_workers_take_the_same_number_of_batches():
     """Each waits for the others in every batch: one that stops by its own clock would leave them waiting for ever."""
     asked = []
 
-    def train(epochs, most, watch):
-        asked.append((epochs, watch.seconds, watch.most))
-        watch.batches, watch.speed = 1, minutes.Speed(1.0, 1.0)
+    def train(most, watch):
+        asked.append((watch.seconds, watch.most))
+        watch.speed = minutes.Speed(1.0, 1.0)
 
     minutes.measured(5.0, train, workers=2)
-    assert asked == [(2, math.inf, minutes.MOST), (1, math.inf, minutes.LEAST)]
+    assert asked == [(0.0, minutes.WARM_UP), (math.inf, minutes.LEAST)]
 
 
 def test_epochs_and_minutes_are_not_given_together():

@@ -121,16 +121,16 @@ def _fitted(run: Run, model: defenses.Defense) -> Run:
     model.build_state()
     before = [np.array(variable) for variable in backup.state_of(model)]
     trial = run._replace(out=run.out / "trial")  # what an epoch saves takes its time, too
-    keeps_state = backup.Backup(trial.out / "state", lengths=[minutes.WARM_UP, minutes.WARM_UP, minutes.MOST])
+    keeps_state = backup.Backup(trial.out / "state", lengths=[minutes.WARM_UP, minutes.MOST])
     each_epoch = _measured_and_saved(model, trial, keeps_state)  # once: what its attacks compile is compiled when timed
 
-    def train_some(epochs: int, most: int, watch: minutes.Stopwatch) -> None:
+    def train_some(most: int, watch: minutes.Stopwatch) -> None:
         with run.splits.readable():
             model.fit(
                 _batches_after(0, model, run.splits),
                 validation_data=run.splits.validation,
                 steps_per_epoch=most,
-                epochs=epochs,
+                epochs=1,
                 verbose=0,
                 callbacks=[*each_epoch, watch],
                 **model.fit_options(),

@@ -23,8 +23,9 @@ class Speed(typing.NamedTuple):
 
     Attributes:
         step: seconds of a batch.
-        validation: seconds from the last batch of an epoch to the end of its last callback.
-        start: seconds that `fit` takes besides: before its first epoch, in its first validation, after its last epoch.
+        validation: seconds from the last batch of an epoch to the end of its last callback. It is measured in the first
+            epoch of a `fit`, with what begins there, as a network that withstands attacks will take longer to validate.
+        start: seconds of `fit` before its first epoch and after its last.
     """
 
     step: float
@@ -43,6 +44,7 @@ class Stopwatch(keras.callbacks.Callback):
     def __init__(self, seconds: float, most: int) -> None:
         super().__init__()
         self.seconds, self.most = seconds, most
+        self.seconds_of_epoch = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self.batches, self.begun = 0, time.perf_counter()
@@ -58,25 +60,23 @@ class Stopwatch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         ended = time.perf_counter()
+        self.seconds_of_epoch = ended - self.begun
         self.speed = Speed((self.trained - self.begun) / self.batches, ended - self.trained)
 
 
-def measured(minutes: float, train: Callable[[int, int, Stopwatch], None], *, workers: int = 1) -> Speed:
+def measured(minutes: float, train: Callable[[int, Stopwatch], None], *, workers: int = 1) -> Speed:
     """Returns the `Speed` of training.
 
     Args:
         minutes: those of the recipe.
-        train: function of a number of epochs, of the batches of each, and of a callback: trains so long, or until the
-            callback ends it, and validates after each epoch.
+        train: function of a number of batches and of a callback, which trains on as many at most, and validates.
         workers: processes that train together: several wait for each other, and so take the same number of batches.
     """
-    warm_up = Stopwatch(math.inf, MOST)
-    train(2, WARM_UP, warm_up)  # the second validation, and the second `fit`, compile nothing
+    train(WARM_UP, Stopwatch(0.0, WARM_UP))  # the second time nothing is compiled
     watch = Stopwatch(60.0 * minutes * PART, MOST) if workers == 1 else Stopwatch(math.inf, LEAST)
     begun = time.perf_counter()
-    train(1, MOST, watch)
-    start = time.perf_counter() - begun - watch.batches * watch.speed.step - warm_up.speed.validation
-    return Speed(watch.speed.step, warm_up.speed.validation, start)
+    train(MOST, watch)
+    return watch.speed._replace(start=time.perf_counter() - begun - watch.seconds_of_epoch)
 
 
 def fitted(recipe: Recipe, steps_per_epoch: int, speed: Speed, seconds: float) -> Recipe:
