@@ -2,8 +2,8 @@
 
     python -m recipes.mnist_fast --out runs/mnist_fast
 
-The minutes are those of training and validation; `--minutes 2` is for another budget, `--precision float32` for a
-processor without bfloat16.
+The minutes are those of reading the data, training and validation; `--minutes 2` is for another budget, `--precision
+float32` for a processor without bfloat16.
 
 On two cores that take 40 to 45 ms for a step the four minutes are enough for six epochs. What they come to, with three
 seeds, and how the settings were chosen stands in `results/mnist.md`.

@@ -33,6 +33,12 @@ def operations(function, *arguments):
     return {each.type for each in tf.function(function).get_concrete_function(*arguments).graph.get_operations()}
 
 
+def assert_layers_of_keras(network):
+    """The network has BatchNorm layers, and none of them is fused."""
+    layers = [each for each in network.layers if isinstance(each, keras.layers.BatchNormalization)]
+    assert layers and not any("call" in vars(each) for each in layers)
+
+
 @pytest.mark.parametrize("training", (True, False))
 @pytest.mark.parametrize("policy, tolerance", (("mixed_float16", 4e-3), ("mixed_bfloat16", 2e-2)))
 @pytest.mark.parametrize("options", ({}, {"scale": False}, {"center": False}, {"epsilon": 0.1}), ids=str)
@@ -122,16 +128,14 @@ def resnet():
 @pytest.mark.parametrize("ema_decay", (None, 0.9))
 def test_a_defense_trains_with_one_kernel_and_saves_layers_of_keras(tmp_path, resnet, ema_decay):
     network = weights.clone(resnet, lambda layer, config: config)
-    layers = [each for each in network.layers if isinstance(each, keras.layers.BatchNormalization)]
-    assert layers and not any("call" in vars(each) for each in layers)
+    assert_layers_of_keras(network)
     model = NuAT(network, epsilon=0.1, ema_decay=ema_decay)
     x, y = tf.random.uniform((4, 8, 8, 3)), tf.range(4)
     kinds = operations(lambda x, y: model.objective(x, x, y)[0], x, y)
     assert "FusedBatchNormV3" in kinds
     network.save(tmp_path / "network.keras")
     loaded = keras.saving.load_model(tmp_path / "network.keras")
-    layers = [each for each in loaded.layers if isinstance(each, keras.layers.BatchNormalization)]
-    assert layers and not any("call" in vars(each) for each in layers)
+    assert_layers_of_keras(loaded)
     np.testing.assert_allclose(loaded(x), network(x), atol=0.02)
 
 

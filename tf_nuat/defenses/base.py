@@ -18,7 +18,7 @@ from tf_nuat.defenses.batch import BatchError, read_batch
 from tf_nuat.defenses.network_model import NetworkModel
 from tf_nuat.defenses.passes import Passes
 from tf_nuat.defenses.signature import ConstructorSignature
-from tf_nuat.models import random_layers
+from tf_nuat.models import batch_norm, random_layers
 from tf_nuat.models.inference import inference
 
 # What a step hands on to `observe`, by name.
@@ -124,6 +124,7 @@ class Defense(NetworkModel):
         self.seed = validation.whole_number("seed", seed, at_least=0)
         for each in (self.network, self.trained_network)[: 1 if self.trained_network is self.network else 2]:
             random_layers.prepare(each)
+            batch_norm.fuse(each)
         drawing = random_layers.within(self.network)
         if self.COMPARES and drawing:
             logging.warning(

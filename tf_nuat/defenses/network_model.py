@@ -11,7 +11,7 @@ from tf_nuat import losses, parallel
 from tf_nuat.core import keras_compat, validation
 from tf_nuat.defenses import saving, sources, training_data
 from tf_nuat.defenses.batch import Batch, in_one_line, read_batch
-from tf_nuat.models import averaging, batch_norm, weights
+from tf_nuat.models import averaging, weights
 
 
 class NetworkModel(keras_compat.Model):
@@ -36,8 +36,6 @@ class NetworkModel(keras_compat.Model):
         else:
             validation.number("ema_decay", ema_decay, above=0.0, below=1.0)
             self.trained_network = averaging.copy_of(network)
-        for each in (self.network, self.trained_network):
-            batch_norm.fuse(each)
         self._trainable = weights.trainable(network)
         self._metrics_take_rows: bool | None = None  # as the first labels were that they saw
         self._calls = [0]  # of the functions of training, and of an evaluation within it, since `fit` began
