@@ -75,6 +75,8 @@ def with_flags(recipe: Recipe, values: flags.FlagValues) -> Recipe:
     given = {field.name: getattr(values, flag) for flag, field in FLAGS.items() if getattr(values, flag) is not None}
     if "minutes" in given and "epochs" in given:
         raise ValueError(f"epochs is {given['epochs']}; allowed: not with --minutes, into which as many go as fit")
+    if "epochs" in given:
+        given["minutes"] = None
     norm = validation.one_of("norm", given.pop("norm", recipe.norm), tuple(NORMS))
     if norm != recipe.norm:
         if "epsilon" not in given:

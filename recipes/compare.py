@@ -7,11 +7,12 @@ Trains each of the defenses in a folder of its own, out/DEFENSE, by its recipe o
 change; what is trained already is not trained again, and a command that was killed continues. `--cards` adds runs that
 were made elsewhere: they must have been measured by the same attacks on as many images.
 
-Writes table.md, table.csv (accuracies in [0, 1]) and comparison.png. A run whose loss becomes NaN is named in the end,
-and the exit status is 1.
+Writes table.md, table.csv (accuracies in [0, 1]) and comparison.png, again after each defense. A run whose loss becomes
+NaN, or for which `--minutes` are too few, is named in the end, and the exit status is 1.
 """
 
 import pathlib
+from collections.abc import Iterator
 
 from absl import flags
 
@@ -20,6 +21,7 @@ from sanity.report import comparison
 from tf_nuat import card, command_line, training
 from tf_nuat.core import validation
 from tf_nuat.evaluate import runs
+from tf_nuat.training import minutes
 
 DATASETS = {
     "digits": digits,
@@ -73,10 +75,14 @@ def main(arguments):
     for folder in (out, *folders.values()):
         validation.output_folder("out", folder)
 
-    trained, failed = train(recipes, folders, options)
-    compared = [*trained, *cards.values()]
+    compared, failed = list(cards.values()), []
     if compared:
         _write(out, compared, conditions, failed)
+    for trained, failed in train(recipes, folders, options):
+        compared = [*trained, *cards.values()]
+        if compared:
+            _write(out, compared, conditions, failed)
+    if compared:
         print(f"\n{(out / 'table.md').read_text(encoding='utf-8')}")
         print(f"{out}/table.md  {out}/table.csv  {out}/comparison.png")
     for line in failed:
@@ -129,8 +135,8 @@ def same_conditions(conditions):
     return expected
 
 
-def train(recipes, folders, options):
-    """Returns the cards of the recipes, and a line for each that failed."""
+def train(recipes, folders, options) -> Iterator[tuple[list[card.Card], list[str]]]:
+    """Yields after each recipe the cards so far, and a line for each that failed."""
     cards, failed = [], []
     for number, (name, recipe) in enumerate(recipes.items(), start=1):
         finished = (folders[name] / card.NAME).exists()
@@ -139,9 +145,9 @@ def train(recipes, folders, options):
         print(f"{name} ({number} of {len(recipes)}): {doing}", flush=True)
         try:
             cards.append(training.run(recipe, folders[name], **options))
-        except FloatingPointError as error:
+        except (FloatingPointError, minutes.TooFewError) as error:
             failed.append(f"failed: {name}: {error}")
-    return cards, failed
+        yield cards, failed
 
 
 def _write(out, cards, conditions, failed):

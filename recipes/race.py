@@ -9,8 +9,9 @@ slow each other. Each has its recipe of the dataset, whose schedules are stretch
 enough for; the network, the measures, and what flags change, are those of all. A command that was killed goes on, and
 what is trained is not trained again.
 
-Writes race.md, a table and the differences to the winner, tested on the same images; race.png, robust accuracy on
-validation images against minutes of training, with a cross where the masking alarm rang; and race.csv. AutoAttack takes
+Writes, again after each defense, race.md, a table and the differences to the winner, tested on the same images;
+race.png, robust accuracy on validation images against minutes of training, with a cross where the masking alarm rang;
+and race.csv. A defense whose loss becomes NaN, or for which the minutes are too few, is named there. AutoAttack takes
 longer than the training, and is another command for each network that is to have it, whose result `recipes.leaderboard`
 shows:
 
@@ -29,13 +30,14 @@ from matplotlib.figure import Figure
 from recipes import command, compare, orderings, table
 from sanity import statistics
 from sanity.report.figures import COLOURS, DOTS_PER_INCH, LINES
-from tf_nuat import command_line
-from tf_nuat.core import npz_input, validation
+from tf_nuat import card, command_line
+from tf_nuat.core import json_input, npz_input, validation
 from tf_nuat.evaluate import runs
 from tf_nuat.training import AttackSpec
 from tf_nuat.training.experiment import OUTCOMES
 
 MEASURE = "pgd_50"
+ALIKE = ("dataset", "minutes", "network", "network_options", "norm", "epsilon")  # of the runs of a race
 # What all defenses of a dataset have: a network that two processor cores train for some epochs in 45 minutes.
 SETTINGS = {
     "digits": {"network": "mnist_cnn", "network_options": {}},
@@ -69,14 +71,18 @@ def main(arguments):
     out = pathlib.Path(values.out)
     folders = {name: out / name for name in recipes}
     conditions = compare.same_conditions(compare.conditions_of_runs(recipes, folders, options))
+    _refuse_another_race(out, recipes)
     for folder in (out, *folders.values()):
         validation.output_folder("out", folder)
-    cards, failed = compare.train(recipes, folders, options)
+        if (folder / card.NAME).exists():
+            _outcomes(folder)  # refused here where they are not there, not when all others have been trained
+    for cards, failed in compare.train(recipes, folders, options):
+        if cards:
+            outcomes = {run.defense: _outcomes(folders[run.defense]) for run in cards}
+            (out / "race.md").write_text(page(cards, outcomes, conditions, failed), encoding="utf-8")
+            table.write_csv(list(map(runs.record, cards)), out / "race.csv")
+            draw(cards).savefig(out / "race.png", metadata={"Software": None})
     if cards:
-        outcomes = {run.defense: _outcomes(folders[run.defense]) for run in cards}
-        (out / "race.md").write_text(page(cards, outcomes, conditions, failed), encoding="utf-8")
-        table.write_csv(list(map(runs.record, cards)), out / "race.csv")
-        draw(cards).savefig(out / "race.png", metadata={"Software": None})
         print(f"\n{(out / 'race.md').read_text(encoding='utf-8')}")
         print(f"{out}/race.md  {out}/race.csv  {out}/race.png")
     for line in failed:
@@ -95,15 +101,34 @@ def _recipes(values):
     compare.refuse_twice("defenses", values.defenses)
     measures = {MEASURE: AttackSpec("pgd", steps=50)}
     chosen = {name: validation.one_of("defenses", name, module.RECIPES) for name in values.defenses}
+    for name, recipe in chosen.items():
+        if recipe.sources:
+            validation.refuse("defenses", name, "defenses without source networks, whose training has no minutes")
     alike = {
         name: dataclasses.replace(recipe, **settings, measures=measures, claimed={}) for name, recipe in chosen.items()
     }
     return {name: command.with_flags(recipe, values) for name, recipe in alike.items()}
 
 
+def _refuse_another_race(out, recipes):
+    """Raises a `ValueError` where `out` holds runs that are not of this race: their page would be lost."""
+    now = next(iter(recipes.values())).to_json()
+    for path in sorted(out.glob("*/recipe.json")):
+        before = json_input.load("recipe", path)
+        for name in ALIKE:
+            if name in before and before[name] != now[name]:
+                raise ValueError(
+                    f"out is {str(out)!r}, where {path.parent.name} ran with {name} {before[name]!r}, not "
+                    f"{now[name]!r}; allowed: a new folder for another race"
+                )
+
+
 def _outcomes(folder):
     """Returns which test images the network in a folder classified correctly under the attack, bool (N,)."""
-    return npz_input.load("outcomes", folder / OUTCOMES)[MEASURE]
+    path = folder / OUTCOMES
+    if not path.is_file():
+        raise ValueError(f"out has no {path}; allowed: a folder in which {folder.name} was trained")
+    return npz_input.load("outcomes", path)[MEASURE]
 
 
 def page(cards, outcomes, conditions, failed=()):
@@ -126,9 +151,9 @@ def page(cards, outcomes, conditions, failed=()):
     if len(ranked) > 1:
         parts += [
             f"Accuracy under {MEASURE} below that of {ranked[0].defense}, in points, with the interval of each alone "
-            "(95 %, Bonett and Price); McNemar's exact test on the same images, with Holm's correction for all rows. "
-            "That is the noise of drawing test images: there is one training of each, and how trainings differ is not "
-            "in it.",
+            "(95 %, Bonett and Price); McNemar's exact test on the same images, with Holm's correction for all pairs "
+            "of defenses, as the first was not known before. That is the noise of drawing test images: there is one "
+            "training of each, and how trainings differ is not in it.",
             table.markdown(differences([run.defense for run in ranked], outcomes)),
         ]
     return "\n\n".join([*parts, *failed]) + "\n"
@@ -149,8 +174,9 @@ def _row(run):
 def differences(ranked, outcomes):
     """Returns a row for each defense but the first: how far below the first it is, and whether that may be chance."""
     first, *others = ranked
+    pairs = itertools.combinations(ranked, 2)  # those with the first come first
     p_values = statistics.holm_adjusted(
-        [statistics.mcnemar_two_sided(outcomes[name], outcomes[first]) for name in others]
+        [statistics.mcnemar_two_sided(outcomes[one], outcomes[other]) for one, other in pairs]
     )
     rows = []
     for name, p_value in zip(others, p_values):
@@ -165,7 +191,7 @@ def draw(cards):
     """Returns the figure: robust accuracy on validation images, after each epoch, against minutes of training."""
     figure = Figure(figsize=(7.2, 4.2), dpi=DOTS_PER_INCH, layout="constrained")
     axes = figure.subplots()
-    styles = itertools.product(LINES, COLOURS)
+    styles = itertools.cycle(itertools.product(LINES, COLOURS))
     for run, (line, colour) in zip(cards, styles):
         minutes = np.cumsum([logs["seconds"] for logs in run.history]) / 60.0
         robust = np.array([logs["val_robust_accuracy"] for logs in run.history])

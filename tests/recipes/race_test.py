@@ -56,8 +56,21 @@ def test_the_page_ranks_tests_on_the_same_images_and_says_where_the_alarm_rang(r
     assert [row["alarm"] for row in ranked] == ["silent", "silent", "2, 3"]
     assert all(row["chosen epoch"] == "1 of 2.5" for row in ranked)
     assert [(row["defense"], row["verdict"]) for row in below] == [("n_fgsm", "within noise"), ("fgsm_at", "below")]
-    # 4 images are lost and 2 gained; Holm multiplies the smaller of two p-values by 2, the other not at all.
+    # 4 images are lost and 2 gained; of the three pairs Holm multiplies the smallest p-value by 3, the largest by 1.
     assert below[0]["p (Holm)"] == f"{statistics.mcnemar_two_sided(outcomes['n_fgsm'], outcomes['nuat']):.2g}"
+    assert float(below[0]["below nuat by"].split()[0]) == pytest.approx(0.2)
+    assert float(below[1]["below nuat by"].split()[0]) == pytest.approx(30.0)
+
+
+def test_the_correction_is_for_all_pairs():
+    """Of equal racers the one that came first is not ahead: it was not named before the images were seen."""
+    generator = np.random.default_rng(0)
+    found = 0
+    for _ in range(200):
+        outcomes = {str(number): generator.random(400) < 0.4 for number in range(13)}
+        ranked = sorted(outcomes, key=lambda name: -outcomes[name].mean())
+        found += any(row["verdict"] == "below" for row in race.differences(ranked, outcomes))
+    assert found / 200 < 0.1  # 5 %; a correction for the twelve rows alone finds more than 10
 
 
 def test_the_figure_has_a_cross_where_the_alarm_rang(racers):
@@ -104,6 +117,30 @@ def test_a_race_is_run_and_not_run_again(monkeypatch, tmp_path, capsys):
     assert call(monkeypatch, *arguments) == 0 and (tmp_path / "race.md").read_text() == page
 
 
+def test_a_defense_that_the_minutes_are_too_few_for_is_named_and_the_others_race(monkeypatch, tmp_path, capsys):
+    def fitted(recipe, *_):
+        if recipe.defense == "standard":
+            raise minutes.TooFewError("minutes is 1, too few for a step and a validation; allowed: about 2 or more")
+        return dataclasses.replace(recipe, epochs=0.5)
+
+    monkeypatch.setattr(minutes, "measured", lambda *_, **__: minutes.Speed(0.1, 0.1))
+    monkeypatch.setattr(minutes, "fitted", fitted)
+    arguments = ["--dataset=digits", "--minutes=1", TINY, "--test_images=60", f"--out={tmp_path}", "--strategy=one"]
+    assert call(monkeypatch, *arguments, "--defenses=standard,n_fgsm") == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("failed: standard: minutes is 1, too few")
+    page = (tmp_path / "race.md").read_text()
+    assert [row["defense"] for row in rows_of(page.split("![")[0])] == ["n_fgsm"] and "failed: standard" in page
+    # Another race in this folder would replace the page.
+    assert call(monkeypatch, *arguments[1:], "--defenses=fgsm_at", "--dataset=mnist") == 2
+    assert "where n_fgsm ran with dataset 'digits', not 'mnist'; allowed: a new folder" in capsys.readouterr().err
+    # What is finished, but has no outcomes, is named before the others are trained.
+    (tmp_path / "n_fgsm" / "outcomes.npz").unlink()
+    monkeypatch.setattr(minutes, "measured", lambda *_, **__: pytest.fail("trained"))
+    assert call(monkeypatch, *arguments, "--defenses=n_fgsm,fgsm_at") == 2
+    assert "n_fgsm/outcomes.npz; allowed: " in capsys.readouterr().err
+    assert (tmp_path / "race.md").read_text() == page
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -113,6 +150,7 @@ def test_a_race_is_run_and_not_run_again(monkeypatch, tmp_path, capsys):
         (["--dataset=imagenet2012", "--minutes=1", "--defenses=nuat"], "dataset is 'imagenet2012'; allowed: "),
         (["--dataset=digits", "--minutes=1", "--defenses=nuat,nuat"], "defenses has 'nuat' twice; allowed: "),
         (["--dataset=digits", "--minutes=1", "--defenses=magic"], "defenses is 'magic'; allowed: "),
+        (["--dataset=digits", "--minutes=1", "--defenses=nuat,eat"], "defenses is 'eat'; allowed: "),
         (["--dataset=digits", "--minutes=-1", "--defenses=nuat"], "minutes is -1.0; allowed: "),
         (["--dataset=digits", "--minutes=1", "--defenses=nuat", "--epochs=2"], "epochs is 2; allowed: not with"),
         (["--dataset=digits", "--minutes=1", "--defenses=nuat", "--measures=clean"], "measures is given; allowed: "),

@@ -7,10 +7,10 @@ import types
 
 import pytest
 
-from recipes import command, digits
+from recipes import command, digits, mnist_fast
 from tests.helpers.killed import EVERY_BATCH, assert_same_run, killed, run
 from tests.training.backup_test import RECIPE as PLAIN
-from tests.training.stages_test import staged
+from tests.training.stages_test import R3, staged
 from tf_nuat.defenses import Defense
 from tf_nuat.training import ScheduleSpec, checkpoints, epochs, experiment, minutes
 from tf_nuat.training import recipe as recipes
@@ -31,7 +31,7 @@ def time_of(recipe, speed, steps_per_epoch):
 @pytest.mark.parametrize("spent, start", [(0.0, 0.0), (6.0, 1.5)])
 def test_as_much_is_trained_as_ends_in_time_with_its_validations(step, validation, spent, start):
     speed = minutes.Speed(step, validation, start)
-    fitted = minutes.fitted(RECIPE, 100, speed, spent)
+    fitted = minutes.fitted(RECIPE, 100, [speed], spent)
     within = 60.0 * (1.0 - minutes.RESERVE) - spent
     assert time_of(fitted, speed, 100) <= within + 1e-6
     longer = dataclasses.replace(fitted, epochs=fitted.epochs + 1 / 100)
@@ -41,21 +41,42 @@ def test_as_much_is_trained_as_ends_in_time_with_its_validations(step, validatio
 
 
 def test_a_part_of_an_epoch_is_an_epoch_with_a_validation():
-    fitted = minutes.fitted(RECIPE, 1000, minutes.Speed(0.1, 9.4), 0.0)  # 59.4 s: 500 steps and one validation
+    fitted = minutes.fitted(RECIPE, 1000, [minutes.Speed(0.1, 9.4)], 0.0)  # 59.4 s: 500 steps and one validation
     assert fitted.steps(1000) == [[500]] and fitted.epochs == 0.5
 
 
 def test_stages_share_the_minutes_as_they_share_the_epochs():
     recipe = staged(("sat_r1", 1, {}), ("sat_r3", 2, {}), minutes=1.0)
-    fitted = minutes.fitted(recipe, 10, minutes.Speed(1.0, 1.0), 0.0)
-    first, second = fitted.steps(10)
-    assert (first, second) == ([10, 7], [10, 10, 10, 5]) or abs(2 * sum(first) - sum(second)) <= 2
-    assert sum(first) + sum(second) + len(first) + len(second) <= 59
+    speeds = [minutes.Speed(1.0, 1.0), minutes.Speed(2.0, 3.0, 4.0)]
+    first, second = minutes.fitted(recipe, 10, speeds, 0.0).steps(10)
+    assert abs(2 * sum(first) - sum(second)) <= 2
+    seconds = sum(first) + len(first) + 2.0 * sum(second) + 3.0 * len(second) + 4.0
+    assert 59.4 - 5.0 - 3.0 < seconds <= 59.4
+
+
+def test_each_stage_has_its_own_speed_and_compiles_again(tmp_path, monkeypatch):
+    measured, models = [], []
+
+    def measure(of_stage, train, *, workers, compiles_again):
+        train(2, minutes.Stopwatch(0.0, 2))
+        measured.append((of_stage, compiles_again))
+        return minutes.Speed(1.0, 1.0)
+
+    fit = Defense.fit
+    monkeypatch.setattr(Defense, "fit", lambda self, *given, **named: models.append(self) or fit(self, *given, **named))
+    monkeypatch.setattr(minutes, "measured", measure)
+    monkeypatch.setattr(minutes, "fitted", lambda recipe, *given: dataclasses.replace(recipe, epochs=1.0))
+    recipe = staged(("sat_r1", 1, {}), ("sat_r3", 2, R3), minutes=1.0)
+    card = run(recipe, tmp_path / "measured")
+    assert measured == [(0.5, False), (0.5, True)]
+    assert [type(each).__name__ for each in models] == ["SATR1", "SATR3"] * 2
+    monkeypatch.setattr(minutes, "measured", lambda *_, **__: minutes.Speed(1.0, 1.0))
+    assert_same_run(tmp_path / "measured", card, tmp_path / "other", run(recipe, tmp_path / "other"))
 
 
 @pytest.mark.parametrize("minute, words", [(1e-4, "minutes is 0.0001, too few for a step and a validation; allowed: ")])
 def test_too_few_minutes_are_one_line_and_leave_nothing_to_continue(minute, words, tmp_path):
-    with pytest.raises(ValueError, match=words) as raised:
+    with pytest.raises(minutes.TooFewError, match=words) as raised:
         run(dataclasses.replace(RECIPE, minutes=minute), tmp_path)
     assert "\n" not in str(raised.value) and not (tmp_path / "recipe.json").exists()
 
@@ -151,6 +172,8 @@ def test_what_a_fit_takes_beside_its_epoch_is_measured(monkeypatch):
         now[0] += 1.5
 
     assert minutes.measured(5.0, train) == minutes.Speed(step=1.0, validation=0.5, start=3.5)
+    whole = 2.0 + 1.0 + 0.5 + 1.5  # of the first `fit`, which compiles
+    assert minutes.measured(5.0, train, compiles_again=True).start == 3.5 + whole
 
 
 def test_several_workers_take_the_same_number_of_batches():
@@ -165,6 +188,16 @@ def test_several_workers_take_the_same_number_of_batches():
     assert asked == [(0.0, minutes.WARM_UP), (math.inf, minutes.LEAST)]
 
 
+def test_epochs_take_the_place_of_the_minutes_of_a_recipe():
+    values = command.flag_values(mnist_fast.RECIPES)
+    values(["", "--epochs=2"])
+    recipe = command.with_flags(mnist_fast.RECIPES["nuat_wa"], values)
+    assert (recipe.epochs, recipe.minutes) == (2, None)
+    values = command.flag_values(mnist_fast.RECIPES)
+    values(["", "--minutes=2"])
+    assert command.with_flags(mnist_fast.RECIPES["nuat_wa"], values).minutes == 2.0
+
+
 def test_epochs_and_minutes_are_not_given_together():
     values = command.flag_values(digits.RECIPES)
     values(["", "--minutes=3", "--epochs=2"])
@@ -173,8 +206,9 @@ def test_epochs_and_minutes_are_not_given_together():
     values = command.flag_values(digits.RECIPES)
     values(["", "--minutes=3"])
     assert command.with_flags(digits.RECIPES["nuat"], values).minutes == 3.0
-    with pytest.raises(ValueError, match="minutes is -1"):
-        dataclasses.replace(PLAIN, minutes=-1)
+    for wrong in -1, 0, 1e9, math.inf, math.nan:
+        with pytest.raises(ValueError, match="minutes is "):
+            dataclasses.replace(PLAIN, minutes=wrong)
     with pytest.raises(ValueError, match="epochs is 1.5; allowed: a whole number"):
         dataclasses.replace(PLAIN, epochs=1.5)
     read = recipes.Recipe.from_json(dataclasses.replace(RECIPE, epochs=14 / SPE).to_json())

@@ -60,13 +60,13 @@ def described(attack: Mapping[str, Any]) -> str:
 def record(card: Card) -> dict[str, Any]:
     """Returns the numbers of a run's card, a flat dict of column to value; None where the card says nothing.
 
-    Accuracies are in [0, 1], and `epochs` is the number of those that were trained. The passes, of `defenses.Passes`,
-    are per training image and epoch.
+    Accuracies are in [0, 1], and `epochs` is the number of those that were trained, the last perhaps in part. The
+    passes, of `defenses.Passes`, are per training image and epoch.
     """
     values: dict[str, Any] = {
         "defense": card.defense,
         "network": card.network,
-        "epochs": len(card.history),
+        "epochs": min(len(card.history), card.epochs),  # fewer than planned where training ended early
         "chosen_epoch": card.epoch_chosen,
     }
     for name, measured in card.measured.items():

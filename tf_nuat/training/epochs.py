@@ -88,7 +88,7 @@ def train(run: Run, sources: list[keras.Model]) -> Trained:
             given = {"stage": number, "before": model, "sources": sources, "stretch": stretch}
             model = build(run.recipe, run.splits, jit_compile=run.jit_compile, **given)
         if stretch is not None and not run.is_fitted:
-            run = _fitted(run, model)
+            run = _fitted(run, model, sources)
             stretch.assign(run.recipe.stretched(run.splits.steps_per_epoch))
         stages = run.recipe.steps(run.splits.steps_per_epoch)
         end = sum(map(len, stages[: number + 1]))
@@ -115,20 +115,47 @@ def _stretch(run: Run) -> tf.Variable | None:
         return tf.Variable(run.recipe.stretched(run.splits.steps_per_epoch), trainable=False, dtype=tf.float32)
 
 
-def _fitted(run: Run, model: defenses.Defense) -> Run:
+def _fitted(run: Run, model: defenses.Defense, sources: list[keras.Model]) -> Run:
     """Returns the run with the epochs that its minutes are enough for; the model is as it was before."""
-    recipe, steps_per_epoch = run.recipe, run.splits.steps_per_epoch
+    recipe, speeds = run.recipe, []
     model.build_state()
     before = [np.array(variable) for variable in backup.state_of(model)]
     trial = run._replace(out=run.out / "trial")  # what an epoch saves takes its time, too
+    try:
+        each: Any = model
+        for number in range(len(recipe.plan())):
+            if number:  # thrown away: a stage begins where the one before it has ended
+                with run.strategy.scope():
+                    each = build(recipe, run.splits, stage=number, before=each, sources=sources)
+            speeds.append(_speed(trial, each, is_first=not number))
+    finally:
+        if workers.is_chief(run.strategy):
+            shutil.rmtree(trial.out, ignore_errors=True)
+    backup.put_back(model, before)
+    seconds = time.perf_counter() - run.begun
+    shared = json.loads(workers.from_chief(json.dumps([speeds, seconds]).encode(), run.strategy))
+    speeds, seconds = [minutes.Speed(*speed) for speed in shared[0]], shared[1]
+    recipe = minutes.fitted(recipe, run.splits.steps_per_epoch, speeds, seconds)
+    if workers.is_chief(run.strategy):
+        steps = ", ".join(f"{speed.step:.3g}" for speed in speeds)
+        logging.info("%g minutes are enough for %.4g epochs, by steps of %s s", recipe.minutes, recipe.epochs, steps)
+        files.save_json(recipe.to_json(), run.out / "recipe.json")
+    return run._replace(recipe=recipe, is_fitted=True)
+
+
+def _speed(trial: Run, model: defenses.Defense, *, is_first: bool) -> minutes.Speed:
+    """Returns the `Speed` of a stage, whose defense is `model`."""
+    model.build_state()
+    before = [np.array(variable) for variable in backup.state_of(model)]
     keeps_state = backup.Backup(trial.out / "state", lengths=[minutes.WARM_UP, minutes.MOST])
     each_epoch = _measured_and_saved(model, trial, keeps_state)  # once: what its attacks compile is compiled when timed
 
     def train_some(most: int, watch: minutes.Stopwatch) -> None:
-        with run.splits.readable():
+        backup.put_back(model, before)
+        with trial.splits.readable():
             model.fit(
-                _batches_after(0, model, run.splits),
-                validation_data=run.splits.validation,
+                _batches_after(0, model, trial.splits),
+                validation_data=trial.splits.validation,
                 steps_per_epoch=most,
                 epochs=1,
                 verbose=0,
@@ -136,21 +163,8 @@ def _fitted(run: Run, model: defenses.Defense) -> Run:
                 **model.fit_options(),
             )
 
-    try:
-        speed = minutes.measured(recipe.minutes or 0.0, train_some, workers=workers.count(run.strategy))
-    finally:
-        if workers.is_chief(run.strategy):
-            shutil.rmtree(trial.out, ignore_errors=True)
-    backup.put_back(model, before)
-    seconds = time.perf_counter() - run.begun
-    shared = json.loads(workers.from_chief(json.dumps([*speed, seconds]).encode(), run.strategy))
-    recipe = minutes.fitted(recipe, steps_per_epoch, minutes.Speed(*shared[:-1]), shared[-1])
-    if workers.is_chief(run.strategy):
-        logging.info(
-            "%g minutes are enough for %.4g epochs, by steps of %.3g s", recipe.minutes, recipe.epochs, shared[0]
-        )
-        files.save_json(recipe.to_json(), run.out / "recipe.json")
-    return run._replace(recipe=recipe, is_fitted=True)
+    of_stage = (trial.recipe.minutes or 0.0) / len(trial.recipe.plan())
+    return minutes.measured(of_stage, train_some, workers=workers.count(trial.strategy), compiles_again=not is_first)
 
 
 def _train_until(end: int, model: defenses.Defense, run: Run, state: backup.State) -> backup.State:
@@ -194,7 +208,7 @@ def _callbacks(model: defenses.Defense, run: Run, keeps_state: backup.Backup, le
     every: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN(raise_error=True)]
     every += [*_measured_and_saved(model, run, keeps_state), keras.callbacks.LambdaCallback(on_epoch_end=stop_early)]
     if run.verbose == "auto" and workers.is_chief(run.strategy):
-        every.append(EpochLines(len(run.lengths)))
+        every.append(EpochLines(run.lengths))
     shown: dict[str, Any] = {"add_history": True, "add_progbar": run.shown != 0, "verbose": run.shown}
     return CallbackList(every, model=model, epochs=len(history) + len(lengths), lengths=lengths, **shown)
 

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import time
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -18,14 +18,18 @@ RESERVE = 0.01  # of the minutes, for what is saved and logged
 Logs = dict[str, float] | None  # what Keras hands to a callback
 
 
+class TooFewError(ValueError):
+    """The minutes end before a step of each stage and its validation."""
+
+
 class Speed(typing.NamedTuple):
-    """What training costs on this machine.
+    """What a stage of training costs on this machine.
 
     Attributes:
         step: seconds of a batch.
         validation: seconds from the last batch of an epoch to the end of its last callback. It is measured in the first
             epoch of a `fit`, with what begins there, as a network that withstands attacks will take longer to validate.
-        start: seconds of `fit` before its first epoch and after its last.
+        start: seconds of `fit` before its first epoch and after its last, and what is compiled for a later stage.
     """
 
     step: float
@@ -64,49 +68,56 @@ class Stopwatch(keras.callbacks.Callback):
         self.speed = Speed((self.trained - self.begun) / self.batches, ended - self.trained)
 
 
-def measured(minutes: float, train: Callable[[int, Stopwatch], None], *, workers: int = 1) -> Speed:
-    """Returns the `Speed` of training.
+def measured(
+    minutes: float, train: Callable[[int, Stopwatch], None], *, workers: int = 1, compiles_again: bool = False
+) -> Speed:
+    """Returns the `Speed` of a stage of training.
 
     Args:
-        minutes: those of the recipe.
+        minutes: those of the stage, about.
         train: function of a number of batches and of a callback, which trains on as many at most, and validates.
         workers: processes that train together: several wait for each other, and so take the same number of batches.
+        compiles_again: whether what is compiled here is compiled once more when the stage begins.
     """
+    started = time.perf_counter()
     train(WARM_UP, Stopwatch(0.0, WARM_UP))  # the second time nothing is compiled
+    compiling = time.perf_counter() - started if compiles_again else 0.0
     watch = Stopwatch(60.0 * minutes * PART, MOST) if workers == 1 else Stopwatch(math.inf, LEAST)
     begun = time.perf_counter()
     train(MOST, watch)
-    return watch.speed._replace(start=time.perf_counter() - begun - watch.seconds_of_epoch)
+    return watch.speed._replace(start=time.perf_counter() - begun - watch.seconds_of_epoch + compiling)
 
 
-def fitted(recipe: Recipe, steps_per_epoch: int, speed: Speed, seconds: float) -> Recipe:
+def fitted(recipe: Recipe, steps_per_epoch: int, speeds: Sequence[Speed], seconds: float) -> Recipe:
     """Returns the recipe with the epochs, perhaps a part of one, that end in time with their validations.
 
     Args:
         recipe: has `minutes`.
         steps_per_epoch: batches in an epoch.
-        speed: of training on this machine.
+        speeds: of each stage on this machine.
         seconds: that have passed since training began.
 
     Raises:
-        ValueError: the minutes are too few for a batch of each stage.
+        TooFewError: the minutes are too few for a batch of each stage.
     """
-
     lengths = [stage.epochs for stage in recipe.plan()]
 
     def needs(steps: int) -> float:
-        epochs = sum(map(len, recipe.steps(steps_per_epoch, steps)))
-        return steps * speed.step + epochs * speed.validation + len(lengths) * speed.start
+        stages = recipe.steps(steps_per_epoch, steps)
+        return sum(
+            sum(epochs) * speed.step + len(epochs) * speed.validation + speed.start
+            for epochs, speed in zip(stages, speeds, strict=True)
+        )
 
     least = -(-sum(lengths) // min(lengths))
     left = 60.0 * typing.cast(float, recipe.minutes) * (1.0 - RESERVE) - seconds
     if needs(least) > left:
         enough = (seconds + needs(least)) / 60.0 / (1.0 - RESERVE)
-        raise ValueError(
+        raise TooFewError(
             f"minutes is {recipe.minutes:g}, too few for a step and a validation; allowed: about {1.1 * enough:.2g} or "
             "more, on this machine"
         )
-    enough_steps, too_many = least, int(left / speed.step) + 2
+    enough_steps, too_many = least, int(left / min(speed.step for speed in speeds)) + 2
     while too_many - enough_steps > 1:
         middle = (enough_steps + too_many) // 2
         enough_steps, too_many = (middle, too_many) if needs(middle) <= left else (enough_steps, middle)

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -49,33 +49,41 @@ class EpochLines(keras.callbacks.Callback):
     Put it after the callbacks that measure, whose logs it shows. On a terminal a bar shows the batches of the epoch.
 
     Args:
-        epochs: number of epochs of the whole run.
+        lengths: batches of each epoch of the whole run, of which the last of a stage may have fewer.
     """
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, lengths: Sequence[int]) -> None:
         super().__init__()
-        self.epochs = epochs
+        self.lengths = list(lengths)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        self.begun = time.monotonic()
-        self.first: int | None = None
+        self.training = self.validating = 0.0  # seconds
+        self.batches = self.epochs = 0  # that these took
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.first = epoch if self.first is None else self.first
-        title = f"epoch {epoch + 1}/{self.epochs}"
+        self.begun = time.monotonic()
+        title = f"epoch {epoch + 1}/{len(self.lengths)}"
         steps = self.params["steps"]
         self.bar = tqdm(total=steps, desc=title, unit="batch", leave=False, disable=not sys.stderr.isatty())
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self.bar.update(batch - self.bar.n)
 
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self.trained = time.monotonic()
+
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.bar.close()
-        seconds = (time.monotonic() - self.begun) / (epoch + 1 - (self.first or 0))
-        print(line(epoch + 1, self.epochs, logs or {}, seconds), flush=True)
+        self.training += self.trained - self.begun
+        self.validating += time.monotonic() - self.trained
+        self.batches, self.epochs = self.batches + self.params["steps"], self.epochs + 1
+        to_come = self.lengths[epoch + 1 :]
+        left = sum(to_come) * self.training / self.batches + len(to_come) * self.validating / self.epochs
+        seconds = (self.training + self.validating) / self.epochs
+        print(line(epoch + 1, len(self.lengths), logs or {}, seconds, left), flush=True)
 
 
-def line(epoch: int, epochs: int, logs: dict[str, float], seconds: float) -> str:
+def line(epoch: int, epochs: int, logs: dict[str, float], seconds: float, left: float) -> str:
     """Returns the line of an epoch.
 
     Args:
@@ -83,6 +91,7 @@ def line(epoch: int, epochs: int, logs: dict[str, float], seconds: float) -> str
         epochs: of the whole run.
         logs: what was measured, as Keras hands it to callbacks.
         seconds: that an epoch takes, validation included.
+        left: seconds until the last one ends.
     """
     cells = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}", f"loss {logs.get('loss', float('nan')):.3g}"]
     for title, name in (("clean", "val_accuracy"), ("robust", "val_robust_accuracy")):
@@ -90,7 +99,7 @@ def line(epoch: int, epochs: int, logs: dict[str, float], seconds: float) -> str
             cells.append(f"{title} {logs[name]:.1%}")
     cells.append(duration(seconds))
     if epoch < epochs:
-        cells.append(f"{duration(seconds * (epochs - epoch))} left")
+        cells.append(f"{duration(left)} left")
     return "  ".join(cells)
 
 

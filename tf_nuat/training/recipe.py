@@ -14,6 +14,7 @@ from tf_nuat.training import callbacks
 from tf_nuat.training.parts import AttackSpec, ScheduleSpec, Stage, check_options, epochs_of, largest_epsilon, plain
 from tf_nuat.training.recipe_json import SCHEMA, whole_from_json
 
+MOST_MINUTES = 60 * 24 * 30
 CHOSEN_BY = ("val_robust_accuracy", "val_accuracy", "last")
 
 
@@ -184,7 +185,7 @@ class Recipe:
         if self.minutes is None:
             validation.whole_number("epochs", self.epochs, at_least=1)
         else:
-            validation.number("minutes", self.minutes, above=0.0)
+            validation.number("minutes", self.minutes, above=0.0, at_most=MOST_MINUTES)
             validation.number("epochs", self.epochs, above=0.0)
         for name in ("images_per_class", "patience", "test_images", "schedule_epochs"):
             if getattr(self, name) is not None:
