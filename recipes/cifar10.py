@@ -18,6 +18,8 @@ from tf_nuat.training import AttackSpec, Recipe, ScheduleSpec
 
 EPSILON = 8 / 255
 CLEAN_SIDE = "f(x) in the attack is taken in inference mode, the authors' in training mode"
+LAMBDA = "lambda grows from step to step, the authors' from epoch to epoch"
+AVERAGE = "the decay of the average is smaller while it is young, the authors' is 0.9998 from the first step"
 _MEASURES = {
     "pgd_20": AttackSpec("pgd", steps=20, step_size=2 / 255),
     "pgd_500": AttackSpec("pgd", steps=500, step_size=2 / 255),
@@ -79,16 +81,32 @@ def _sat(defense, clean=None, pgd_20=None, *, departs="", settings=None, **defen
     )
 
 
-def _single_step(defense, peak=0.2, source="de Jorge et al. 2022, whose schedule ELLE takes", **defense_options):
-    """PreAct-ResNet-18 for 30 epochs; the learning rate peaks in the middle."""
+def _single_step(defense, source, *, peak=0.2, up=15, **defense_options):
+    """PreAct-ResNet-18 for 30 epochs; the learning rate peaks after `up` of them."""
     return _recipe(
         defense,
         30,
-        ScheduleSpec("triangle", peak=peak, up=15, down=15),
+        ScheduleSpec("triangle", peak=peak, up=up, down=30 - up),
         network="preact_resnet18",
         settings={"batch_size": 128, "source": source},
         **defense_options,
     )
+
+
+_ELLE = (
+    "Abad Rocamora et al. 2024, schedule of de Jorge et al. 2022; the authors' code takes two optimizer steps with "
+    "each gradient, here one, and does not cut the FGSM image to [0, 1]"
+)
+
+
+def departures(defense):
+    """Returns what a recipe of NuAT or GAT does otherwise than the code of its authors, for `source`."""
+    departs = {
+        CLEAN_SIDE: not defense.startswith("nuat2"),
+        LAMBDA: defense.startswith("nuat"),
+        AVERAGE: "_wa" in defense,
+    }
+    return "; ".join(text for text, is_so in departs.items() if is_so)
 
 
 def _nuat(defense, epochs, learning_rate, ramp, **options):
@@ -98,7 +116,7 @@ def _nuat(defense, epochs, learning_rate, ramp, **options):
         defense,
         epochs,
         learning_rate,
-        settings={"source": f"Sriramanan et al. 2021; schedules from its supplement; {CLEAN_SIDE}"},
+        settings={"source": f"Sriramanan et al. 2021; schedules from its supplement; {departures(defense)}"},
         alpha=4 / 255,
         nuclear_weight=ScheduleSpec("ramp", peak=peak, epochs=reached),
         **options,
@@ -122,7 +140,7 @@ def _gat(defense, clean, pgd_20, pgd_500):
         100,
         ScheduleSpec("divide", start=0.1, factor=10, epochs=[71, 86]),
         claimed={"clean": clean, "pgd_20": pgd_20, "pgd_500": pgd_500},
-        settings={"source": f"Sriramanan et al. 2020; claims of 2021, table 1a; {CLEAN_SIDE}"},
+        settings={"source": f"Sriramanan et al. 2020; claims of 2021, table 1a; {departures(defense)}"},
         alpha=4 / 255,
         guidance_weight=ScheduleSpec("divide", start=10, factor=1 / 4, epochs=[86]),
     )
@@ -165,12 +183,16 @@ RECIPES = {
         claimed={"clean": 0.8283, "pgd_20": 0.4641, "pgd_500": 0.4603},
         settings={"batch_size": 128, "source": "Wong et al. 2020; claims of Sriramanan et al. 2021, table 1a"},
     ),
-    "n_fgsm": _single_step("n_fgsm", noise_scale=2.0),
+    "n_fgsm": _single_step("n_fgsm", "de Jorge et al. 2022", noise_scale=2.0),
     "grad_align": _single_step(
-        "grad_align", 0.3, "the authors' code of Andriushchenko and Flammarion 2020", alignment_weight=0.2
+        "grad_align",
+        "the authors' code of Andriushchenko and Flammarion 2020",
+        peak=0.3,
+        up=12,
+        alignment_weight=0.2,
     ),
-    "elle": _single_step("elle", linearity_weight=1000.0),
-    "elle_a": _single_step("elle_a", linearity_weight=4000.0),
+    "elle": _single_step("elle", _ELLE, linearity_weight=1000.0),
+    "elle_a": _single_step("elle_a", _ELLE, linearity_weight=4000.0),
     "free_at": _baseline("free_at", replays=8),
     "gat": _gat("gat", 0.8049, 0.5313, 0.5308),
     "gat_wa": _gat("gat_wa", 0.7947, 0.5440, 0.5437),
@@ -179,7 +201,11 @@ RECIPES = {
     "trades_wa": _baseline("trades_wa", 0.8019, 0.5298, 0.5288, **_PGD_10),
     "mart": dataclasses.replace(_baseline("mart", beta=5.0, **_PGD_10), **_MART),
     "awp": _baseline("awp", 0.8199, 0.5560, 0.5552, **_PGD_10),
-    "awp_trades": _baseline("awp_trades", **_PGD_10),
+    "awp_trades": _baseline(
+        "awp_trades",
+        settings={"source": "Wu et al. 2020, whose weights move from epoch 10 on, here from the first; schedule ours"},
+        **_PGD_10,
+    ),
     # R-MC-LA; `--epochs 200` for R-MC-LA+, the longer training, and `--options label=null` for R-MC.
     "bat": _baseline(
         "bat",

@@ -1,6 +1,7 @@
 """Trains robust image classifiers, attacks them, and judges whether the robustness is real.
 
-    tf-nuat train DATASET ...   python -m recipes.DATASET: digits, mnist, cifar10, and custom for images of your own
+    tf-nuat train DATASET ...   python -m recipes.DATASET: digits, mnist, mnist_fast, mnist_nuat, cifar10,
+                                cifar10_small, cifar100, svhn, imagenet100, imagenet, and custom, for your own images
     tf-nuat evaluate ...        python -m tf_nuat.evaluate: what attacks leave of a network
     tf-nuat judge ...           python -m sanity.run: whether its robustness is real
     tf-nuat figures ...         python -m sanity.figures: several networks side by side

@@ -5,7 +5,6 @@ it. The peak of lambda is not published for either dataset: it is that of CIFAR-
 steps of PGD adversarial training, or FBF's schedule, which are those of CIFAR-10, too.
 """
 
-from recipes.cifar10 import CLEAN_SIDE
 from tf_nuat.training import Recipe, ScheduleSpec
 
 EPOCHS = 120
@@ -21,7 +20,8 @@ FBF = {
 def recipes(dataset, network, epsilon, measures, claimed=None):
     """Returns the recipes, a dict of defense to `Recipe`.
 
-    120 epochs at 0.1, divided by 10 after epochs 60 and 90, as published for GAT (Sriramanan et al., 2020); SAT as
+    120 epochs at 0.1, divided by 10 after epochs 60 and 90, as published for GAT (Sriramanan et al., 2020), whose code
+    takes f(x) in inference mode, as here; SAT as
     published by Vivek and Babu (2020), 100 epochs, whose first learning rate is not stated. Their noise and their small
     epsilon are those of CIFAR-10, 2/255 of 8/255.
 
@@ -29,7 +29,7 @@ def recipes(dataset, network, epsilon, measures, claimed=None):
         dataset, network, epsilon, measures: as in `Recipe`.
         claimed: dict of defense to what `Recipe` takes as `claimed`.
     """
-    noise = {"alpha": epsilon / 2, "settings": {"source": f"{PAPERS}; {CLEAN_SIDE}"}}
+    noise = {"alpha": epsilon / 2}
     pgd_10 = {"steps": 10, "step_size": epsilon / 4}
 
     def recipe(defense, settings=None, **defense_options):
@@ -45,7 +45,7 @@ def recipes(dataset, network, epsilon, measures, claimed=None):
             claimed=(claimed or {}).get(defense, {}),
             **{
                 "epochs": EPOCHS,
-                "learning_rate": ScheduleSpec("divide", start=0.1, factor=10, epochs=[61, 91]),
+                "learning_rate": ScheduleSpec("divide", start=0.1, factor=10, epochs=[60, 90]),
                 "weight_decay": 1e-4,
                 "source": PAPERS,
                 **(settings or {}),
@@ -59,7 +59,7 @@ def recipes(dataset, network, epsilon, measures, claimed=None):
         "source": "Vivek and Babu 2020, section 5 and table 5",
     }
     # Lambda is seven times as large after epoch 90.
-    gat = {**noise, "guidance_weight": ScheduleSpec("divide", start=20, factor=1 / 7, epochs=[91])}
+    gat = {**noise, "guidance_weight": ScheduleSpec("divide", start=20, factor=1 / 7, epochs=[90])}
     return {
         "nuat": recipe("nuat", **noise, nuclear_weight=ScheduleSpec("ramp", peak=4.5, epochs=108)),
         "nuat_wa": recipe("nuat_wa", **noise, nuclear_weight=ScheduleSpec("ramp", peak=4.0, epochs=EPOCHS)),

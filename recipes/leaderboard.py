@@ -24,9 +24,10 @@ from tf_nuat.norms import NORMS
 TITLE = "Leaderboard"
 NOTE = (
     "The most robust first, by the lowest accuracy that any attack left of test images, with its 95 % interval. "
-    "Without AutoAttack that is an upper limit, and such rows come after those with it. "
-    "Seeds of one recipe share a row; passes, forward and backward, are per training image and epoch, and compare "
-    "across machines, as seconds do not; an attack in training of one gradient is a single step."
+    "Without AutoAttack that is an upper limit, and such rows come after those with it. Runs whose gradients are "
+    "suspected to be masked come last, as their accuracy says little. Seeds of one recipe share a row. FBP are passes, "
+    "forward and backward, per training image and epoch; they compare across machines, as seconds do not. An attack in "
+    "training of one gradient is a single step."
 )
 COLUMNS = ("rank", "defense", "training", "network", "worst case", "under", "clean", "verdict", "paper claims")
 LEFT_OUT = ("sources", "tutorial")  # folders: networks that another run attacked with, and what readers try
@@ -132,7 +133,7 @@ def _row(rank, entry, out):
         "trust": _trust(entry),
         **table.costs({name: _mean([record[name] for record in records]) for name in table.COSTS}),
         "seeds": ", ".join(str(run.seed) for run in entry.cards),
-        "chosen epoch": f"{', '.join(str(run.epoch_chosen) for run in entry.cards)} of {first.epochs:.4g}",
+        "chosen epoch": ", ".join(f"{run.epoch_chosen} of {run.epochs:.3g}" for run in entry.cards),
         "precision": first.precision,
         "runs": [(path.parent.name, pathlib.Path(os.path.relpath(path, out)).as_posix()) for path in entry.paths],
         "measured": [_measured(name, found, entry) for name, found in entry.measured.items()],

@@ -12,7 +12,7 @@ seeds, and how the settings were chosen stands in `results/mnist.md`.
 import dataclasses
 
 from recipes import command, mnist
-from recipes.cifar10 import CLEAN_SIDE
+from recipes.cifar10 import departures
 from tf_nuat.training import ScheduleSpec
 
 EPOCHS = 5  # that the times are written for
@@ -27,7 +27,7 @@ RECIPES = {
         learning_rate=ScheduleSpec("triangle", peak=0.1, up=1.5, down=3.5),
         chosen_by="last",
         claimed={},
-        source=f"ours, for this budget; {CLEAN_SIDE}",
+        source=f"ours, for this budget; {departures('nuat_wa')}",
     ).with_options(nuclear_weight=ScheduleSpec("ramp", peak=2.0, epochs=EPOCHS))
 }
 

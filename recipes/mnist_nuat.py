@@ -27,7 +27,7 @@ There lambda 4 was ahead of 2 by less than chance makes; in 50 epochs it fell to
 import dataclasses
 
 from recipes import command, mnist
-from recipes.cifar10 import CLEAN_SIDE
+from recipes.cifar10 import departures
 from tf_nuat.training import AttackSpec, ScheduleSpec
 
 # Of NuAT and NuAT-WA; those of AutoAttack are for what `tf_nuat.evaluate` finds.
@@ -48,7 +48,7 @@ RECIPES = {
         },
         claimed=claimed,
         source="Sriramanan et al. 2021, table 2, where AutoAttack is its first version; lambda and schedule are ours; "
-        + CLEAN_SIDE,
+        + departures(name),
     ).with_options(nuclear_weight=ScheduleSpec("ramp", peak=2.0, epochs=mnist.EPOCHS))
     for name, claimed in _CLAIMED.items()
 }

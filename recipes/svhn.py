@@ -10,8 +10,9 @@ Images are not augmented: a mirrored digit is none, and a shifted one may leave 
 Standard training, PGD-AT, TRADES and MART are as Xing et al. (2022) train them; below the epsilon of 4.9/255 that they
 find, adversarial training of PreAct-ResNet-18 is like standard training. No paper here has settings for the rest, nor
 accuracies: they are those of CIFAR-10 at a tenth of its learning rates, as the rates of Xing et al. are, tuned nowhere.
-N-FGSM, GradAlign and ELLE have the schedule of their papers, 15 epochs over the first 5 of which epsilon is warmed up,
-and GradAlign the weight of its authors' code; the weights of ELLE are those of CIFAR-10.
+N-FGSM, GradAlign and ELLE have the schedule of their papers, 15 epochs over the first 5 of which epsilon is warmed up
+(GradAlign: 4, after which the step of its authors' code, 1.25 epsilon, is cut to epsilon), and GradAlign the weight of
+that code; the weights of ELLE are those of CIFAR-10.
 """
 
 import dataclasses
@@ -28,22 +29,23 @@ MEASURES = {
 _ON_CIFAR10 = as_on_cifar10("svhn", MEASURES, slower=10)
 
 
-def _single_step(defense, **defense_options):
-    """PreAct-ResNet-18 for 15 epochs; the learning rate peaks at two fifths of them."""
+def _single_step(defense, *, warm=5, **defense_options):
+    """PreAct-ResNet-18 for 15 epochs; the learning rate peaks at two fifths, epsilon grows for `warm` of them."""
     recipe = dataclasses.replace(
         _ON_CIFAR10[defense],
         epochs=15,
         schedule_epochs=15,
         learning_rate=ScheduleSpec("triangle", peak=0.05, up=6, down=9),
-        source="the authors' code of Andriushchenko and Flammarion 2020, whose schedule N-FGSM and ELLE take",
+        source="the authors' code of Andriushchenko and Flammarion 2020, whose schedule N-FGSM and ELLE take; "
+        "they crop images, here none is augmented",
     )
-    return recipe.with_options(epsilon_share=ScheduleSpec("ramp", peak=1.0, epochs=5), **defense_options)
+    return recipe.with_options(epsilon_share=ScheduleSpec("ramp", peak=1.0, epochs=warm), **defense_options)
 
 
 RECIPES = {
     **_ON_CIFAR10,
     "n_fgsm": _single_step("n_fgsm"),
-    "grad_align": _single_step("grad_align", alignment_weight=2.5),
+    "grad_align": _single_step("grad_align", warm=4, alignment_weight=2.5),
     "elle": _single_step("elle"),
     "elle_a": _single_step("elle_a"),
     **phase_transition("svhn", MEASURES, start=0.01),

@@ -52,6 +52,23 @@ def test_the_results_are_those_of_keras(options, policy, tolerance, training):
         np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max(), rtol=0.0)
 
 
+@pytest.mark.parametrize("momentum", (0.0, 0.9))
+def test_the_statistics_are_those_of_keras(momentum):
+    """Of three values a channel: the variance is the mean square, not that over one value less."""
+    x = tf.constant(np.random.default_rng(1).normal(1.0, 2.0, (3, 1, 1, 3)), tf.bfloat16)
+    composed, fused = (network_of({"momentum": momentum, "dtype": "mixed_bfloat16"}, (1, 1, 3)) for _ in range(2))
+    before = fused.get_weights()[2:]
+    batch_norm.fuse(fused)
+    for network in composed, fused:
+        network(x, training=True)
+    values = np.asarray(tf.cast(x, tf.float32)).reshape(3, 3)
+    for found, of_keras, start, now in zip(
+        fused.get_weights()[2:], composed.get_weights()[2:], before, (values.mean(0), values.var(0)), strict=True
+    ):
+        np.testing.assert_allclose(found, of_keras, rtol=1e-4)
+        np.testing.assert_allclose(found, momentum * start + (1.0 - momentum) * now, rtol=1e-4)
+
+
 @pytest.mark.parametrize("training", (True, False))
 def test_gradients_of_gradients_are_those_of_keras(training):
     """GradAlign's penalty is one of gradients to the images."""

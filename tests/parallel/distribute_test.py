@@ -24,7 +24,6 @@ COVERED = {
     "awp": "tests/defenses/awp_test.py",
     "awp_trades": "tests/defenses/awp_test.py",
     "free_at": "tests/defenses/free_at_test.py",
-    "elle": "elle_a",
     "nuat": "nuat_wa_h",
     "nuat_wa": "nuat_wa_h",
     "nuat_h": "nuat_wa_h",

@@ -21,6 +21,9 @@ class ELLE(SingleStep):
     b are random points of the ball, not cut to [0, 1], t is drawn from [0, 1) and `c = (1 - t) a + t b`. No second
     derivatives. The FGSM image is taken in inference mode.
 
+    In bfloat16 rounding makes an error of its own, of about 1e-6 with a ResNet-18 on CIFAR-10. That is as much as a
+    robust network has, and changes the loss by 0.004 where w is 4,000.
+
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
         epsilon: radius of the threat model and length of the step, above 0; in the L-infinity norm at most 1.
@@ -94,6 +97,7 @@ class ELLEA(ELLE):
 
     The weight begins at 0. A step whose linearity error is above the mean of the errors so far by `sensitivity` of
     their standard deviations has the weight `linearity_weight`; every other step has `decay` times the weight before.
+    The authors' code jumps after three errors at the earliest, where one is enough here, and a step later.
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).

@@ -18,7 +18,8 @@ class FreeAT(Defense):
     """Free-AT: every batch is replayed, and one gradient moves both weights and perturbation (algorithm 1).
 
     One `train_step` is one replay: it minimizes the cross-entropy of the perturbed images, and the same backward moves
-    the perturbation by `epsilon` along the sign of its gradient. The perturbation begins at 0 and is carried over from
+    the perturbation by `epsilon` along the sign of its gradient. A pixel that is cut to [0, 1] has none, and keeps its
+    perturbation, as in the authors' code. The perturbation begins at 0 and is carried over from
     replay to replay and from batch to batch. `fit` gives each batch of its data `replays` times in a row: an epoch of
     finite data takes `replays` times as many steps as the data has batches; with `steps_per_epoch` it takes those
     steps, and sees fewer images.
@@ -87,6 +88,8 @@ class FreeAT(Defense):
         gradients, image_gradient = tape.gradient(scaled_loss, (self.trained_network.trainable_variables, x_adv))
         if image_gradient is None:  # nothing differentiable connects the images to the loss
             image_gradient = tf.zeros_like(x_adv)
+        moved = x + self._own_perturbation(x)
+        image_gradient = tf.where((moved < 0.0) | (moved > 1.0), 0.0, image_gradient)
         return Gradients(loss, logits, gradients, {**facts, "image_gradient": image_gradient})
 
     def observe(self, facts: Facts) -> None:

@@ -20,6 +20,7 @@ class GradAlign(SingleStep):
     Minimizes `CE(f(x_fgsm), y) + w * mean(1 - cos(g(x), g(x + u)))`, g being the gradient of the cross-entropy to the
     image and u a random change within the ball, not cut to [0, 1]. The mean is over the images of which neither
     gradient is 0. Weights learn from the gradients, too: second derivatives. The FGSM image is taken in inference mode.
+    Where `epsilon_share` warms epsilon up, u has the whole of it from the beginning, as in the authors' code.
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
@@ -52,7 +53,7 @@ class GradAlign(SingleStep):
     def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor, noise: tf.Tensor | None = None) -> ObjectiveValue:
         """Returns loss and logits, those of the clean images; `noise`: the change u (B, H, W, C), else drawn."""
         if noise is None:
-            noise = self.radius() * norms.of(self.norm).random_change(x, draws.fold_in(self.draw_seed, 1))
+            noise = self.epsilon * norms.of(self.norm).random_change(x, draws.fold_in(self.draw_seed, 1))
         # Three forwards in this order: with BatchNorm they are three batches.
         cross_entropy = losses.cross_entropy(self.trained_network(x_adv, training=True), y)
         gradient, logits = input_gradient(self._in_training(y), x)

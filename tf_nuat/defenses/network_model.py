@@ -262,10 +262,14 @@ class NetworkModel(keras_compat.Model):
         """Moves the averaged network, where there is one, after each optimizer step."""
         if self.ema_decay is not None:
             decay = averaging.decay_at(self.step, self.ema_decay)
-            if self.optimizer.gradient_accumulation_steps:  # most batches change no weight
-                changes = tf.equal(self.batches % self.optimizer.gradient_accumulation_steps, 0)
-                decay = tf.where(changes, decay, 1.0)
-            averaging.update(self.network, self.trained_network, decay)
+            averaging.update(self.network, self.trained_network, self.where_weights_changed(decay))
+
+    def where_weights_changed(self, decay: tf.Tensor) -> tf.Tensor:
+        """Returns the decay of an average in this batch: 1 where the optimizer only gathers gradients."""
+        if not self.optimizer.gradient_accumulation_steps:
+            return decay
+        changes = tf.equal(self.batches % self.optimizer.gradient_accumulation_steps, 0)
+        return tf.where(changes, decay, 1.0)
 
     def build_state(self) -> None:
         """Makes every variable that training needs, those of the optimizer and of the metrics too."""

@@ -12,7 +12,7 @@ from tf_nuat.attacks.nuclear import bernoulli_start
 from tf_nuat.core import placement, validation
 from tf_nuat.defenses.base import Defense, Facts, ObjectiveValue
 from tf_nuat.defenses.passes import Passes
-from tf_nuat.models import averaging
+from tf_nuat.models import averaging, batch_norm
 from tf_nuat.models.inference import inference
 
 
@@ -133,6 +133,7 @@ class NuAT2(NuAT):
         if attack_ema_decay is not None:
             validation.number("attack_ema_decay", attack_ema_decay, above=0.0, below=1.0)
             self.attack_network = averaging.copy_of(network)
+            batch_norm.fuse(self.attack_network)
 
     def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         first_on = None if self.attack_network is None else inference(self.attack_network)
@@ -147,7 +148,7 @@ class NuAT2(NuAT):
         if self.attack_network is not None:
             # Without memory during the first epoch, the average is the trained network itself.
             decay = tf.where(tf.equal(self.epoch.value, 0), 0.0, self.attack_ema_decay)
-            averaging.update(self.attack_network, self.trained_network, decay)
+            averaging.update(self.attack_network, self.trained_network, self.where_weights_changed(decay))
 
 
 class NuATH(NuAT):

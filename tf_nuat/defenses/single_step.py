@@ -20,8 +20,8 @@ class SingleStep(Defense):
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
         epsilon: radius of the threat model, above 0; in the L-infinity norm at most 1.
-        epsilon_share: share of epsilon that noise and step have, a number, at least 0, or a schedule of the step: a
-            ramp from 0 to 1 warms epsilon up.
+        epsilon_share: share of epsilon that the attack has, its noise too, a number, at least 0, or a schedule of the
+            step: a ramp from 0 to 1 warms epsilon up.
         norm: "linf", the papers', or "l2", the norm of the threat model, of the step and of the noise.
         **options: those of `Defense`.
 
