@@ -18,6 +18,7 @@ Rounds take turns, so that a machine whose speed drifts slows all parts alike; m
 import importlib.util
 import os
 import resource
+import shlex
 import statistics
 import time
 import typing
@@ -243,7 +244,7 @@ def main(arguments):
         print(f"{row['stage']:10s} {row['seconds']:8.1f} s, its steps alone {row['predicted']:8.1f} s")
     if "autoattack" in figures:
         print(f"AutoAttack: {figures['autoattack']['over_predicted']:.2f} x the time of its steps alone")
-    figures["command"] = " ".join(["python -m benchmarks.attacks", *arguments])
+    figures["command"] = shlex.join(["python", "-m", "benchmarks.attacks", *arguments])
     save(figures, FLAGS.out)
     return 0
 

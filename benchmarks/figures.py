@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shlex
 import statistics
 
 import cpuinfo
@@ -20,7 +21,7 @@ def spread(values):
 def of_this_machine(module, arguments, figures):
     """Returns `figures`, a dict, between the command that made them and what they were made on."""
     return {
-        "command": " ".join([f"python -m {module}", *arguments]),
+        "command": shlex.join(["python", "-m", module, *arguments]),
         **figures,
         "processors": os.cpu_count(),
         "processor": cpuinfo.get_cpu_info().get("brand_raw", "unknown"),

@@ -1,13 +1,14 @@
 """Compares AutoAttack with the official implementation, stage by stage and image by image.
 
-    python -m benchmarks.official --golden ../shared/golden/autoattack --out results/benchmarks/official.json
+    python -m benchmarks.official --golden GOLDEN --out results/benchmarks/official.json
 
-The folder holds a robust MNIST network, `network.keras`, and `official.npz`: the images that were attacked at epsilon
-0.3 (their numbers in TensorFlow Datasets' test split) and which of them withstood all stages of the official standard
-AutoAttack. Killed and started again with the same `--work`, it continues.
+The folder GOLDEN holds a robust MNIST network, `network.keras`, and `official.npz`: the images that were attacked at
+epsilon 0.3 (their numbers in TensorFlow Datasets' test split) and which of them withstood all stages of the official
+standard AutoAttack. Killed and started again with the same `--work`, it continues.
 """
 
 import pathlib
+import shlex
 
 import numpy as np
 from absl import flags
@@ -53,7 +54,7 @@ def command(arguments):
         for row in record.rows()
     ]
     figures = {
-        "command": " ".join(["python -m benchmarks.official", *arguments]),
+        "command": shlex.join(["python", "-m", "benchmarks.official", *arguments]),
         "stages": rows,
         "images": len(labels),
         "robust_here_alone": np.flatnonzero(record.robust & ~official["robust"]).tolist(),

@@ -117,12 +117,13 @@ def page(training, attacks, in_l1):
         "# Beside what one would pick instead",
         "Rendered by `python -m benchmarks.table` from `peers_training.json`, `peers.json` and `l1.json`; a test\n"
         "compares. Medians of rounds that take turns, with the smallest and the largest; a ratio is that of one\n"
-        "round's figures.",
+        "round's figures. An attack is stronger or weaker where McNemar's exact test on the same images says so at\n"
+        "1 %, else equal.",
         f"Processor: {training['processor']}, {training['settings']['threads']} threads each. "
         f"{_versions(training, attacks, in_l1)}.",
         *training_sections(training),
         *(section for attack in TITLES if attack in attacks for section in attack_sections(attack, attacks[attack])),
-        "The attacks' command:",
+        "The attacks' command; [the network](../attacks.md) is not kept here:",
         f"    {attacks['command']}",
         *(section for attack in TITLES if attack in in_l1 for section in attack_sections(attack, in_l1[attack])),
         *([in_l1["note"]] if "note" in in_l1 else []),

@@ -11,6 +11,7 @@ part those of `results/`, the same for each seed.
 
 import json
 import pathlib
+import shlex
 
 from absl import flags
 from tqdm import tqdm
@@ -137,7 +138,7 @@ def command(arguments):
                 continue
             given = {"settings": budget.settings, "samples": budget.samples, "minutes": budget.minutes}
             outcomes[key] = judge(among.specimens[name], seed, among=among, **given)
-            line = " ".join(["python -m benchmarks.zoo", *arguments])
+            line = shlex.join(["python", "-m", "benchmarks.zoo", *arguments])
             files.save_json({"command": line, "outcomes": outcomes}, path)
             page = f"# {among.title}\n\n{markdown(outcomes, among.specimens)}"
             (folder / "zoo.md").write_text(page, encoding="utf-8")
