@@ -117,9 +117,7 @@ def _stretch(run: Run) -> tf.Variable | None:
 
 def _fitted(run: Run, model: defenses.Defense, sources: list[keras.Model]) -> Run:
     """Returns the run with the epochs that its minutes are enough for; the model is as it was before."""
-    recipe, speeds = run.recipe, []
-    model.build_state()
-    before = [np.array(variable) for variable in backup.state_of(model)]
+    recipe, speeds = run.recipe, list[minutes.Speed]()
     trial = run._replace(out=run.out / "trial")  # what an epoch saves takes its time, too
     try:
         each: Any = model
@@ -131,7 +129,6 @@ def _fitted(run: Run, model: defenses.Defense, sources: list[keras.Model]) -> Ru
     finally:
         if workers.is_chief(run.strategy):
             shutil.rmtree(trial.out, ignore_errors=True)
-    backup.put_back(model, before)
     seconds = time.perf_counter() - run.begun
     shared = json.loads(workers.from_chief(json.dumps([speeds, seconds]).encode(), run.strategy))
     speeds, seconds = [minutes.Speed(*speed) for speed in shared[0]], shared[1]
@@ -144,7 +141,7 @@ def _fitted(run: Run, model: defenses.Defense, sources: list[keras.Model]) -> Ru
 
 
 def _speed(trial: Run, model: defenses.Defense, *, is_first: bool) -> minutes.Speed:
-    """Returns the `Speed` of a stage, whose defense is `model`."""
+    """Returns the `Speed` of a stage, whose defense is `model`, and which is then as it was before."""
     model.build_state()
     before = [np.array(variable) for variable in backup.state_of(model)]
     keeps_state = backup.Backup(trial.out / "state", lengths=[minutes.WARM_UP, minutes.MOST])
@@ -164,7 +161,10 @@ def _speed(trial: Run, model: defenses.Defense, *, is_first: bool) -> minutes.Sp
             )
 
     of_stage = (trial.recipe.minutes or 0.0) / len(trial.recipe.plan())
-    return minutes.measured(of_stage, train_some, workers=workers.count(trial.strategy), compiles_again=not is_first)
+    count = workers.count(trial.strategy)
+    speed = minutes.measured(of_stage, train_some, workers=count, compiles_again=not is_first)
+    backup.put_back(model, before)
+    return speed
 
 
 def _train_until(end: int, model: defenses.Defense, run: Run, state: backup.State) -> backup.State:
