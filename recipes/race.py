@@ -112,15 +112,19 @@ def _recipes(values):
 
 def _refuse_another_race(out, recipes):
     """Raises a `ValueError` where `out` holds runs that are not of this race: their page would be lost."""
-    now = next(iter(recipes.values())).to_json()
+    now = alike(next(iter(recipes.values())).to_json())
     for path in sorted(out.glob("*/recipe.json")):
-        before = json_input.load("recipe", path)
-        for name in ALIKE:
-            if name in before and before[name] != now[name]:
+        for name, before in alike(json_input.load("recipe", path)).items():
+            if before != now[name]:
                 raise ValueError(
-                    f"out is {str(out)!r}, where {path.parent.name} ran with {name} {before[name]!r}, not "
-                    f"{now[name]!r}; allowed: a new folder for another race"
+                    f"out is {str(out)!r}, where {path.parent.name} ran with {name} {before!r}, not {now[name]!r}; "
+                    "allowed: a new folder for another race"
                 )
+
+
+def alike(recipe):
+    """Returns what the recipes of a race have in common, of one as JSON."""
+    return {name: recipe.get(name) for name in ALIKE}
 
 
 def _outcomes(folder):

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import pathlib
 import sys
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 from recipes import compare, race
 from sanity import statistics
 from tests.recipes.compare_test import CARD, rows_of
-from tf_nuat import command_line
+from tf_nuat import card, command_line
 from tf_nuat.card import from_json
 from tf_nuat.evaluate import runs, wilson
 from tf_nuat.training import minutes
 
+ROOT = pathlib.Path(__file__).parents[2]
 TINY = "--network=tests.helpers.tiny:network"
 
 
@@ -60,6 +62,16 @@ def test_the_page_ranks_tests_on_the_same_images_and_says_where_the_alarm_rang(r
     assert below[0]["p (Holm)"] == f"{statistics.mcnemar_two_sided(outcomes['n_fgsm'], outcomes['nuat']):.2g}"
     assert float(below[0]["below nuat by"].split()[0]) == pytest.approx(0.2)
     assert float(below[1]["below nuat by"].split()[0]) == pytest.approx(30.0)
+
+
+def test_the_committed_page_is_that_of_the_committed_runs():
+    folder = ROOT / "results" / "race_cifar10"
+    cards = [card.read(path) for path in sorted(folder.glob("*/card.json"))]
+    outcomes = {run.defense: race._outcomes(folder / run.defense) for run in cards}
+    for run in cards:
+        assert outcomes[run.defense].mean() == pytest.approx(run.measured[race.MEASURE].accuracy)
+    assert len(cards) > 10 and len({str(race.alike(run.recipe)) for run in cards}) == 1
+    assert (folder / "race.md").read_text(encoding="utf-8") == race.page(cards, outcomes, runs.conditions(cards[0]))
 
 
 def test_the_correction_is_for_all_pairs():
