@@ -25,7 +25,10 @@ include_patterns = [
     "CONTRIBUTING.md",
     "docs/**",
     "results/*.md",
-    *(f"results/{name}/*.md" for name in ("benchmarks", "cifar10_small", "race_cifar10", "sat_tables", "survival", "zoo*")),
+    *(
+        f"results/{name}/*.md"
+        for name in ("benchmarks", "cifar10_small", "race_cifar10", "sat_tables", "survival", "zoo*")
+    ),
 ]
 exclude_patterns = [".git", ".venv", "build", "runs", "site"]
 nitpicky = False  # of every class of NumPy, TensorFlow and Keras in a signature there is no page
