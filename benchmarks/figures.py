@@ -18,10 +18,15 @@ def spread(values):
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
+def written(module, arguments):
+    """Returns the command that runs a module with these arguments, as one types it."""
+    return shlex.join(["python", "-m", module, *arguments])
+
+
 def of_this_machine(module, arguments, figures):
     """Returns `figures`, a dict, between the command that made them and what they were made on."""
     return {
-        "command": shlex.join(["python", "-m", module, *arguments]),
+        "command": written(module, arguments),
         **figures,
         "processors": os.cpu_count(),
         "processor": cpuinfo.get_cpu_info().get("brand_raw", "unknown"),

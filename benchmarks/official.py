@@ -8,12 +8,11 @@ standard AutoAttack. Killed and started again with the same `--work`, it continu
 """
 
 import pathlib
-import shlex
 
 import numpy as np
 from absl import flags
 
-from benchmarks.figures import save
+from benchmarks.figures import save, written
 from tf_nuat import command_line, data
 from tf_nuat.core import validation
 from tf_nuat.evaluate import worst_case
@@ -54,7 +53,7 @@ def command(arguments):
         for row in record.rows()
     ]
     figures = {
-        "command": shlex.join(["python", "-m", "benchmarks.official", *arguments]),
+        "command": written("benchmarks.official", arguments),
         "stages": rows,
         "images": len(labels),
         "robust_here_alone": np.flatnonzero(record.robust & ~official["robust"]).tolist(),

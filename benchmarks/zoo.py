@@ -11,12 +11,12 @@ part those of `results/`, the same for each seed.
 
 import json
 import pathlib
-import shlex
 
 from absl import flags
 from tqdm import tqdm
 
 from benchmarks import zoos
+from benchmarks.figures import written
 from sanity import Verdict
 from sanity.clock import Clock
 from sanity.judgement import in_order, judge_subject
@@ -138,7 +138,7 @@ def command(arguments):
                 continue
             given = {"settings": budget.settings, "samples": budget.samples, "minutes": budget.minutes}
             outcomes[key] = judge(among.specimens[name], seed, among=among, **given)
-            line = shlex.join(["python", "-m", "benchmarks.zoo", *arguments])
+            line = written("benchmarks.zoo", arguments)
             files.save_json({"command": line, "outcomes": outcomes}, path)
             page = f"# {among.title}\n\n{markdown(outcomes, among.specimens)}"
             (folder / "zoo.md").write_text(page, encoding="utf-8")
