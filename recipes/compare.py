@@ -75,9 +75,6 @@ def main(arguments):
     for folder in (out, *folders.values()):
         validation.output_folder("out", folder)
 
-    compared, failed = list(cards.values()), []
-    if compared:
-        _write(out, compared, conditions, failed)
     for trained, failed in train(recipes, folders, options):
         compared = [*trained, *cards.values()]
         if compared:
@@ -136,8 +133,9 @@ def same_conditions(conditions):
 
 
 def train(recipes, folders, options) -> Iterator[tuple[list[card.Card], list[str]]]:
-    """Yields after each recipe the cards so far, and a line for each that failed."""
+    """Yields before the first recipe and after each the cards so far, and a line for each that failed."""
     cards, failed = [], []
+    yield cards, failed
     for number, (name, recipe) in enumerate(recipes.items(), start=1):
         finished = (folders[name] / card.NAME).exists()
         length = f"{recipe.epochs} epochs" if recipe.minutes is None else f"{recipe.minutes:g} minutes"

@@ -17,7 +17,6 @@ from tf_nuat.training import AttackSpec, Recipe, ScheduleSpec, Stage
 
 EPOCHS = 20
 _TRIANGLE = ScheduleSpec("triangle", peak=0.05, up=8, down=12)
-_TRIANGLE = ScheduleSpec("triangle", peak=0.05, up=8, down=12)
 
 
 def _recipe(defense, *, learning_rate=_TRIANGLE, settings=None, **options):

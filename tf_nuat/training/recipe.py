@@ -14,7 +14,7 @@ from tf_nuat.training import callbacks
 from tf_nuat.training.parts import AttackSpec, ScheduleSpec, Stage, check_options, epochs_of, largest_epsilon, plain
 from tf_nuat.training.recipe_json import SCHEMA, whole_from_json
 
-MOST_MINUTES = 60 * 24 * 30
+MOST_MINUTES = 60 * 24 * 30  # a month: epochs are counted one by one to see how many fit
 CHOSEN_BY = ("val_robust_accuracy", "val_accuracy", "last")
 
 
