@@ -30,7 +30,7 @@ from absl import flags
 from tqdm import tqdm
 
 import tf_nuat
-from benchmarks.figures import save, written
+from benchmarks.figures import save
 from tf_nuat import attacks, command_line, data
 from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
 from tf_nuat.attacks.pool import Pool
@@ -243,7 +243,7 @@ def main(arguments):
         print(f"{row['stage']:10s} {row['seconds']:8.1f} s, its steps alone {row['predicted']:8.1f} s")
     if "autoattack" in figures:
         print(f"AutoAttack: {figures['autoattack']['over_predicted']:.2f} x the time of its steps alone")
-    figures["command"] = written("benchmarks.attacks", arguments)
+    figures["command"] = command_line.typed("benchmarks.attacks", arguments)
     save(figures, FLAGS.out)
     return 0
 

@@ -3,13 +3,13 @@
 import json
 import os
 import pathlib
-import shlex
 import statistics
 
 import cpuinfo
 import keras
 import tensorflow as tf
 
+from tf_nuat import command_line
 from tf_nuat.core import files
 
 
@@ -18,15 +18,10 @@ def spread(values):
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def written(module, arguments):
-    """Returns the command that runs a module with these arguments, as one types it."""
-    return shlex.join(["python", "-m", module, *arguments])
-
-
 def of_this_machine(module, arguments, figures):
     """Returns `figures`, a dict, between the command that made them and what they were made on."""
     return {
-        "command": written(module, arguments),
+        "command": command_line.typed(module, arguments),
         **figures,
         "processors": os.cpu_count(),
         "processor": cpuinfo.get_cpu_info().get("brand_raw", "unknown"),

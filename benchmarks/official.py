@@ -12,7 +12,7 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from benchmarks.figures import save, written
+from benchmarks.figures import save
 from tf_nuat import command_line, data
 from tf_nuat.core import validation
 from tf_nuat.evaluate import worst_case
@@ -53,7 +53,7 @@ def command(arguments):
         for row in record.rows()
     ]
     figures = {
-        "command": written("benchmarks.official", arguments),
+        "command": command_line.typed("benchmarks.official", arguments),
         "stages": rows,
         "images": len(labels),
         "robust_here_alone": np.flatnonzero(record.robust & ~official["robust"]).tolist(),

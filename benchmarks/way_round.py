@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 import tf_nuat
 from benchmarks import zoos
-from benchmarks.figures import written
 from sanity import Settings
 from sanity.adaptive import find_way_round
 from sanity.result import to_json
@@ -126,7 +125,7 @@ def command(arguments):
     for name in tqdm([each for each in FLAGS.networks or kinds if each not in rows], unit="network"):
         options = {"epsilon": FLAGS.epsilon, "seconds": FLAGS.seconds, "seed": FLAGS.seed}
         found = compare(kinds[name](), images[chosen], labels[chosen], **options)
-        found["command"] = written("benchmarks.way_round", arguments)
+        found["command"] = command_line.typed("benchmarks.way_round", arguments)
         rows = {each: {**rows, name: found}[each] for each in kinds if each in rows or each == name}
         files.save_json({"networks": rows}, path)
         (folder / "way_round.md").write_text(markdown(rows), encoding="utf-8")

@@ -16,7 +16,6 @@ from absl import flags
 from tqdm import tqdm
 
 from benchmarks import zoos
-from benchmarks.figures import written
 from sanity import Verdict
 from sanity.clock import Clock
 from sanity.judgement import in_order, judge_subject
@@ -138,7 +137,7 @@ def command(arguments):
                 continue
             given = {"settings": budget.settings, "samples": budget.samples, "minutes": budget.minutes}
             outcomes[key] = judge(among.specimens[name], seed, among=among, **given)
-            line = written("benchmarks.zoo", arguments)
+            line = command_line.typed("benchmarks.zoo", arguments)
             files.save_json({"command": line, "outcomes": outcomes}, path)
             page = f"# {among.title}\n\n{markdown(outcomes, among.specimens)}"
             (folder / "zoo.md").write_text(page, encoding="utf-8")

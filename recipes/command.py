@@ -30,6 +30,12 @@ DEFINE: dict[type, Any] = {
     tuple: flags.DEFINE_list,
 }
 
+# What a paper's claim is of. Shorter training keeps it: tables say beside it how many epochs there were.
+CLAIMED_OF = (
+    *("network", "network_options", "defense_options", "stages", "epsilon", "norm"),
+    *("sources", "images_per_class"),
+)
+
 
 def flag_values(recipes: Mapping[str, Recipe]) -> flags.FlagValues:
     """Returns the flags of a module whose recipes are `recipes`, a dict of defense to `Recipe`."""
@@ -71,25 +77,29 @@ def _kind(annotation: Any) -> type:
 
 
 def with_flags(recipe: Recipe, values: flags.FlagValues) -> Recipe:
-    """Returns `recipe` with what the flags change."""
+    """Returns `recipe` with what the flags change, and without a paper's claims where they are of another run."""
     given = {field.name: getattr(values, flag) for flag, field in FLAGS.items() if getattr(values, flag) is not None}
     if "minutes" in given and "epochs" in given:
         raise ValueError(f"epochs is {given['epochs']}; allowed: not with --minutes, into which as many go as fit")
     if "epochs" in given:
         given["minutes"] = None
     norm = validation.one_of("norm", given.pop("norm", recipe.norm), tuple(NORMS))
+    changed = recipe
     if norm != recipe.norm:
         if "epsilon" not in given:
             raise ValueError(f"epsilon is not given; allowed: with norm {norm}, a radius in that norm")
-        recipe = recipe.under_norm(norm, given["epsilon"])
+        changed = recipe.under_norm(norm, given["epsilon"])
     plain = {name: value for name, value in given.items() if name not in CHANGES}
     if "network" in plain:
         plain["network_options"] = _kept_options(recipe, plain["network"])
-    recipe = dataclasses.replace(recipe, **plain)
+    changed = dataclasses.replace(changed, **plain)
     for name, change in CHANGES.items():
         if name in given:
-            recipe = change(recipe, given[name])
-    return recipe if values.width is None else _with_width(recipe, values.width)
+            changed = change(changed, given[name])
+    if values.width is not None:
+        changed = _with_width(changed, values.width)
+    same = all(getattr(changed, name) == getattr(recipe, name) for name in CLAIMED_OF)
+    return changed if same else dataclasses.replace(changed, claimed={})
 
 
 def _kept_options(recipe: Recipe, network: str) -> dict[str, Any]:

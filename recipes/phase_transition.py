@@ -24,7 +24,6 @@ takes weeks: `--width 8 --epochs 5 --images_per_class 200` is for a first look.
 
 import dataclasses
 import pathlib
-import shlex
 
 import numpy as np
 from absl import flags, logging
@@ -160,9 +159,8 @@ def main(arguments):
     for way in WAYS:  # the cheapest first: an exact grid that does not bracket loses nothing
         if way in epsilons:
             found[way] = calls[way]()
-            _write(
-                out, shlex.join(["python", "-m", "recipes.phase_transition", *arguments]), recipe, values.attack, found
-            )
+            typed = command_line.typed("recipes.phase_transition", arguments)
+            _write(out, typed, recipe, values.attack, found)
     print("\n".join(report(recipe, values.attack, found)))
     print(f"\n{out}/results.json" + (f"  {out}/critical_epsilon.png" if {"fast", "exact"} & set(found) else ""))
     return 0

@@ -7,7 +7,6 @@ what a defense draws at random is another at each. Writes NAME.png for each defe
 Takes a minute.
 """
 
-import shlex
 import typing
 
 import keras
@@ -123,7 +122,7 @@ def main(arguments):
     out = validation.output_folder("out", FLAGS.out)
     found = {name: adversaries(defense(name)) for name in DRAWN}
     numbers = {
-        "command": shlex.join(["python", "-m", "recipes.plot_adversaries", *arguments]),
+        "command": command_line.typed("recipes.plot_adversaries", arguments),
         "epsilon": EPSILON,
         "images": IMAGES.reshape(-1, 2).astype(float).round(3).tolist(),
         "labels": batch()[1].numpy().tolist(),

@@ -7,7 +7,6 @@ callbacks.png, a curve for each entry of the history, and callbacks.json, the nu
 """
 
 import functools
-import shlex
 
 import keras
 from absl import flags
@@ -73,7 +72,7 @@ def main(arguments):
     validation.whole_number("epochs", FLAGS.epochs, at_least=1)
     out = validation.output_folder("out", FLAGS.out)
     found = history(FLAGS.epochs)
-    numbers = {"command": shlex.join(["python", "-m", "recipes.plot_callbacks", *arguments]), "history": found}
+    numbers = {"command": command_line.typed("recipes.plot_callbacks", arguments), "history": found}
     files.save_json(numbers, out / "callbacks.json", indent=None)
     draw(found).savefig(out / "callbacks.png", metadata={"Software": None})
     print(f"{out}/callbacks.json and callbacks.png")

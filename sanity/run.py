@@ -13,7 +13,6 @@ is no better than always answering the commonest class; 3, undecided.
 """
 
 import contextlib
-import shlex
 import sys
 import traceback
 
@@ -84,7 +83,7 @@ def _judge(arguments):
     with contextlib.ExitStack() as held:
         try:
             command_line.parse(values, arguments, __doc__)
-            given = inputs.collect(values, shlex.join(["python", "-m", "sanity.run", *arguments]), progress=progress)
+            given = inputs.collect(values, command_line.typed("sanity.run", arguments), progress=progress)
             held.enter_context(files.owned("--out", given.out))
         except ValueError as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import pathlib
+import shlex
 import signal
 import sys
 import threading
@@ -50,6 +52,19 @@ def option(text: str, argument: str = "options") -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value
+
+
+def typed(module: str, arguments: Sequence[str]) -> str:
+    """Returns the command that runs `module` with these arguments, as one types it into a shell."""
+    return shlex.join(["python", "-m", module, *arguments])
+
+
+def of_this_process() -> str:
+    """Returns the command that this process was started with, as one types it into a shell."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec:
+        return typed(spec.name.removesuffix(".__main__"), sys.argv[1:])
+    return shlex.join(["python", pathlib.Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

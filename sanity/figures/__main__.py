@@ -10,7 +10,6 @@ Figures that these networks do not have are named, and are an error where `--onl
 is where paths of the connectivity figure begin: the clean network.
 """
 
-import shlex
 import sys
 
 import tensorflow as tf
@@ -75,7 +74,7 @@ def command(arguments):
             skipped.append(f"Not shown: {name}: {reason}")
             names.remove(name)
     out = validation.output_folder("--out", values.out)
-    written = shlex.join(["python", "-m", "sanity.figures", *arguments])
+    written = command_line.typed("sanity.figures", arguments)
     for name in tqdm(names, unit="figure", disable=not sys.stderr.isatty(), leave=False):
         try:
             page.write(name, FIGURES[name].measure(models, options), written, out)

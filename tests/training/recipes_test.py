@@ -239,6 +239,36 @@ def test_measures_can_be_left_for_another_day(named, left):
     assert changed.claimed == recipe.claimed  # of what is found later, too
 
 
+@pytest.mark.parametrize(
+    "flags, kept",
+    {
+        (): True,
+        ("--epochs=8", "--seed=3", "--precision=mixed_bfloat16", "--learning_rate=0.05"): True,
+        ("--options=steps=40",): True,  # as in the recipe
+        ("--options=steps=7,step_size=0.1",): False,
+        ("--network=mnist_cnn",): False,
+        ("--epsilon=0.2",): False,
+        ("--images_per_class=500",): False,
+    }.items(),
+    ids=str,
+)
+def test_a_claim_is_not_beside_a_run_of_something_else(flags, kept):
+    values, recipe = command.flag_values(mnist.RECIPES), mnist.RECIPES["pgd_at"]
+    assert recipe.claimed and recipe.defense_options["steps"] == 40
+    values(["", *flags])
+    assert command.with_flags(recipe, values).claimed == (recipe.claimed if kept else {})
+
+
+def test_a_claim_is_not_beside_a_network_of_another_width_or_stages_of_another_weight():
+    for recipes, name, flag in (
+        (cifar10.RECIPES, "nuat", "--width=16"),
+        (mnist.RECIPES, "sat_r1+sat_r3", "--options=regularizer_weight=0"),
+    ):
+        values = command.flag_values(recipes)
+        values(["", flag])
+        assert recipes[name].claimed and not command.with_flags(recipes[name], values).claimed
+
+
 def test_help_teaches(monkeypatch, capsys):
     assert call(monkeypatch, "--help") == 0
     printed = capsys.readouterr().out

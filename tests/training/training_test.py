@@ -128,6 +128,7 @@ def test_a_finished_run_is_not_repeated(undisturbed, monkeypatch):
     out, card = undisturbed
     monkeypatch.setattr(tf_nuat.NuAT, "fit", lambda *_, **__: pytest.fail("trained again"))
     assert run(RECIPE, out) == card
+    assert run(dataclasses.replace(RECIPE, source="another sentence", claimed={}), out) == card
 
 
 def test_a_folder_of_another_run_is_refused(undisturbed):

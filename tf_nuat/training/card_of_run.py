@@ -2,16 +2,14 @@
 
 import importlib.metadata
 import itertools
-import pathlib
 import platform
-import sys
 from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat import evaluate
+from tf_nuat import command_line, evaluate
 from tf_nuat.card import Card, Measured
 from tf_nuat.data.splits import Splits
 from tf_nuat.networks import by_name
@@ -46,7 +44,7 @@ def card_of(
     images = splits.batch_size * sum(itertools.islice(lengths, len(history)))
     return Card(
         recipe=recipe.to_json(),
-        command=" ".join(["python", "-m", *_module_and_arguments()]),
+        command=command_line.of_this_process(),
         parameters=network.count_params(),
         epoch_chosen=best_epoch(history, recipe),
         measured={name: Measured(**evaluate.share(correct)) for name, correct in outcomes.items()},
@@ -63,11 +61,6 @@ def card_of(
         adapted=by_name.changes(recipe.network, recipe.network_options, input_shape=splits.input_shape),
         defense_facts=model.card_facts(),
     )
-
-
-def _module_and_arguments() -> list[str]:
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return [spec.name if spec else pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]
 
 
 def _version(package: str) -> str | None:

@@ -215,7 +215,7 @@ def _refuse_another_run(out: pathlib.Path, recipe: Recipe) -> None:
     # A field that is not there, a run of an earlier version did not have.
     before, now = plain("recipe", fields_from_json(Recipe, content, str(path))), recipe.to_json()
     before.setdefault("minutes", None)
-    before["source"] = now["source"]  # words: they change nothing of a run
+    before.update({name: now[name] for name in ("source", "claimed")})  # what others say changes nothing of a run
     if None not in (recipe.minutes, before["minutes"]):
         before["epochs"] = now["epochs"]  # those that were fitted
     different = sorted(name for name in before if before[name] != now[name])
