@@ -3,6 +3,7 @@
 import json
 import logging
 import pathlib
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from tf_nuat import data
-from tf_nuat.data import records
+from tf_nuat.data import prepared_info, records
 
 COUNTS = {"train": 30, "test": 8}
 
@@ -113,6 +114,10 @@ def copied(version, folder):
     [
         (lambda info: info.update(fileFormat="riegeli"), "in riegeli files; allowed: tfrecord"),
         (lambda info: [split.update(name=f"{split['name']}_part") for split in info["splits"]], "no split of these"),
+        (
+            lambda info: [split.update(filepathTemplate=f"../{split['filepathTemplate']}") for split in info["splits"]],
+            "whose file '.*/own-train.*' is outside of it; allowed: files in that folder",
+        ),
     ],
 )
 def test_another_kind_of_files_and_other_splits_are_named(version, tmp_path, change, words):
@@ -164,3 +169,64 @@ def test_newest_version_is_by_number(tmp_path):
     assert records.builder_folder(tmp_path) == tmp_path / "1.10.0"
     assert records.builder_folder(tmp_path / "1.9.0") == tmp_path / "1.9.0"
     assert records.builder_folder(tmp_path / "notes" / "none") is None
+
+
+EVIL = "evil_features.F"
+STOCK = "tensorflow_datasets.core.features"
+OLD = {"type": EVIL, "content": {}}  # as the first versions of TensorFlow Datasets wrote it
+SEQUENCE = {"feature": OLD, "length": 3}
+# What replaces parts of the two files.
+FOREIGN = {
+    "the whole": ({}, {"pythonClassName": EVIL}),
+    "a feature": ({}, {"featuresDict": {"features": {"kind": {"pythonClassName": EVIL, "classLabel": {}}}}}),
+    "a name of protocol buffers": ({}, {"pythonClassName": "", "python_class_name": EVIL}),
+    "old files": ({}, OLD),
+    "JSON in a text": (
+        {},
+        {
+            "pythonClassName": f"{STOCK}.sequence_feature.Sequence",
+            "featuresDict": None,
+            "jsonFeature": {"json": json.dumps(SEQUENCE)},
+        },
+    ),
+    "the other file": ({"features": {"pythonClassName": EVIL, "jsonFeature": {"json": "{}"}}}, {}),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_the_files_of_a_dataset_import_no_module(name, version, tmp_path, monkeypatch):
+    (tmp_path / "evil_features.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    copied(version, folder)
+    for file, changes in zip(prepared_info.NAMES, FOREIGN[name]):
+        content = {**json.loads((folder / file).read_text()), **changes}
+        (folder / file).write_text(json.dumps({key: each for key, each in content.items() if each not in (None, "")}))
+    words = f"name is '{folder}', where .*json names the class '{EVIL}', whose module would be imported; allowed: "
+    with pytest.raises(ValueError, match=words) as caught:
+        data.load(folder, batch_size=4)
+    assert "\n" not in str(caught.value) and "evil_features" not in sys.modules
+
+
+def test_the_files_of_a_dataset_read_no_names_of_classes_elsewhere(version, tmp_path):
+    path = copied(version, tmp_path) / "features.json"
+    features = json.loads(path.read_text())
+    kind = {
+        "pythonClassName": f"{STOCK}.class_label_feature.ClassLabel",
+        "jsonFeature": {"json": json.dumps({"names_file": "/etc/passwd"})},
+    }
+    features["featuresDict"]["features"]["kind"] = kind
+    path.write_text(json.dumps(features))
+    with pytest.raises(ValueError, match="features.json names the file '/etc/passwd'; allowed: features of TensorFlow"):
+        data.load(tmp_path, batch_size=4)
+
+
+def test_old_files_of_stock_features_name_nothing_foreign(tmp_path):
+    image = {"type": f"{STOCK}.image_feature.Image", "content": {"shape": [None, None, 3], "dtype": "uint8"}}
+    label = {"type": f"{STOCK}.class_label_feature.ClassLabel", "content": {"num_classes": 3}}
+    features = {"type": f"{STOCK}.features_dict.FeaturesDict", "content": {"type": image, "label": label}}
+    (tmp_path / "features.json").write_text(json.dumps(features))
+    info = {"name": "own", "moduleName": "own.module", "schema": {"feature": [{"name": "image", "type": "BYTES"}]}}
+    (tmp_path / "dataset_info.json").write_text(json.dumps(info))
+    assert prepared_info.foreign_in(tmp_path) is None

@@ -119,6 +119,18 @@ def bytes_in(folder):
     return Owned(network, argmax(network, lambda x: np.uint8(np.round(255 * x))), body(), said)
 
 
+def bytes_in_with_normalization(folder):
+    """Its statistics are weights, of which the layer makes constants."""
+    given = 255.0 * images()
+    normalization = keras.layers.Normalization(axis=None)
+    normalization.adapt(given)
+    scale = 255.0 / given.std()
+    softmax = behind(body(scale=scale, offset=-given.mean() / given.std()), keras.layers.Softmax())
+    network = in_front(softmax, normalization, shape=GREY, dtype="uint8")
+    said = ["it takes bytes", OFF, "pixels in [0, 1] become 0..255"]
+    return Owned(network, argmax(network, lambda x: np.uint8(np.round(255 * x))), body(), said)
+
+
 class Subclass(keras.Model):
     """A model in the style of TensorFlow's quickstart for experts."""
 
@@ -261,6 +273,7 @@ TAKEN = {
     ),
     "channels first": channels_first,
     "bytes": bytes_in,
+    "bytes, whose statistics it knows": bytes_in_with_normalization,
     "a subclass of keras.Model": subclassed,
     "a dict of one output": dict_of_one_output,
     "one of several outputs": one_of_several_outputs,

@@ -3,15 +3,17 @@
 import io
 import json
 import random
+import sys
 import zipfile
 
 import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tf_nuat.core import validation
-from tf_nuat.networks import adapt, by_name, untrusted
+from tf_nuat.networks import adapt, by_name, untrusted, untrusted_graph
 
 SECRET = np.arange(640, dtype=np.float32).reshape(64, 10)
 
@@ -77,15 +79,30 @@ def flatten_as(where, class_name, **config):
     return layer("flatten", **given, config={"name": "flatten", **config})
 
 
-def activation(module, name):
-    function = {"module": module, "class_name": "function", "config": name, "registered_name": name}
+def function_of(module, name):
+    return {"module": module, "class_name": "function", "config": name, "registered_name": name}
 
+
+def activation(module, name):
     def config(found):
         for each in found["config"]["layers"]:
             if each["class_name"] == "Dense":
-                each["config"]["activation"] = function
+                each["config"]["activation"] = function_of(module, name)
 
     return config
+
+
+def flatten_of_keras_2(class_name, **config):
+    """The place of a layer in the form of Keras 2, which does not say the module."""
+
+    def change(found):
+        for each in found["config"]["layers"]:
+            if each["config"].get("name") == "flatten":
+                for key in ("module", "registered_name", "build_config"):
+                    each.pop(key, None)
+                each.update(class_name=class_name, config=config)
+
+    return change
 
 
 def deep(levels):
@@ -113,6 +130,19 @@ CONFIGS = {
         layer("dense", config={"units": 10, "activation": {"class_name": "__lambda__", "config": {"value": "4wAA"}}}),
         "Python code of whoever saved it",
     ),
+    "Lambda in a name with a dot": (
+        flatten_as("keras", "layers.Lambda", function=function_of("keras.activations", "relu")),
+        "a Lambda layer: Python code",
+    ),
+    "a graph in a name with a dot": (
+        flatten_as("keras", "layers.TFSMLayer", filepath="/elsewhere"),
+        "a TFSMLayer layer: a graph",
+    ),
+    "a function in a name with a dot": (
+        activation("keras", "visualization.plot_image_gallery"),
+        "an object of keras.visualization: no part of a network",
+    ),
+    "a package of the current folder": (flatten_as("keras_cv.layers", "Flatten"), "only by --import keras_cv"),
     "os.system": (flatten_as("os", "system", command=f"touch {MARK}"), "Keras cannot read ("),
     "subprocess": (flatten_as("subprocess", "check_output", args=["touch", MARK]), "Keras cannot read ("),
     "exec": (flatten_as("builtins", "exec", source=f"open('{MARK}', 'w')"), "Keras cannot read ("),
@@ -166,6 +196,58 @@ def test_a_configuration_is_data(name, kind, folder, tmp_path):
             by_name.architecture("network", str(tmp_path / "network.json"))
         assert "\n" not in str(caught.value) and "network.json" in str(caught.value)
     assert not mark.exists()
+
+
+MODULE = """
+from shutil import rmtree
+
+from keras.layers import Lambda as Shown
+
+
+def erase(path):
+    rmtree(path)
+
+
+def doubled(x):
+    return 2.0 * x
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """A module of the user's own, which imports functions of others."""
+    (tmp_path / "own_layers.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "own_layers"
+    sys.modules.pop("own_layers", None)
+
+
+OWN = {
+    "rmtree": (lambda kept: flatten_of_keras_2("rmtree", path=str(kept)), "'rmtree'"),
+    "erase": (lambda kept: flatten_of_keras_2("erase", path=str(kept)), "'erase' where a class belongs"),
+    "serialize": (lambda kept: flatten_of_keras_2("serialize", layer=1), "'serialize' where a class belongs"),
+    "Shown": (lambda kept: flatten_of_keras_2("Shown", function=function_of("builtins", "doubled")), "'Shown'"),
+}
+
+
+@pytest.mark.parametrize("kind", ["keras", "h5"])
+@pytest.mark.parametrize("name", OWN)
+def test_a_file_calls_no_function_of_a_module_that_is_imported(name, kind, folder, own_module, tmp_path):
+    make, words = OWN[name]
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    path = changed(folder, tmp_path, kind, config=make(kept))
+    with pytest.raises(ValueError) as caught:
+        adapt(path, modules=[own_module])
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+    assert kept.is_dir()
+
+
+def test_a_function_of_a_module_that_is_imported_may_be_an_activation(folder, own_module, tmp_path):
+    path = changed(folder, tmp_path, "keras", config=activation(own_module, "doubled"))
+    images = np.random.default_rng(0).uniform(size=(4, 8, 8, 1)).astype(np.float32)
+    expected = 2.0 * np.asarray(adapt(folder / "network.keras").network(images))
+    np.testing.assert_allclose(adapt(path, modules=[own_module]).network(images), expected, rtol=1e-5)
 
 
 def the_kernel(file):
@@ -287,3 +369,77 @@ def test_a_heap_in_which_hdf5_would_go_round_for_ever_is_refused(folder, tmp_pat
     contents[heap + 16 : heap + 32] = bytes(16)  # a free object that takes no place
     (tmp_path / "network.h5").write_bytes(contents)
     assert "it has a damaged heap" in refused(tmp_path / "network.h5")
+
+
+def graph(folder, effect):
+    """Saves a graph of TensorFlow 2 that does something beside computing, and returns its folder."""
+    module = tf.Module()
+
+    def serve(images):
+        effect()
+        return tf.reshape(images, (-1, 64))[:, :3]
+
+    module.serve = tf.function(serve, input_signature=[tf.TensorSpec((None, 8, 8, 1), tf.float32)])
+    tf.saved_model.save(module, str(folder / "graph"), signatures=module.serve)
+    return folder / "graph"
+
+
+def print_to_file(path):
+    tf.print("text", output_stream=f"file://{path}")
+
+
+def write_summary(path):
+    writer = tf.raw_ops.SummaryWriter()
+    options = {"max_queue": 1, "flush_millis": 1, "filename_suffix": ""}
+    tf.raw_ops.CreateSummaryFileWriter(writer=writer, logdir=str(path), **options)
+
+
+def keep_in_file(path):
+    tf.data.Dataset.range(3).cache(str(path)).reduce(np.int64(0), lambda x, y: x + y)
+
+
+def save_weights(path):
+    tensor = {"tensor_names": ["a"], "shape_and_slices": [""]}
+    tf.raw_ops.SaveV2(prefix=str(path), tensors=[tf.constant(1.0)], **tensor)
+
+
+def restore_weights(path):
+    tensor = {"tensor_names": ["a"], "shape_and_slices": [""]}
+    tf.raw_ops.RestoreV2(prefix=str(path), dtypes=[tf.float32], **tensor)
+
+
+EFFECTS = {
+    "PrintV2": print_to_file,
+    "WriteFile": lambda path: tf.io.write_file(str(path), "text"),
+    "CreateSummaryFileWriter": write_summary,
+    "CacheDatasetV2": keep_in_file,
+    "SaveV2": save_weights,
+    "RestoreV2": restore_weights,
+}
+
+
+@pytest.mark.parametrize("operation", EFFECTS)
+def test_a_graph_that_reaches_beyond_itself_is_refused(operation, tmp_path):
+    out = tmp_path / "out"
+    path = graph(tmp_path, lambda: EFFECTS[operation](out))
+    assert f"with the operation {operation}, which reaches beyond it" in refused(path)
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_graph_may_print_to_the_terminal(tmp_path):
+    path = graph(tmp_path, lambda: tf.print("", end="", output_stream=sys.stderr))
+    assert untrusted_graph.reaching_operation(path) is None
+
+
+@pytest.mark.parametrize("misused", [False, True])
+def test_a_graph_of_tensorflow_1_has_a_saver_which_its_signature_does_not_run(misused, tmp_path):
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        images = tf.compat.v1.placeholder(tf.float32, (None, 8, 8, 1), name="images")
+        logits = tf.reshape(images, (-1, 64)) @ tf.compat.v1.get_variable("kernel", (64, 3))
+        if misused:
+            tensor = {"tensor_names": ["a"], "shape_and_slices": [""], "tensors": [tf.constant(1.0)]}
+            with tf.control_dependencies([tf.raw_ops.SaveV2(prefix=str(tmp_path / "out"), **tensor)]):
+                logits = tf.identity(logits)
+        session.run(tf.compat.v1.global_variables_initializer())
+        tf.compat.v1.saved_model.simple_save(session, str(tmp_path / "graph"), {"images": images}, {"classes": logits})
+    assert untrusted_graph.reaching_operation(tmp_path / "graph") == ("SaveV2" if misused else None)

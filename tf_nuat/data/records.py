@@ -15,6 +15,7 @@ from tf_nuat.core import files as core_files
 from tf_nuat.core import npz_input
 from tf_nuat.core.files import PathLike
 from tf_nuat.core.npz_input import Shape
+from tf_nuat.data import prepared_info
 from tf_nuat.data.encoded import THREADS, Encoded
 from tf_nuat.data.splits import NAMES
 
@@ -60,13 +61,18 @@ def builder_folder(path: PathLike) -> pathlib.Path | None:
 
 
 def read_folder(argument: str, path: pathlib.Path) -> tuple[dict[str, Records], list[str]]:
-    """Returns what `read` does for the prepared dataset in the folder `path`."""
+    """Returns what `read` does for the prepared dataset in the folder `path`, whose files run no code."""
     import tensorflow_datasets as tfds  # slow to import, and other datasets do not need it
 
+    where = f"{argument} is {str(path)!r}"
     try:
-        builder = tfds.builder_from_directory(path)
+        foreign = prepared_info.foreign_in(path)
+        # Of a path that begins with "~" TensorFlow Datasets would read another folder.
+        builder = None if foreign else tfds.builder_from_directory(path.absolute())
     except Exception as error:  # whatever its parsers raise
-        raise ValueError(f"{argument} is {str(path)!r}, which {_cannot_be_read(error)}") from error
+        raise ValueError(f"{where}, which {_cannot_be_read(error)}") from error
+    if foreign:
+        raise ValueError(f"{where}, where {foreign}; allowed: features of TensorFlow Datasets, {prepared_info.STOCK}*")
     return read(argument, builder)
 
 
@@ -91,6 +97,7 @@ def read(argument: str, builder: Any) -> tuple[dict[str, Records], list[str]]:
     import tensorflow_datasets as tfds
 
     where = f"{argument} is {str(builder.data_dir)!r}"
+    folder = os.path.join(os.path.abspath(builder.data_dir), "")
     features = builder.info.features
     images = [key for key, feature in features.items() if type(feature) is tfds.features.Image]
     labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
@@ -106,6 +113,8 @@ def read(argument: str, builder: Any) -> tuple[dict[str, Records], list[str]]:
     given = {}
     for split in [split for split in NAMES if split in builder.info.splits]:
         files = tuple(map(str, builder.info.splits[split].filepaths))
+        if outside := [file for file in files if not os.path.abspath(file).startswith(folder)]:
+            raise ValueError(f"{where}, whose file {outside[0]!r} is outside of it; allowed: files in that folder")
         if missing := [file for file in files if not os.path.isfile(file)]:
             raise ValueError(f"{where}, where {missing[0]!r} is missing; allowed: all files of the dataset")
         places, numbers = _indexed(where, files, labels[0])

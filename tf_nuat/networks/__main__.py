@@ -41,7 +41,7 @@ def command(arguments: Sequence[str]) -> int:
     files.save_bytes(network.read_bytes(), out / "network.keras")
     files.save_bytes(beside.read_bytes(), out / card.NAME)
     print(f"{out / 'network.keras'}  {out / card.NAME}")
-    print(f"Next: python -m sanity.run --checkpoint {out / 'network.keras'}")
+    print(f"Next: {command_line.typed('sanity.run', ['--checkpoint', str(out / 'network.keras')])}")
     return 0
 
 

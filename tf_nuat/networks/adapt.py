@@ -12,6 +12,7 @@ import keras
 
 from tf_nuat.core import network_file, validation
 from tf_nuat.core.files import PathLike
+from tf_nuat.models import weights
 from tf_nuat.networks import outputs as network_outputs
 from tf_nuat.networks import pixels as network_pixels
 from tf_nuat.networks import saved
@@ -141,7 +142,7 @@ def _of_floats(model: keras.Model) -> keras.Model:
     """Returns the model with an input of floating point: a cast to integers, as an input has it, has no gradient."""
     floats = keras.Input(tuple(model.inputs[0].shape[1:]), dtype="float32")
     changed = keras.models.clone_model(model, input_tensors=floats)
-    changed.set_weights(model.get_weights())
+    weights.copy(model, to=changed)
     return changed
 
 

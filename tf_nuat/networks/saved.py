@@ -1,13 +1,16 @@
 """Networks as files: what Keras 1 to 3 saved, SavedModel folders of TensorFlow, and weights beside an architecture."""
 
 import contextlib
+import functools
+import inspect
 import json
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -17,15 +20,13 @@ import tensorflow as tf
 
 from tf_nuat.core import functions, json_input, keras_compat, network_file, validation
 from tf_nuat.core.files import PathLike
-from tf_nuat.networks import legacy, tensorflow_functions, untrusted
+from tf_nuat.networks import legacy, tensorflow_functions, untrusted, untrusted_graph
 
 Read = tuple[keras.Model, list[str]]  # the network, and what was changed to read it, in words
 
 _TRUST = "--trust (trust=True), which runs it, where you know who made the file"
 # Functions of TensorFlow by the names under which Keras saves them as activations.
 _ACTIVATIONS = {"softmax_v2": keras.activations.softmax, "log_softmax_v2": keras.activations.log_softmax}
-# Operations that reach beyond the graph: into Python, or to files.
-_REACHING = {"EagerPyFunc", "PyFunc", "PyFuncStateless", "MatchingFiles", "ReadFile", "WriteFile"}
 
 
 def read(
@@ -71,7 +72,7 @@ def read(
             f"{argument} is {str(path)!r}, which has weights and no architecture; allowed: with --network "
             "(architecture), the .json of model.to_json() or module:function, what has the same layers"
         )
-    mended, changes = _checked(argument, path, config, trust=trust)
+    mended, changes = _checked(argument, path, config, objects, trust=trust)
     try:
         untrusted.check_size(mended, objects, there)
         with _with_config(path, mended if mended != config else None) as file:
@@ -84,7 +85,7 @@ def read(
 def from_json(argument: str, path: PathLike, *, modules: Sequence[str] = (), trust: bool = False) -> Read:
     """Returns the network that a `.json` file of `model.to_json()` describes, and what was changed; as `read`."""
     objects = _objects_of(modules)
-    config, changes = _checked(argument, path, json_input.load(argument, pathlib.Path(path)), trust=trust)
+    config, changes = _checked(argument, path, json_input.load(argument, pathlib.Path(path)), objects, trust=trust)
     try:
         described = {"module": "keras", "registered_name": None, **config}  # which Keras 2 did not write
         network = keras.saving.deserialize_keras_object(described, custom_objects=objects, safe_mode=not trust)
@@ -94,11 +95,11 @@ def from_json(argument: str, path: PathLike, *, modules: Sequence[str] = (), tru
 
 
 def _checked(
-    argument: str, path: PathLike, config: dict[str, Any], *, trust: bool = False
+    argument: str, path: PathLike, config: dict[str, Any], objects: Mapping[str, Any], *, trust: bool = False
 ) -> tuple[dict[str, Any], list[str]]:
     """Returns a configuration as Keras 3 reads it, and what was changed; raises where it has code not to be run."""
     where = f"{argument} is {os.fspath(path)!r}"
-    if not trust and (code := untrusted.code_in(config)):
+    if not trust and (code := untrusted.code_in(config, objects)):
         raise ValueError(f"{where}, which has {code}; allowed: {_TRUST}")
     if trust:
         keras_compat.give_names_to_lambdas({"K": keras.backend, "keras": keras, "np": np, "tf": tf})
@@ -111,13 +112,26 @@ def _checked(
 
 
 def _objects_of(modules: Sequence[str]) -> dict[str, Any]:
-    """Returns by name what a file may name: classes and functions of modules, which are imported, and some of ours."""
+    """Returns by name what a file may name: what modules, which are imported, have for networks, and some of ours."""
     layers_of_functions = dict.fromkeys(tensorflow_functions.CLASSES, tensorflow_functions.TensorFlowFunction)
     found: dict[str, Any] = {**_ACTIVATIONS, **layers_of_functions}
     for name in modules:
         module = functions.imported("--import", name)
-        found.update({key: value for key, value in vars(module).items() if callable(value) and key[0] != "_"})
+        public = {key: value for key, value in vars(module).items() if not key.startswith("_")}
+        found.update({key: value for key, value in public.items() if _is_for_networks(value)})
     return found
+
+
+def _is_for_networks(value: Any) -> bool:
+    """Returns whether a file may name a value in a module: a class that Keras builds, or a function, as an activation.
+
+    A module also has what it imports, `shutil.rmtree` perhaps, which is for no network.
+    """
+    if inspect.isclass(value):
+        return hasattr(value, "from_config") and not untrusted.is_code(value)
+    function = value.func if isinstance(value, functools.partial) else value
+    package = str(getattr(function, "__module__", "")).partition(".")[0]
+    return callable(value) and package not in sys.stdlib_module_names
 
 
 @contextlib.contextmanager
@@ -169,11 +183,11 @@ def _saved_model(argument: str, path: pathlib.Path, trust: bool) -> Read:
     """Returns a network of one layer, the graph of a SavedModel's serving signature, whose outputs may be several."""
     where = f"{argument} is {str(path)!r}, a SavedModel"
     try:
-        reaching = sorted(_operations_of(path) & _REACHING)
+        reaching = untrusted_graph.reaching_operation(path)
     except Exception as error:  # whatever the reader of protocol buffers raises
         raise validation.not_read(argument, path, error, "which TensorFlow cannot read") from error
-    if reaching and not trust:
-        raise ValueError(f"{where} with the operation {reaching[0]}, which reaches beyond it; allowed: {_TRUST}")
+    if reaching is not None and not trust:
+        raise ValueError(f"{where} with the operation {reaching}, which reaches beyond it; allowed: {_TRUST}")
     try:
         signatures = tf.saved_model.load(os.fspath(path)).signatures
     except Exception as error:  # whatever a damaged graph makes TensorFlow raise
@@ -196,13 +210,3 @@ def _saved_model(argument: str, path: pathlib.Path, trust: bool) -> Read:
     if isinstance(outputs, dict) and len(outputs) == 1:
         (outputs,) = outputs.values()
     return keras.Model(inputs, outputs), ["the graph of a SavedModel as one layer: it can be judged, not trained"]
-
-
-def _operations_of(path: pathlib.Path) -> set[str]:
-    """Returns the names of all operations in a SavedModel."""
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
-    graphs = [each.graph_def for each in saved.meta_graphs]
-    nodes = [node.op for graph in graphs for node in graph.node]
-    return {*nodes, *(node.op for graph in graphs for each in graph.library.function for node in each.node_def)}

@@ -2,12 +2,13 @@
 
 import copy
 import random
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 
-from tf_nuat.core import keras_compat
+from tf_nuat.core import json_input, keras_compat
 
 # Layers that run what is elsewhere, or is written in Python, and what they are, in words.
 _CODE = {
@@ -35,18 +36,60 @@ _MODULES = (
     "regularizers",
     "src",  # of which Keras takes classes of layers and the like alone
 )
+_PACKAGES = ("keras_cv", "keras_hub", "keras_nlp")  # which Keras imports where a file names them
 LARGE = 2**26  # numbers: 256 MiB
 
 
-def code_in(config: Any) -> str | None:
-    """Returns what in a configuration would run code or reach for files, in words; None where nothing does."""
+def code_in(config: Any, objects: Mapping[str, Any]) -> str | None:
+    """Returns what in a configuration would run code or reach for files, in words; None where nothing does.
+
+    Args:
+        config: the configuration.
+        objects: by name, what it may name beside what Keras has.
+    """
     for each in _objects(config):
-        name, module = each["class_name"], each.get("module")
-        if isinstance(name, str) and name in _CODE:
-            return f"a {name} layer: {_CODE[name]}"
-        parts = module.split(".") if isinstance(module, str) else [""]
-        if parts[0] == "keras" and len(parts) > 1 and parts[1] not in _MODULES:
-            return f"an object of {module}: no part of a network"
+        module = each["module"] if isinstance(each.get("module"), str) else ""
+        for name in _names(each):
+            # Keras looks for the whole at once: "layers.Lambda" of "keras" is the Lambda of "keras.layers".
+            *place, last = f"{module}.{name}".split(".")
+            if last in _CODE:
+                return f"a {last} layer: {_CODE[last]}"
+            if place[0] == "keras" and len(place) > 1 and place[1] not in _MODULES:
+                return f"an object of {'.'.join(place)}: no part of a network"
+        package = module.partition(".")[0]
+        if package in _PACKAGES and package not in sys.modules:
+            return f"an object of {package}, which is imported only by --import {package}"
+        if (called := _called(each, objects)) is not None:
+            return f"{json_input.shown(called)} where a class belongs: it would be called"
+    return None
+
+
+def is_code(kind: type) -> bool:
+    """Returns whether a class is one of Keras's own that run code; under whatever name."""
+    return kind.__name__ in _CODE and kind.__module__.partition(".")[0] == "keras"
+
+
+def _names(described: dict[str, Any]) -> Iterator[str]:
+    """Yields the names by which Keras looks for a class, or for a function."""
+    names = [described.get(key) for key in ("class_name", "registered_name", "spec_name")]
+    if described["class_name"] == "function":
+        names.append(described.get("config"))
+    yield from (name for name in names if isinstance(name, str))
+
+
+def _called(described: dict[str, Any], objects: Mapping[str, Any]) -> str | None:
+    """Returns the name of what stands for a class and is none that Keras builds; None where there is no such.
+
+    What has no `from_config` Keras calls with the keywords in the file, where that is in the form of Keras 2.
+    """
+    if described["class_name"] == "function":  # which is handed on, as an activation, and not called
+        return None
+    for name in _names(described):
+        found = keras.saving.get_registered_object(name, custom_objects=objects)
+        if found is None and "module" not in described:
+            found = getattr(keras.layers, name, None)
+        if found is not None and not hasattr(found, "from_config"):
+            return name
     return None
 
 
