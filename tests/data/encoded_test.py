@@ -231,6 +231,17 @@ def test_more_than_memory_holds_is_refused(folder, monkeypatch):
         streamed.arrays("train")
 
 
+def test_of_a_number_that_is_a_default_a_sample_has_as_many_as_memory_holds(folder, monkeypatch):
+    assert len(data.sample(folder, samples=6, at_most=True)[0]) == 6
+    monkeypatch.setattr(splits, "MOST_BYTES", 4 * 6 * 5 * 3 * 4)
+    images, labels, _ = data.sample(folder, samples=6, at_most=True)
+    assert len(images) == len(labels) == 4 and set(labels) == {0, 1, 2}
+    for samples in (None, 6, 1000):
+        with pytest.raises(ValueError, match=r"gives 6 images of \(6, 5, 3\), .*allowed: at most 4, --samples 4 "):
+            data.sample(folder, samples=samples)
+    assert len(data.sample("digits", samples=50)[0]) == 50  # what is in memory fits
+
+
 def corrupt_folder(path, bad, good=8):
     """A folder of two classes of 4x4 images with levels of their own, of which the first `bad` cannot be read."""
     whole = encoded(np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8))

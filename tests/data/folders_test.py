@@ -39,6 +39,16 @@ def test_the_validation_split_is_for_testing_where_there_is_no_other(tmp_path):
     assert sorted(sum(parts, [])) == [*range(20), *range(100, 120)]
 
 
+@pytest.mark.parametrize(
+    "names", [("train", "valid", "test"), ("Training", "Validation", "Testing"), ("TRAIN", "Val", "Test")]
+)
+def test_splits_are_found_by_each_of_their_names(names, tmp_path):
+    for level, name in enumerate(names):
+        save_folder(tmp_path / name, {each: [flat(level)] * 4 for each in "ab"})
+    folder = data.load(tmp_path, batch_size=2)
+    assert [set(levels(folder.arrays(split)[0])) for split in ("train", "validation", "test")] == [{0}, {1}, {2}]
+
+
 def test_one_folder_is_divided_into_three_alike_for_every_seed(tmp_path):
     save_folder(tmp_path, {"train": [flat(k) for k in range(30)], "plane": [flat(100 + k) for k in range(4)]})
     parts = []
@@ -136,6 +146,11 @@ def two_validations(path):
         save_folder(path / split, {"a": [flat(1)] * 4, "b": [flat(1)] * 4})
 
 
+def two_tests(path):
+    for split in ("train", "test", "Testing"):
+        save_folder(path / split, {"a": [flat(1)] * 4, "b": [flat(1)] * 4})
+
+
 def too_few(path):
     save_folder(path, {"a": [flat(1)] * 4, "b": [flat(1)] * 2})
 
@@ -150,6 +165,7 @@ def too_few(path):
         (fewer_classes, "where the splits differ in the class folder 'c'; allowed: the same classes"),
         (flat_validation, "name is '{path}/val', which has 0 class folders; allowed: "),
         (two_validations, "which has both val and validation; allowed: one of them"),
+        (two_tests, "which has both Testing and test; allowed: one of them"),
         (too_few, "class 'b' has 2 images to train on; allowed: at least 3"),
     ],
 )

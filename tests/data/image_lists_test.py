@@ -89,6 +89,12 @@ def test_numbers_are_in_their_order_and_new_ones_are_said(labels, tmp_path, capl
     assert "labels of" in line and "not 0 to 3" in line and "class 3 is label 10" in line and "--class_names" in line
 
 
+def test_numbers_of_training_images_cannot_be_kept_and_nothing_says_so(tmp_path, caplog):
+    data.load(save_list(tmp_path, table([1, 3] * 6)), batch_size=2)
+    [line] = [record.message for record in caplog.records]
+    assert line.endswith("class 0 is label 1, class 1 is label 3.")
+
+
 def test_numbers_from_0_stay_as_they_are_without_a_word(tmp_path, caplog):
     labels = [number % 11 for number in range(12)]
     path = save_list(tmp_path, table(labels, header="path,label,split", splits=["test"] * 12))

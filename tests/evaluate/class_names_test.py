@@ -1,6 +1,7 @@
 """The order of the classes that a flag or a card gives."""
 
 import json
+import shutil
 import types
 
 import keras
@@ -131,3 +132,18 @@ def test_a_sample_takes_the_names_of_the_card_unless_others_are_given(saved):
     _, labels, names = inputs.sample(network, beside, "images")
     assert names == tuple(BY_NAME) and labels.tolist() == [0] * 4 + [1] * 4 + [3] * 4 + [2] * 4
     assert inputs.sample(network, beside, "images", class_names=("2", "10", "1", "0"))[2] == ("2", "10", "1", "0")
+
+
+def test_what_is_said_of_classes_without_images_can_be_done(saved):
+    network = keras.saving.load_model(saved)
+    for split in ("train", "test"):
+        shutil.rmtree(saved.parent / "images" / split / "1")
+    images, _, names = inputs.sample(network, None, "images")
+    words = "has 4 outputs; allowed: 3, the classes of --dataset images; or --class_names FILE .* a .csv or .npz file"
+    with pytest.raises(ValueError, match=words):
+        inputs.fits("--checkpoint", network, images, names, "images")
+    rows = [f"images/test/{name}/0000.png,{name},test" for name in BY_NAME if name != "1"]
+    saved.with_name("list.csv").write_text("\n".join(["path,label,split", *rows]))
+    images, labels, names = inputs.sample(network, None, "list.csv", class_names=BY_NAME)
+    assert inputs.fits("--checkpoint", network, images, names, "list.csv") is network
+    assert labels.tolist() == [0, 2, 3] and np.argmax(network(images), axis=1).tolist() == [0, 2, 3]

@@ -15,7 +15,9 @@ import pytest
 from sanity import run
 from sanity.figures import __main__ as figures_command
 from tests.helpers import small
+from tests.helpers.pictures import flat, save_folder
 from tf_nuat import data
+from tf_nuat.data import splits
 from tf_nuat.evaluate import __main__ as evaluate_command
 from tf_nuat.evaluate import inputs
 
@@ -141,6 +143,19 @@ def test_a_card_names_images_beside_it_or_in_the_current_folder(downloaded, netw
         assert asked(downloaded, network)[0].dataset == str(path)
 
 
+def test_a_prepared_dataset_that_a_card_names_runs_no_code(downloaded, network):
+    folder = downloaded.parent / "data"
+    folder.mkdir()
+    (folder / "dataset_info.json").write_text(json.dumps({"name": "data", "version": "1.0.0"}))
+    features = {"pythonClassName": "downloaded.evil.F", "jsonFeature": {"json": "{}"}}
+    (folder / "features.json").write_text(json.dumps(features))
+    with_card(downloaded, dataset="downloaded/data", epsilon=0.1)
+    found, _ = asked(downloaded, network)
+    with pytest.raises(ValueError, match="where features.json names the class 'downloaded.evil.F', whose module"):
+        inputs.sample(network, found.cards[0], found.dataset)
+    assert not (downloaded.parent / "ran").exists() and "downloaded.evil" not in sys.modules
+
+
 HOSTILE = {
     "digits": '{"recipe": {"dataset": "digits", "epsilon": 1' + "0" * 400 + "}}",
     "long": json.dumps({"recipe": {"epsilon": 0.1, "dataset": "a" * 5000}}),
@@ -204,6 +219,22 @@ def test_images_of_a_folder_are_prepared_as_the_card_says(network, downloaded, m
     taken.clear()
     inputs.sample(network, found.cards[0], "digits", seed=3)
     assert taken == {"name": "digits", "seed": 3}
+
+
+def test_training_images_are_as_many_as_fit_and_only_where_there_are_none_it_is_none(
+    network, tmp_path, monkeypatch, caplog
+):
+    shape = (8, 8, 1)
+    images = save_folder(tmp_path / "images", {name: [flat(level, shape)] * 20 for level, name in enumerate("ab")})
+    monkeypatch.setattr(splits, "MOST_BYTES", 10 * 8 * 8 * 4)
+    found, labels = inputs.training_sample(network, None, str(images), samples=10_000)
+    assert found.shape == (10, *shape) and np.bincount(labels).tolist() == [5, 5]
+    np.savez(tmp_path / "test.npz", images=np.zeros((2, *shape), np.float32), labels=[0, 1])
+    assert inputs.training_sample(network, None, str(tmp_path / "test.npz"), samples=10_000) is None
+    for path in (images / "a").iterdir():
+        path.write_bytes(b"no image")
+    assert inputs.training_sample(network, None, str(images), samples=10_000) is None
+    assert "training images are left out: " in caplog.text and "cannot be read" in caplog.text
 
 
 def test_the_three_commands_share_their_flags():

@@ -63,12 +63,28 @@ def momentum_of(optimizer: keras.optimizers.SGD, variable: keras.Variable) -> ke
     return optimizer.momentums[optimizer._get_variable_index(variable)]
 
 
+def takes_weight_decay(optimizer: keras.optimizers.Optimizer, variable: tf.Variable) -> bool:
+    """Returns whether the weight decay of an optimizer is for `variable`: see its `exclude_from_weight_decay`.
+
+    What that method has excluded is private.
+    """
+    return optimizer._use_weight_decay(variable)
+
+
+def without_loss_scale(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Returns the optimizer that changes the weights: the one within, where a `LossScaleOptimizer` is around it."""
+    while isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
 def batches_of(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
     """Returns the variable in which an optimizer counts the gradients it was given.
 
-    It is private. The public `iterations` count updates, each perhaps of several accumulated gradients.
+    It is private. The public `iterations` count updates, each perhaps of several accumulated gradients. The variable of
+    a `LossScaleOptimizer` itself stays 0; that of the optimizer within counts no batch whose gradients overflowed.
     """
-    return optimizer._iterations
+    return without_loss_scale(optimizer)._iterations
 
 
 def operation_of(tensor: keras.KerasTensor) -> keras.Operation:

@@ -134,8 +134,10 @@ def numbered(
     first = next(iter(given.values()))
     are_folders = isinstance(first, Files) and os.path.isdir(dataset)
     if wanted is None:
-        if isinstance(first, Files):
-            (_say_order_of_folders if are_folders else _say_order_of_numbers)(dataset, own)
+        if are_folders:
+            _say_order_of_folders(dataset, own)
+        elif isinstance(first, Files):
+            _say_order_of_numbers(dataset, own, to_train=to_train)
         return given, own
     are_indices = isinstance(first, Arrays) and own == tuple(map(str, range(len(own))))
     options = {"are_folders": are_folders, "are_indices": are_indices, "to_train": to_train}
@@ -203,13 +205,14 @@ def _say_order_of_folders(dataset: str, names: Sequence[str]) -> None:
         )
 
 
-def _say_order_of_numbers(dataset: str, names: Sequence[str]) -> None:
+def _say_order_of_numbers(dataset: str, names: Sequence[str], *, to_train: bool) -> None:
     """Says that labels are numbered anew, where they are whole numbers but not 0 to K - 1."""
     if are_numbers(names) and list(names) != [str(number) for number in range(len(names))]:
+        # Of training images every class has some: there, classes in between cannot be named.
+        how = f" To keep their numbers, name the classes 0 to {names[-1]}: --class_names FILE (class_names= in Python)"
         say(
             f"labels of {dataset} are not 0 to {len(names) - 1}, and are numbered in their order: class 0 is label "
-            f"{names[0]}, class {len(names) - 1} is label {names[-1]}. To keep their numbers, name the classes 0 to "
-            f"{names[-1]}: --class_names FILE (class_names= in Python)"
+            f"{names[0]}, class {len(names) - 1} is label {names[-1]}.{'' if to_train else how}"
         )
 
 

@@ -24,7 +24,7 @@ Names:
 
 Paths:
 
-- a folder of class folders, in it or in its `train`, `validation` (or `val`) and `test` folders:
+- a folder of class folders, in it or in its `train`, `validation` (or `val`, `valid`) and `test` folders:
   `tf_nuat.data.folders`;
 - a directory of a dataset that TensorFlow Datasets prepared, with images and class labels: `tf_nuat.data.records`;
 - a `.csv` file with the path and the label of each image, and its split or not: `tf_nuat.data.image_lists`;
@@ -61,9 +61,13 @@ from tf_nuat.data.encoded import MARGIN
 from tf_nuat.data.splits import Splits
 from tf_nuat.data.subsets import divide, first_of_each_class, rank_in_class, stratified
 
-__all__ = ["DATASETS", "Splits", "check_name", "load", "reads_files", "sample", "stratified"]
+__all__ = ["DATASETS", "MissingSplitError", "Splits", "check_name", "load", "reads_files", "sample", "stratified"]
 
 MOST_SHOWN = 500  # characters of a name that an error shows
+
+
+class MissingSplitError(ValueError):
+    """A dataset does not have a split; the message is one line with those that it has."""
 
 
 # The images of each split, `Arrays` or `Encoded`; the names of the classes; the augmentation of training images.
@@ -137,6 +141,7 @@ def sample(
     *,
     split: str = "test",
     samples: int | None = None,
+    at_most: bool = False,
     seed: int = 0,
     input_shape: Sequence[int | None] | None = None,
     data_dir: PathLike | None = None,
@@ -150,6 +155,7 @@ def sample(
         name: as for `load`; an `.npz` file may also have nothing but `images` and `labels`, which are its test split.
         split: "train", "validation" or "test".
         samples: number of images, each class in proportion, that `seed` chooses; None, or more than there are: all.
+        at_most: whether as many as fit in memory are taken where so many do not.
         seed: whole number, at least 0.
         input_shape: (height, width, channels) that the network takes; a size that is None is that of the images.
         data_dir, augmentation, corrupt, class_names: as for `load`. Of augmentation it takes what it does to evaluation
@@ -159,6 +165,7 @@ def sample(
         images float32 (N, H, W, C) in [0, 1], labels int64 (N,), tuple of the names of the classes.
 
     Raises:
+        MissingSplitError: the dataset has no such split.
         ValueError: as for `load`; or the images do not fit in memory.
 
     Example:
@@ -173,9 +180,19 @@ def sample(
     validation.one_of("split", split, splits.NAMES)
     name = check_name("name", name)
     opened = _open(name, data_dir, input_shape, augmentation, corrupt, class_names, only=split)
-    labels = validation.one_of(f"split of {name}", split, opened["examples"]).labels
-    chosen = stratified(labels, len(labels) if samples is None else samples, seed=seed)
-    images, labels = Splits(name, batch_size=1, seed=int(seed), **opened).take(split, chosen)
+    if split not in opened["examples"]:
+        raise MissingSplitError(f"split of {name} is {split!r}; allowed: {', '.join(sorted(opened['examples']))}")
+    found = Splits(name, batch_size=1, seed=int(seed), **opened)
+    count = len(found.labels(split)) if samples is None else min(samples, len(found.labels(split)))
+    most = found.most_at_once(split)
+    if most is not None and count > most:
+        if not at_most or most == 0:
+            raise ValueError(
+                f"split {split} of {name} gives {count} images of {found.input_shape}, which do not fit in memory; "
+                f"allowed: at most {most}, --samples {most} (samples= in Python)"
+            )
+        count = most
+    images, labels = found.take(split, stratified(found.labels(split), count, seed=seed))
     return images, labels, opened["class_names"]
 
 

@@ -10,17 +10,18 @@ import numpy as np
 from tf_nuat.core.files import PathLike
 from tf_nuat.data import classes
 from tf_nuat.data.encoded import Files
+from tf_nuat.data.image_lists import SPLIT_NAMES
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
-SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 
 
 def read(argument: str, path: PathLike) -> tuple[dict[str, Files], list[str]]:
     """Returns the images of a folder and the names of their classes.
 
-    The folder holds class folders, or `train`, `validation` (or `val`) and `test` folders that hold them. Classes are
-    numbered in the order of their names or, where all names are whole numbers, of these. What is hidden (its name
-    begins with a dot), and files that are no images by their names, are passed over.
+    The folder holds class folders, or folders of splits that hold them, which are called as in `SPLIT_NAMES`, in
+    letters of any case: `train`, `validation` (or `val`, `valid`) and `test`. Classes are numbered in the order of
+    their names or, where all names are whole numbers, of these. What is hidden (its name begins with a dot), and files
+    that are no images by their names, are passed over.
 
     Args:
         argument: what to call the folder in an error.
@@ -32,22 +33,25 @@ def read(argument: str, path: PathLike) -> tuple[dict[str, Files], list[str]]:
 
     Raises:
         ValueError: the folder is not built so or cannot be read, a class has no images, an image is a link that leads
-            nowhere, or the splits have not the same classes.
+            nowhere, or two folders are one split, or have not the same classes.
     """
     path = pathlib.Path(path)
-    places = {folder: path / folder for folder in SPLITS if os.path.isdir(path / folder)}
-    if not any(map(folders_in, places.values())):  # these names, where there are such folders, are those of classes
-        places = {"train": path}
-    if "val" in places and "validation" in places:
-        raise ValueError(f"{argument} is {str(path)!r}, which has both val and validation; allowed: one of them")
+    places = split_folders(path)
+    if not any(map(folders_in, places)):  # these names, where there are such folders, are those of classes
+        places = {path: "train"}
     names: list[str] = []
-    given = {}
-    for folder, place in places.items():
+    given: dict[str, Files] = {}
+    for place, split in places.items():
+        if split in given:
+            first = next(each for each in places if places[each] == split)
+            raise ValueError(
+                f"{argument} is {str(path)!r}, which has both {first.name} and {place.name}; allowed: one of them"
+            )
         there = folders_in(place)
         if len(there) < 2:
             raise ValueError(
                 f"{argument} is {str(place)!r}, which has {len(there)} class folders; allowed: at least 2, "
-                "each with images, in the folder or in its train, validation (or val) and test folders"
+                "each with images, in the folder or in its train, validation (or val, valid) and test folders"
             )
         names = names or classes.in_order(there)
         if different := sorted(set(there) ^ set(names)):
@@ -55,8 +59,18 @@ def read(argument: str, path: PathLike) -> tuple[dict[str, Files], list[str]]:
                 f"{argument} is {str(path)!r}, where the splits differ in the class folder {different[0]!r}; "
                 "allowed: the same classes in every split"
             )
-        given[SPLITS[folder]] = _files(argument, place, names)
+        given[split] = _files(argument, place, names)
     return given, names
+
+
+def split_folders(path: PathLike) -> dict[pathlib.Path, str]:
+    """Returns the folders in `path` that are called as splits are, and the split of each, "train" first.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    found = {pathlib.Path(path, name): SPLIT_NAMES.get(name.lower(), "") for name in folders_in(path)}
+    return {place: split for split in dict.fromkeys(SPLIT_NAMES.values()) for place in found if found[place] == split}
 
 
 def folders_in(path: PathLike) -> list[str]:

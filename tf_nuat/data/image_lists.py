@@ -20,7 +20,7 @@ Row: TypeAlias = tuple[int, list[str]]  # number of its line, and its fields
 PATHS = ("path", "file", "filename", "image", "filepath", "file_path", "file_name", "image_path")
 LABELS = ("label", "class", "target", "class_name")
 SPLITS = ("split",)
-# What a split may be called.
+# What a split may be called, in letters of any case.
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -42,8 +42,8 @@ def read(argument: str, path: PathLike) -> tuple[dict[str, Files], list[str]]:
 
     The list is a table with a header, its fields between commas (or semicolons, or tabs). A column names the file of an
     image, from the folder of the list or from the root; one has its label, the name of a class or a whole number; a
-    column `split`, where there is one, says train, validation (or val) or test. Classes are numbered in the order of
-    their names or, where all labels are whole numbers, of these.
+    column `split`, where there is one, has a name of `SPLIT_NAMES`. Classes are numbered in the order of their names
+    or, where all labels are whole numbers, of these.
 
     Args:
         argument: what to call the list in an error.

@@ -78,5 +78,5 @@ def only(
 
 
 def _is_folder_of_wnids(path: PathLike) -> bool:
-    names = [name for folder in (".", *folders.SPLITS) for name in folders.folders_in(os.path.join(path, folder))]
+    names = [name for folder in (path, *folders.split_folders(path)) for name in folders.folders_in(folder)]
     return any(re.fullmatch(r"n\d{8}", name) for name in names)

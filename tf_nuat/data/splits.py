@@ -146,14 +146,19 @@ class Splits:
             ValueError: `split` is none of the three, an image cannot be read, or so many do not fit in memory.
         """
         source = validation.one_of("split", split, self.examples)
-        most = MOST_BYTES // self._bytes_each()
-        if len(indices) > most and not isinstance(source, Arrays):
+        most = self.most_at_once(split)
+        if most is not None and len(indices) > most:
             raise ValueError(
                 f"split {split} of {self.name} gives {len(indices)} images of {self.input_shape}, which do not fit in "
                 f"memory; allowed: at most {most}, a sample of them"
             )
         images, labels = self._read(split, np.asarray(indices))
         return np.divide(images, np.float32(_white(source)), dtype=np.float32), labels
+
+    def most_at_once(self, split: str) -> int | None:
+        """Returns how many images of `split` may be taken at once; None where all are in memory, and any number may."""
+        source = validation.one_of("split", split, self.examples)
+        return None if isinstance(source, Arrays) else MOST_BYTES // self._bytes_each()
 
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns what `take` does of all of `split`, in its fixed order."""

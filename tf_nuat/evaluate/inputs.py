@@ -13,13 +13,18 @@ from typing import Any, Protocol
 
 import keras
 import numpy as np
-from absl import flags
+from absl import flags, logging
 
 from tf_nuat import card, data, norms
 from tf_nuat.card import Card
 from tf_nuat.core import functions, json_input, validation
 from tf_nuat.data import image_lists
+from tf_nuat.data.datasets import MissingSplitError
 
+# How a network is judged of whose classes not all have an image: where there are training images, every class has some.
+_WITHOUT_IMAGES = (
+    "--class_names FILE with the names of all outputs, where --dataset is a .csv or .npz file of test images alone"
+)
 _CARD = "Default: that of card.json beside the checkpoint; of several, the cards have to agree"
 # Of a flag: its type, its default and its help.
 FLAGS: dict[str, tuple[Callable[..., Any], Any, str]] = {
@@ -131,7 +136,7 @@ def asked(
     }
     dataset, epsilon, norm = (each.value for each in taken.values())
     if taken["dataset"].card is not None:
-        _refuse_code_and_paths(taken["dataset"], taken["dataset"].card)
+        check_dataset_of_card(taken["dataset"].name, dataset, taken["dataset"].card)
     validation.one_of(taken["norm"].name, norm, norms.NORMS)
     at_most = _largest(norm, [network for _, network in networks])
     bounds = {"at_least": 0.0} if zero else {"above": 0.0}
@@ -213,26 +218,30 @@ def class_names_of(beside: Card, place: str | os.PathLike) -> tuple[str, ...] | 
     return data.read_class_names(f"class_names in {place}", json_input.list_of(json_input.text)(names, field))
 
 
-def _refuse_code_and_paths(dataset: _Value, place: pathlib.Path) -> None:
-    """Raises a `ValueError` where a card names a function, or a path out of the card's folder and the current one."""
-    name = dataset.value
+def check_dataset_of_card(argument: str, name: str, place: str | os.PathLike) -> str:
+    """Returns `name`, the dataset that the card at `place` names.
+
+    Raises:
+        ValueError: it is a function, or a path out of the card's folder and the current one; `argument` stands in it.
+    """
     if name in data.DATASETS:
-        return
-    folders = (place.parent.resolve(), pathlib.Path.cwd())
+        return name
+    folders = (pathlib.Path(place).parent.resolve(), pathlib.Path.cwd())
     if (
         functions.is_name(name)
         or not (os.path.exists(name) and any(pathlib.Path(name).resolve().is_relative_to(folder) for folder in folders))
         or (
             name.lower().endswith(".csv")
             and os.path.isfile(name)
-            and not image_lists.are_within(dataset.name, name, folders)
+            and not image_lists.are_within(argument, name, folders)
         )
     ):
         raise ValueError(
-            f"{dataset.name} is {json_input.shown(name)}; allowed in a card: {', '.join(sorted(data.DATASETS))}, or a "
+            f"{argument} is {json_input.shown(name)}; allowed in a card: {', '.join(sorted(data.DATASETS))}, or a "
             "path within its folder or the current one (or a list of such); give --dataset on the command line for any "
             "other, a function for instance, whose code is run"
         )
+    return name
 
 
 def _largest(norm: str, networks: Iterable[keras.Model]) -> float | None:
@@ -250,7 +259,8 @@ def sample(
     Args:
         network: whose input shape images from files get.
         beside: the card beside it, if there is one.
-        dataset, **options: what `tf_nuat.data.sample` takes.
+        dataset, **options: what `tf_nuat.data.sample` takes. `at_most=True` says that `samples` is a default, which
+            becomes smaller where so many images do not fit in memory.
 
     Raises:
         ValueError: as `tf_nuat.data.sample`.
@@ -267,10 +277,17 @@ def sample(
 def training_sample(
     network: keras.Model, beside: Card | None, dataset: str, **options: Any
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Returns training images and labels, as `sample`; None where the dataset has none, as a file of test images."""
+    """Returns training images and labels, as `sample`; None where the dataset has none, as a file of test images.
+
+    Of images that are read from files, it returns as many as fit in memory. Those that cannot be read are left out with
+    a warning: what is judged does not need them.
+    """
     try:
-        return sample(network, beside, dataset, split="train", **options)[:2]
-    except ValueError:
+        return sample(network, beside, dataset, split="train", at_most=True, **options)[:2]
+    except MissingSplitError:
+        return None
+    except ValueError as error:
+        logging.warning("training images are left out: %s", error)
         return None
 
 
@@ -289,7 +306,7 @@ def fits(
     # Labels alone do not say how many classes there are: the last ones may have no image here.
     is_open = list(class_names) == list(map(str, range(classes))) and dataset not in data.DATASETS
     if outputs < classes or (outputs > classes and not is_open):
-        more = "" if outputs < classes else " (--class_names FILE names classes that have no image there)"
+        more = "" if outputs < classes else f"; or {_WITHOUT_IMAGES}"
         raise ValueError(
             f"{argument} has {outputs} outputs; allowed: {classes}, the classes of --dataset {dataset}{more}"
         )
