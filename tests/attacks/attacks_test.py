@@ -57,6 +57,14 @@ def test_rfgsm_spends_what_the_random_step_leaves_of_epsilon(linear, images):
     np.testing.assert_allclose(x_adv, expected, atol=1e-6)
 
 
+def test_rfgsm_does_not_step_down_the_loss_where_the_random_step_is_longer_than_epsilon(linear, images):
+    x, y = images
+    start = random_step(tf.constant(x), 0.3, threefry.keys((3, 0), np.arange(16)))
+    expected = np.clip(start, x - EPSILON, x + EPSILON)
+    np.testing.assert_allclose(attacks.rfgsm(linear, x, y, epsilon=EPSILON, alpha=0.3, seed=3), expected, atol=1e-6)
+    np.testing.assert_allclose(attacks.rfgsm(linear, x, y, epsilon=EPSILON, alpha=0.3, start=x), x, atol=1e-6)
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_the_nuclear_attack_starts_at_noise_of_half_of_epsilon(norm, linear, images):
     x, y = images

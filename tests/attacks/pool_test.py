@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tests.helpers.images import margins
 from tf_nuat import attacks
-from tf_nuat.attacks.pool import NEAR, Pool
+from tf_nuat.attacks.pool import MOST_DOUBTS, NEAR, Pool
 from tf_nuat.attacks.search import run_search
 from tf_nuat.models import precision
 
@@ -145,10 +145,15 @@ def test_a_pool_goes_on_from_any_snapshot(name, network, labelled):
         assert again.steps == pool.steps
 
 
-def test_what_the_twin_takes_for_an_adversary_goes_on_in_float32(network, labelled, monkeypatch):
-    """The twin says that everything is fooled by anything: each image is doubted, and has the result of float32."""
+@pytest.mark.parametrize("name", ["pgd", "fab_t"])
+def test_what_the_twin_takes_for_an_adversary_is_attacked_again_in_float32(name, network, labelled, monkeypatch):
+    """The twin says that everything is fooled by anything: each image is doubted, and has the result of float32.
+
+    FAB looks for adversaries nearer than the last one: a false one, at a distance of almost 0, must be forgotten.
+    """
     x, y = labelled
-    arguments = (attacks.pgd, network, x, y, np.arange(IMAGES), {"epsilon": EPSILON, "steps": 12})
+    settings = {"epsilon": EPSILON, **SEARCHES[name]}
+    arguments = (attacks.ATTACKS[name], network, x, y, np.arange(IMAGES), settings)
     expected = outcome(Pool(*arguments, precision="float32"), x)
     liar = build()
     kernel, _ = liar.layers[-1].get_weights()
@@ -156,9 +161,42 @@ def test_what_the_twin_takes_for_an_adversary_goes_on_in_float32(network, labell
     monkeypatch.setattr(precision, "attacked", lambda *_: liar)
     pool = Pool(*arguments, batch_size=9)
     fooled, x_adv = outcome(pool, x)
-    assert np.all(y != 4) and pool.steps["exact"] > 100
+    assert np.all(y != 4) and pool.steps["exact"] >= IMAGES
     np.testing.assert_array_equal(fooled, expected[0])
     np.testing.assert_allclose(x_adv, expected[1], atol=1e-5)
+
+
+def test_an_image_that_waited_with_a_false_adversary_has_all_its_steps_again(network, labelled, monkeypatch):
+    """The twin lies about three images, from the first step on: they wait until the others are at the last."""
+    x, y = labelled
+    lied_about, steps = x[:3], 12
+
+    def liar(images):
+        apart = tf.reduce_max(tf.abs(images[:, None] - lied_about), axis=(2, 3, 4))
+        is_one = tf.reduce_any(apart < 1e-3, axis=1)
+        return tf.where(is_one[:, None], 10.0 * tf.one_hot(4, CLASSES), network(images))
+
+    monkeypatch.setattr(precision, "attacked", lambda *_: liar)
+    settings = {"epsilon": 1e-5, "steps": steps}
+    pool = Pool(attacks.pgd, network, x, y, np.arange(IMAGES), settings, batch_size=IMAGES)
+    fooled, _ = outcome(pool, x)
+    assert not fooled.any() and pool.steps["fast"] == steps * IMAGES
+    near = -margins(network, x, y) < NEAR * np.ptp(network(x).numpy(), axis=1)
+    assert pool.steps["exact"] == steps * np.sum(near | (np.arange(IMAGES) < 3))
+
+
+def test_an_adversary_that_the_search_alone_sees_does_not_hold_an_image_for_ever(labelled):
+    """The network answers otherwise with each forward: 4 in the search, 0 when the adversary is looked at."""
+    x, y = labelled
+    forwards = tf.Variable(0)
+
+    def logits_fn(images):
+        answer = tf.where(tf.equal(forwards.assign_add(1, read_value=True) % 2, 1), 4, 0)
+        return tf.tile(tf.one_hot(answer, CLASSES)[None], [tf.shape(images)[0], 1])
+
+    pool = Pool(attacks.pgd, logits_fn, x, 0 * y, np.arange(5), {"epsilon": EPSILON, "steps": 3})
+    turns = [fooled for (_, fooled, _), _ in zip(pool, range(2 * MOST_DOUBTS))]
+    assert pool.ended == 5 and not np.concatenate(turns).any()
 
 
 def test_what_the_twin_misses_by_a_small_margin_is_attacked_again_in_float32(network, labelled, monkeypatch):

@@ -219,3 +219,20 @@ def test_a_network_of_ones_own_is_trained_further_by_its_flag(flag, files):
     card = json.loads((files / "run" / "card.json").read_text())
     assert all(any(change in each for each in card["adapted"]) for change in changes)
     assert card["measured"]["clean"]["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("share, tried_on", [(0.7, 250), (0.3, 1000)])
+def test_a_network_that_is_right_on_many_is_tried_on_fewer_images(share, tried_on, monkeypatch):
+    """Of a thousand classes and large images, to try takes minutes."""
+    generator, seen = np.random.default_rng(0), []
+    labels, others = generator.integers(10, size=(2, 1000))
+    given = np.where(np.arange(1000) < 1000 * share, labels, others)
+
+    def answers(network, images):
+        seen.append(len(images))
+        return given if len(seen) == 1 else others[: len(images)]
+
+    monkeypatch.setattr(wiring, "_answers", answers)
+    found = wiring.look(None, np.zeros((1000, 2, 2, 3), np.float32), labels)
+    assert found.accuracy == pytest.approx(share, abs=0.1) and found.is_right
+    assert seen[0] == 1000 and set(seen[1:]) == {tried_on}

@@ -13,6 +13,7 @@ from tf_nuat import attacks, evaluate
 from tf_nuat.core import files
 from tf_nuat.evaluate import __main__ as command
 from tf_nuat.evaluate import worst as module
+from tf_nuat.evaluate.journal import Journal
 from tf_nuat.evaluate.record import ROBUST, WRONG
 from tf_nuat.evaluate.worst import stages, worst_case
 
@@ -192,6 +193,19 @@ def test_another_evaluation_in_the_folder_is_named(network, data, tmp_path):
         worst_case(network, (data[0][::-1], data[1]), ["fgsm"], **settings)
 
 
+@pytest.mark.parametrize(
+    "begun, continued",
+    [({"worker": [0, 2]}, {}), ({}, {"worker": [0, 2]}), ({"worker": [0, 2]}, {"worker": [0, 3]})],
+)
+def test_nobody_goes_on_with_the_share_of_other_workers(begun, continued, tmp_path):
+    """Images of others, which were not attacked, would count as robust."""
+    identity, own = {"attacks": ["pgd"], "seed": 0}, np.arange(6) % 2 == 0
+    Journal(tmp_path, 0.0, own, {**identity, **begun}).next_stage()
+    assert Journal(tmp_path, 0.0, own, {**identity, **begun}).stage == 0
+    with pytest.raises(ValueError, match="has an evaluation with other worker; allowed: another folder"):
+        Journal(tmp_path, 0.0, own, {**identity, **continued})
+
+
 def test_a_full_disk_loses_no_result(network, data, tmp_path, monkeypatch, caplog):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -278,6 +292,15 @@ def test_transfer_takes_a_surrogate(saved, network, data, capsys):
         other = keras.models.clone_model(network)
         other.save(saved / "other.keras")
         command.command(arguments(saved, *options[:2], f"--surrogate={saved / 'other.keras'}"))
+
+
+def test_another_network_with_the_same_weights_is_another_evaluation(saved, network):
+    given = [f"--dataset={saved / 'data.npz'}", "--epsilon=0.11", "--attack=fgsm", f"--out={saved / 'out'}"]
+    assert command.command([f"--checkpoint={saved / 'network.keras'}", *given]) == 0
+    scaled = keras.Sequential([keras.Input(network.input_shape[1:]), network, keras.layers.Rescaling(1000.0)])
+    scaled.save(saved / "scaled.keras")
+    with pytest.raises(ValueError, match="out is .*, which has an evaluation with other network; allowed: "):
+        command.command([f"--checkpoint={saved / 'scaled.keras'}", *given])
 
 
 def test_the_card_beside_the_checkpoint_fills_in(saved, capsys):

@@ -2,9 +2,9 @@
 
 A `Pool` holds a batch of images that are being attacked. After a few steps it looks which are done, hands them out, and
 fills their places, so that full batches go on whatever an image needs. Its memory is that of a batch. Where the
-attack's gradients are in bfloat16, what they find is looked at in float32: an image whose adversary does not fool the
-network itself goes on in float32, from where it is. One that is left with a small margin is attacked again in float32,
-from the beginning: there the coarse direction may have been what was missing.
+attack's gradients are in bfloat16, what they find is looked at in float32. An image whose adversary does not fool the
+network itself is attacked again in float32, from the beginning: its search has ended, and knows an adversary that is
+none. So is one that is left with a small margin: there the coarse direction may have been what was missing.
 """
 
 import functools
@@ -25,6 +25,7 @@ from tf_nuat.models.lifetime import made_once
 CHUNK = 25  # steps after which done images are looked for, where not enough are done before
 ENOUGH = 8  # one in so many images of a batch that are done ends the steps sooner
 NEAR = 0.1  # of the range of an image's logits: a margin below it is small
+MOST_DOUBTS = 100  # times that an image goes on in float32 after the network itself was not fooled
 
 Done: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]  # rows, whether they are fooled, images
 Strategy: TypeAlias = tf.distribute.Strategy | None
@@ -99,6 +100,7 @@ class Pool:
         self._rows, self._begun = np.asarray(rows, np.int64), 0
         self._batch_size = validation.whole_number("batch_size", batch_size, at_least=1)
         self._slots: dict[str, Slots] = {}  # by precision, where there are any
+        self._doubts = np.zeros(len(labels), np.int32)  # by row
         self._numbering = index
         self.steps = {"fast": 0, "exact": 0}
 
@@ -159,22 +161,25 @@ class Pool:
             return slots.rows[:0], np.zeros(0, bool), slots.x[:0].numpy()
         ended = _take(slots, done)
         fooled, is_near = (each.numpy() for each in self._judge(ended.state.x_adv, ended.y))
-        # What bfloat16 takes for an adversary, and is none, goes on.
-        doubted = ended.state.fooled.numpy() & ~fooled & ~ended.state.spent.numpy()
-        missed = ~doubted & ~fooled & is_near & is_fast
+        doubted = ended.state.fooled.numpy() & ~fooled  # the search takes for an adversary what is none
+        anew = (doubted | is_near) & is_fast
+        # On the very boundary rounding may fool the search alone, again and again: there is an end to that.
+        has_more = ~ended.state.spent.numpy() & (self._doubts[ended.rows] < MOST_DOUBTS)
+        goes_on = doubted & ~anew & has_more
+        self._doubts[ended.rows[goes_on]] += 1
         kept = np.setdiff1d(np.arange(len(slots.rows)), done)
         if len(kept):
             self._slots[name] = _take(slots, kept)
         else:
             del self._slots[name]
-        if np.any(doubted):
-            again = _take(ended, np.flatnonzero(doubted))
+        if np.any(goes_on):
+            again = _take(ended, np.flatnonzero(goes_on))
             again = again._replace(state=again.state._replace(fooled=tf.zeros_like(again.state.fooled)))
             self._add("exact", again)
-        if np.any(missed):
-            rows, x, y, _ = _take(ended, np.flatnonzero(missed))
+        if np.any(anew):
+            rows, x, y, _ = _take(ended, np.flatnonzero(anew))
             self._add("exact", Slots(rows, x, y, self._begin(x, y, self._index(rows), self._numbers)))
-        ends = ~doubted & ~missed
+        ends = ~goes_on & ~anew
         ended, fooled = _take(ended, np.flatnonzero(ends)), fooled[ends]
         x_adv = choose(tf.constant(fooled), ended.state.x_adv, ended.x).numpy()
         return ended.rows, fooled, x_adv
@@ -187,7 +192,8 @@ class Pool:
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """Returns the pool as a flat dict of arrays, from which `restore` goes on."""
-        arrays = {"begun": np.array(self._begun, np.int64), "steps": np.array(list(self.steps.values()), np.int64)}
+        arrays: dict[str, np.ndarray] = {"begun": np.array(self._begun, np.int64), "doubts": self._doubts.copy()}
+        arrays["steps"] = np.array(list(self.steps.values()), np.int64)
         for name, slots in self._slots.items():
             for number, part in enumerate(tf.nest.flatten(tuple(slots))):
                 arrays[f"{name}_{number}"] = np.asarray(part)
@@ -197,6 +203,7 @@ class Pool:
         """Goes on from a `snapshot` of a pool that was made with the same arguments."""
         self._begun = int(arrays["begun"])
         self.steps = dict(zip(self.steps, map(int, arrays["steps"])))
+        self._doubts[:] = arrays.get("doubts", 0)  # snapshots of before do not have them
         for name in self.steps:
             if f"{name}_0" in arrays:
                 number = sum(key.startswith(f"{name}_") for key in arrays)

@@ -30,7 +30,8 @@ def rfgsm(
         x: images (B, H, W, C), float32 in [0, 1].
         y: labels, integers (B,) or one-hot (B, K).
         epsilon: radius of the L-infinity ball, above 0.
-        alpha: length of the random step, at least 0; default `epsilon / 2`.
+        alpha: length of the random step, at least 0; default `epsilon / 2`. From `epsilon` on, nothing is left for the
+            gradient step, and the random step is cut to the ball.
         seed: whole number or a pair of them, at least 0; the same seed draws the same step.
         start: images to take the gradient at, instead of a random step from x.
 
@@ -48,7 +49,8 @@ def rfgsm(
     alpha = epsilon / 2 if alpha is None else alpha
     if start is None:
         start = random_step(x, alpha, seed)
-    return ascend(cross_entropy_of(logits_fn, y), x, start, epsilon=epsilon, step_size=epsilon - alpha, steps=1)
+    step_size = tf.maximum(tf.convert_to_tensor(epsilon - alpha, x.dtype), 0.0)  # below 0, it would go down the loss
+    return ascend(cross_entropy_of(logits_fn, y), x, start, epsilon=epsilon, step_size=step_size, steps=1)
 
 
 def random_step(x: tf.Tensor, alpha: float, seed: Any) -> tf.Tensor:

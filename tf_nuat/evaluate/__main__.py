@@ -122,6 +122,7 @@ def _evaluate(values: Any, strategy: tf.distribute.Strategy) -> int:
             "seed": values.seed,
             "adapted": changes,
         },
+        made_of=networks.made_of(path, values),
     )
     if not is_chief:
         return 0

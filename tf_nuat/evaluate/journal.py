@@ -106,7 +106,8 @@ class Journal:
         identity = json_input.parsed(where, str(arrays["identity"]), allowed=allowed)
         if not isinstance(identity, dict):
             raise ValueError(f"{where} is not the journal of an evaluation; allowed: {allowed}")
-        if differing := [name for name, value in self._identity.items() if identity.get(name) != value]:
+        names = {**self._identity, **identity}  # one process has no `worker`: it goes on with no worker's share
+        if differing := [name for name in names if identity.get(name) != self._identity.get(name)]:
             raise ValueError(
                 f"out is {str(path.parent)!r}, which has an evaluation with other {', '.join(differing)}; "
                 f"allowed: another folder, or the same arguments to go on with that one"

@@ -63,6 +63,7 @@ def worst_case(
     save_every: float = 10.0,
     progress: bool | str = False,
     about: Mapping[str, Any] | None = None,
+    made_of: Sequence[Any] = (),
 ) -> Record:
     """Runs attacks one after the other, each on the images that withstood those before it, and returns a `Record`.
 
@@ -79,6 +80,7 @@ def worst_case(
         save_every: seconds after which that is saved, seldomer where saving takes a twentieth of it; 0 saves it always.
         progress: whether to show progress bars; text to call them by it, and not by the attacks' names.
         about: a dict of JSON values that the written results shall say too: which images these are, for instance.
+        made_of: what the network was made of beside its weights, JSON values: with others, it is another evaluation.
 
     Raises:
         ValueError: an argument is out of its range, logits are not finite, or the folder is of another evaluation.
@@ -97,6 +99,8 @@ def worst_case(
     validation.number("save_every", save_every, at_least=0.0)
     options: dict[str, Any] = {"batch_size": batch_size, "precision": of_gradients(network, precision)}
     identity = identity_of(network, images, labels, norm, epsilon, seed, chosen, options["precision"])
+    if made_of:
+        identity["network"] = [identity["network"], *made_of]
     workers.agree(identity, strategy)
     options["strategy"] = None if workers.count(strategy) > 1 else strategy  # several workers share the images instead
     with _owned(folder if workers.is_chief(strategy) else None):
