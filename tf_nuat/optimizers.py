@@ -15,6 +15,8 @@ NO_MOMENTUM = 1e-30  # stands for 0: a velocity of 1e-30 times that of before is
 class CoupledSGD(keras.optimizers.SGD):
     """SGD whose weight decay is added to the gradient, of every trainable variable, before the momentum.
 
+    Variables that `exclude_from_weight_decay` was given have none.
+
     Keras's own `weight_decay` shrinks the variable beside the momentum, and its learning rate enters the velocity when
     a gradient arrives. Here, as in PyTorch's SGD, which the papers used:
     `velocity = momentum * velocity + gradient + weight_decay * variable`, `variable -= learning_rate * velocity`.
@@ -45,7 +47,7 @@ class CoupledSGD(keras.optimizers.SGD):
 
     def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         gradient = tf.cast(gradient, variable.dtype)
-        if self.coupled_weight_decay:
+        if self.coupled_weight_decay and keras_compat.takes_weight_decay(self, variable):
             gradient += tf.cast(self.coupled_weight_decay, variable.dtype) * variable
         velocity = keras_compat.momentum_of(self, variable).value
         # One pass over the memory where assignments in Python would take five.

@@ -1,8 +1,8 @@
 """Functions of the step, for learning rates and for regularizer weights alike.
 
-Each is a `keras.optimizers.schedules.LearningRateSchedule` read at `optimizer.iterations`: a run that is resumed, or
-spread over devices, needs no further state. Times are in epochs; `steps_per_epoch` turns them into steps (leave it at 1
-to give times in steps).
+Each is a `keras.optimizers.schedules.LearningRateSchedule`, read at the number of batches trained on: a run that is
+resumed, or spread over devices, needs no further state. A step is a batch, also where the gradients of several make one
+update. Times are in epochs; `steps_per_epoch` turns them into steps (leave it at 1 to give times in steps).
 """
 
 import typing

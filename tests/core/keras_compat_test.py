@@ -100,6 +100,27 @@ def test_the_gradients_that_an_optimizer_was_given_are_counted():
         assert int(keras_compat.batches_of(optimizer).value) == number and int(optimizer.iterations) == number // 2
 
 
+def test_the_gradients_are_counted_within_optimizers_that_scale_the_loss():
+    variable = keras.Variable([1.0])
+    inner = keras.optimizers.SGD(0.5, gradient_accumulation_steps=2)
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.LossScaleOptimizer(inner))
+    assert keras_compat.without_loss_scale(optimizer) is inner
+    assert keras_compat.without_loss_scale(inner) is inner
+    for number in range(1, 4):
+        optimizer.apply([tf.ones(1)], [variable])
+        assert int(keras_compat.batches_of(optimizer).value) == number and int(optimizer.iterations) == number // 2
+
+
+def test_what_is_excluded_from_weight_decay_is_known():
+    kernel, bias, scale = (keras.Variable([1.0], name=name) for name in ("kernel", "bias", "scale"))
+    optimizer = keras.optimizers.SGD(0.5, weight_decay=0.1)
+    assert all(keras_compat.takes_weight_decay(optimizer, each.value) for each in (kernel, bias, scale))
+    optimizer = keras.optimizers.SGD(0.5, weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_list=[scale], var_names=["bias"])
+    taken = [keras_compat.takes_weight_decay(optimizer, each.value) for each in (kernel, bias, scale)]
+    assert taken == [True, False, False]
+
+
 def test_the_operation_of_a_tensor_is_the_layer_that_made_it():
     layer = keras.layers.Dense(3)
     inputs = keras.Input((5,))
@@ -346,6 +367,7 @@ def test_nothing_else_reaches_beneath_the_surface():
         "registry",
         "run_through_graph",
         "symbolic_build",
+        "use_weight_decay",
     )
     beneath = [f"_{name}" for name in hooks]
     assert found == {

@@ -201,6 +201,35 @@ def test_weights_loaded_after_construction_are_trained(data):
         np.testing.assert_allclose(weight, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("how", ["loaded", "compiled again"])
+def test_what_was_trained_is_trained_further_by_a_new_optimizer(how, data, tmp_path):
+    """To begin from the average, which lags behind, would lose the last steps."""
+    model = compiled("standard", ema_decay=0.9)
+    model.fit(*data, batch_size=BATCH, verbose=0)
+    trained = [weight.copy() for weight in model.trained_network.get_weights()]
+    assert np.max(np.abs(model.network.get_weights()[0] - trained[0])) > 1e-4
+    if how == "loaded":
+        model.save_weights(tmp_path / "defense.weights.h5")
+        model = tf_nuat.Standard(network(), epsilon=0.1, ema_decay=0.9)
+        model.load_weights(tmp_path / "defense.weights.h5")
+    model.compile(tf_nuat.optimizers.CoupledSGD(1e-9))
+    model.fit(*data, batch_size=BATCH, verbose=0)
+    for weight, expected in zip(model.trained_network.get_weights(), trained):
+        np.testing.assert_allclose(weight, expected, atol=1e-5)
+
+
+def test_weights_that_are_set_after_training_are_trained_by_a_new_optimizer(data):
+    """As for the next fold of a cross-validation."""
+    model = compiled("standard", ema_decay=0.9)
+    model.fit(*data, batch_size=BATCH, verbose=0)
+    other = network(seed=2)
+    model.network.set_weights(other.get_weights())
+    model.compile(tf_nuat.optimizers.CoupledSGD(1e-9))
+    model.fit(*data, batch_size=BATCH, verbose=0)
+    for weight, expected in zip(model.trained_network.get_weights(), other.get_weights()):
+        np.testing.assert_allclose(weight, expected, atol=1e-5)
+
+
 def test_decay_while_the_average_is_young():
     steps = np.array([0, 1, 10, 90, 10**6])
     np.testing.assert_allclose(
@@ -286,6 +315,17 @@ def test_coupled_decay_is_not_keras_own(data):
             optimizer.apply([tf.fill([3], 0.5)], [variable])
     np.testing.assert_allclose(variables[0].numpy(), weight, rtol=1e-6)
     assert np.max(np.abs(variables[1].numpy() - weight)) > 1e-2
+
+
+def test_variables_may_be_excluded_from_coupled_decay():
+    """As `keras.optimizers.AdamW` has it: by themselves, or by a part of their names."""
+    kernel, bias, scale = (keras.Variable(np.ones(3, np.float32), name=name) for name in ("kernel", "bias", "scale"))
+    optimizer = tf_nuat.optimizers.CoupledSGD(0.1, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_list=[scale], var_names=["bias"])
+    optimizer.apply([tf.zeros(3)] * 3, [kernel, bias, scale])
+    np.testing.assert_allclose(kernel.numpy(), 0.95 * np.ones(3), rtol=1e-6)
+    for excluded in bias, scale:
+        np.testing.assert_array_equal(excluded.numpy(), np.ones(3))
 
 
 def test_optimizer_is_restored_from_its_config():

@@ -115,9 +115,13 @@ def test_steps_per_epoch_are_optimizer_steps():
     assert model.optimizer.iterations.numpy() == 10
 
 
-def test_a_resumed_run_is_the_undisturbed_one():
+@pytest.mark.parametrize("accumulated", [None, 2])
+def test_a_resumed_run_is_the_undisturbed_one(accumulated):
+    """What is left of a batch's replays is counted in batches, not in updates."""
     data = dataset().repeat()
     undisturbed, resumed = (linear.compiled(FreeAT, replays=4, batch_size=8) for _ in range(2))
+    for model in undisturbed, resumed:
+        model.compile(keras.optimizers.SGD(linear.LEARNING_RATE, gradient_accumulation_steps=accumulated))
     undisturbed.fit(data, epochs=2, steps_per_epoch=5, verbose=0)
     resumed.fit(data, epochs=1, steps_per_epoch=5, verbose=0)
     resumed.fit(data.skip(5 // 4), initial_epoch=1, epochs=2, steps_per_epoch=5, verbose=0)

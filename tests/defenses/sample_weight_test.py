@@ -70,6 +70,16 @@ def test_weights_of_classes_are_those_of_their_images(name):
             np.testing.assert_allclose(weight, other, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["standard", "free_at"])
+def test_the_last_classes_may_have_no_weight(name):
+    """It is then 1, wherever the labels come from: of a dataset Keras knows no class after the last one given."""
+    expected = trained(name, X, Y, sample_weight=np.where(Y == 0, 0.5, 1.0))
+    assert Y.max() == 2
+    for data in (X, Y), (batches(X, Y),):
+        for weight, other in zip(trained(name, *data, class_weight={0: 0.5}), expected):
+            np.testing.assert_allclose(weight, other, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["standard", "nuat", "sat_r1", "sat_r3"])
 def test_weights_of_1_change_nothing(name):
     for weight, other in zip(trained(name, X, Y, sample_weight=np.ones(16)), trained(name, X, Y)):

@@ -218,15 +218,18 @@ def test_fit_before_compile_is_refused(examples):
         tf_nuat.NuAT(small.dense(0), epsilon=0.1).fit(*examples)
 
 
-def test_two_halves_of_a_batch_are_one_update(examples):
+@pytest.mark.parametrize("is_scaled", [False, True])
+def test_two_halves_of_a_batch_are_one_update(is_scaled, examples):
     """The gradients are accumulated; the average of the weights moves with the update, not with every half."""
     x, y = examples
     expected = compiled(tf_nuat.PGDAT, steps=2, random_start=False, ema_decay=0.5)
-    expected.fit(x, y, batch_size=64, shuffle=False, verbose=0)
+    expected.fit(x, y, batch_size=64, epochs=2, shuffle=False, verbose=0)
     optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
+    if is_scaled:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model = compiled(tf_nuat.PGDAT, optimizer, steps=2, random_start=False, ema_decay=0.5)
-    trained(model, x, y)
-    assert int(model.optimizer.iterations) == 1 and int(model.batches) == 2
+    trained(model, x, y, epochs=2)
+    assert int(model.optimizer.iterations) == 2 and int(model.batches) == 4
     for network in ("network", "trained_network"):
         for weight, other in zip(getattr(model, network).get_weights(), getattr(expected, network).get_weights()):
             np.testing.assert_allclose(weight, other, atol=1e-6)

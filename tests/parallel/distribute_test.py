@@ -47,6 +47,16 @@ def test_fit_on_two_devices_is_fit_on_one(name, two_devices):
         np.testing.assert_allclose(history_of_two[key], values, atol=1e-5, err_msg=key)
 
 
+def test_the_loss_of_a_batch_that_does_not_divide_is_the_mean_over_its_images(two_devices):
+    """Of 13 images in batches of 8 the last are 5, of which one device has more."""
+    data = batches().unbatch().take(13).batch(8)
+    logged = []
+    for strategy in tf.distribute.get_strategy(), two_devices:
+        model, history = trained("standard", strategy, data, run_eagerly=True)
+        logged.append([*history["loss"], model.evaluate(data, verbose=0, return_dict=True)["loss"]])
+    np.testing.assert_allclose(logged[1], logged[0], atol=1e-5)
+
+
 def test_the_pairs_of_r1_may_be_on_several_devices(two_devices):
     """All 32 images of the second device and 8 of the first take the iterative attack."""
     one, two = (

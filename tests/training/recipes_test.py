@@ -5,28 +5,38 @@ import dataclasses
 import inspect
 import json
 import re
+import shlex
 import signal
 import sys
 
 import pytest
 import tensorflow_datasets
+from absl import flags
 
+import sanity.run
 import tf_nuat
 from recipes import (
     cifar10,
     cifar10_small,
     cifar100,
     command,
+    compare,
+    custom,
     digits,
     mnist,
     mnist_fast,
     mnist_nuat,
     orderings,
+    phase_transition,
+    race,
     svhn,
     table,
 )
 from tests.helpers import tiny
+from tests.recipes.compare_test import as_card, card_of
 from tf_nuat import command_line, data, training
+from tf_nuat.networks import __main__ as networks_command
+from tf_nuat.parallel import workers
 
 MODULES = {
     "digits": digits,
@@ -203,6 +213,60 @@ def test_trains_and_prints_what_was_measured(monkeypatch, tmp_path, capsys):
     card = json.loads((out / "card.json").read_text())
     assert f"{card['measured']['clean']['accuracy']:.2%}" in printed and "50 images" in printed
     assert str(out / "network.keras") in printed and re.search(r"epoch 1/1  loss [0-9.]+  clean .*  robust ", printed)
+
+
+def next_flags(printed):
+    """Returns the flags of the command that the last line names, as `sanity.run` reads them from a shell."""
+    line = printed.splitlines()[-1]
+    assert line.startswith("Next: python -m sanity.run ")
+    values = sanity.run.flag_values()
+    command_line.parse(values, shlex.split(line)[4:], "")
+    return values
+
+
+def test_the_next_command_is_as_one_types_it_and_has_what_a_card_does_not_say(monkeypatch, tmp_path, capsys):
+    paths = {name: str(tmp_path / f"my {name}") for name in ("data", "data_dir", "out")}
+    (tmp_path / "my data").mkdir()
+    given = {**paths, "import": "my_layers,others", "network": "two_conv", "epsilon": "0.1", "strategy": "one"}
+    values = custom.flag_values()
+    values(["", *(f"--{name}={value}" for name, value in given.items())])
+    monkeypatch.setattr(training, "run", lambda *_, **__: as_card(card_of("nuat", 0.98, 0.9)))
+    assert command.run(custom.recipe_of(values), values) == 0
+    judged = next_flags(capsys.readouterr().out)
+    assert (judged.checkpoint, judged.dataset) == (f"{paths['out']}/network.keras", paths["data"])
+    assert (judged.data_dir, getattr(judged, "import")) == (paths["data_dir"], ["my_layers", "others"])
+
+
+def test_the_next_command_of_a_pretrained_network_is_as_one_types_it(tmp_path, capsys):
+    out = tmp_path / "my runs"
+    assert networks_command.command(["--name=mnist_nuat", f"--out={out}"]) == 0
+    assert next_flags(capsys.readouterr().out).checkpoint == str(out / "network.keras")
+
+
+@pytest.mark.parametrize(
+    "main, arguments",
+    [
+        (compare.main, ["--dataset=digits", "--defenses=nuat"]),
+        (race.main, ["--dataset=digits", "--defenses=nuat", "--minutes=1"]),
+        (phase_transition.main, ["--dataset=digits"]),
+    ],
+)
+def test_a_command_of_one_machine_waits_for_no_other(main, arguments, monkeypatch, tmp_path):
+    monkeypatch.setattr(workers, "start", lambda *_, **__: pytest.fail("waited for workers"))
+    monkeypatch.setenv("TF_CONFIG", workers.EXAMPLE)
+    with pytest.raises(ValueError, match="strategy is 'auto', and TF_CONFIG names 2 workers; allowed: one, mirrored"):
+        main([*arguments, f"--out={tmp_path / 'out'}"])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("strategy, addresses", [("one", 2), ("mirrored", 2), ("auto", 1), ("auto", 0)])
+def test_a_command_of_one_machine_takes_its_devices(strategy, addresses, monkeypatch):
+    cluster = {"worker": [f"host-{number}:2222" for number in range(addresses)]}
+    text = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 0}}) if addresses else ""
+    monkeypatch.setenv("TF_CONFIG", text)
+    values = command.with_shared_flags(flags.FlagValues())
+    values(["", f"--strategy={strategy}"])
+    command.refuse_several_workers(values)
 
 
 def test_flags_change_the_recipe():

@@ -41,7 +41,7 @@ class WeightPerturbation(Defense):
         ]
         weights = [weight for weight, _ in moving]
         weights_before = _values(weights)
-        gamma = schedules.value_at(self.awp_gamma, self.step)
+        gamma = schedules.value_at(self.awp_gamma, self.batches)
         totals = parallel.total([gradient for _, gradient in moving])
         _assign(weights, [w + perturbation(w, g, gamma) for w, g in zip(weights_before, totals)])
         at_moved_weights = super().gradients(x, x_adv, y, **shared)

@@ -268,5 +268,6 @@ class Defense(NetworkModel):
         if self.ema_decay != before.ema_decay:
             raise ValueError(f"ema_decay is {self.ema_decay!r} after {before.ema_decay!r}; allowed: the same one")
         self.network, self.trained_network = before.network, before.trained_network
+        self._digests_before = before._digests_before
         self.epoch.assign(before.epoch)
         self.compile(optimizer=before.optimizer, metrics=["accuracy"], jit_compile=before.jit_compile)

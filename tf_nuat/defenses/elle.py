@@ -80,7 +80,7 @@ class ELLE(SingleStep):
 
     def weight(self, error: tf.Tensor) -> tf.Tensor:
         """Returns w at this step, a float32 scalar; `error` is the linearity error of its batch."""
-        return schedules.value_at(self.linearity_weight, self.step)
+        return schedules.value_at(self.linearity_weight, self.batches)
 
     def passes(self, batch_size: int) -> Passes:
         return Passes(input_gradient=1.0, training=4.0)

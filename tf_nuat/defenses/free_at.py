@@ -143,8 +143,8 @@ class FreeAT(Defense):
             raise ValueError(f"x is a {type(x).__name__}; allowed: an array or a tf.data.Dataset")
         self._check_batch_size(training_data.size_of_first(x))
         x = self.replayed(x)
-        if self.optimizer is not None and x.cardinality() == tf.data.INFINITE_CARDINALITY:
-            x = x.skip(parallel.scalar(self.optimizer.iterations) % self.replays)
+        if x.cardinality() == tf.data.INFINITE_CARDINALITY:
+            x = x.skip(self.count_batches() % self.replays)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
 
     def _states(self) -> list[keras.Variable]:

@@ -88,7 +88,7 @@ class GAT(Defense):
 
     def weight(self) -> tf.Tensor:
         """Returns lambda at this step, a float32 scalar."""
-        return schedules.value_at(self.guidance_weight, self.step)
+        return schedules.value_at(self.guidance_weight, self.batches)
 
 
 class GATWA(GAT):

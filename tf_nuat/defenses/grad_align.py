@@ -60,7 +60,7 @@ class GradAlign(SingleStep):
         gradient_in_noise, _ = input_gradient(self._in_training(y), x + noise)
         alignment, is_known = cosine(gradient, gradient_in_noise)
         penalty = parallel.share_of_mean(1.0 - alignment, counted=is_known)
-        weight = schedules.value_at(self.alignment_weight, self.step)
+        weight = schedules.value_at(self.alignment_weight, self.batches)
         return parallel.share_of_mean(cross_entropy) + weight * penalty, logits
 
     def _in_training(self, y: tf.Tensor) -> Objective:

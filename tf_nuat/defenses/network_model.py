@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from tf_nuat import losses, parallel
-from tf_nuat.core import keras_compat, validation
+from tf_nuat.core import files, keras_compat, validation
 from tf_nuat.defenses import saving, sources, training_data
 from tf_nuat.defenses.batch import Batch, in_one_line, read_batch
 from tf_nuat.models import averaging, weights
@@ -37,6 +37,8 @@ class NetworkModel(keras_compat.Model):
             validation.number("ema_decay", ema_decay, above=0.0, below=1.0)
             self.trained_network = averaging.copy_of(network)
         self._trainable = weights.trainable(network)
+        self._has_ended_epoch = False
+        self._digests_before = self._digests()
         self._metrics_take_rows: bool | None = None  # as the first labels were that they saw
         self._calls = [0]  # of the functions of training, and of an evaluation within it, since `fit` began
         self.epoch = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="epoch")
@@ -44,14 +46,17 @@ class NetworkModel(keras_compat.Model):
 
     @property
     def step(self) -> tf.Tensor:
-        """Number of optimizer steps taken, an integer scalar: the clock of schedules and random draws."""
+        """Number of updates of the weights, an integer scalar: the clock of averages, and of attacks that alternate."""
         optimizer = getattr(self, "optimizer", None)  # there is none before `compile`
         iterations = tf.constant(0) if optimizer is None else optimizer.iterations
         return getattr(iterations, "value", iterations)  # a tensor where the optimizer accumulates gradients
 
     @property
     def batches(self) -> tf.Tensor:
-        """Number of batches trained on, an integer scalar: more than `step` where gradients are accumulated."""
+        """Number of batches trained on, an integer scalar: the clock of schedules and random draws.
+
+        It is more than `step` where gradients are accumulated. Keras reads learning rates at it, too.
+        """
         optimizer = getattr(self, "optimizer", None)
         return tf.constant(0) if optimizer is None else keras_compat.batches_of(optimizer).value
 
@@ -164,21 +169,45 @@ class NetworkModel(keras_compat.Model):
             raise ValueError("fit is called before compile; allowed: model.compile(optimizer) first")
         training_data.check(self.network, x, y, **options)
         saving.check_callbacks(self, callbacks)
-        if parallel.scalar(self.optimizer.iterations) == 0:
-            weights.copy(self.network, to=self.trained_network)
+        if (class_weight := options.get("class_weight")) is not None:
+            options["class_weight"] = training_data.every_class_weight(class_weight, self.network.output_shape[-1])
+        if self.count_batches() == 0:  # of this optimizer
+            self._train_what_was_set()
         if isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
             options.setdefault("shuffle", False)  # a dataset comes in its own order; Keras warns of anything else
-        clock = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: self.on_epoch_begin(epoch))
+        clock = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: self.on_epoch_begin(epoch),
+            on_epoch_end=lambda epoch, logs: self.on_epoch_end(),
+        )
         if isinstance(callbacks, keras.callbacks.CallbackList):
             clock.set_model(self)
             callbacks.callbacks.insert(0, clock)
         else:
             callbacks = [clock, *keras.tree.flatten(callbacks or [])]
-        with self._naming_batches("training", self._batches_before()) as place:
+        with self._naming_batches("training", self.count_batches()) as place:
             x = sources.checked(x, self.network, place)
             if "validation_data" in options:
                 options["validation_data"] = sources.checked(options["validation_data"], self.network, _in_evaluation)
-            return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
+            history = super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
+        self._digests_before = self._digests()
+        return history
+
+    def _train_what_was_set(self) -> None:
+        """Gives the trained network the weights of `network`, where those were set since both were made or trained.
+
+        What was trained is trained further where it was loaded together with its average, or compiled again.
+        """
+        if self.ema_decay is not None:
+            (average, trained), (average_before, trained_before) = self._digests(), self._digests_before
+            if average == average_before or trained != trained_before:
+                return
+        weights.copy(self.network, to=self.trained_network)
+        self._digests_before = self._digests()
+
+    def _digests(self) -> tuple[str, ...]:
+        """Returns what changes with the weights of `network` and of `trained_network`; nothing without an average."""
+        networks = () if self.ema_decay is None else (self.network, self.trained_network)
+        return tuple(files.digest(*each.get_weights()) for each in networks)
 
     def evaluate(
         self, x: typing.Any = None, y: typing.Any = None, *arguments: typing.Any, **options: typing.Any
@@ -194,7 +223,7 @@ class NetworkModel(keras_compat.Model):
     ) -> typing.Any:
         """Trains on one batch as `keras.Model.train_on_batch` does; images and labels are checked."""
         training_data.check_forms(self.network, x, y, options.get("sample_weight"))
-        with self._naming_batches("training", self._batches_before()):
+        with self._naming_batches("training", self.count_batches()):
             return super().train_on_batch(x, y, *arguments, **options)
 
     def test_on_batch(
@@ -251,12 +280,23 @@ class NetworkModel(keras_compat.Model):
         finally:
             self._calls.pop()
 
-    def _batches_before(self) -> int:
+    def count_batches(self) -> int:
+        """Returns `batches` as a Python number; outside of a step."""
         return int(parallel.scalar(tf.convert_to_tensor(self.batches)))
 
     def on_epoch_begin(self, epoch: int) -> None:
-        """Is called by `fit` as an epoch begins, with its number, from 0."""
-        self.epoch.assign(epoch)
+        """Is called by `fit` as an epoch begins, with its number, from 0.
+
+        A second `fit` without `initial_epoch` counts from 0 again; `self.epoch` goes on. An epoch that was interrupted
+        is begun again.
+        """
+        goes_on = self._has_ended_epoch and self.count_batches() > 0  # of this optimizer
+        self.epoch.assign(max(epoch, parallel.scalar(self.epoch) + 1 if goes_on else 0))
+        self._has_ended_epoch = False
+
+    def on_epoch_end(self) -> None:
+        """Is called by `fit` as an epoch ends."""
+        self._has_ended_epoch = True
 
     def update_averages(self) -> None:
         """Moves the averaged network, where there is one, after each optimizer step."""
@@ -266,9 +306,10 @@ class NetworkModel(keras_compat.Model):
 
     def where_weights_changed(self, decay: tf.Tensor) -> tf.Tensor:
         """Returns the decay of an average in this batch: 1 where the optimizer only gathers gradients."""
-        if not self.optimizer.gradient_accumulation_steps:
+        accumulated = keras_compat.without_loss_scale(self.optimizer).gradient_accumulation_steps
+        if not accumulated:
             return decay
-        changes = tf.equal(self.batches % self.optimizer.gradient_accumulation_steps, 0)
+        changes = tf.equal(self.batches % accumulated, 0)
         return tf.where(changes, decay, 1.0)
 
     def build_state(self) -> None:
@@ -290,8 +331,10 @@ class NetworkModel(keras_compat.Model):
         """Updates the metrics with a batch, and returns the logs of the step; `loss` is this replica's share."""
         for metric in self.metrics:
             if metric.name == "loss":
-                # The mean over the replicas of share * replicas is the whole.
-                metric.update_state(loss * parallel.replicas(), sample_weight=tf.shape(logits)[0])
+                # The mean over the replicas of share * replicas is the whole. Each counts as much as every other,
+                # however many images it has, and all together as much as the images of the global batch.
+                images = tf.cast(parallel.total(tf.shape(logits)[0]), tf.float32)
+                metric.update_state(loss * parallel.replicas(), sample_weight=parallel.share_of_batch_statistic(images))
         return self.logs_of_step(self.compute_metrics(batch.x, batch.y, logits, batch.sample_weight))
 
     def compute_metrics(

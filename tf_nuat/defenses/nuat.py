@@ -76,7 +76,7 @@ class NuAT(Defense):
 
     def weight(self) -> tf.Tensor:
         """Returns lambda at this step, a float32 scalar."""
-        return schedules.value_at(self.nuclear_weight, self.step)
+        return schedules.value_at(self.nuclear_weight, self.batches)
 
     def is_nuclear_batch(self) -> tf.Tensor:
         """Returns whether this batch is odd, a boolean scalar: then the attack maximizes the nuclear norm too."""
@@ -181,8 +181,8 @@ class NuATH(NuAT):
     @property
     def extra_epochs(self) -> float:
         """Epochs' worth of batches that took two steps so far: the subscript of table 1b."""
-        steps = parallel.scalar(self.optimizer.iterations)
-        return parallel.scalar(self.two_step_batches) * (parallel.scalar(self.epoch) + 1) / steps if steps else 0.0
+        batches, epochs = self.count_batches(), parallel.scalar(self.epoch) + 1
+        return parallel.scalar(self.two_step_batches) * epochs / batches if batches else 0.0
 
     def card_facts(self) -> dict[str, float]:
         return {"extra_epochs": self.extra_epochs}
@@ -215,8 +215,8 @@ class NuATH(NuAT):
         self.two_step_batches.assign_add(tf.cast(self.takes_two_steps(), tf.float32))
         self.epoch_loss_sum.assign_add(clean_loss)
         self.epoch_steps.assign_add(1.0)
-        # A running mean: plain over the first steps, exponential over RECENT_STEPS after that.
-        count = tf.minimum(tf.cast(self.step, tf.float32) + 1.0, self.RECENT_STEPS)
+        # A running mean: plain over the first batches, exponential over RECENT_STEPS after that.
+        count = tf.minimum(tf.cast(self.batches, tf.float32) + 1.0, self.RECENT_STEPS)
         self.recent_loss.assign_add((clean_loss - self.recent_loss.value) / count)
 
     def on_epoch_begin(self, epoch: int) -> None:

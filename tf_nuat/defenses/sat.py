@@ -80,7 +80,7 @@ class SATR1(Defense):
         fgsm_logits, ifgsm_logits = logits[:size], logits[size:]
         distance = _squared_distance(fgsm_logits[size - tf.shape(ifgsm_logits)[0] :], ifgsm_logits)
         loss = parallel.share_of_mean(losses.cross_entropy(fgsm_logits, y))
-        weight = schedules.value_at(self.regularizer_weight, self.step)
+        weight = schedules.value_at(self.regularizer_weight, self.batches)
         return loss + weight * parallel.share_of_mean(distance), fgsm_logits
 
     def passes(self, batch_size: int) -> Passes:
@@ -141,7 +141,7 @@ class SATR2(Defense):
     def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> ObjectiveValue:
         fgsm_logits, rfgsm_logits = tf.split(self.trained_network(x_adv, training=True), 2)
         loss = parallel.share_of_mean(losses.cross_entropy(fgsm_logits, y))
-        weight = schedules.value_at(self.regularizer_weight, self.step)
+        weight = schedules.value_at(self.regularizer_weight, self.batches)
         return loss + weight * parallel.share_of_mean(_squared_distance(fgsm_logits, rfgsm_logits)), fgsm_logits
 
     def passes(self, batch_size: int) -> Passes:
@@ -213,7 +213,7 @@ class SATR3(Defense):
         # The hinge is one of the global batch: a replica whose own share is on the other side follows the rest.
         excess = low - self.tau * high
         active = tf.cast(parallel.total(tf.stop_gradient(excess)) > 0.0, tf.float32)
-        weight = schedules.value_at(self.regularizer_weight, self.step)
+        weight = schedules.value_at(self.regularizer_weight, self.batches)
         return high + weight * active * excess, high_logits
 
     def passes(self, batch_size: int) -> Passes:

@@ -60,4 +60,4 @@ class SingleStep(Defense):
 
     def radius(self) -> tf.Tensor:
         """Returns epsilon at this step, a float32 scalar."""
-        return self.epsilon * schedules.value_at(self.epsilon_share, self.step)
+        return self.epsilon * schedules.value_at(self.epsilon_share, self.batches)

@@ -91,7 +91,7 @@ class TRADES(Defense):
 
     def weight(self) -> tf.Tensor:
         """Returns beta at this step, a float32 scalar."""
-        return schedules.value_at(self.beta, self.step)
+        return schedules.value_at(self.beta, self.batches)
 
 
 class TRADESWA(TRADES):

@@ -90,6 +90,14 @@ def check_class_weight(value: typing.Any, num_classes: int) -> None:
         validation.number(f"class_weight[{each}]", weight, at_least=0.0)
 
 
+def every_class_weight(value: dict[int, float], num_classes: int) -> dict[int, float]:
+    """Returns `class_weight` with the weight 1 of each class that it lacks.
+
+    Of a dataset, Keras looks labels up in a table that ends with the last class of the dict.
+    """
+    return {each: float(value.get(each, 1.0)) for each in range(num_classes)}
+
+
 def replayed(dataset: tf.data.Dataset, replays: int) -> tf.data.Dataset:
     """Returns `dataset` with each of its elements `replays` times in a row."""
     count = dataset.cardinality()

@@ -1,0 +1,120 @@
+"""What a defense counts, whatever the optimizer: batches for schedules and draws, updates for averages, and epochs."""
+
+import inspect
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_nuat
+from tests.helpers import linear
+from tf_nuat import draws, schedules
+from tf_nuat.core import keras_compat
+
+X, Y = linear.batch(16)
+BATCH = tf.constant(X[:8]), tf.constant(Y[:8])
+
+SCHEDULED = [  # those with an average read the same as those without
+    (name, argument)
+    for name, defense in tf_nuat.DEFENSES.items()
+    for argument, each in inspect.signature(defense).parameters.items()
+    if each.annotation == schedules.Weight and "_wa" not in name
+]
+
+
+def recompiled(defense, optimizer, **options):
+    model = linear.compiled(defense, **options)
+    model.compile(optimizer, run_eagerly=True)
+    return model
+
+
+def test_the_scheduled_weights_are_found():
+    assert len(SCHEDULED) > 10 and ("nuat", "nuclear_weight") in SCHEDULED and ("awp", "awp_gamma") in SCHEDULED
+
+
+@pytest.mark.parametrize("name, argument", SCHEDULED)
+def test_a_weight_is_read_where_the_learning_rate_is(name, argument):
+    """Keras counts batches there, also where the gradients of several make one update."""
+
+    class Recorded(keras.optimizers.schedules.LearningRateSchedule):
+        def __init__(self, value):
+            self.value, self.steps = value, set()
+
+        def __call__(self, step):
+            self.steps.add(int(step))
+            return tf.constant(self.value)
+
+    weight, learning_rate = Recorded(0.5), Recorded(0.1)
+    optimizer = keras.optimizers.SGD(learning_rate, gradient_accumulation_steps=4)
+    model = recompiled(tf_nuat.DEFENSES[name], optimizer, **{argument: weight})
+    keras_compat.batches_of(optimizer).assign(7)  # the last batch of the second update
+    model.train_step(BATCH)
+    assert weight.steps == learning_rate.steps == {7}
+
+
+def test_draws_are_fresh_where_the_loss_is_scaled():
+    """`LossScaleOptimizer` counts nothing itself."""
+    optimizer = keras.optimizers.LossScaleOptimizer(tf_nuat.optimizers.CoupledSGD(0.05))
+    model = recompiled(tf_nuat.FBF, optimizer)
+    noise = []
+    for number in range(3):
+        assert model.count_batches() == number
+        noise.append(draws.signs(BATCH[0], model.draw_seed).numpy())
+        model.train_step(BATCH)
+    assert all(np.mean(one != other) > 0.1 for one, other in itertools.pairwise(noise))
+
+
+def test_a_wrong_batch_has_its_number_where_the_loss_is_scaled():
+    model = recompiled(tf_nuat.Standard, keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)))
+    wrong = np.where(np.arange(16) < 8, Y, linear.CLASSES)
+    with pytest.raises(ValueError, match="y has values .* in batch 2 of training"):
+        model.fit(tf.data.Dataset.from_tensor_slices((X, wrong)).batch(8), verbose=0)
+
+
+def test_the_first_means_of_the_hybrid_are_those_of_batches():
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=4)
+    model = recompiled(tf_nuat.NuATH, optimizer)
+    for number, loss in enumerate((1.0, 3.0, 5.0)):
+        keras_compat.batches_of(optimizer).assign(number)
+        model.observe({"clean_loss": tf.constant(loss)})
+    assert float(model.recent_loss) == pytest.approx(3.0)
+
+
+def test_epochs_of_two_steps_are_counted_in_batches_of_every_fit():
+    """In each of two epochs of 4 batches, 2 took a second step."""
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=4)
+    model = recompiled(tf_nuat.NuATH, optimizer)
+    for done in 0, 4:
+        keras_compat.batches_of(optimizer).assign(done)
+        model.on_epoch_begin(0)
+        model.two_step_batches.assign_add(2.0)
+        model.on_epoch_end()
+    keras_compat.batches_of(optimizer).assign(8)
+    assert model.extra_epochs == pytest.approx(1.0)
+
+
+def test_epochs_go_on_where_fit_is_called_again():
+    """The attack's average has no memory in the first epoch, and would never have any."""
+    model = recompiled(tf_nuat.NuAT2, keras.optimizers.SGD(0.1), attack_ema_decay=0.9)
+    for number in range(2):
+        model.fit(X, Y, batch_size=8, epochs=1, verbose=0)
+        assert int(model.epoch) == number
+        change = model.attack_network.get_weights()[0] - model.trained_network.get_weights()[0]
+        assert np.max(np.abs(change)) < 1e-6 if number == 0 else np.max(np.abs(change)) > 1e-4
+    model.fit(X, Y, batch_size=8, initial_epoch=2, epochs=4, verbose=0)
+    assert int(model.epoch) == 3
+
+
+def test_epochs_begin_where_fit_is_told_to():
+    model = recompiled(tf_nuat.Standard, keras.optimizers.SGD(0.1))
+    for _ in range(2):  # no batch was trained yet
+        model.on_epoch_begin(4)
+        assert int(model.epoch) == 4
+    model.train_step(BATCH)
+    for _ in range(2):  # it was interrupted
+        model.on_epoch_begin(5)
+        assert int(model.epoch) == 5
+    model.on_epoch_begin(9)
+    assert int(model.epoch) == 9
