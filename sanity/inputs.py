@@ -1,7 +1,6 @@
 """From the flags of the command line to a subject, with everything checked before any work."""
 
 import dataclasses
-import hashlib
 import pathlib
 
 from sanity import measure
@@ -12,6 +11,7 @@ from sanity.subject import Subject
 from tf_nuat.core import validation
 from tf_nuat.evaluate import inputs, networks, wiring
 
+NEEDS_SURROGATE = "white_box_beats_black_box"  # the check
 AROUND = 25.0  # seconds that a command takes before and after the checks: to begin, and to write the report
 
 
@@ -50,7 +50,8 @@ def collect(flags, command, *, progress=False):
     asked = inputs.asked(flags, [(path, network)])
     surrogates = [networks.read_other("--surrogate", name, flags).network for name in flags.surrogate]
     options = {"seed": flags.seed, "data_dir": flags.data_dir, "class_names": asked.class_names}
-    images, labels, class_names = inputs.sample(network, asked.cards[0], asked.dataset, samples=samples, **options)
+    wanted = {"samples": samples, "at_most": flags.samples is None}
+    images, labels, class_names = inputs.sample(network, asked.cards[0], asked.dataset, **wanted, **options)
     images, labels = in_order(images, labels, flags.seed)
     named = {f"--surrogate {name}": each for name, each in zip(flags.surrogate, surrogates)}
     for argument, each in {f"--checkpoint {path}": network, **named}.items():
@@ -59,7 +60,7 @@ def collect(flags, command, *, progress=False):
     if not found.is_right:
         raise ValueError(f"--checkpoint {path}: {found.sentence}")
     training_data = None
-    if not surrogates:  # without training images, checks that need a surrogate say that they were skipped
+    if not surrogates and NEEDS_SURROGATE in checks:  # without training images, it says that it was skipped
         most = measure.surrogate.MOST_IMAGES
         training_data = inputs.training_sample(network, asked.cards[0], asked.dataset, samples=most, **options)
     check_size("--samples leaves", len(labels), network.output_shape[-1])
@@ -76,6 +77,7 @@ def collect(flags, command, *, progress=False):
         progress=progress,
         clock=clock,
         kept_in=out / "evaluations.npz",
+        made_of=networks.made_of(path, flags),
         resume=flags.resume,
     )
     out = validation.output_folder("--out", out)
@@ -92,7 +94,7 @@ def _provenance(flags, command, path, asked, changes, class_names):
     return {
         "command": command,
         "checkpoint": str(path),
-        "checkpoint_sha256": hashlib.sha256(_bytes_of(path)).hexdigest(),
+        "checkpoint_sha256": networks.sha256(path),
         "adapted": changes,
         "surrogates": list(flags.surrogate),
         "dataset": asked.dataset,
@@ -100,9 +102,3 @@ def _provenance(flags, command, path, asked, changes, class_names):
         "class_names": list(class_names),
         "card": asked.cards[0].facts if asked.cards[0] is not None else {},
     }
-
-
-def _bytes_of(path):
-    """Returns the bytes of a file or, of the folder of a SavedModel, those of its files in the order of their names."""
-    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
-    return b"".join(each.read_bytes() for each in files)

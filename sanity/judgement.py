@@ -189,7 +189,7 @@ def _not_judged(subject: Subject, names: Sequence[str], found: wiring.Wiring) ->
         results=tuple(skipped(name, reason, sample_size=len(subject), remedy=remedy, reference="") for name in names),
         subject=_facts(subject),
         settings=settings,
-        evaluations=_described(subject, _left(subject), settings),
+        evaluations=_described(subject, settings),
         provenance={},
     )
 
@@ -215,13 +215,13 @@ def judge_subject(
 
     `say` is called with a line for each answer on the way, and `provenance`, a dict of facts, is kept in the judgement.
     """
-    settings = settings or Settings()
-    results = Looks(subject, checked_names(checks), settings, progress=progress, say=say).results()
+    settings = dataclasses.replace(settings or Settings(), way=subject.norm.way)
+    looks = Looks(subject, checked_names(checks), settings, progress=progress, say=say)
+    results = looks.results()
     way_round = _way_round(subject, results, settings)
     pgd = verdict.accuracy(subject.correct("pgd", **settings.pgd(subject.epsilon)), settings)
     shown = measure.examples.found_by_pgd(subject, settings)
-    left = _left(subject)
-    clean, robust = verdict.accuracy(subject.correct(), settings), _worst_case(subject, left, settings)
+    clean, robust = verdict.accuracy(subject.correct(), settings), _worst_case(subject, settings, looks.left_out())
     found = verdict.overall(results, clean, robust, subject.chance)
     robustness = verdict.robustness(clean, robust, subject.chance)
     return Judgement(
@@ -239,7 +239,7 @@ def judge_subject(
         results=results,
         subject=_facts(subject),
         settings=settings,
-        evaluations=_described(subject, left, settings),
+        evaluations=_described(subject, settings),
         provenance=dict(provenance or {}),
         examples=shown,
     )
@@ -261,14 +261,18 @@ def _way_round(subject, results, settings):
         return None
 
 
-def _worst_case(subject, left, settings):
-    """Returns the `WorstCase`; of the attacks it names the one after which the fewest images are left."""
-    within = [each for each in left if each[0].attack is not None and subject.within_epsilon(each[0])]
-    strongest, _ = min(within, key=lambda each: np.sum(each[1]), default=(None, None))
+def _worst_case(subject, settings, left_out):
+    """Returns the `WorstCase`; `left_out`: names of attacks that were not run on all images."""
+    pgd = subject.correct("pgd", **settings.pgd(subject.epsilon))
+    within = [each for each in subject.evaluations() if each.attack is not None and subject.within_epsilon(each)]
+    fooled = [int(np.sum(pgd & ~each.correct)) for each in within]
+    strongest = int(np.argmax(fooled))
     return WorstCase(
         **dataclasses.asdict(verdict.accuracy(subject.worst_case(), settings)),
         attacks=len(within),
-        attack="no attack" if strongest is None else attack_labels.of(strongest),
+        attack=attack_labels.of(within[strongest]) if any(fooled) else "PGD",
+        fooled=fooled[strongest],
+        left_out=tuple(left_out),
     )
 
 
@@ -288,6 +292,8 @@ def _left(subject):
 
 def _accuracies(clean, robust, pgd, way_round, subject, settings):
     low, high = robust.interval
+    stronger = f"{robust.attack} fooled {robust.fooled} images that PGD did not. " if robust.fooled else ""
+    missing = f"There was no time to run {', '.join(robust.left_out)} on all of them. " if robust.left_out else ""
     alone = f"PGD alone says {pgd.accuracy:.1%}, publish {robust.accuracy:.1%}"
     if pgd.correct == robust.correct:
         alone = f"PGD alone says the same, {pgd.accuracy:.1%}"
@@ -296,14 +302,13 @@ def _accuracies(clean, robust, pgd, way_round, subject, settings):
     return (
         f"{robust.accuracy:.1%} of {robust.images} images withstand the worst of {robust.attacks} attacks within "
         f"epsilon {subject.epsilon:.4g} in {subject.norm.label} ({settings.confidence:.0%} interval {low:.1%} to "
-        f"{high:.1%}); {robust.attack} comes nearest to it. {alone}. {clean.accuracy:.1%} are classified correctly "
-        "without attack."
+        f"{high:.1%}). {missing}{stronger}{alone}. {clean.accuracy:.1%} are classified correctly without attack."
     )
 
 
-def _described(subject, left, settings):
+def _described(subject, settings):
     found = []
-    for each, remaining in left:
+    for each, remaining in _left(subject):
         among = slice(None) if each.among is None else each.among
         accuracy = verdict.accuracy(each.correct[among], settings)
         found.append(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import itertools
 import sys
 import time
 import typing
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from sanity import costs, statistics, verdict
 from sanity.checks import CHECKS
+from sanity.checks.adaptive_attack_is_not_stronger import attacks_left_out
 from sanity.result import Result, Verdict, skipped
 from sanity.settings import Settings
 from sanity.subject import NoVersionError, Subject
@@ -52,18 +54,38 @@ class Looks:
         if subject.clock.left < float("inf"):
             subject.clock.speed = costs.per_second(subject)
         self._sizes = self._planned(settings)
+        fewest = costs.of_attack(settings.pgd(subject.epsilon)) * self._sizes[0]
+        if FIGURE in self._names and not subject.clock.has_time_for(fewest):
+            self._say(
+                f"PGD on {self._sizes[0]} images, without which there is no figure to publish, may take "
+                f"{fewest / subject.clock.speed / 60.0:.0f} minutes: more than are left"
+            )
         self._settings = dataclasses.replace(settings, alpha=settings.alpha / len(self._sizes))
         self._results: dict[str, Result] = {}
         self._has_time = True
+        self._finished = 0  # images that every attack of FIGURE had its turn on
 
     def results(self) -> tuple[Result, ...]:
-        """Runs the checks and returns their results, in the order of their names."""
-        for place, size in enumerate(self._sizes):
+        """Runs the checks and returns their results, in the order of their names.
+
+        The subject looks afterwards at the images that all attacks of `FIGURE` had their turn on, where there are any.
+        """
+        before = 0
+        for size, following in itertools.zip_longest(self._sizes, self._sizes[1:]):
             self._subject.look_at(size)
-            self._look(is_first=place == 0)
-            if place + 1 == len(self._sizes) or not self._goes_on(size, self._sizes[place + 1]):
+            self._look(is_first=before == 0)
+            if not self.left_out():
+                self._finished = size
+            if following is None or not self._goes_on(size - before, following - size):
                 break
+            before = size
+        # An accuracy of images of which some were attacked less than others would be that of no attack.
+        self._subject.look_at(self._finished or len(self._subject))
         return tuple(self._results[name] for name in self._names)
+
+    def left_out(self) -> list[str]:
+        """Returns the names of the attacks of `FIGURE` that had no turn on some images, for want of time."""
+        return attacks_left_out(self._subject, self._settings) if FIGURE in self._names else []
 
     def _planned(self, settings: Settings) -> list[int]:
         """Returns the numbers of images of the looks that there may be."""
@@ -90,19 +112,23 @@ class Looks:
                 if is_first and place + 1 == SOON < len(names):
                     self._answer()
         self._share_alpha()
-        self._reserve()
         self._answer()
 
     def _reserve(self) -> None:
-        """Keeps time for a way round hidden gradients, once a sign of them is seen: more signs would tell no more."""
-        is_suspected = verdict.masking(self._results.values()) == verdict.SUSPECTED
+        """Keeps time for a way round hidden gradients, once a sign of them is seen: more signs would tell no more.
+
+        It is one that will be significant whatever the p-values of the checks to come are.
+        """
+        level = self._settings.alpha / len(self._names)
+        failed = [each for each in self._results.values() if each.masking and each.verdict is Verdict.FAIL]
+        is_suspected = any(each.p_value is None or each.p_value < level for each in failed)
         self._subject.clock.reserved = WAY_ROUND if is_suspected else 0.0
 
     def _is_open(self, name: str) -> bool:
         return name == FIGURE or self._results[name].verdict is Verdict.INCONCLUSIVE
 
-    def _goes_on(self, size: int, following: int) -> bool:
-        """Returns whether more images are needed, and there is time for them."""
+    def _goes_on(self, new: int, following: int) -> bool:
+        """Returns whether `following` more images are needed, and there is time for them: `new` ones were looked at."""
         if not self._has_time:
             return False
         found = self._results.values()
@@ -113,7 +139,7 @@ class Looks:
         if masking == verdict.SUSPECTED or (is_sure and (FIGURE not in self._names or high - low <= NARROW)):
             return False
         seconds = sum(self._results[name].seconds for name in self._names if self._is_open(name))
-        return seconds * (following - size) / size < self._subject.clock.left
+        return seconds * following / new < self._subject.clock.left
 
     def _accuracies(self) -> tuple[verdict.Accuracy, verdict.Accuracy]:
         clean, robust = self._subject.correct(), self._subject.worst_case()
@@ -138,15 +164,18 @@ class Looks:
         }
         for name, level in statistics.holm(found, self._settings.alpha).items():
             if self._results[name].verdict is Verdict.FAIL and found[name] >= level:
-                self._results[name] = self._checked(name, dataclasses.replace(self._settings, alpha=level))
+                stricter, seconds = dataclasses.replace(self._settings, alpha=level), self._results[name].seconds
+                again = self._checked(name, stricter, is_known=True)
+                self._results[name] = dataclasses.replace(again, seconds=seconds)
 
-    def _checked(self, name: str, settings: Settings) -> Result:
+    def _checked(self, name: str, settings: Settings, *, is_known: bool = False) -> Result:
+        """Returns the result of a check; where what it measures `is_known`, it takes no time."""
         began = time.perf_counter()
-        result = self._made(name, settings)
+        result = self._made(name, settings, is_known=is_known)
         result = dataclasses.replace(result, question=_question(CHECKS[name]))
         return dataclasses.replace(result, seconds=round(time.perf_counter() - began, 2))
 
-    def _made(self, name: str, settings: Settings) -> Result:
+    def _made(self, name: str, settings: Settings, *, is_known: bool) -> Result:
         """Returns the result of a check.
 
         It is skipped where an attack that it needs has no version for the norm, and inconclusive where no time is left
@@ -156,7 +185,8 @@ class Looks:
         about: dict[str, typing.Any] = {"sample_size": len(subject), "remedy": "Rely on the other checks."}
         about["reference"] = CHECKS[name].__globals__.get("REFERENCE", "")
         needed = costs.of_check(name, len(subject), settings)
-        if name != FIGURE and not subject.clock.has_time_for(needed):  # which leaves attacks out by itself
+        is_free = is_known or name == FIGURE  # which leaves attacks out by itself
+        if not is_free and not subject.clock.has_time_for(needed):
             about["remedy"] = "Give it more time (--minutes)."
             reason = (
                 f"No time is left for it: it may take {needed / subject.clock.speed:.0f} s on {len(subject)} images."

@@ -12,7 +12,8 @@
 - `advice`: what to do next.
 - `headline`, `accuracies`, `rule`: the verdict in words, what is behind it, and the rule that decided it.
 - `clean`, `robust`, `reported_by_pgd`: `{"correct", "images", "accuracy", "interval"}`, without attack, in the worst
-  case, and under PGD alone. `robust` has `attacks`, their number, and `attack`, the one that alone comes nearest to it.
+  case, and under PGD alone. `robust` has `attacks`, their number; `attack`, the one that fooled most images that PGD
+  alone does not, and `fooled`, how many; and `left_out`, the attacks that there was no time to run on all images.
 - `adaptive`: what found a way round hidden gradients, the attributes of `sanity.adaptive.Adaptive`; null where none was
   looked for.
 - `subject`: the network, the sample, the threat model, the surrogates and the versions of the packages.

@@ -18,7 +18,8 @@ class Settings:
         detectable: a check passes only where the sample rules out a sign of masking of this size, in (0, 1);
             0.05 is 5 points of accuracy. A smaller sample is inconclusive.
         steps: steps of the PGD that stands for "the white-box attack" where a check compares it with another, at
-            least 1; the step size is 2.5 epsilon / steps.
+            least 1; the step size is `way` epsilon / steps.
+        way: length of all steps of PGD together, in epsilon, above 0: that of the norm.
         most_steps: steps at most where their number is what is looked at, at least 2 and `steps`.
         restarts: restarts of PGD where it is compared with attacks that know the defense, at least 1.
         fab_targets: classes that FAB is run towards, at least 1. It seldom finds what APGD-T does not.
@@ -40,6 +41,7 @@ class Settings:
     confidence: float = 0.95
     detectable: float = 0.05
     steps: int = 40
+    way: float = 2.5
     most_steps: int = 500
     restarts: int = 5
     fab_targets: int = 3
@@ -55,11 +57,12 @@ class Settings:
             validation.whole_number(name, getattr(self, name), at_least=1)
         for name in ("slow_images", "planted_images"):
             validation.whole_number(name, getattr(self, name), at_least=2)
+        validation.number("way", self.way, above=0.0)
         validation.whole_number("most_steps", self.most_steps, at_least=max(2, self.steps))
 
     def pgd(self, epsilon: float) -> dict:
-        """Returns the keywords of the white-box PGD at `epsilon`: one random start, step size 2.5 epsilon / steps."""
-        return {"epsilon": epsilon, "steps": self.steps, "step_size": 2.5 * epsilon / self.steps}
+        """Returns the keywords of the white-box PGD at `epsilon`: one random start, step size `way` epsilon / steps."""
+        return {"epsilon": epsilon, "steps": self.steps, "step_size": self.way * epsilon / self.steps}
 
     @property
     def ascent_steps(self) -> int:

@@ -46,6 +46,7 @@ class Subject:
         progress: whether to show progress bars.
         clock: the `Clock` by which attacks are left out where no time is left.
         kept_in: file (.npz) for the outcomes of the attacks, or None to keep none.
+        made_of: what the network was made of beside its weights, JSON values: outcomes of another are not taken.
         resume: whether to take from that file what it has.
 
     Attributes:
@@ -79,6 +80,7 @@ class Subject:
         progress: bool = False,
         clock: Clock | None = None,
         kept_in: str | os.PathLike | None = None,
+        made_of: Sequence[typing.Any] = (),
         resume: bool = False,
     ) -> None:
         self._images, self._labels = _sample("network", network, images, labels)
@@ -100,7 +102,7 @@ class Subject:
         self._networks: dict[str | None, keras.Model] = {None: network}
         self.clock = clock or Clock()
         identity = {
-            "network": files.digest(*network.get_weights()),
+            "network": [files.digest(*network.get_weights()), *made_of],
             "images": files.digest(self._images, self._labels),
             "norm": self.norm.name,
             "seed": self.seed,  # of the surrogate that is trained, too
@@ -109,7 +111,7 @@ class Subject:
         self._memory = OutcomeCache(kept_in, identity, resume=resume)
 
     def look_at(self, size: int) -> None:
-        """Looks at the first `size` images of the sample from now on, no fewer than before an attack was run."""
+        """Looks at the first `size` images of the sample from now on; what is known of the others is kept."""
         self._size = validation.whole_number("size", size, at_least=1)
 
     @property
@@ -182,13 +184,11 @@ class Subject:
         if attack is None or settings.get("epsilon") == 0:
             attack, source, settings = None, None, {}
         else:
-            if "seed" in ATTACKS[attack].keywords:
-                settings = {"seed": self.seed, **settings}
-            settings = {**settings, **self.threat(attack), **(self.threat("transfer") if source else {})}
+            settings = self._in_full(attack, source, settings)
         wanted = np.ones(len(self), bool) if among is None else among & self.correct()
         if not np.any(wanted):
             return wanted
-        key = (attack, source, tuple(sorted(settings.items())))
+        key = _key(attack, source, settings)
         known = self._of(key, settings)
         missing = wanted & ~known.attacked[: len(self)]
         if np.any(missing):
@@ -197,6 +197,28 @@ class Subject:
             known.attacked[: len(self)] |= missing
             self._memory.keep(key, np.stack([known.correct, known.attacked]))
         return known.correct[: len(self)] & wanted
+
+    def not_attacked(self, attack: str, *, among: np.ndarray, **settings: typing.Any) -> int:
+        """Returns of how many images it is not known what an attack of the network itself leaves of them.
+
+        Args:
+            attack: a key of `tf_nuat.attacks.ATTACKS`.
+            among: bool (N,), the images that are meant.
+            **settings: the attack's keywords, as for `correct`.
+        """
+        key = _key(attack, None, self._in_full(attack, None, settings))
+        if key in self._known:
+            attacked = self._known[key].attacked
+        else:
+            kept = self._memory.get(key)
+            attacked = np.zeros(self.sample_size, bool) if kept is None else kept[1]
+        return int(np.sum(among & ~attacked[: len(self)]))
+
+    def _in_full(self, attack: str, source: str | None, settings: dict) -> dict:
+        """Returns the keywords of an attack with those that are the subject's."""
+        if "seed" in ATTACKS[attack].keywords:
+            settings = {"seed": self.seed, **settings}
+        return {**settings, **self.threat(attack), **(self.threat("transfer") if source else {})}
 
     def _of(self, key: tuple, settings: dict) -> Known:
         """Returns what is known of an attack, of which `key` has the name and the source."""
@@ -309,7 +331,7 @@ class Subject:
         if correct.shape != (len(self),):
             raise ValueError(f"correct has shape {correct.shape}; allowed: ({len(self)},)")
         attacked = np.ones(len(self), bool) if among is None else among
-        known = self._of((attack, source, tuple(sorted(settings.items()))), settings)
+        known = self._of(_key(attack, source, settings), settings)
         known.correct[: len(self)][attacked] = correct[attacked]
         known.attacked[: len(self)] |= attacked
 
@@ -341,6 +363,10 @@ class Subject:
         taken.setdefault("steps", 1)  # FGSM
         decay = 1.0 if attack == "mifgsm" else 0.0
         return functools.partial(ATTACKS["transfer"], surrogate=self._networks[source], decay=decay, **taken)
+
+
+def _key(attack: str | None, source: str | None, settings: dict) -> tuple:
+    return attack, source, tuple(sorted(settings.items()))
 
 
 def _sample(argument, network, images, labels):

@@ -17,10 +17,10 @@ RULE = (
     "A judgement answers two questions. Are gradients masked? Masking is suspected if a check of masking failed. It is "
     "undecided if such a check could not decide, or if none passed. Otherwise it is not seen. All these checks "
     "together suspect an honest network with a probability of at most alpha. How robust is the network? The lower "
-    "limit of the interval of the worst-case accuracy decides. Above chance (the share of the commonest class) and "
-    "above half of the clean accuracy, the network is genuinely robust. Above chance alone, it is partly robust. "
-    "Otherwise it is not robust. The verdict is the answer to the second question, unless masking is suspected or "
-    "undecided."
+    "limit of the interval of the worst-case accuracy decides. Above half of the clean accuracy, and above a quarter "
+    "of the way from chance (the share of the commonest class) to it, the network is genuinely robust. Above chance "
+    "alone, it is partly robust. Otherwise it is not robust. The verdict is the answer to the second question, unless "
+    "masking is suspected or undecided."
 )
 
 
@@ -41,7 +41,10 @@ class Accuracy:
 
 @dataclasses.dataclass(frozen=True)
 class WorstCase(Accuracy):
-    """The accuracy in the worst case over `attacks` attacks, and the one that came nearest to it alone, in words.
+    """The accuracy in the worst case over `attacks` attacks.
+
+    Of these `attack`, in words, fooled most images that PGD alone does not, `fooled` of them; each attack was run on
+    what was left at its turn. There was no time to run `left_out`, names, on all images.
 
     Example:
         >>> WorstCase(3, 4, 0.75, (0.3, 0.95), attacks=2, attack="PGD").attack
@@ -50,6 +53,8 @@ class WorstCase(Accuracy):
 
     attacks: int
     attack: str
+    fooled: int = 0
+    left_out: tuple[str, ...] = ()
 
 
 def accuracy(correct: np.ndarray, settings: Settings) -> Accuracy:
@@ -88,7 +93,7 @@ def robustness(clean: Accuracy, robust: Accuracy, chance: float) -> str:
     low = robust.interval[0]
     if low <= chance:
         return NOT
-    return ROBUST if low > clean.accuracy / 2 else PARTLY
+    return ROBUST if low > _enough(clean, chance) else PARTLY
 
 
 def is_sure(clean: Accuracy, robust: Accuracy, chance: float) -> bool:
@@ -100,7 +105,12 @@ def is_sure(clean: Accuracy, robust: Accuracy, chance: float) -> bool:
         True
     """
     low, high = robust.interval
-    return not any(low <= limit <= high for limit in (chance, clean.accuracy / 2))
+    return not any(low <= limit <= high for limit in (chance, _enough(clean, chance)))
+
+
+def _enough(clean: Accuracy, chance: float) -> float:
+    """Returns the accuracy above which a network is genuinely robust: of two classes, half is what guessing gives."""
+    return max(clean.accuracy / 2, chance + (clean.accuracy - chance) / 4)
 
 
 def overall(results: Sequence[Result], clean: Accuracy, robust: Accuracy, chance: float) -> str:

@@ -39,7 +39,7 @@ def adaptive_attack_is_not_stronger(subject: Subject, settings: Settings) -> Res
     left, shown = pgd, {("no attack", "clean"): subject.correct(), ("PGD", "PGD"): pgd}
     too_slow = []
     for name, (attack, keywords) in _attacks(subject, settings).items():
-        if not subject.clock.has_time_for(costs.of_attack(keywords) * np.sum(left)):
+        if not subject.clock.has_time_for(costs.of_attack(keywords) * _new(subject, attack, keywords, left)):
             too_slow.append(name)
             continue
         left = subject.correct(attack, among=left, **keywords)
@@ -64,6 +64,21 @@ def adaptive_attack_is_not_stronger(subject: Subject, settings: Settings) -> Res
         reference=REFERENCE,
         masking=False,
     )
+
+
+def attacks_left_out(subject: Subject, settings: Settings) -> list[str]:
+    """Returns the names of these attacks that have not been run on some image that withstands all that were run."""
+    left = subject.worst_case()
+    return [
+        name
+        for name, (attack, keywords) in _attacks(subject, settings).items()
+        if _new(subject, attack, keywords, left)
+    ]
+
+
+def _new(subject, attack, keywords, among):
+    """Returns how many of these images an attack has not been run on."""
+    return subject.not_attacked(attack, among=among, **keywords)
 
 
 def _attacks(subject, settings):

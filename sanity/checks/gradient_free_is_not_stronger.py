@@ -72,7 +72,7 @@ def _left(subject, settings):
     pgd = subject.correct("pgd", **settings.pgd(epsilon))
     square = subject.correct("square", among=pgd, epsilon=epsilon, queries=settings.queries)
     hidden = subject.correct("apgd_ce", among=pgd & ~square, epsilon=epsilon, steps=STEPS)
-    margin = {"epsilon": epsilon, "steps": STEPS, "step_size": 2.5 * epsilon / STEPS, "loss": "margin"}
+    margin = {"epsilon": epsilon, "steps": STEPS, "step_size": settings.way * epsilon / STEPS, "loss": "margin"}
     hidden = subject.correct("pgd", among=hidden, **margin)
     if subject.num_classes >= FEWEST_CLASSES:
         hidden = subject.correct("apgd_t", among=hidden, **targeted(subject, settings))

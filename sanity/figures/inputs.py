@@ -1,5 +1,6 @@
 """From the flags of the command line to models, with everything checked before any work."""
 
+import dataclasses
 import pathlib
 
 from sanity.figures import FIGURES
@@ -36,7 +37,9 @@ def collect(flags):
     asked = inputs.asked(flags, loaded)
     first = loaded[0][1]
     given = {"seed": flags.seed, "data_dir": flags.data_dir, "class_names": asked.class_names}
-    images, labels, class_names = inputs.sample(first, asked.cards[0], asked.dataset, samples=samples, **given)
+    images, labels, class_names = inputs.sample(
+        first, asked.cards[0], asked.dataset, samples=samples, at_most=flags.samples is None, **given
+    )
     for path, network in loaded:
         inputs.fits(f"--checkpoint {path}", network, images, class_names, asked.dataset)
     models = [
@@ -48,7 +51,7 @@ def collect(flags):
         given["samples"] = MOST_TRAINING
         training_data = inputs.training_sample(first, asked.cards[0], asked.dataset, **given)
     options = Options(
-        settings=settings,
+        settings=dataclasses.replace(settings, way=models[0].subject.norm.way),
         dataset=asked.dataset,
         resolution=flags.resolution,
         training_data=training_data,

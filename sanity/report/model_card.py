@@ -62,11 +62,19 @@ model-index:
 - Masked gradients: {judgement.masking}. Robustness: {judgement.robustness}.
 - Dataset: {_escaped(dataset)}. {subject["num_classes"]} classes, images of {_shape(subject["input_shape"])}, pixels in
   [0, 1]. {subject["parameters"]:,} parameters.
-- The attacker knows the network. {_escaped(robust.attack)} alone comes nearest to the worst case.
+- The attacker knows the network. {_escaped(_strongest(robust))}
 - {_escaped(judgement.rule)}
 
 Judged by tf_nuat {subject["versions"]["tf_nuat"]}; `report.html` and `results.json` beside this card have all of it.
 """
+
+
+def _strongest(robust):
+    """Returns what is said of the attacks beside PGD."""
+    missing = f" There was no time to run {', '.join(robust.left_out)} on all images." if robust.left_out else ""
+    if not robust.fooled:
+        return f"No attack fooled an image that PGD alone does not.{missing}"
+    return f"{robust.attack} fooled {robust.fooled} images that PGD alone does not, the most of all attacks.{missing}"
 
 
 def _quoted(text):

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sanity import Result, Verdict, costs
+from sanity import Result, Verdict, costs, looks
 from sanity.checks import CHECKS
 from sanity.clock import Clock
-from sanity.judgement import judge
+from sanity.judgement import judge, judge_subject
 from sanity.looks import FIGURE, Looks
 from sanity.settings import Settings
 from sanity.subject import Subject
@@ -109,6 +109,65 @@ def test_the_figure_to_publish_takes_images_until_its_interval_is_narrow(sample,
     assert len(subject) == 200
 
 
+class Hourglass(Clock):
+    """A clock that moves only where a test says so."""
+
+    spent = 0.0
+
+
+@pytest.mark.parametrize("seconds, images", [(900, 400), (1100, 1000)])
+def test_a_look_that_does_not_fit_is_not_begun(seconds, images, sample, monkeypatch):
+    """An image takes a second. After 400 the 600 of the third look need 600, whatever the first 200 took."""
+    network, x, y = sample
+    wrong = np.where(np.arange(len(y)) % 5 == 0, (y + 1) % linear.CLASSES, y)
+    clock, seen = Hourglass(seconds), []
+    monkeypatch.setattr(looks, "time", type("Time", (), {"perf_counter": staticmethod(lambda: clock.spent)}))
+    monkeypatch.setattr(costs, "per_second", lambda subject: 1e9)
+
+    def reported(size, alpha):
+        clock.spent = float(size)
+        return Verdict.REPORTED, None
+
+    monkeypatch.setitem(CHECKS, DECIDED, check(DECIDED, seen, lambda *_: (Verdict.PASS, 1.0)))
+    monkeypatch.setitem(CHECKS, FIGURE, check(FIGURE, seen, reported))
+    Looks(Subject(network, x, wrong, epsilon=1e-6, clock=clock), [DECIDED, FIGURE], Settings()).results()
+    assert seen[-1][:2] == (FIGURE, images)
+
+
+@pytest.mark.parametrize("finished", [200, 0])
+def test_the_figure_is_of_images_that_every_attack_had_its_turn_on(finished, sample, monkeypatch):
+    """Time runs out in the second look, or in the first: then what was not run is named beside the figure."""
+    network, x, y = sample
+    wrong = np.where(np.arange(len(y)) % 5 == 0, (y + 1) % linear.CLASSES, y)
+    clock = Clock(1e6)
+    subject = Subject(network, x, wrong, epsilon=1e-6, clock=clock)
+    monkeypatch.setattr(costs, "of_check", lambda *_: 0.0)
+    monkeypatch.setattr(clock, "has_time_for", lambda gradients: gradients == 0.0 or len(subject) <= finished)
+    monkeypatch.setitem(CHECKS, DECIDED, check(DECIDED, [], lambda *_: (Verdict.PASS, 1.0)))
+    short = Settings(steps=2, most_steps=2, restarts=1, queries=3)
+    judged = judge_subject(subject, checks=[DECIDED, FIGURE], settings=short, progress=False)
+    if finished:
+        assert judged.robust.images == judged.clean.images == judged.reported_by_pgd.images == finished
+        assert judged.robust.left_out == () and "no time" not in judged.accuracies
+    else:
+        assert {"Square", "FAB-T", "APGD-CE"} <= set(judged.robust.left_out)
+        assert f"There was no time to run {', '.join(judged.robust.left_out)} on all of them." in judged.accuracies
+        assert judged.robust.attack == "PGD" and judged.robust.fooled == 0
+
+
+def test_what_is_judged_again_takes_no_time(sample, monkeypatch):
+    monkeypatch.setattr(costs, "per_second", lambda subject: 1e9)
+    clock = Clock(1000.0)
+
+    def borderline(images, alpha):
+        clock.seconds = 0.0  # no time is left after it
+        return (Verdict.FAIL if alpha > 0.003 else Verdict.PASS), 0.003
+
+    verdicts = {DECIDED: lambda *_: (Verdict.PASS, 1.0), OPEN: borderline}
+    results, seen, _ = looked(sample, monkeypatch, verdicts, clock=clock)
+    assert len(seen) == 3 and [each.verdict for each in results] == [Verdict.PASS, Verdict.PASS]
+
+
 def test_the_first_look_is_as_large_as_the_time_allows(sample, monkeypatch):
     """At ten gradients a second, of which PGD and what comes with it take 40 and more an image."""
     monkeypatch.setattr(costs, "per_second", lambda subject: 10.0)
@@ -161,3 +220,14 @@ def test_a_network_that_answers_nan_on_adversaries_alone_is_judged(sample):
     assert "finite" in judgement.headline
     assert all("ended with" not in result.explanation for result in judgement.results)
     assert dataclasses.asdict(judgement.robust)["images"] == 100
+
+
+def test_the_attack_that_fooled_most_that_pgd_does_not_is_named(sample, monkeypatch):
+    """Not the last that fooled any of what those before it had left."""
+    subject, number = Subject(*sample, epsilon=1e-6), np.arange(1000)
+    subject.record("broad", {"epsilon": 1e-6}, subject.correct() & (number >= 30))
+    subject.record("late", {"epsilon": 1e-6}, subject.correct() & (number >= 31), among=number >= 30)
+    monkeypatch.setitem(CHECKS, DECIDED, check(DECIDED, [], lambda *_: (Verdict.PASS, 1.0)))
+    judged = judge_subject(subject, checks=[DECIDED], progress=False)
+    assert (judged.robust.images - judged.robust.correct, judged.robust.fooled) == (31, 30)
+    assert "broad fooled 30 images that PGD did not" in judged.accuracies

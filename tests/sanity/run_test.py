@@ -327,7 +327,8 @@ def test_resume_without_anything_begins_anew(folder, tmp_path):
     [
         (["--seed", "1"], "--resume: .*evaluations.npz belongs to other images, seed; allowed: another --out"),
         (["--samples", "100"], "--resume: .* belongs to other images; allowed"),
-        (["--checkpoint", "masked.keras", "--surrogate", "network.keras"], "--resume: .* belongs to other surrogates;"),
+        (["--checkpoint", "masked.keras", "--surrogate", "network.keras"], "--resume: .* other network, surrogates;"),
+        (["--checkpoint", "masked.keras"], "--resume: .* belongs to other network;"),  # which has the same weights
         (b"", "--resume: .*evaluations.npz cannot be read .*; allowed: without --resume, to begin anew"),
         (b"nothing", "--resume: .* cannot be read"),
         (None, "--resume: .* cannot be read"),

@@ -40,6 +40,14 @@ def test_the_verdict_follows_its_rule(verdicts, robust, masking, expected):
     assert expected.split(" ")[0].lower() in verdict.headline(found, results).lower()
 
 
+def test_of_two_classes_a_little_more_than_guessing_is_not_genuinely_robust():
+    clean = accuracy(0.98)
+    assert verdict.robustness(clean, accuracy(0.56), chance=0.5) == "partly robust"
+    assert not verdict.is_sure(clean, accuracy(0.62), chance=0.5)  # the limit is 0.62
+    assert verdict.robustness(clean, accuracy(0.7), chance=0.5) == "genuinely robust"
+    assert verdict.robustness(accuracy(0.6), accuracy(0.34), chance=0.1) == "genuinely robust"  # half of 0.6
+
+
 def test_the_headline_names_the_reason_and_not_the_checks():
     results = [result(A, Verdict.FAIL, 1e-5), result(B, Verdict.FAIL, 1e-9), result(C, Verdict.FAIL, 1e-7)]
     said = verdict.headline("masked gradients suspected", results)
