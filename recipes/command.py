@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-import shlex
+import os
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -157,6 +157,21 @@ CHANGES: dict[str, Callable[[Recipe, Any], Recipe]] = {
 }
 
 
+def refuse_several_workers(values: flags.FlagValues) -> None:
+    """Raises a `ValueError` where the strategy is over several workers: for commands that run on one machine.
+
+    That of "auto" is where TF_CONFIG names several, see `parallel.strategy`.
+    """
+    cluster = os.environ.get("TF_CONFIG") if values.strategy == "auto" else None
+    count = len(workers.cluster(cluster).addresses) if cluster else 1
+    if count > 1 or values.strategy == "multiworker":
+        why = f", and TF_CONFIG names {count} workers" if count > 1 else ""
+        raise ValueError(
+            f"strategy is {values.strategy!r}{why}; allowed: one, mirrored, or auto without TF_CONFIG, as this command "
+            "runs on one machine"
+        )
+
+
 def run_options(values: flags.FlagValues) -> dict[str, Any]:
     """Returns the keywords of `training.run` that the flags name, and sets what belongs to the whole process.
 
@@ -187,10 +202,21 @@ def run(recipe: Recipe, values: flags.FlagValues) -> int:
     if workers.is_chief(parallel.strategy(values.strategy)):
         print(summary(card))
         print(f"\n{values.out}/network.keras  {values.out}/card.json")
-        # A card names no code, and no path elsewhere.
-        own = "" if recipe.dataset in data.DATASETS else f" --dataset {shlex.quote(recipe.dataset)}"
-        print(f"Next: python -m sanity.run --checkpoint {values.out}/network.keras{own}")
+        print(f"Next: {_command_to_judge(recipe, values)}")
     return 0
+
+
+def _command_to_judge(recipe: Recipe, values: flags.FlagValues) -> str:
+    """Returns the command that judges the network of a finished run, with what its card does not say."""
+    given = {
+        "checkpoint": f"{values.out}/network.keras",
+        # A card names no code, and no path elsewhere.
+        "dataset": "" if recipe.dataset in data.DATASETS else recipe.dataset,
+        "data_dir": values.data_dir,
+        "import": ",".join(getattr(values, "import", None) or ()),  # a flag of `recipes.custom` alone
+    }
+    arguments = [part for name, value in given.items() if value for part in (f"--{name}", value)]
+    return command_line.typed("sanity.run", arguments)
 
 
 def summary(card: Card) -> str:

@@ -52,8 +52,7 @@ def main(arguments):
     if not values.defenses and not values.cards:
         raise ValueError("neither defenses nor cards are given; allowed: --defenses NAME,NAME or --cards PATH,PATH")
     out = pathlib.Path(values.out)
-    if values.strategy == "multiworker":
-        raise ValueError("strategy is 'multiworker'; allowed: with one defense (recipes.mnist and the like), not here")
+    command.refuse_several_workers(values)
     recipes, options = _recipes(values), command.run_options(values)
     folders = {name: out / name for name in recipes}
     paths = list(map(pathlib.Path, values.cards))

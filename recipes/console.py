@@ -13,6 +13,7 @@ Each takes the flags of the module that it runs; --help after it lists them.
 """
 
 import importlib.metadata
+import os
 import runpy
 import sys
 
@@ -53,8 +54,18 @@ def main() -> None:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    _look_in_the_current_folder()
     sys.argv = ["tf-nuat", *rest]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _look_in_the_current_folder() -> None:
+    """Has Python look for modules in the current folder, as `python -m` does, and not in the folder of this program."""
+    if sys.flags.safe_path:  # python -P and PYTHONSAFEPATH: in neither
+        return
+    if sys.path[:1] == [os.path.dirname(os.path.realpath(sys.argv[0]))]:
+        del sys.path[0]
+    sys.path.insert(0, os.getcwd())
 
 
 def module_of(arguments: list[str]) -> tuple[str, list[str]]:

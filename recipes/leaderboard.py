@@ -161,6 +161,7 @@ def _measured(name, found, entry):
     """Returns in words what was measured: attack, accuracy, images."""
     attacks = [run.measures[name] for run in entry.cards if name in run.measures]
     attack = f" ({runs.described(attacks[0])})" if attacks else ""
+    attack = "" if name.endswith(attack) else attack
     seeds = f" of {found.seeds} of {len(entry.cards)} seeds" if found.seeds < len(entry.cards) else ""
     return f"{name}{attack}: {shown(found)}, {found.images:,} images{seeds}"
 
@@ -203,12 +204,13 @@ def beside_claims(paths):
     recipes = ranking.of_one_recipe(found)
     if len(recipes) != 1 or len(recipes[0]) != len(found):
         raise ValueError(f"cards are {', '.join(map(str, paths))}; allowed: those of one recipe, each seed once")
-    measures = {measure: {} for _, run in found for measure in ranking.measures(run)}
-    for _, run in recipes[0]:
-        for measure, outcome in ranking.measures(run).items():
-            measures[measure][run.seed] = outcome
+    cards = ranking.named_alike([run for _, run in found])
+    measures = {name: {} for run in cards for name in run.measured}
+    for run in sorted(cards, key=lambda run: run.seed):
+        for name, outcome in run.measured.items():
+            measures[name][run.seed] = outcome
     rows = []
-    for (name, _), outcomes in measures.items():
+    for name, outcomes in measures.items():
         images = sorted({outcome.images for outcome in outcomes.values()})
         row = {"measure": name, "test images": ", ".join(f"{count:,}" for count in images)}
         if len(found) > 1:

@@ -24,6 +24,7 @@ takes weeks: `--width 8 --epochs 5 --images_per_class 200` is for a first look.
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 from absl import flags, logging
@@ -32,10 +33,15 @@ from recipes import command, small_images
 from recipes.pages import phase_transition_plots
 from tf_nuat import command_line, critical_epsilon
 from tf_nuat.core import files, validation
-from tf_nuat.critical_epsilon import theory
+from tf_nuat.critical_epsilon import estimates, theory
 from tf_nuat.training import Recipe, ScheduleSpec
 
-WAYS = ("fast", "exact", "single_step")
+# In the order in which they run, the cheapest first: an exact grid that does not bracket loses nothing.
+WAYS: dict[str, Callable] = {
+    "fast": critical_epsilon.fast,
+    "exact": critical_epsilon.exact,
+    "single_step": critical_epsilon.single_step,
+}
 UNUSED = ("sources", "test_images", "masking_alarm")
 
 
@@ -137,62 +143,71 @@ def main(arguments):
     out = pathlib.Path(values.out)
     if values.simulation:
         return simulate(validation.output_folder("out", out))
-    recipe, epsilons = described(values)
+    recipe, ways = described(values)
     validation.output_folder("out", out)
     logging.set_verbosity(logging.INFO)
     options = command.run_options(values)
-    images = {"clean": values.clean, "loss_images": values.loss_images}
-    warm_up = DATASETS[values.dataset].warm_up if values.warm_up is None else values.warm_up
-    tuning = {"attack": values.attack, "epochs": values.tuning_epochs, "learning_rate": values.tuning_rate}
-    calls = {
-        "fast": lambda: critical_epsilon.fast(
-            recipe, out, epsilons=epsilons["fast"], runs=values.runs, **tuning, **images, **options
-        ),
-        "exact": lambda: critical_epsilon.exact(
-            recipe, out, epsilons=epsilons["exact"], runs=values.repeats, warm_up=warm_up, **images, **options
-        ),
-        "single_step": lambda: critical_epsilon.single_step(
-            recipe, out, epsilons=epsilons["single_step"], warm_up=warm_up, **options
-        ),
-    }
     found = {}
-    for way in WAYS:  # the cheapest first: an exact grid that does not bracket loses nothing
-        if way in epsilons:
-            found[way] = calls[way]()
-            typed = command_line.typed("recipes.phase_transition", arguments)
-            _write(out, typed, recipe, values.attack, found)
+    for way, given in ways.items():
+        found[way] = WAYS[way](recipe, out, **given, **options)
+        typed = command_line.typed("recipes.phase_transition", arguments)
+        _write(out, typed, recipe, values.attack, found)
     print("\n".join(report(recipe, values.attack, found)))
     print(f"\n{out}/results.json" + (f"  {out}/critical_epsilon.png" if {"fast", "exact"} & set(found) else ""))
     return 0
 
 
 def described(values):
-    """Returns the recipe that the flags describe, and a dict of ways to the epsilons of each.
+    """Returns the recipe that the flags describe, and the arguments of each way that they ask for, a dict of dicts.
+
+    All are checked before the first way trains for hours.
 
     Raises:
-        ValueError: a flag is missing or wrong.
+        ValueError: a flag is missing or wrong, or there are epsilons of a way that is not asked for.
     """
     settings = validation.one_of("dataset", values.dataset, DATASETS)
     for name in UNUSED:
         if getattr(values, name) is not None:
             raise ValueError(f"{name} is given; allowed: with recipes.{values.dataset}, not here")
-    if values.strategy == "multiworker":
-        raise ValueError("strategy is 'multiworker'; allowed: auto, one, mirrored")
+    command.refuse_several_workers(values)
     written = validation.one_of("defense", values.defense, settings.recipes)
     recipe = command.with_flags(written, values)
-    epsilons = {}
+    command_line.require(values, ways=f"by commas, of {', '.join(WAYS)} (--ways fast,exact)")
     for way in values.ways:
         validation.one_of("ways", way, WAYS)
+    arguments, asked = _arguments(values, settings), {}
+    for way in WAYS:
         given = getattr(values, way)
+        if way not in values.ways:
+            if given is not None:
+                raise ValueError(f"{way} is given; allowed: with --ways {','.join([*values.ways, way])}")
+            continue
         if given is not None:
-            epsilons[way] = tuple(_number(way, text) for text in given)
+            epsilons = tuple(_number(way, text) for text in given)
         elif way == "single_step" or recipe.norm != written.norm:  # whose epsilons these are
             raise ValueError(
                 f"{way} is not given; allowed: epsilons by commas (--{way} 2/255,4/255), norm {recipe.norm}"
             )
         else:
-            epsilons[way] = getattr(settings, way)
-    return recipe, epsilons
+            epsilons = getattr(settings, way)
+        asked[way] = {"epsilons": epsilons, **arguments[way]}
+        try:
+            estimates.check(way, recipe, **asked[way])
+        except ValueError as error:  # the ways share names of arguments
+            raise ValueError(f"{way}: {error}") from error
+    return recipe, asked
+
+
+def _arguments(values, settings):
+    """Returns the arguments of each way that the flags say, but its epsilons, a dict of dicts."""
+    images = {"clean": values.clean, "loss_images": values.loss_images}
+    warm_up = {"warm_up": settings.warm_up if values.warm_up is None else values.warm_up}
+    tuning = {"attack": values.attack, "epochs": values.tuning_epochs, "learning_rate": values.tuning_rate}
+    return {
+        "fast": {"runs": values.runs, **tuning, **images},
+        "exact": {"runs": values.repeats, **warm_up, **images},
+        "single_step": warm_up,
+    }
 
 
 def report(recipe, attack, found):

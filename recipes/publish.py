@@ -9,7 +9,6 @@ RUN/evaluation/autoattack` leaves.
 import hashlib
 import json
 import pathlib
-import shutil
 
 from absl import flags
 
@@ -62,14 +61,16 @@ def entry(name, runs):
 def command(arguments):
     command_line.parse(FLAGS, arguments, __doc__)
     runs = pathlib.Path(FLAGS.runs)
-    for name, path in PUBLISHED.items():
+    for path in PUBLISHED.values():
         for file in ("network.keras", card.NAME, "evaluation/autoattack/results.json"):
             if not (runs / path / file).is_file():
                 raise ValueError(f"runs is {str(runs)!r}, which lacks {path}/{file}; allowed: finished, evaluated runs")
-        if name in IN_PACKAGE:
-            shutil.copyfile(runs / path / "network.keras", PACKAGE / f"{name}.keras")
-            shutil.copyfile(runs / path / card.NAME, PACKAGE / f"{name}.json")
-    files.save_json({name: entry(name, runs) for name in PUBLISHED}, INDEX)
+    entries = {name: entry(name, runs) for name in PUBLISHED}  # before the package is touched
+    for name in IN_PACKAGE:
+        run = runs / PUBLISHED[name]
+        files.save_bytes((run / "network.keras").read_bytes(), PACKAGE / f"{name}.keras")
+        files.save_bytes((run / card.NAME).read_bytes(), PACKAGE / f"{name}.json")
+    files.save_json(entries, INDEX)
     print(INDEX)
     return 0
 

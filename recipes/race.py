@@ -65,8 +65,7 @@ def main(arguments):
         minutes="how long each is trained (--minutes 45)",
         out="a folder for the results (--out DIR)",
     )
-    if values.strategy == "multiworker":
-        raise ValueError("strategy is 'multiworker'; allowed: one machine, on which one trains after the other")
+    command.refuse_several_workers(values)
     recipes, options = _recipes(values), command.run_options(values)
     out = pathlib.Path(values.out)
     folders = {name: out / name for name in recipes}

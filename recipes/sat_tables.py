@@ -22,7 +22,7 @@ import numpy as np
 from absl import flags
 
 from recipes import table
-from tf_nuat import attacks, card, command_line, evaluate
+from tf_nuat import attacks, card, command_line, data, evaluate
 from tf_nuat.attacks.pool import Pool
 from tf_nuat.core import files, json_input, validation
 from tf_nuat.core.json_input import Field
@@ -81,6 +81,13 @@ def flag_values():
     flag(flags.DEFINE_string, "source_d", None, "network D, a .keras file; for runs that are not measured yet")
     flag(flags.DEFINE_integer, "samples", None, "number of test images, each class in proportion (default: all)")
     flag(flags.DEFINE_integer, "l2_samples", 1000, "the same for DeepFool and C&W, which take longest")
+    flag(
+        flags.DEFINE_string,
+        "dataset",
+        None,
+        "whose test images all get; to be given where a card names a function, or a path elsewhere (default: that of "
+        "each card)",
+    )
     flag(flags.DEFINE_string, "data_dir", None, "where the datasets are (default: TFDS_DATA_DIR, else that of TFDS)")
     flag(flags.DEFINE_string, "out", None, "folder for the tables; required")
     return values
@@ -101,11 +108,12 @@ def main(arguments):
     open_runs = [run for run, found in known.items() if not set(found.get("measured", ())) >= {*WITHIN, *NEAREST}]
     if open_runs:
         sources = _sources(values, open_runs[0])
+        datasets = {run: _dataset(values, cards[run], run / card.NAME) for run in open_runs}
         for run in open_runs:
             validation.load_network("runs", run / "network.keras")  # before anything that takes longer
     out = validation.output_folder("out", values.out)
     for run in open_runs:
-        known[run] = _measure(run, cards[run], sources, values, known[run])
+        known[run] = _measure(run, cards[run], datasets[run], sources, values, known[run])
     page = render([(cards[run], known[run]) for run in cards])
     (out / "sat_tables.md").write_text(page, encoding="utf-8")
     print(page)
@@ -122,6 +130,12 @@ def _sources(values, run):
     return sources
 
 
+def _dataset(values, of_run, path):
+    """Returns the dataset of a run: that of the flags or, without it, of its card, which is at `path`."""
+    named = values.dataset or inputs.check_dataset_of_card(f"dataset in {path}", of_run.dataset, path)
+    return data.check_name("dataset", named)
+
+
 def _known(run):
     """Returns what was measured of a run before, {} where nothing was."""
     path = run / RESULTS
@@ -134,15 +148,13 @@ def _known(run):
         raise ValueError(f"runs has {str(path)!r}, which cannot be read ({error}); remove it") from error
 
 
-def _measure(run, of_run, sources, values, known):
+def _measure(run, of_run, dataset, sources, values, known):
     """Measures the network in the folder `run`, writes what is known after each attack, and returns it."""
     network = validation.classifier("runs", validation.load_network("runs", run / "network.keras"))
-    sample = functools.partial(
-        inputs.sample, network, of_run, of_run.dataset, split="test", seed=0, data_dir=values.data_dir
-    )
+    sample = functools.partial(inputs.sample, network, of_run, dataset, split="test", seed=0, data_dir=values.data_dir)
     images, labels, names = sample(samples=values.samples)
     for name, tested in {"runs": network, **sources}.items():
-        inputs.fits(name, tested, images, names, of_run.dataset)
+        inputs.fits(name, tested, images, names, dataset)
     l2_images, l2_labels, _ = sample(samples=values.l2_samples)
     of = {
         "network": files.digest(*network.get_weights()),

@@ -5,7 +5,8 @@
 A sample may happen to be easier than the whole: where quicker attacks were run on all images, that is known, and need
 not be left to chance. Estimated is the accuracy in the worst case over all of these attacks, on all images: the share
 that withstands the quicker ones, which is known, times the share of those of them in the sample that withstands the
-slow one, too. The interval is Wilson's of the latter, times the former.
+slow one, too. The interval is Wilson's of the latter, times the former. Attacks beyond the run's threat model do not
+count.
 
 Reads what `tf_nuat.evaluate` wrote beside the card, on all test images and with `--samples`, and writes two_phase.json
 beside each evaluation of a sample; `recipes.leaderboard` then shows it, beside the claim for the slow attack. Rerun it
@@ -18,15 +19,23 @@ import numpy as np
 from absl import flags
 
 from recipes import table
-from recipes.pages import evaluations
+from recipes.pages import evaluations, ranking
 from tf_nuat import command_line, data, evaluate
 from tf_nuat.core import files
+from tf_nuat.evaluate import inputs
 
 
 def flag_values():
     """Returns the flags of this command, not yet parsed."""
     values = flags.FlagValues()
     flags.DEFINE_string("card", None, "card.json of a run with evaluations beside it; required", flag_values=values)
+    flags.DEFINE_string(
+        "dataset",
+        None,
+        "whose test images they are; to be given where the card names a function, or a path elsewhere (default: that "
+        "of the card)",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "data_dir", None, "where the datasets are (default: TFDS_DATA_DIR, else that of TFDS)", flag_values=values
     )
@@ -38,22 +47,24 @@ def main(arguments):
     values = flag_values()
     command_line.parse(values, arguments, __doc__)
     command_line.require(values, card="card.json of a run with evaluations beside it (--card FILE)")
-    for path, content in estimates(values.card, values.data_dir).items():
+    for path, content in estimates(values.card, values.data_dir, values.dataset).items():
         files.save_json(content, path)
         print(f"{path}: {table.percent(content['accuracy'], content['interval'])}")
     return 0
 
 
-def estimates(path, data_dir=None):
+def estimates(path, data_dir=None, dataset=None):
     """Returns what to write for the run whose card is at `path`, a dict of path to content.
 
     Raises:
-        ValueError: no attack was evaluated on all test images, or none on a sample, or these are no such images.
+        ValueError: no attack was evaluated on all test images, or none on a sample, or these are no such images; or
+            `dataset` is not given, and the card names a function, or a path elsewhere.
     """
     run, outcomes = evaluations.card_with(path)
-    dataset = run.dataset
-    labels = data.sample(dataset, data_dir=data_dir)[1]
-    of_all = {name: found for name, (_, found) in outcomes.items() if name != "clean" and len(found) == len(labels)}
+    dataset = dataset or inputs.check_dataset_of_card(f"dataset in {path}", run.dataset, path)
+    labels = data.sample(data.check_name("dataset", dataset), data_dir=data_dir)[1]
+    whole = {name: found for name, (_, found) in outcomes.items() if len(found) == len(labels)}
+    of_all = {name: found for name, found in whole.items() if name != "clean" and ranking.is_within(name, run)}
     found = [(each, each.sample) for each in evaluations.beside(path, run)]
     of_samples = [(each, sample) for each, sample in found if sample and sample[2] < len(labels)]
     if not of_all or not of_samples:
@@ -61,7 +72,7 @@ def estimates(path, data_dir=None):
             f"card is {str(path)!r}, beside which {len(of_all)} attacks were evaluated on all {len(labels)} test "
             f"images and {len(of_samples)} on a sample of them, image by image; allowed: at least one of each"
         )
-    clean = outcomes["clean"][1] if "clean" in outcomes else np.ones(len(labels), bool)
+    clean = whole.get("clean", np.ones(len(labels), bool))
     withstood = np.logical_and.reduce(list(of_all.values()))
     written = {}
     for each, (_, seed, count) in of_samples:

@@ -8,7 +8,7 @@ What it found lies in the folder of the run's card, as `evaluation/results.json`
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,13 @@ from tf_nuat.core.json_input import Field
 from tf_nuat.core.npz_input import Shape
 from tf_nuat.evaluate import runs
 from tf_nuat.evaluate.record import ROBUST
+from tf_nuat.norms import NORMS
 from tf_nuat.training.experiment import OUTCOMES
 
 ESTIMATE = "two_phase.json"  # of `recipes.two_phase`, beside the results of a sample
 JUDGED = pathlib.Path("sanity", "results.json")  # of `sanity.run`, beside the card of the network
+THEN = ", then "  # between attacks of which each gets the images that withstood those before it
+STANDARD = ("version", "standard")  # of AutoAttack, unless told
 
 # Which images these are, equal for equal images; which of them are classified correctly, bool (N,).
 Outcomes = tuple[tuple[Any, ...], np.ndarray]
@@ -34,7 +37,7 @@ class Evaluation:
     """An evaluation of a run's network on images of the test split, in the run's threat model.
 
     Attributes:
-        name: what to call it: the attacks with their steps, or the version of AutoAttack.
+        name: what to call it: the attacks with their steps, or the version of AutoAttack. Others may be called so, too.
         attack: what was run, as an attack in a recipe.
         measured: the accuracy under the worst of the attacks for each image.
         sample: what says which images these are, equal for equal images; None where the results do not say it.
@@ -81,7 +84,9 @@ def beside(path: str | os.PathLike, run: Card) -> list[Evaluation]:
                 "allowed: what tf_nuat.evaluate writes"
             ) from error
         ours, clean = run.measured["clean"], content["stages"][0]["accuracy"]
-        if found[-1].measured.images == ours.images and abs(clean - ours.accuracy) > 1e-9:
+        # Of a part of the test images, a run takes the first, and an evaluation a sample of each class.
+        is_part = run.says("test_images") == ours.images
+        if not is_part and found[-1].measured.images == ours.images and abs(clean - ours.accuracy) > 1e-9:
             raise ValueError(
                 f"results are {str(results)!r}, with {clean:.2%} of {ours.images} clean images correct; "
                 f"allowed: {ours.accuracy:.2%}, those of the network of {path}"
@@ -91,6 +96,9 @@ def beside(path: str | os.PathLike, run: Card) -> list[Evaluation]:
 
 def card_with(path: str | os.PathLike) -> tuple[Card, dict[str, Outcomes]]:
     """Returns a card with the evaluations beside it as measures, and what became of each image.
+
+    Where an attack was run several times, that on the most images is taken. Where different attacks have one name, the
+    first keeps it, the card's own before those of evaluations, and the others are `told_apart`.
 
     An estimate for all images beside an evaluation of a sample is a measure, too, and takes over what is claimed.
 
@@ -104,23 +112,44 @@ def card_with(path: str | os.PathLike) -> tuple[Card, dict[str, Outcomes]]:
     outcomes: dict[str, Outcomes] = {
         name: (("test", None, len(correct)), correct) for name, correct in _outcomes(path, run).items()
     }
-    for each in beside(path, run):
-        if each.name not in run.measured:
-            run = run.with_measure(each.name, each.attack, each.measured)
+    for each in _of_most_images(beside(path, run)):
+        name, text = each.name, runs.described(each.attack)
+        if name in run.measured and runs.described(run.measures[name]) != text:
+            name = told_apart(name, text)
+        if name not in run.measured or run.measured[name].images < each.measured.images:
+            run = run.with_measure(name, each.attack, each.measured)
+            outcomes.pop(name, None)
             robust = each.robust()
             if each.sample is not None and robust is not None:
-                outcomes[each.name] = (each.sample, robust)
-        if each.estimate is not None:
-            name = f"{each.name}, estimated"
-            attack = {"attack": f"for all images, by recipes.two_phase from {each.name}"}
-            run = run.with_measure(name, attack, dataclasses.replace(each.estimate, estimated=True))
-            claimed = {name if known == each.name else known: value for known, value in run.claimed.items()}
+                outcomes[name] = (each.sample, robust)
+        if each.estimate is not None and each.estimate.images > run.measured[name].images:
+            estimated = f"{name}, estimated"
+            attack = {"attack": f"for all images, by recipes.two_phase from {text}"}
+            run = run.with_measure(estimated, attack, dataclasses.replace(each.estimate, estimated=True))
+            claimed = {estimated if known == name else known: value for known, value in run.claimed.items()}
             run = dataclasses.replace(run, claimed=claimed)
     return run, outcomes
 
 
-def verdict(path: str | os.PathLike) -> str | None:
-    """Returns the verdict that `sanity.run` left beside the card at `path`; None where it left none.
+def told_apart(name: str, text: str) -> str:
+    """Returns what to call a measure whose name stands for another attack: `text` is its own attack with settings."""
+    return f"{name} ({text})"
+
+
+def _of_most_images(found: Sequence[Evaluation]) -> list[Evaluation]:
+    """Returns the evaluations without those whose attack another ran on more images, or on as many and comes before."""
+    largest: dict[str, Evaluation] = {}
+    for each in found:
+        known = largest.setdefault(runs.described(each.attack), each)
+        if each.measured.images > known.measured.images:
+            largest[runs.described(each.attack)] = each
+    return [each for each in found if largest[runs.described(each.attack)] is each]
+
+
+def verdict(path: str | os.PathLike, run: Card) -> str | None:
+    """Returns the verdict that `sanity.run` left beside the card `run`, which is at `path`; None where it left none.
+
+    One on another dataset, norm or epsilon answers another question, and is left out.
 
     Raises:
         ValueError: what lies there cannot be read, or is no judgement.
@@ -129,9 +158,11 @@ def verdict(path: str | os.PathLike) -> str | None:
     if not judged.is_file():
         return None
     content = json_input.load("judgement", judged)
-    return json_input.fields({"verdict": json_input.text}, content, Field("", judged.name), required=["verdict"])[
-        "verdict"
-    ]
+    found = json_input.fields(_JUDGEMENT, content, Field("", judged.name), required=["verdict"])
+    says = {**found.get("subject", {}), **found.get("provenance", {})}
+    norm = NORMS[run.norm].label if run.norm in NORMS else run.norm
+    asked = {"dataset": run.dataset, "norm": norm, "epsilon": run.epsilon}
+    return found["verdict"] if all(says.get(name, value) == value for name, value in asked.items()) else None
 
 
 def _outcomes(path: str | os.PathLike, run: Card) -> dict[str, np.ndarray]:
@@ -151,6 +182,14 @@ def _outcomes(path: str | os.PathLike, run: Card) -> dict[str, np.ndarray]:
         ):
             raise ValueError(f"outcomes are {str(path)!r}, of another {name} than the card; allowed: those of its run")
     return found
+
+
+def _subject(value: Any, field: Field) -> dict[str, Any]:
+    return json_input.fields({"norm": json_input.text, "epsilon": json_input.number}, value, field)
+
+
+def _provenance(value: Any, field: Field) -> dict[str, Any]:
+    return json_input.fields({"dataset": json_input.text}, value, field)
 
 
 def _stage(value: Any, field: Field) -> dict[str, Any]:
@@ -180,14 +219,13 @@ def _evaluation(content: Mapping[str, Any], folder: pathlib.Path) -> Evaluation:
     last = content["stages"][-1]
     ran = content.get("attacks") or [(stage["name"], stage["settings"]) for stage in content["stages"][1:]]
     attacks = [
-        (name, {key: value for key, value in settings.items() if key not in ("epsilon", "norm")})
+        (name, {key: value for key, value in settings.items() if key not in _IMPLIED and (key, value) != STANDARD})
         for name, settings in ran
     ]
-    # What runs after another gets what withstood that one.
     described = [runs.described({"attack": name, **settings}) for name, settings in attacks]
     return Evaluation(
         name="+".join(_short(name, settings) for name, settings in attacks),
-        attack={"attack": ", then ".join(described)},
+        attack={"attack": THEN.join(described)},
         measured=Measured(last["accuracy"], last["interval"], content["images"]),
         sample=(content.get("split", ""), content["seed"], content["images"]) if "seed" in content else None,
         folder=folder,
@@ -206,7 +244,7 @@ def _estimate(path: pathlib.Path) -> Measured | None:
 
 def _short(name: str, settings: Mapping[str, Any]) -> str:
     told_by = settings.get("version", settings.get("steps"))
-    return name if told_by in (None, "standard") else f"{name}_{told_by}"
+    return name if told_by is None else f"{name}_{told_by}"
 
 
 def _stages(value: Any, field: Field) -> list[dict[str, Any]]:
@@ -219,6 +257,12 @@ def _attack(value: Any, field: Field) -> tuple[str, dict[str, Any]]:
     return json_input.text(name, field / "0"), json_input.named(settings, field / "1")
 
 
+_JUDGEMENT: dict[str, json_input.Check] = {
+    "verdict": json_input.text,
+    "subject": _subject,
+    "provenance": _provenance,
+}
+_IMPLIED = ("epsilon", "norm")  # settings that are those of the threat model
 _STAGE: dict[str, json_input.Check] = {
     "name": json_input.text,
     "settings": json_input.named,

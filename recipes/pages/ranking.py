@@ -14,6 +14,7 @@ from tf_nuat.card import Card, Measured
 from tf_nuat.evaluate import runs
 
 AUTOATTACK = "autoattack"
+RANDOMIZED = "version rand"  # of AutoAttack: APGD alone, for networks that draw random numbers
 ESTIMATED = ", estimated"
 
 
@@ -45,7 +46,7 @@ class Entry:
 
     Attributes:
         paths: of their cards, in the order of the seeds.
-        cards: with the evaluations beside them.
+        cards: with the evaluations beside them, `named_alike`.
         measured: dict of the measure's name to `Together`; "clean" among them.
         worst: name of the measure that left least within the threat model; None where no attack was run.
         by_autoattack: whether AutoAttack is among what was run: without it the worst case is an upper limit.
@@ -126,12 +127,33 @@ def of_one_recipe(found: Sequence[tuple[pathlib.Path, Card]]) -> list[list[tuple
     return [sorted(alike, key=lambda each: each[1].seed) for _, alike in entries]
 
 
-def measures(run: Card) -> dict[tuple[str, str], Measured]:
-    """Returns what a card measured, a dict of (name, the attack's settings as text) to `Measured`."""
-    return {
-        (name, runs.described(run.measures[name]) if name in run.measures else ""): outcome
-        for name, outcome in run.measured.items()
-    }
+def named_alike(cards: Sequence[Card]) -> tuple[Card, ...]:
+    """Returns the cards of several seeds, in all of which the name of a measure stands for the same attack.
+
+    Where different attacks have one name, the first keeps it, and the others are `told_apart`.
+    """
+    attacks: dict[str, str] = {}  # by name
+    alike = []
+    for run in cards:
+        names: dict[str, str] = {}
+        for name in run.measured:
+            text, sample = _attack(name, run), name.removesuffix(ESTIMATED)
+            plain = name.removesuffix(evaluations.told_apart("", text))  # what another seed may call it
+            if sample != name and sample in names:
+                names[name] = names[sample] + ESTIMATED
+            elif attacks.setdefault(plain, text) == text:
+                names[name] = plain
+            else:
+                names[name] = evaluations.told_apart(plain, text)
+        measured = {names[name]: outcome for name, outcome in run.measured.items()}
+        measures = {names.get(name, name): attack for name, attack in run.measures.items()}
+        alike.append(dataclasses.replace(run, recipe={**run.recipe, "measures": measures}, measured=measured))
+    return tuple(alike)
+
+
+def _attack(name: str, run: Card) -> str:
+    """Returns the attack of a measure with its settings as text; "" where there is none."""
+    return runs.described(run.measures[name]) if name in run.measures else ""
 
 
 def together(outcomes: Sequence[Measured]) -> Together:
@@ -153,12 +175,13 @@ def together(outcomes: Sequence[Measured]) -> Together:
 
 def _entry(alike: Sequence[tuple[pathlib.Path, Card]]) -> Entry:
     paths, cards = zip(*alike)
+    cards = named_alike(cards)
     outcomes: dict[str, list[Measured]] = {}
     for run in cards:
         for name, outcome in run.measured.items():
             outcomes.setdefault(name, []).append(outcome)
     measured = {name: together(each) for name, each in outcomes.items()}
-    attacks = [name for name in measured if name != "clean" and all(_is_within(name, run) for run in cards)]
+    attacks = [name for name in measured if name != "clean" and all(is_within(name, run) for run in cards)]
     # A sample that may be easier than the whole gives way to what it says of the whole.
     attacks = [name for name in attacks if f"{name}{ESTIMATED}" not in measured]
     return Entry(
@@ -167,15 +190,20 @@ def _entry(alike: Sequence[tuple[pathlib.Path, Card]]) -> Entry:
         measured=measured,
         worst=min(attacks, key=lambda name: measured[name].accuracy, default=None),
         by_autoattack=any(_is_autoattack(name, run) for name in attacks for run in cards),
-        verdicts=tuple(dict.fromkeys(filter(None, map(evaluations.verdict, paths)))),
+        verdicts=tuple(dict.fromkeys(filter(None, map(evaluations.verdict, paths, cards)))),
     )
 
 
-def _is_within(name: str, run: Card) -> bool:
+def is_within(name: str, run: Card) -> bool:
     """Returns whether a measure of a card is an attack of its threat model."""
     attack = run.measures.get(name, {})
     return attack.get("epsilon", 0.0) <= run.epsilon and attack.get("norm", run.norm) == run.norm
 
 
 def _is_autoattack(name: str, run: Card) -> bool:
-    return AUTOATTACK in (name.removesuffix(ESTIMATED), run.measures.get(name, {}).get("attack"))
+    """Returns whether AutoAttack is among the attacks of a measure, or of the sample that it is estimated from.
+
+    What it is for randomized networks does not count.
+    """
+    attacks = [each.split(", ") for each in _attack(name.removesuffix(ESTIMATED), run).split(evaluations.THEN)]
+    return any(attack == AUTOATTACK and RANDOMIZED not in settings for attack, *settings in attacks)

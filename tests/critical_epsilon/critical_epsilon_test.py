@@ -1,5 +1,6 @@
 """`tf_nuat.critical_epsilon` and `recipes.phase_transition`, against losses of which the crossing is known."""
 
+import dataclasses
 import json
 import re
 import sys
@@ -94,6 +95,13 @@ def test_exact_trains_the_ends_first_and_finds_the_crossing(trained, tmp_path):
 def test_a_warm_up_is_a_stage_before_that_of_the_defense(trained, tmp_path):
     critical_epsilon.exact(RECIPE, tmp_path, epsilons=[0.1, 0.3], warm_up=2)
     assert trained[0].plan() == [Stage("standard", 2), Stage("pgd_at", 8)]
+
+
+def test_a_warm_up_that_does_not_fit_is_refused_before_the_clean_network_is_trained(monkeypatch, tmp_path):
+    monkeypatch.setattr(training_runs, "clean_network", lambda *_: pytest.fail("trained"))
+    recipe = dataclasses.replace(RECIPE, epochs=5, schedule_epochs=10)
+    with pytest.raises(ValueError, match="epochs is 5; allowed: a number to which stages of 3 . 7 epochs stretch"):
+        critical_epsilon.exact(recipe, tmp_path, epsilons=[0.1, 0.3], warm_up=3)
 
 
 @pytest.mark.parametrize("epsilons, words", [([0.1, 0.15], "extend them by larger"), ([0.3, 0.25], "by smaller ones")])
@@ -269,7 +277,27 @@ BAD = [
     ([], "dataset is None; allowed: cifar10, cifar100, digits, mnist, svhn"),
     (["--dataset=digits", "--defense=nuat"], "defense is 'nuat'; allowed: mart, pgd_at, trades"),
     (["--dataset=digits", "--ways=slow"], "ways is 'slow'; allowed: exact, fast, single_step"),
+    (["--dataset=digits", "--ways="], "ways is not given; allowed: by commas, of fast, exact, single_step"),
     (["--dataset=digits", "--ways=single_step"], "single_step is not given; allowed: "),
+    (
+        ["--dataset=digits", "--single_step=0.1,0.2"],
+        "single_step is given; allowed: with --ways fast,exact,single_step",
+    ),
+    (["--dataset=digits", "--ways=fast", "--exact=0.1,0.2"], "exact is given; allowed: with --ways fast,exact"),
+    (["--dataset=digits", "--ways=exact", "--fast=0.1,0.2"], "fast is given; allowed: with --ways exact,fast"),
+    # Of a way that comes after another one.
+    (["--dataset=digits", "--exact=0.1"], "exact: epsilons are 0.1; allowed: at least 2 different ones"),
+    (["--dataset=digits", "--repeats=0"], "exact: runs is 0; allowed: a whole number, at least 1"),
+    (["--dataset=digits", "--warm_up=30"], "exact: warm_up is 30; allowed: a number below 30"),
+    (
+        ["--dataset=digits", "--epochs=8", "--warm_up=5"],
+        "exact: epochs is 8; allowed: a number to which stages of 5 + 25 epochs stretch",
+    ),
+    (["--dataset=mnist", "--epochs=8"], "a number to which stages of 4 + 16 epochs stretch"),
+    (
+        ["--dataset=digits", "--norm=l2", "--epsilon=1", "--ways=fast,single_step", "--fast=1,2", "--single_step=1"],
+        "single_step: norm is 'l2'; allowed: ",
+    ),
     (["--dataset=digits", "--exact=1,x"], "exact has 'x'; allowed: numbers as 0.1 or 8/255"),
     (["--dataset=digits", "--ways=fast", "--fast=1/0,1"], "fast has '1/0'; allowed: "),
     (["--dataset=digits", "--ways=fast", "--fast=0.1"], "epsilons are 0.1; allowed: at least 2 different ones"),
@@ -281,7 +309,7 @@ BAD = [
     (["--dataset=digits", "--loss_images=0"], "loss_images is 0; allowed: "),
     (["--dataset=digits", "--clean=none.keras"], "clean is 'none.keras', which is not a file; allowed: "),
     (["--dataset=digits", "--ways=exact", "--warm_up=30"], "warm_up is 30; allowed: a number below 30"),
-    (["--dataset=digits", "--strategy=multiworker"], "strategy is 'multiworker'; allowed: auto, one, mirrored"),
+    (["--dataset=digits", "--strategy=multiworker"], "strategy is 'multiworker'; allowed: one, mirrored, or auto"),
     (["--dataset=digits", "--test_images=5"], "test_images is given; allowed: with recipes.digits"),
     (["--dataset=digits", "--network=vgg"], "network is 'vgg'; allowed: "),
     (["--dataset=digits", "--norm=l2", "--epsilon=1"], "fast is not given; allowed: "),
@@ -298,6 +326,7 @@ def test_bad_input_gets_one_line_and_trains_nothing(arguments, words, monkeypatc
     assert call(monkeypatch, *arguments, f"--out={tmp_path / 'out'}") == 2
     printed = capsys.readouterr().err
     assert words in printed and printed.count("\n") == 1, printed
+    assert not (tmp_path / "out").exists()
 
 
 def test_out_must_be_given_and_help_teaches(monkeypatch, capsys):

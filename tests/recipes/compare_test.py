@@ -280,7 +280,10 @@ BAD = [
     (["--dataset=digits", "--defenses=standard,nuat", "--epsilon=2"], "epsilon is 2.0; allowed: "),
     (["--dataset=digits", "--defenses=nuat", "--batch_size=100000"], "batch_size is 100000; allowed: "),
     (["--defense=nuat"], "defense"),
-    (["--dataset=digits", "--defenses=nuat", "--strategy=multiworker"], "strategy is 'multiworker'; allowed: with one"),
+    (
+        ["--dataset=digits", "--defenses=nuat", "--strategy=multiworker"],
+        "strategy is 'multiworker'; allowed: one, mirrored",
+    ),
     (["--cards=missing.json"], "card is 'missing.json', which is not a file; allowed: "),
     ([f"--cards={RESULTS[0]},{RESULTS[0]}"], "twice; allowed: each once"),
     (["--cards=pyproject.toml"], "which is not JSON (JSONDecodeError"),

@@ -156,6 +156,71 @@ def test_an_estimate_for_all_images_takes_the_place_of_its_sample(tmp_path):
     assert (row["worst case"], row["under"]) == ("72.00 [71.00, 73.00]", "autoattack, estimated")
 
 
+@pytest.mark.parametrize(
+    "attacks, under",
+    [
+        ([["autoattack", {"version": "plus"}]], "autoattack_plus"),
+        ([["autoattack", {"version": "v1"}]], "autoattack_v1"),
+        ([["autoattack", {"version": "standard"}]], "autoattack"),
+        ([["pgd", {"steps": 50}], ["autoattack", {}]], "pgd_50+autoattack"),
+        ([["autoattack", {"version": "rand"}]], "autoattack_rand alone: an upper limit"),
+        ([["pgd", {"steps": 50}]], "pgd_50 alone: an upper limit"),
+    ],
+)
+def test_autoattack_counts_in_all_its_versions_but_that_of_apgd_alone(attacks, under, tmp_path):
+    evaluated(write(tmp_path / "run", card_of("nuat", 0.98, 0.9)), 0.7, attacks=attacks)
+    assert rows(tmp_path)[0]["under"] == under
+
+
+def test_an_attack_with_other_settings_does_not_vanish_behind_its_name(tmp_path):
+    path = write(tmp_path / "run", card_of("nuat", 0.98, 0.9, claimed={"pgd_40": 0.9}))
+    evaluated(path, 0.5, attacks=[["pgd", {"steps": 40, "restarts": 10}]])
+    [row] = rows(tmp_path)
+    assert row["under"] == "pgd_40 (pgd, steps 40, restarts 10) alone: an upper limit"
+    assert row["worst case"].startswith("50.00 [") and row["paper claims"].startswith("pgd_40 90.00 (measured +0.00")
+    page = leaderboard.pages(tmp_path, tmp_path)["leaderboard.md"]
+    assert "; pgd_40 (pgd, steps 40, restarts 10): 50.00 [" in page
+
+
+@pytest.mark.parametrize("images, accuracy, of_how_many", [(500, 0.9, "1,000"), (10_000, 0.88, "10,000")])
+def test_of_the_same_attack_that_on_the_most_images_counts(images, accuracy, of_how_many, tmp_path):
+    path = write(tmp_path / "run", card_of("nuat", 0.98, 0.9))
+    evaluated(path, 0.88, images=images, attacks=[["pgd", {"steps": 40}]])
+    page = leaderboard.pages(tmp_path, tmp_path)["leaderboard.md"]
+    [shown] = re.findall(r"pgd_40 \(pgd, steps 40\): (\S+) \[[^]]*\], (\S+) images", page)
+    assert shown == (f"{100 * accuracy:.2f}", of_how_many)
+
+
+@pytest.mark.parametrize("whole", ["a", "b"])
+def test_an_attack_on_all_images_takes_the_place_of_its_sample_and_of_the_estimate(whole, tmp_path):
+    path = write(tmp_path / "run", card_of("nuat", 0.98, 0.9))
+    sample, of_all = (path.parent / "evaluation" / name for name in (("b", "a") if whole == "a" else ("a", "b")))
+    for folder, accuracy, images in (sample, 0.7, 1000), (of_all, 0.72, 10_000):
+        evaluated(path, accuracy, name=folder.name, images=images, attacks=[["autoattack", {}]])
+    estimate = {"accuracy": 0.75, "interval": [0.74, 0.76], "images": 10_000}
+    (sample / "two_phase.json").write_text(json.dumps(estimate))
+    [row] = rows(tmp_path)
+    low, high = wilson(7200, 10_000)
+    assert (row["worst case"], row["under"]) == (f"72.00 [{100 * low:.2f}, {100 * high:.2f}]", "autoattack")
+    assert "estimated" not in leaderboard.pages(tmp_path, tmp_path)["leaderboard.md"]
+
+
+def test_seeds_share_a_measure_where_its_attack_is_the_same_and_not_where_its_name_is(tmp_path):
+    plain, many = [["pgd", {"steps": 50}]], [["pgd", {"steps": 50, "restarts": 10}]]
+    paths = [write(tmp_path / str(seed), card_of("nuat", 0.98, 0.9, seed=seed)) for seed in range(3)]
+    evaluated(paths[0], 0.6, name="a", attacks=many)
+    for path in paths[1:]:  # in these, what the first has as "pgd_50" comes after another of that name
+        evaluated(path, 0.8, name="a", attacks=plain)
+        evaluated(path, 0.6, name="b", attacks=many)
+    page = leaderboard.pages(tmp_path, tmp_path)["leaderboard.md"]
+    assert "; pgd_50 (pgd, steps 50, restarts 10): 60.00 ± 0.00, pooled 60.00" in page
+    assert "; pgd_50 (pgd, steps 50): 80.00 ± 0.00, pooled 80.00" in page and "of 2 of 3 seeds" in page
+    assert rows(tmp_path)[0]["under"] == "pgd_50 alone: an upper limit"
+    found = {row["measure"]: row for row in leaderboard.beside_claims(paths)}
+    assert list(found) == ["clean", "pgd_40", "fgsm", "pgd_50", "pgd_50 (pgd, steps 50)"]
+    assert found["pgd_50"]["measured"].startswith("60.00 ± 0.00")
+
+
 def test_an_attack_of_another_radius_is_not_the_worst_case(tmp_path):
     other = card_of("nuat", 0.98, 0.9)
     other["recipe"]["measures"]["pgd_40"]["epsilon"] = 0.4
@@ -171,9 +236,31 @@ def test_the_verdict_stands_beside_and_a_masked_network_comes_last(tmp_path):
     assert [row["verdict"] for row in rows(tmp_path)] == ["partly robust", "masked gradients suspected"]
     page = leaderboard.pages(tmp_path, tmp_path)["leaderboard.html"]
     assert 'badge good">partly robust<' in page and 'badge bad">masked gradients suspected<' in page
-    judged.write_text("[]")
-    with pytest.raises(ValueError, match="results.json"):
-        leaderboard.pages(tmp_path, tmp_path)
+    for text in ("[]", '{"verdict": "partly robust", "subject": []}'):
+        judged.write_text(text)
+        with pytest.raises(ValueError, match="results.json"):
+            leaderboard.pages(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change, shown",
+    [
+        ({}, "not robust"),
+        ({"subject": {"norm": "L2"}}, "-"),
+        ({"subject": {"epsilon": 0.1}}, "-"),
+        ({"provenance": {"dataset": "digits"}}, "-"),
+        ({"subject": {}, "provenance": {}}, "not robust"),  # what a judgement does not say is taken for the same
+    ],
+)
+def test_a_verdict_on_another_threat_model_is_left_out(change, shown, tmp_path):
+    path = write(tmp_path / "run", card_of("nuat", 0.98, 0.9))
+    (path.parent / "sanity").mkdir()
+    content = {"verdict": "not robust", "subject": {"norm": "L-infinity", "epsilon": 0.3}}
+    content["provenance"] = {"dataset": "mnist"}
+    for name, values in change.items():
+        content[name] = {**content[name], **values} if values else {}
+    (path.parent / "sanity" / "results.json").write_text(json.dumps(content))
+    assert rows(tmp_path)[0]["verdict"] == shown
 
 
 @pytest.mark.parametrize(
@@ -218,6 +305,13 @@ def test_an_evaluation_of_another_network_is_refused(tmp_path):
     evaluated(path, 0.88)
     with pytest.raises(ValueError, match="results are .*98.00% of 1000 clean images correct; allowed: 97.00%"):
         leaderboard.pages(tmp_path, tmp_path)
+
+
+def test_the_first_of_the_test_images_are_not_a_sample_of_them(tmp_path):
+    card = card_of("nuat", 0.97, 0.9)
+    card["recipe"]["test_images"] = 1000  # the evaluation has 98 % of as many, and of others
+    evaluated(write(tmp_path / "run", card), 0.88)
+    assert rows(tmp_path)[0]["under"] == "autoattack"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"norm": "linf"}', '{"norm": "linf", "epsilon": 0.3, "stages": []}'])

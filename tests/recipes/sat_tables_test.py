@@ -26,16 +26,21 @@ def network(sign=1.0):
     return model
 
 
+def name_dataset(folder, dataset):
+    """Writes the card of a run that names this dataset."""
+    card = card_of("sat_r1", 0.92, 0.5)
+    card["recipe"].update(dataset=dataset, epsilon=EPSILON)
+    (folder / "card.json").write_text(json.dumps(card))
+
+
 @pytest.fixture
 def run(tmp_path):
     """The folder of a run of that network, with the sources: C like it, D its opposite."""
     images = np.tile(MEANS[:, None, None, None], (1, 4, 4, 1)).astype(np.float32)
-    np.savez(tmp_path / "data.npz", images=images, labels=LABELS)
     folder = tmp_path / "run"
     folder.mkdir()
-    card = card_of("sat_r1", 0.92, 0.5)
-    card["recipe"].update(dataset=str(tmp_path / "data.npz"), epsilon=EPSILON)
-    (folder / "card.json").write_text(json.dumps(card))
+    np.savez(folder / "data.npz", images=images, labels=LABELS)
+    name_dataset(folder, str(folder / "data.npz"))
     for path, sign in ((folder / "network.keras", 1.0), (tmp_path / "c.keras", 1.0), (tmp_path / "d.keras", -1.0)):
         network(sign).save(path)
     return folder
@@ -87,6 +92,24 @@ def test_what_is_measured_is_not_measured_again_and_a_kill_loses_one_attack(run,
     assert len(counted) == 4 + 6 and "9 measures" in capsys.readouterr().out
 
 
+def test_a_card_runs_no_code_and_opens_no_file_elsewhere(run, monkeypatch):
+    elsewhere = run.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "own_means.py").write_text("import pathlib\npathlib.Path(__file__).with_name('ran').touch()\n")
+    monkeypatch.syspath_prepend(elsewhere)
+    data = (run / "data.npz").rename(elsewhere / "data.npz")
+    for dataset in ("own_means:splits", str(data)):
+        name_dataset(run, dataset)
+        with pytest.raises(ValueError, match="dataset in .*card.json is '.*'; allowed in a card: .*--dataset"):
+            sat_tables.main(arguments(run))
+        assert not (elsewhere / "ran").exists() and not (run.parent / "out").exists()
+    monkeypatch.setattr(sat_tables, "NEAREST", ())
+    monkeypatch.setattr(sat_tables, "WITHIN", {"fgsm": sat_tables.WITHIN["fgsm"]})
+    monkeypatch.setattr(sat_tables, "render", lambda pairs: "a page\n")
+    assert sat_tables.main(arguments(run, f"--dataset={data}")) == 0  # who says what it is knows
+    assert json.loads((run / "sat_tables.json").read_text())["measured"]["clean"]["images"] == 25
+
+
 def measured(accuracy):
     share = {"accuracy": accuracy, "interval": [accuracy - 0.01, accuracy + 0.01], "images": 10000}
     nearest = {"fooled": 0.9, "interval": [0.88, 0.92], "images": 1000, "mean_l2": 4.5, "mean_l2_half_interval": 0.1}
@@ -129,6 +152,7 @@ BAD = [
     (lambda run: arguments(run, "--l2_samples=0"), "l2_samples is 0; allowed: "),
     (lambda run: arguments(run, f"--runs={run.parent}"), "card is .* which is not a file; allowed: "),
     (lambda run: arguments(run, "--source_d=none.keras"), "source_d is 'none.keras', which is not a file"),
+    (lambda run: arguments(run, "--dataset=nowhere"), "dataset is 'nowhere'; allowed: "),
 ]
 
 

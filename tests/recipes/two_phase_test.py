@@ -110,6 +110,53 @@ def test_estimates_of_several_seeds_are_not_pooled(run, tmp_path):
     assert row["worst case"] == table.percent(content["accuracy"], content["interval"])
 
 
+@pytest.mark.parametrize("beyond", [{"epsilon": 0.4}, {"norm": "l2"}])
+def test_an_attack_beyond_the_threat_model_does_not_count(beyond, run):
+    path, quick, robust, chosen = run
+    card = json.loads(path.read_text())
+    card["recipe"]["measures"]["pgd_40"].update(beyond)
+    card["measured"]["pgd_40"] = {"accuracy": 0.0, "interval": [0.0, 0.01], "images": DIGITS}
+    path.write_text(json.dumps(card))
+    np.savez(path.parent / "outcomes.npz", pgd_40=np.zeros(DIGITS, bool))
+    [content] = two_phase.estimates(path).values()
+    assert content["attacks_on_all"] == ["gama_pgd"]
+    assert content["accuracy"] == two_phase.estimate(quick, chosen, robust)["accuracy"] > 0.5
+
+
+def test_a_run_that_was_measured_on_fewer_images_has_its_estimate_all_the_same(run):
+    path, quick, robust, chosen = run
+    card = json.loads(path.read_text())
+    card["recipe"]["test_images"] = 100
+    card["measured"] = {"clean": {"accuracy": 0.5, "interval": [0.4, 0.6], "images": 100}}
+    path.write_text(json.dumps(card))
+    np.savez(path.parent / "outcomes.npz", clean=np.arange(100) % 2 == 0)
+    [content] = two_phase.estimates(path).values()
+    assert content["accuracy"] == two_phase.estimate(quick, chosen, robust)["accuracy"]
+
+
+def test_a_card_runs_no_code_and_opens_no_file_elsewhere(run, tmp_path, monkeypatch):
+    path, *_ = run
+    expected = two_phase.estimates(path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "own_digits.py").write_text("import pathlib\npathlib.Path(__file__).with_name('ran').touch()\n")
+    monkeypatch.syspath_prepend(elsewhere)
+    for dataset in ("own_digits:splits", str(elsewhere)):
+        for written in (path, *path.parent.rglob("results.json")):
+            content = json.loads(written.read_text())
+            (content["recipe"] if written == path else content)["dataset"] = dataset
+            written.write_text(json.dumps(content))
+        with pytest.raises(ValueError, match="dataset in .*card.json is '.*'; allowed in a card: .*--dataset"):
+            two_phase.main([f"--card={path}"])
+        assert not (elsewhere / "ran").exists()
+        assert two_phase.estimates(path, dataset="digits") == expected  # who says what it is knows
+
+
+def test_a_dataset_that_is_none_is_named(run):
+    with pytest.raises(ValueError, match="dataset is 'nowhere'; allowed: "):
+        two_phase.main([f"--card={run[0]}", "--dataset=nowhere"])
+
+
 def test_records_of_other_images_are_refused(run):
     path, _, robust, chosen = run
     clean = np.ones(DIGITS, bool)

@@ -76,8 +76,8 @@ def exact(
         >>> 0.1 <= found.estimate.epsilon <= 0.3
         True
     """
-    ordered = _checked(recipe, epsilons, runs, loss_images, clean)
-    _check_warm_up(recipe, warm_up)
+    given: dict[str, Any] = {"runs": runs, "warm_up": warm_up, "clean": clean, "loss_images": loss_images}
+    ordered = check("exact", recipe, epsilons=epsilons, **given)
     rows, cleans, seconds = [], [], 0.0
     for run in range(runs):
         logging.info("exact: run %d of %d", run + 1, runs)
@@ -159,12 +159,11 @@ def fast(
         >>> found.way, found.epsilons
         ('fast', (0.01, 0.03))
     """
-    ordered = _checked(recipe, epsilons, runs, loss_images, clean)
-    validation.one_of("attack", attack, ATTACKS)
-    validation.number("learning_rate", learning_rate, above=0.0)
+    given: dict[str, Any] = {"runs": runs, "clean": clean, "loss_images": loss_images}
+    given |= {"attack": attack, "epochs": epochs, "learning_rate": learning_rate}
+    ordered = check("fast", recipe, epsilons=epsilons, **given)
     if epochs is None:
         epochs = math.ceil(recipe.epochs / PART_OF_TRAINING)
-    validation.whole_number("epochs", epochs, at_least=1)
     splits = load_data(recipe, options.get("data_dir"))
     found = training_runs.clean_network(recipe, pathlib.Path(out), clean, splits, loss_images, options)
     tuned = _fine_tuned(recipe, found.network, epochs, learning_rate)
@@ -226,9 +225,7 @@ def single_step(
         >>> found.unstable is None or found.unstable in found.epsilons
         True
     """
-    validation.one_of("norm", recipe.norm, defenses.DEFENSES["fgsm_at"].NORMS)
-    ordered = _checked(recipe, epsilons, 1, LOSS_IMAGES, None, at_least=1)
-    _check_warm_up(recipe, warm_up)
+    ordered = check("single_step", recipe, epsilons=epsilons, warm_up=warm_up)
     chance = math.log(load_data(recipe, options.get("data_dir")).num_classes)
     tried, fgsm, pgd, seconds, unstable = [], [], [], 0.0, None
     for epsilon in ordered:
@@ -260,30 +257,45 @@ def single_step(
     return SingleStep(unstable, tuple(tried), tuple(fgsm), tuple(pgd), images, seconds)
 
 
-def _checked(
+def check(
+    way: str,
     recipe: Recipe,
-    epsilons: Sequence[float],
-    runs: int,
-    loss_images: int,
-    clean: str | pathlib.Path | None,
     *,
-    at_least: int = 2,
+    epsilons: Sequence[float],
+    runs: int = 1,
+    warm_up: int = 0,
+    attack: str = "fgm",
+    epochs: int | None = None,
+    learning_rate: float = 0.01,
+    clean: str | pathlib.Path | None = None,
+    loss_images: int = LOSS_IMAGES,
 ) -> list[float]:
+    """Returns the epsilons in increasing order.
+
+    Args:
+        way: "exact", "fast" or "single_step", the function whose arguments the others are.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    is_single_step = way == "single_step"
     validation.one_of("defense", recipe.defense, DEFENSES)
+    if is_single_step:
+        validation.one_of("norm", recipe.norm, defenses.DEFENSES["fgsm_at"].NORMS)
     if recipe.minutes is not None:
         validation.refuse("minutes", recipe.minutes, "--epochs: trainings of one length are compared")
-    ordered = intersection.check_epsilons("epsilons", epsilons, at_least=at_least).tolist()
+    ordered = intersection.check_epsilons("epsilons", epsilons, at_least=1 if is_single_step else 2).tolist()
     validation.number("epsilons", ordered[-1], at_most=largest_epsilon(recipe.norm))
     validation.whole_number("runs", runs, at_least=1)
     validation.whole_number("loss_images", loss_images, at_least=1)
+    validation.one_of("attack", attack, ATTACKS)
+    validation.number("learning_rate", learning_rate, above=0.0)
+    if epochs is not None:
+        validation.whole_number("epochs", epochs, at_least=1)
+    _after(recipe, warm_up)
     if clean is not None:
         validation.load_network("clean", clean)
     return ordered
-
-
-def _check_warm_up(recipe: Recipe, warm_up: int) -> None:
-    validation.whole_number("warm_up", warm_up, at_least=0)
-    validation.number("warm_up", warm_up, below=recipe.schedule_epochs)
 
 
 def _check_begun(epsilon: float, loss: float, chance: float) -> None:
@@ -295,7 +307,13 @@ def _check_begun(epsilon: float, loss: float, chance: float) -> None:
 
 
 def _after(recipe: Recipe, warm_up: int) -> Recipe:
-    """Returns the recipe with so many epochs of ordinary training before its own."""
+    """Returns the recipe with so many epochs of ordinary training before its own.
+
+    Raises:
+        ValueError: `warm_up` is out of range, or the epochs of the recipe cannot be divided as those of its schedule.
+    """
+    validation.whole_number("warm_up", warm_up, at_least=0)
+    validation.number("warm_up", warm_up, below=recipe.schedule_epochs)
     if warm_up == 0:
         return recipe
     ordinary = Stage(defenses.WITHOUT_ADVERSARY, warm_up)
