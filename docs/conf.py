@@ -27,7 +27,7 @@ include_patterns = [
     "results/*.md",
     *(
         f"results/{name}/*.md"
-        for name in ("benchmarks", "cifar10_small", "race_cifar10", "sat_tables", "survival", "zoo*")
+        for name in ("benchmarks", "cifar10_small", "race_cifar10*", "sat_tables", "survival", "zoo*")
     ),
 ]
 exclude_patterns = [".git", ".venv", "build", "runs", "site"]
