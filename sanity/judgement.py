@@ -293,7 +293,7 @@ def _left(subject):
 def _accuracies(clean, robust, pgd, way_round, subject, settings):
     low, high = robust.interval
     stronger = f"{robust.attack} fooled {robust.fooled} images that PGD did not. " if robust.fooled else ""
-    missing = f"There was no time to run {', '.join(robust.left_out)} on all of them. " if robust.left_out else ""
+    missing = f"There was no time to run {'; '.join(robust.left_out)} on all of them. " if robust.left_out else ""
     alone = f"PGD alone says {pgd.accuracy:.1%}, publish {robust.accuracy:.1%}"
     if pgd.correct == robust.correct:
         alone = f"PGD alone says the same, {pgd.accuracy:.1%}"

@@ -58,7 +58,7 @@ def adaptive_attack_is_not_stronger(subject: Subject, settings: Settings) -> Res
         series=statistics.accuracies(shown, confidence=settings.confidence),
         explanation=(
             f"{len(names)} attacks one after the other ({', '.join(names)}) lower the accuracy that PGD leaves {after}."
-            + (f" There was no time for {', '.join(too_slow)}." if too_slow else "")
+            + (f" There was no time for {'; '.join(too_slow)}." if too_slow else "")
         ),
         remedy="Report the accuracy in the worst case, not that under PGD." if fooled else "",
         reference=REFERENCE,

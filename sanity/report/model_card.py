@@ -71,7 +71,7 @@ Judged by tf_nuat {subject["versions"]["tf_nuat"]}; `report.html` and `results.j
 
 def _strongest(robust):
     """Returns what is said of the attacks beside PGD."""
-    missing = f" There was no time to run {', '.join(robust.left_out)} on all images." if robust.left_out else ""
+    missing = f" There was no time to run {'; '.join(robust.left_out)} on all images." if robust.left_out else ""
     if not robust.fooled:
         return f"No attack fooled an image that PGD alone does not.{missing}"
     return f"{robust.attack} fooled {robust.fooled} images that PGD alone does not, the most of all attacks.{missing}"

@@ -151,7 +151,7 @@ def test_the_figure_is_of_images_that_every_attack_had_its_turn_on(finished, sam
         assert judged.robust.left_out == () and "no time" not in judged.accuracies
     else:
         assert {"Square", "FAB-T", "APGD-CE"} <= set(judged.robust.left_out)
-        assert f"There was no time to run {', '.join(judged.robust.left_out)} on all of them." in judged.accuracies
+        assert f"There was no time to run {'; '.join(judged.robust.left_out)} on all of them." in judged.accuracies
         assert judged.robust.attack == "PGD" and judged.robust.fooled == 0
 
 
