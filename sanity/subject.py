@@ -206,13 +206,9 @@ class Subject:
             among: bool (N,), the images that are meant.
             **settings: the attack's keywords, as for `correct`.
         """
-        key = _key(attack, None, self._in_full(attack, None, settings))
-        if key in self._known:
-            attacked = self._known[key].attacked
-        else:
-            kept = self._memory.get(key)
-            attacked = np.zeros(self.sample_size, bool) if kept is None else kept[1]
-        return int(np.sum(among & ~attacked[: len(self)]))
+        settings = self._in_full(attack, None, settings)
+        known = self._of(_key(attack, None, settings), settings)
+        return int(np.sum(among & ~known.attacked[: len(self)]))
 
     def _in_full(self, attack: str, source: str | None, settings: dict) -> dict:
         """Returns the keywords of an attack with those that are the subject's."""
@@ -340,6 +336,8 @@ class Subject:
         clean, found = self.correct(), []
         for known in self._known.values():
             attacked = known.attacked[: len(self)]
+            if not np.any(attacked):  # it was run on others, or there was no time for it
+                continue
             correct = np.where(attacked, known.correct[: len(self)], clean)
             among = None if np.all(attacked) else attacked.copy()
             found.append(Evaluation(known.attack, known.settings, known.source, correct, among))

@@ -155,6 +155,16 @@ def test_the_figure_is_of_images_that_every_attack_had_its_turn_on(finished, sam
         assert judged.robust.attack == "PGD" and judged.robust.fooled == 0
 
 
+def test_an_attack_on_images_that_are_not_looked_at_any_more_is_none_of_the_judgement(sample):
+    subject = Subject(*sample, epsilon=1e-6)
+    subject.record("late", {"epsilon": 1e-6}, subject.correct(), among=np.arange(1000) >= 300)
+    assert "late" in [each.attack for each in subject.evaluations()]
+    subject.look_at(200)
+    assert "late" not in [each.attack for each in subject.evaluations()]
+    assert subject.not_attacked("pgd", among=np.ones(200, bool), epsilon=1e-6) == 200
+    assert "pgd" not in [each.attack for each in subject.evaluations()]
+
+
 def test_what_is_judged_again_takes_no_time(sample, monkeypatch):
     monkeypatch.setattr(costs, "per_second", lambda subject: 1e9)
     clock = Clock(1000.0)
