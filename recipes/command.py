@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import os
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -162,8 +161,7 @@ def refuse_several_workers(values: flags.FlagValues) -> None:
 
     That of "auto" is where TF_CONFIG names several, see `parallel.strategy`.
     """
-    cluster = os.environ.get("TF_CONFIG") if values.strategy == "auto" else None
-    count = len(workers.cluster(cluster).addresses) if cluster else 1
+    count = workers.count_named() if values.strategy == "auto" else 1
     if count > 1 or values.strategy == "multiworker":
         why = f", and TF_CONFIG names {count} workers" if count > 1 else ""
         raise ValueError(

@@ -22,7 +22,7 @@ import numpy as np
 from absl import flags
 
 from recipes import table
-from tf_nuat import attacks, card, command_line, data, evaluate
+from tf_nuat import attacks, card, command_line, evaluate
 from tf_nuat.attacks.pool import Pool
 from tf_nuat.core import files, json_input, validation
 from tf_nuat.core.json_input import Field
@@ -108,7 +108,7 @@ def main(arguments):
     open_runs = [run for run, found in known.items() if not set(found.get("measured", ())) >= {*WITHIN, *NEAREST}]
     if open_runs:
         sources = _sources(values, open_runs[0])
-        datasets = {run: _dataset(values, cards[run], run / card.NAME) for run in open_runs}
+        datasets = {run: inputs.dataset_of_run(values.dataset, cards[run], run / card.NAME) for run in open_runs}
         for run in open_runs:
             validation.load_network("runs", run / "network.keras")  # before anything that takes longer
     out = validation.output_folder("out", values.out)
@@ -128,12 +128,6 @@ def _sources(values, run):
             raise ValueError(f"{name} is not given; allowed: a .keras file, for {str(run)!r} is not measured yet")
         sources[name] = validation.classifier(name, validation.load_network(name, path))
     return sources
-
-
-def _dataset(values, of_run, path):
-    """Returns the dataset of a run: that of the flags or, without it, of its card, which is at `path`."""
-    named = values.dataset or inputs.check_dataset_of_card(f"dataset in {path}", of_run.dataset, path)
-    return data.check_name("dataset", named)
 
 
 def _known(run):

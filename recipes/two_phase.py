@@ -61,8 +61,8 @@ def estimates(path, data_dir=None, dataset=None):
             `dataset` is not given, and the card names a function, or a path elsewhere.
     """
     run, outcomes = evaluations.card_with(path)
-    dataset = dataset or inputs.check_dataset_of_card(f"dataset in {path}", run.dataset, path)
-    labels = data.sample(data.check_name("dataset", dataset), data_dir=data_dir)[1]
+    dataset = inputs.dataset_of_run(dataset, run, path)
+    labels = data.sample(dataset, data_dir=data_dir)[1]
     whole = {name: found for name, (_, found) in outcomes.items() if len(found) == len(labels)}
     of_all = {name: found for name, found in whole.items() if name != "clean" and ranking.is_within(name, run)}
     found = [(each, each.sample) for each in evaluations.beside(path, run)]

@@ -218,6 +218,15 @@ def class_names_of(beside: Card, place: str | os.PathLike) -> tuple[str, ...] | 
     return data.read_class_names(f"class_names in {place}", json_input.list_of(json_input.text)(names, field))
 
 
+def dataset_of_run(given: str | None, run: Card, path: str | os.PathLike) -> str:
+    """Returns the dataset `given` or, without it, that which the card at `path` names.
+
+    Raises:
+        ValueError: as `check_dataset_of_card`, and as `tf_nuat.data.check_name`.
+    """
+    return data.check_name("dataset", given or check_dataset_of_card(f"dataset in {path}", run.dataset, path))
+
+
 def check_dataset_of_card(argument: str, name: str, place: str | os.PathLike) -> str:
     """Returns `name`, the dataset that the card at `place` names.
 

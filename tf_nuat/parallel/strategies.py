@@ -1,7 +1,6 @@
 """Which devices a computation is spread over: the strategies by name."""
 
 import functools
-import os
 
 import tensorflow as tf
 
@@ -46,7 +45,7 @@ def strategy(name: str, *, wait: float = workers.WAIT) -> tf.distribute.Strategy
         1
     """
     validation.one_of("strategy", name, STRATEGIES)
-    if name == "auto" and os.environ.get("TF_CONFIG") and len(workers.cluster().addresses) > 1:
+    if name == "auto" and workers.count_named() > 1:
         name = "multiworker"
     if name == "multiworker":
         return _multiworker(wait)

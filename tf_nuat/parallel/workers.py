@@ -49,6 +49,15 @@ class Cluster(NamedTuple):
     number: int
 
 
+def count_named() -> int:
+    """Returns the number of workers that `TF_CONFIG` names, 1 where it is not set.
+
+    Raises:
+        ValueError: as `cluster`.
+    """
+    return len(cluster().addresses) if os.environ.get("TF_CONFIG") else 1
+
+
 def cluster(text: str | None = None) -> Cluster:
     """Returns the `Cluster` that `text`, JSON as TensorFlow documents it for `TF_CONFIG`, describes.
 
