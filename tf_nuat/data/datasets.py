@@ -185,13 +185,9 @@ def sample(
     found = Splits(name, batch_size=1, seed=int(seed), **opened)
     count = len(found.labels(split)) if samples is None else min(samples, len(found.labels(split)))
     most = found.most_at_once(split)
-    if most is not None and count > most:
-        if not at_most or most == 0:
-            raise ValueError(
-                f"split {split} of {name} gives {count} images of {found.input_shape}, which do not fit in memory; "
-                f"allowed: at most {most}, --samples {most} (samples= in Python)"
-            )
-        count = most
+    if at_most and most:
+        count = min(count, most)
+    found.check_fits(split, count, f"--samples {most} (samples= in Python)")
     images, labels = found.take(split, stratified(found.labels(split), count, seed=seed))
     return images, labels, opened["class_names"]
 

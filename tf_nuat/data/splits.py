@@ -146,12 +146,7 @@ class Splits:
             ValueError: `split` is none of the three, an image cannot be read, or so many do not fit in memory.
         """
         source = validation.one_of("split", split, self.examples)
-        most = self.most_at_once(split)
-        if most is not None and len(indices) > most:
-            raise ValueError(
-                f"split {split} of {self.name} gives {len(indices)} images of {self.input_shape}, which do not fit in "
-                f"memory; allowed: at most {most}, a sample of them"
-            )
+        self.check_fits(split, len(indices), "a sample of them")
         images, labels = self._read(split, np.asarray(indices))
         return np.divide(images, np.float32(_white(source)), dtype=np.float32), labels
 
@@ -159,6 +154,15 @@ class Splits:
         """Returns how many images of `split` may be taken at once; None where all are in memory, and any number may."""
         source = validation.one_of("split", split, self.examples)
         return None if isinstance(source, Arrays) else MOST_BYTES // self._bytes_each()
+
+    def check_fits(self, split: str, count: int, remedy: str) -> None:
+        """Raises a `ValueError`, which ends with `remedy`, where `count` images of `split` do not fit in memory."""
+        most = self.most_at_once(split)
+        if most is not None and count > most:
+            raise ValueError(
+                f"split {split} of {self.name} gives {count} images of {self.input_shape}, which do not fit in memory; "
+                f"allowed: at most {most}, {remedy}"
+            )
 
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns what `take` does of all of `split`, in its fixed order."""
