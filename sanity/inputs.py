@@ -44,26 +44,28 @@ def collect(flags, command, *, progress=False):
     if flags.minutes is not None:
         minutes = (validation.number("--minutes", flags.minutes, above=0.0),) * 2
     clock = Clock(*map(_seconds, minutes))
-    samples = budget.samples if flags.samples is None else flags.samples
     path = pathlib.Path(flags.checkpoint)
     network, changes = networks.read("--checkpoint", path, flags)
     asked = inputs.asked(flags, [(path, network)])
     surrogates = [networks.read_other("--surrogate", name, flags).network for name in flags.surrogate]
     options = {"seed": flags.seed, "data_dir": flags.data_dir, "class_names": asked.class_names}
-    wanted = {"samples": samples, "at_most": flags.samples is None}
+    by_default = flags.samples is None
+    samples = max(budget.samples, network.output_shape[-1]) if by_default else flags.samples
+    wanted = {"samples": samples, "at_most": by_default}
     images, labels, class_names = inputs.sample(network, asked.cards[0], asked.dataset, **wanted, **options)
     images, labels = in_order(images, labels, flags.seed)
     named = {f"--surrogate {name}": each for name, each in zip(flags.surrogate, surrogates)}
     for argument, each in {f"--checkpoint {path}": network, **named}.items():
         inputs.fits(argument, each, images, class_names, asked.dataset)
-    found = wiring.look(network, images, labels, class_names)
-    if not found.is_right:
-        raise ValueError(f"--checkpoint {path}: {found.sentence}")
+    sample = (images, labels, class_names)
+    wiring.check(f"--checkpoint {path}", network, *sample, pixels=flags.pixels)
+    for argument, each in named.items():
+        wiring.check(argument, each, *sample, remedy=wiring.OF_SURROGATE)
     training_data = None
     if not surrogates and NEEDS_SURROGATE in checks:  # without training images, it says that it was skipped
         most = measure.surrogate.MOST_IMAGES
         training_data = inputs.training_sample(network, asked.cards[0], asked.dataset, samples=most, **options)
-    check_size("--samples leaves", len(labels), network.output_shape[-1])
+    check_size("--dataset gives" if by_default else "--samples leaves", len(labels), network.output_shape[-1])
     out = path.parent / "sanity" if flags.out is None else pathlib.Path(flags.out)
     subject = Subject(
         network,

@@ -29,3 +29,12 @@ def test_the_command_of_a_process_is_as_one_types_it(module, program, monkeypatc
     assert shlex.split(command_line.of_this_process()) == [*program, *GIVEN]
     if module:
         assert command_line.typed(program[-1], GIVEN) == command_line.of_this_process()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    {"3": 3, "0.5": 0.5, "false": False, "False": False, "True": True, "[1, 2]": [1, 2], "ce": "ce"}.items(),
+)
+def test_the_value_of_an_option_is_json_or_a_truth_value_of_python_or_text(text, value):
+    name, found = command_line.option(f"name={text}")
+    assert name == "name" and found == value and type(found) is type(value)

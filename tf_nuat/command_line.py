@@ -44,14 +44,14 @@ def require(values: flags.FlagValues, **allowed: str) -> None:
 
 
 def option(text: str, argument: str = "options") -> tuple[str, Any]:
-    """Returns the pair (name, value) of `text`, "name=value"; the value is JSON or, where it is none, text."""
+    """Returns the pair (name, value) of `text`, "name=value"; the value is JSON, or True or False, or else text."""
     name, separator, value = text.partition("=")
     if not (name and separator):
         raise ValueError(f"{argument} has {text!r}; allowed: name=value")
     try:
         return name, json.loads(value)
     except ValueError:
-        return name, value
+        return name, {"True": True, "False": False}.get(value, value)
 
 
 def typed(module: str, arguments: Sequence[str]) -> str:

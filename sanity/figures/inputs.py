@@ -8,7 +8,7 @@ from sanity.figures.models import Model, Options
 from sanity.settings import BUDGETS
 from sanity.subject import Subject
 from tf_nuat.core import validation
-from tf_nuat.evaluate import inputs, networks
+from tf_nuat.evaluate import inputs, networks, wiring
 
 MOST_TRAINING = 2000  # images that the bend of a path is trained on
 
@@ -42,6 +42,8 @@ def collect(flags):
     )
     for path, network in loaded:
         inputs.fits(f"--checkpoint {path}", network, images, class_names, asked.dataset)
+        remedy = wiring.OF_SEVERAL if len(loaded) > 1 else ""
+        wiring.check(f"--checkpoint {path}", network, images, labels, class_names, pixels=flags.pixels, remedy=remedy)
     models = [
         Model(name, Subject(network, images, labels, epsilon=asked.epsilon, norm=asked.norm, seed=flags.seed), card)
         for name, (_, network), card in zip(names_of(paths, asked.cards), loaded, asked.cards)

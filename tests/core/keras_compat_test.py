@@ -188,6 +188,17 @@ def test_what_an_operation_was_called_with_is_known():
     assert first is inputs and last is others
 
 
+def test_a_tensor_that_a_network_inside_returned_is_known_in_its_graph():
+    inputs, images = keras.Input((4, 4, 1)), keras.Input((4, 4, 1))
+    flat = keras.layers.Flatten()(inputs)
+    ends = [keras.layers.Dense(3)(flat), keras.layers.Dense(2)(flat)]
+    found = keras.Model(inputs, ends)(images)
+    assert [keras_compat.output_within(each) is end for each, end in zip(found, ends)] == [True, True]
+    sequential = network()
+    assert keras_compat.output_within(sequential(images)) is sequential.outputs[0]
+    assert keras_compat.output_within(flat) is None and keras_compat.output_within(Wrapping()(images)) is None
+
+
 def test_the_reason_is_the_end_of_what_keras_says(tmp_path):
     config = network().to_json().replace('"units": 3', '"units": 3, "unheard_of": 1')
     with pytest.raises(Exception) as caught:

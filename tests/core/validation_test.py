@@ -1,7 +1,9 @@
 """Files and folders that a user may name by mistake."""
 
 import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from tf_nuat.core import validation
 
@@ -52,6 +54,7 @@ def test_anything_else_is_refused_in_one_line(make, tmp_path):
         ([keras.layers.Flatten(), keras.layers.Dense(3), keras.layers.Softmax()], "ends in softmax"),
         ([keras.layers.Flatten(), keras.layers.Dense(3, activation="sigmoid")], "ends in softmax"),
         ([keras.layers.Flatten(), keras.layers.Dense(3), keras.layers.Activation("softmax")], "ends in softmax"),
+        ([keras.layers.Flatten(), keras.layers.Dense(3, activation=tf.nn.softmax)], "ends in softmax"),
         ([keras.layers.Flatten(), keras.layers.Dense(1)], "at least 2"),
         ([keras.layers.Conv2D(3, 3)], "outputs of shape"),
     ],
@@ -88,6 +91,57 @@ def test_a_nested_network_is_looked_into():
     inputs = keras.Input((4, 4, 1))
     with pytest.raises(ValueError, match="ends in softmax"):
         validation.classifier("network", keras.Model(inputs, inner(inputs)))
+
+
+class OfOnesOwn(keras.Model):
+    """A subclass that returns logits; its graph is not known."""
+
+    def __init__(self):
+        super().__init__()
+        self.flat, self.dense = keras.layers.Flatten(), keras.layers.Dense(3)
+
+    def call(self, x):
+        return self.dense(self.flat(x))
+
+
+def test_a_subclass_inside_a_network_is_taken():
+    inputs = keras.Input((4, 4, 1))
+    network = keras.Model(inputs, OfOnesOwn()(inputs))
+    assert validation.classifier("network", network) is network
+
+
+def test_of_a_network_inside_the_output_that_is_used_counts():
+    images, inputs = keras.Input((4, 4, 1)), keras.Input((4, 4, 1))
+    logits = keras.layers.Dense(3)(keras.layers.Flatten()(images))
+    first, second = keras.Model(images, [keras.layers.Softmax()(logits), logits])(inputs)
+    with pytest.raises(ValueError, match="ends in softmax"):
+        validation.classifier("network", keras.Model(inputs, first))
+    network = keras.Model(inputs, second)
+    assert validation.classifier("network", network) is network
+
+
+def test_a_network_that_would_cast_images_to_integers_is_named():
+    inputs = keras.Input((4, 4, 1), dtype="uint8")
+    logits = keras.layers.Dense(3)(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs)))
+    with pytest.raises(ValueError, match="network takes uint8, through which no gradient flows; allowed: floating poi"):
+        validation.classifier("network", keras.Model(inputs, logits))
+
+
+def test_images_that_are_beyond_by_rounding_are_clipped_and_of_others_the_error_shows_enough():
+    above = np.nextafter(np.float32(1), np.float32(2))
+    images = np.array([-1e-7, 0.5, 1.0, above], np.float32).reshape(1, 2, 2, 1)
+    found = validation.images("images", images)
+    np.testing.assert_array_equal(found.ravel(), np.array([0.0, 0.5, 1.0, 1.0], np.float32))
+    assert found.dtype == np.float32 and validation.images("images", found) is found
+    with pytest.raises(ValueError, match=r"^images has values from 0 to 1\.00001; allowed: \[0, 1\]$"):
+        validation.images("images", 1.00001 * found)
+
+
+def test_probabilities_that_were_rounded_are_probabilities():
+    rows = tf.nn.softmax(np.random.default_rng(0).normal(size=(50, 10)))
+    rounded = tf.cast(rows, tf.bfloat16).numpy()
+    assert np.abs(rounded.astype(np.float64).sum(axis=1) - 1.0).max() > 1e-3
+    assert validation.are_probabilities(rounded) and not validation.are_probabilities(0.9 * rows.numpy())
 
 
 def test_an_output_folder_is_made(tmp_path):

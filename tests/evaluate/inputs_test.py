@@ -88,6 +88,18 @@ def test_without_a_norm_it_is_linf_and_epsilon_has_its_bounds(downloaded, networ
     assert inputs.asked(given(dataset="digits", epsilon=0.0), [(downloaded, network)], zero=True).epsilon == 0.0
 
 
+@pytest.mark.parametrize("own, norm", [("linf", "l2"), (None, "l2"), ("l2", "linf")])
+def test_an_epsilon_of_a_card_is_a_radius_in_the_norm_of_that_card(own, norm, downloaded, network):
+    with_card(downloaded, dataset="digits", epsilon=0.25, **({"norm": own} if own else {}))
+    own = own or "linf"
+    words = f"epsilon in .*card.json is 0.25, a radius in {own}; allowed with --norm {norm}: --epsilon$"
+    with pytest.raises(ValueError, match=words):
+        asked(downloaded, network, norm=norm)
+    assert asked(downloaded, network, norm=own)[0].epsilon == 0.25
+    found, _ = asked(downloaded, network, norm=norm, epsilon=0.5)
+    assert (found.norm, found.epsilon) == (norm, 0.5)
+
+
 def test_an_image_of_any_size_has_no_largest_change_in_l2(downloaded):
     anything = keras.Input((None, None, 3))
     network = keras.Model(anything, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(anything)))
@@ -219,6 +231,23 @@ def test_images_of_a_folder_are_prepared_as_the_card_says(network, downloaded, m
     taken.clear()
     inputs.sample(network, found.cards[0], "digits", seed=3)
     assert taken == {"name": "digits", "seed": 3}
+
+
+def test_a_size_that_a_network_leaves_open_is_that_of_its_training(downloaded, monkeypatch):
+    taken = {}
+    monkeypatch.setattr(data, "sample", lambda name, **options: taken.update(options))
+    anything = keras.Input((None, None, 3))
+    network = keras.Model(anything, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(anything)))
+
+    def sampled(input_shape):
+        with_card(downloaded, dataset="digits", epsilon=0.1, data_options={"input_shape": input_shape})
+        inputs.sample(network, asked(downloaded, network)[0].cards[0], ".")
+        return taken["input_shape"]
+
+    assert sampled([64, 48, 1]) == (64, 48, 3) and sampled([64, None, 3]) == (64, None, 3)
+    for wrong in ([64, 48], "64", [64, 0, 3], [64, True, 3]):
+        with pytest.raises(ValueError, match="^input_shape.* in card.json is .*; allowed: "):
+            sampled(wrong)
 
 
 def test_training_images_are_as_many_as_fit_and_only_where_there_are_none_it_is_none(

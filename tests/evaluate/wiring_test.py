@@ -8,10 +8,12 @@ import pytest
 
 import sanity.run
 from recipes import custom
+from sanity.figures import __main__ as figures
 from tests.helpers import owners, owners_files, owners_models, small
 from tests.helpers.owners import GREY, behind, body, in_front
 from tf_nuat.evaluate import __main__ as evaluation
 from tf_nuat.evaluate import wiring
+from tf_nuat.networks import adapt
 
 NUMBERS = [str(number) for number in range(1, 11)]  # names of classes of which 10 comes second by name
 
@@ -70,6 +72,21 @@ def test_nothing_helps_a_network_that_has_learned_nothing(seed):
     assert not looked_at(small.dense(seed)).hints
 
 
+def test_images_that_are_too_dark_are_not_made_brighter_by_a_flag():
+    """Divided by 255 twice: with the flag the network would be right, and epsilon 255 times too large."""
+    images, labels = small.digits().arrays("test")
+    dark = images / np.float32(255)
+    found = wiring.look(body(), dark, labels)
+    words = "with 255 times these pixels (the highest is 0.0039: divided by 255 twice?) it is right on 9"
+    assert not found.is_right and found.hints[0].startswith(words), found
+    network = adapt(body(), pixels="0..255").network
+    found = wiring.look(network, dark, labels, pixels="0..255")
+    assert not found.is_right and "the highest pixel is 0.0039: were the images divided by 255 twice?" in found.sentence
+    assert wiring.look(network, dark, labels).is_right  # as a network that its owner trained on such images
+    of_bytes = adapt(body(scale=255.0), pixels="0..255").network
+    assert wiring.look(of_bytes, images, labels, pixels="0..255").is_right
+
+
 def test_one_answer_for_all_is_named():
     images, labels = small.digits().arrays("test")
     always = keras.Sequential([keras.Input(GREY), keras.layers.Flatten(), keras.layers.Dense(10)])
@@ -119,6 +136,23 @@ def test_a_judgement_does_not_begin(wrong, tmp_path, capsys):
     said = capsys.readouterr()
     assert "with --pixels 0..255 it is right on" in said.err and len(said.err.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_another_network_that_is_fed_wrongly_is_named_and_what_would_do_does(wrong, tmp_path, capsys):
+    body().save(tmp_path / "right.keras")
+    out = tmp_path / "out"
+    given = [f"--checkpoint={tmp_path / 'right.keras'}", *QUICK, f"--out={out}"]
+    attack = [*given, "--attack=transfer"]
+    for command, arguments in [(evaluation.command, attack), (sanity.run.main, given)]:
+        assert command([*arguments, f"--surrogate={wrong}"]) == 2
+        said = capsys.readouterr().err
+        assert f"--surrogate {wrong}: it is right on" in said and "with --pixels 0..255 it is right on" in said
+        assert "for --surrogate save tf_nuat.networks.adapt(FILE, pixels=FORM).network" in said
+    with pytest.raises(ValueError, match=r"--checkpoint .*wrong.*: it is right on .* for one alone save tf_nuat"):
+        figures.command([*given, f"--checkpoint={wrong}", "--only=gradients"])
+    assert not out.exists()
+    adapt(wrong, pixels="0..255").network.save(tmp_path / "saved.keras")
+    assert evaluation.command([*attack, f"--surrogate={tmp_path / 'saved.keras'}"]) == 0
 
 
 def test_training_does_not_begin(wrong, tmp_path):

@@ -290,6 +290,7 @@ def test_transfer_takes_a_surrogate(saved, network, data, capsys):
     assert f"Robust accuracy {record.robust.mean():.2%}" in capsys.readouterr().out
     with pytest.raises(ValueError, match="has an evaluation with other attacks"):
         other = keras.models.clone_model(network)
+        other.set_weights([1.1 * each for each in network.get_weights()])
         other.save(saved / "other.keras")
         command.command(arguments(saved, *options[:2], f"--surrogate={saved / 'other.keras'}"))
 

@@ -1,4 +1,4 @@
-"""Networks with weights drawn from a seed: of one hidden layer, and linear; and the same functions in float64."""
+"""Networks with weights drawn from a seed, of one hidden layer and linear, also in float64; and one of equal logits."""
 
 import keras
 import numpy as np
@@ -24,6 +24,13 @@ def drawn(shape=SHAPE, classes=CLASSES, hidden=12, *, seed=1, scale=1.0, centred
     generator = np.random.default_rng(seed)
     model.set_weights([scale * generator.normal(size=weight.shape) for weight in model.get_weights()])
     return model
+
+
+def with_ties():
+    """Returns a network of one pixel and two classes: logits 0 and what the pixel has above a half, else 0 both."""
+    inputs = keras.Input((1, 1, 1))
+    lead = keras.ops.relu(keras.layers.Flatten()(inputs) - 0.5)
+    return keras.Model(inputs, keras.ops.concatenate([0.0 * lead, lead], axis=1))
 
 
 def linear(classes, *, seed=1):

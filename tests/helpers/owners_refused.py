@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tests.helpers import owners_files
+from tests.helpers import owners_files, owners_nested
 from tests.helpers.owners import GREY, body, built, layers
 
 
@@ -127,6 +127,10 @@ def with_lambda(folder):
     return owners_files.with_lambda(folder).given
 
 
+def two_of_one_inside(folder):
+    return owners_nested.of_several_heads(0, 2)(folder).given
+
+
 def with_own_layer(folder):
     return owners_files.with_own_layer(folder).given
 
@@ -144,6 +148,7 @@ SEVERAL = of(flat(10, "softmax", "digit"), flat(4, None, "box"))
 REFUSED = {
     "several outputs": (SEVERAL, ["digit (None, 10), box (None, 4)", "--output NAME (outputs=)"]),
     "several outputs, and another's name": (SEVERAL, ["'cat'; allowed: box, digit"], {"outputs": "cat"}),
+    "several outputs of a network inside": (two_of_one_inside, ["base (None, 10), base_1 (None, 10)", "--output NAME"]),
     "several inputs": (two_inputs, ["photo (8, 8, 1), age (3,)", "keras.Model(image, model([image, OTHERS]))"]),
     "a Lambda that is not trusted": (with_lambda, ["Lambda", "--trust (trust=True)"]),
     "a layer of one's own": (with_own_layer, ["Scaled", "--import MODULE (modules=)"]),

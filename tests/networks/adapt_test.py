@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.helpers import owners, owners_files, owners_models, owners_refused
+from tests.helpers import owners, owners_archives, owners_files, owners_models, owners_nested, owners_refused
 from tf_nuat.core import validation
 from tf_nuat.networks import adapt
 
-TAKEN = {**owners_models.TAKEN, **owners_files.TAKEN}
+TAKEN = {**owners_models.TAKEN, **owners_nested.TAKEN, **owners_files.TAKEN, **owners_archives.TAKEN}
 
 
 def gradients(function, images, has_offset):

@@ -105,6 +105,20 @@ def flatten_of_keras_2(class_name, **config):
     return change
 
 
+def of_keras_2(change):
+    """In the form of the `.keras` files of Keras 2, whose modules are mended."""
+    return lambda found: {**(change(found) or found), "module": "keras.src.engine.functional"}
+
+
+def mended_into_code(found):
+    """A name with a stroke, which gets another character instead wherever it stands."""
+    for each in found["config"]["layers"]:
+        if each["config"].get("name") == "flatten":
+            each["name"] = "_/lambda__"
+        if each["class_name"] == "Dense":
+            each["config"]["activation"] = {"class_name": "_/lambda__", "config": {"value": "4wAA"}}
+
+
 def deep(levels):
     def config(found):
         for _ in range(levels):
@@ -130,6 +144,11 @@ CONFIGS = {
         layer("dense", config={"units": 10, "activation": {"class_name": "__lambda__", "config": {"value": "4wAA"}}}),
         "Python code of whoever saved it",
     ),
+    "Lambda in a file of Keras 2": (
+        of_keras_2(flatten_as("keras.layers", "Lambda", function=["4wAA", None, None])),
+        "a Lambda layer: Python code",
+    ),
+    "bytes of code in a name that is mended": (mended_into_code, "Python code of whoever saved it"),
     "Lambda in a name with a dot": (
         flatten_as("keras", "layers.Lambda", function=function_of("keras.activations", "relu")),
         "a Lambda layer: Python code",

@@ -147,7 +147,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
     small.undefended(0).save(folder / "clean.keras")
     small.robust(0.2).save(folder / "robust.keras")
-    small.dense(0, hidden=32).save(folder / "narrow.keras")
+    small.perturbed(small.dense(0, hidden=32), epochs=5).save(folder / "narrow.keras")
     (folder / "text.json").write_text("{}")
     return folder
 

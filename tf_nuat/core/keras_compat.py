@@ -105,6 +105,15 @@ def arguments_of(tensor: keras.KerasTensor) -> typing.Any:
     return _node_of(tensor).arguments.args[0]
 
 
+def output_within(tensor: keras.KerasTensor) -> keras.KerasTensor | None:
+    """Returns what a tensor that a network within another returned is in the graph of that network.
+
+    None where a layer made the tensor, or a model with a `call` of its own: its graph, if it has one, does not tell.
+    """
+    history = tensor._keras_history
+    return history.operation.outputs[history.tensor_index] if is_graph(history.operation) else None
+
+
 def _node_of(tensor: keras.KerasTensor) -> typing.Any:
     history = tensor._keras_history
     return history.operation._inbound_nodes[history.node_index]

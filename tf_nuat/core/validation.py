@@ -18,6 +18,8 @@ from tf_nuat.core import files, keras_compat, network_file
 from tf_nuat.core.files import PathLike
 
 PROBED = 100  # images that show whether a network returns logits
+ROUNDING = 1e-6  # of pixels in float32
+ROUNDING_OF_SUMS = 2e-2  # of probabilities that are rounded to bfloat16
 
 
 def refuse(argument: str, value: object, allowed: str) -> NoReturn:
@@ -56,15 +58,20 @@ def number(
     return value
 
 
-def whole_number(argument: str, value: Any, *, at_least: int) -> int:
-    """Returns `value`, an integer not below `at_least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < at_least:
-        refuse(argument, value, f"a whole number, at least {at_least}")
+def whole_number(argument: str, value: Any, *, at_least: int, at_most: int | None = None) -> int:
+    """Returns `value`, an integer within the bounds that are given."""
+    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not is_whole or value < at_least or (at_most is not None and value > at_most):
+        bound = "" if at_most is None else f" and at most {at_most}"
+        refuse(argument, value, f"a whole number, at least {at_least}{bound}")
     return cast(int, value)
 
 
 def images(argument: str, value: Any, *, input_shape: Sequence[int | None] | None = None) -> np.ndarray:
-    """Returns `value`, an array of images (B, H, W, C), floating point, within [0, 1]."""
+    """Returns `value`, an array of images (B, H, W, C), floating point, within [0, 1].
+
+    What is beyond by no more than rounding, as of images that were resized, is clipped.
+    """
     value = np.asarray(value)
     if not np.issubdtype(value.dtype, np.floating):
         raise ValueError(f"{argument} has dtype {value.dtype}; allowed: floating point in [0, 1] (divide uint8 by 255)")
@@ -78,9 +85,9 @@ def images(argument: str, value: Any, *, input_shape: Sequence[int | None] | Non
     ):
         raise ValueError(f"{argument} has images of shape {value.shape[1:]}; the network takes {tuple(input_shape)}")
     low, high = float(value.min()), float(value.max())
-    if not (low >= 0.0 and high <= 1.0):  # also catches NaN
-        raise ValueError(f"{argument} has values from {low:g} to {high:g}; allowed: [0, 1]")
-    return value
+    if not (low >= -ROUNDING and high <= 1.0 + ROUNDING):  # also catches NaN
+        raise ValueError(f"{argument} has values from {low:.7g} to {high:.7g}; allowed: [0, 1]")
+    return value if low >= 0.0 and high <= 1.0 else np.clip(value, 0.0, 1.0)
 
 
 def labels(argument: str, value: Any, *, num_classes: int, num_images: int | None = None) -> np.ndarray:
@@ -142,6 +149,11 @@ def classifier(argument: str, network: Any) -> keras.Model:
     # A dict of one tensor has the shape of that tensor.
     if any(isinstance(getattr(network, ends, None), dict) for ends in ("input", "output")):
         raise ValueError(f"{argument} takes or returns a dict; allowed: one input of images, one output of logits")
+    if not keras.backend.is_float_dtype(network.inputs[0].dtype):
+        raise ValueError(
+            f"{argument} takes {network.inputs[0].dtype}, through which no gradient flows; allowed: floating point, as "
+            "tf_nuat.networks.adapt(network).network takes"
+        )
     if len(network.input_shape) != 4:
         raise ValueError(
             f"{argument} takes inputs of shape {network.input_shape[1:]}; allowed: images of (height, width, "
@@ -151,7 +163,7 @@ def classifier(argument: str, network: Any) -> keras.Model:
         raise ValueError(
             f"{argument} has outputs of shape {network.output_shape[1:]}; allowed: (classes,) with at least 2"
         )
-    if ends_in_softmax(network):
+    if ends_in_softmax(network.outputs[0]):
         raise ValueError(
             f"{argument} ends in softmax; allowed: logits, as gradients through it are masked: "
             "tf_nuat.networks.adapt(network).network takes it off, as network.layers[-1].activation = "
@@ -160,11 +172,15 @@ def classifier(argument: str, network: Any) -> keras.Model:
     return network
 
 
-def ends_in_softmax(network: keras.Model) -> bool:
-    """True where the last operation, a layer or not, is a softmax or sigmoid, or a layer with such an activation."""
-    last = keras_compat.operation_of(network.outputs[0])
-    if isinstance(last, keras.Model):
-        return ends_in_softmax(last)
+def ends_in_softmax(output: keras.KerasTensor) -> bool:
+    """True where what made an output, a layer or not, is a softmax or sigmoid, or a layer with such an activation.
+
+    A network within the network is looked into. Of one with a `call` of its own, `logits_on` sees what it returns.
+    """
+    within = keras_compat.output_within(output)
+    if within is not None:
+        return ends_in_softmax(within)
+    last = keras_compat.operation_of(output)
     names = type(last).__name__, getattr(getattr(last, "activation", None), "__name__", "")
     return any(name.lower() in _PROBABILITIES for name in names)
 
@@ -181,12 +197,18 @@ def logits_on(argument: str, network: keras.Model, images: np.ndarray) -> keras.
     outputs = keras.ops.convert_to_numpy(network(images[:PROBED], training=False))
     if not np.all(np.isfinite(outputs)):
         raise ValueError(f"{argument} returns values that are not finite for the sample; allowed: finite logits")
-    probabilities = np.all((outputs >= 0.0) & (outputs <= 1.0)) and np.allclose(outputs.sum(axis=-1), 1.0, atol=1e-3)
-    if probabilities:
+    if are_probabilities(outputs):
         raise ValueError(
             f"{argument} returns probabilities (rows in [0, 1] that sum to 1); allowed: logits, without a softmax"
         )
     return network
+
+
+def are_probabilities(outputs: np.ndarray) -> bool:
+    """Returns whether rows (N, K) are within [0, 1] and sum to 1, up to what bfloat16 rounds."""
+    outputs = np.asarray(outputs, np.float64)  # sums in less precision would be wrong themselves
+    sums = outputs.sum(axis=-1)
+    return bool(np.all((outputs >= 0.0) & (outputs <= 1.0)) and np.allclose(sums, 1.0, atol=ROUNDING_OF_SUMS))
 
 
 def load_network(argument: str, path: PathLike) -> keras.Model:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 from absl import flags
 
@@ -28,6 +29,7 @@ from tf_nuat.models import precision
 from tf_nuat.parallel import workers
 
 Chosen = tuple[str, dict[str, Any]]  # name and settings of an attack
+_TAKERS = [name for name, kind in attacks.ATTACKS.items() if "surrogate" in kind.needs]
 # Flags that have to be the same on all workers. Files may lie elsewhere on each: what is in them is compared later.
 _ALIKE = ("split", "samples", "seed", "epsilon", "norm", "attack", "options", "pixels", "output", "precision")
 
@@ -56,7 +58,12 @@ def flag_values() -> flags.FlagValues:
         "keywords of the attacks, name=value with commas between: steps=100,restarts=5 for every attack that takes "
         f"them; version={'|'.join(VERSIONS)} for autoattack",
     )
-    flag(flags.DEFINE_string, "surrogate", None, f"the network whose adversaries transfer brings: {networks.FILE}")
+    flag(
+        flags.DEFINE_string,
+        "surrogate",
+        None,
+        f"the network whose adversaries transfer brings, of pixels in [0, 1]: {networks.FILE}",
+    )
     flag(flags.DEFINE_bool, "anyway", False, "attack a network that is no better than the commonest class, too")
     flag(flags.DEFINE_integer, "batch_size", 250, "images that are attacked at a time, all devices together")
     flag(flags.DEFINE_string, "precision", "auto", f"of the attacks' gradients: {', '.join(precision.PRECISIONS)}")
@@ -88,18 +95,20 @@ def _evaluate(values: Any, strategy: tf.distribute.Strategy) -> int:
     validation.one_of("precision", values.precision, precision.PRECISIONS)
     asked = inputs.asked(values, [(path, network)], zero=True, say=say)
     chosen = with_options(values.attack, dict(map(command_line.option, values.options)))
-    run = _with_surrogate(chosen, values)
+    surrogate = _surrogate(chosen, values)
+    run = [(name, {**given, "surrogate": surrogate} if name in _TAKERS else given) for name, given in chosen]
     stages(run, num_classes=network.output_shape[-1], norm=asked.norm)
     options = {name: getattr(values, name) for name in ("split", "samples", "seed", "data_dir")}
     options["class_names"] = asked.class_names
     images, labels, class_names = inputs.sample(network, asked.cards[0], asked.dataset, **options)
     inputs.fits(f"--checkpoint {path}", network, images, class_names, asked.dataset)
-    found = wiring.look(network, images, labels, class_names)
-    if not found.is_right and is_chief:
-        remedy = "" if values.anyway else "; --anyway attacks it all the same"
-        kind = "warning" if values.anyway else "error"
-        print(f"{kind}: --checkpoint {path}: {found.sentence}{remedy}", file=sys.stderr)
-    if not (found.is_right or values.anyway):
+    sample = (images, labels, class_names)
+    found = {f"--checkpoint {path}": wiring.look(network, *sample, pixels=values.pixels)}
+    if surrogate is not None:
+        argument = f"--surrogate {values.surrogate}"
+        inputs.fits(argument, surrogate, images, class_names, asked.dataset)
+        found[argument] = wiring.look(surrogate, *sample)
+    if not _say_what_is_fed_wrongly(found, values.anyway, is_chief):
         return command_line.BAD_INPUT
     out = path.parent / "evaluation" if values.out is None else pathlib.Path(values.out)
     record = worst_case(
@@ -133,22 +142,31 @@ def _evaluate(values: Any, strategy: tf.distribute.Strategy) -> int:
     return 0 if all(path.exists() for path in written) else 1
 
 
-def _with_surrogate(chosen: Sequence[Chosen], values: Any) -> list[Chosen]:
-    """Returns the attacks with the surrogate that the flags name, for those that need one.
+def _say_what_is_fed_wrongly(found: Mapping[str, wiring.Wiring], anyway: bool, is_chief: bool) -> bool:
+    """Prints of networks, by their arguments, which are fed wrongly; returns whether the evaluation may go on."""
+    wrong = {argument: each.sentence for argument, each in found.items() if not each.is_right}
+    if is_chief:
+        for argument, sentence in wrong.items():
+            remedy = wiring.OF_SURROGATE if argument.startswith("--surrogate") else ""
+            remedy += "" if anyway else "; --anyway goes on all the same"
+            print(f"{'warning' if anyway else 'error'}: {argument}: {sentence}{remedy}", file=sys.stderr)
+    return anyway or not wrong
+
+
+def _surrogate(chosen: Sequence[Chosen], values: Any) -> keras.Model | None:
+    """Returns the surrogate that the flags name; None where no attack needs one.
 
     Raises:
         ValueError: there is none where it is needed, or the other way round, or it cannot be read.
     """
-    takers = [name for name, kind in attacks.ATTACKS.items() if "surrogate" in kind.needs]
-    if any(name in takers for name, _ in chosen) != (values.surrogate is not None):
+    if any(name in _TAKERS for name, _ in chosen) != (values.surrogate is not None):
         raise ValueError(
-            f"surrogate and the attack {', '.join(takers)} belong together; "
+            f"surrogate and the attack {', '.join(_TAKERS)} belong together; "
             "allowed: both (--surrogate FILE.keras), or none"
         )
     if values.surrogate is None:
-        return list(chosen)
-    surrogate, _ = networks.read_other("--surrogate", values.surrogate, values)
-    return [(name, {**given, "surrogate": surrogate} if name in takers else given) for name, given in chosen]
+        return None
+    return networks.read_other("--surrogate", values.surrogate, values).network
 
 
 def with_options(names: Sequence[str], options: Mapping[str, Any]) -> list[Chosen]:

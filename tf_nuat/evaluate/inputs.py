@@ -138,6 +138,8 @@ def asked(
     if taken["dataset"].card is not None:
         check_dataset_of_card(taken["dataset"].name, dataset, taken["dataset"].card)
     validation.one_of(taken["norm"].name, norm, norms.NORMS)
+    if taken["epsilon"].card is not None:
+        _check_radius(epsilon, norm, cards)
     at_most = _largest(norm, [network for _, network in networks])
     bounds = {"at_least": 0.0} if zero else {"above": 0.0}
     validation.number(taken["epsilon"].name, epsilon, **bounds, at_most=at_most)
@@ -194,6 +196,16 @@ def _said(name: str, place: pathlib.Path, beside: Card | None, otherwise: str | 
     if otherwise is None:
         raise ValueError(f"--{name} is not given, and {place} does not name it; give --{name}")
     return _Value(otherwise, f"--{name}")
+
+
+def _check_radius(epsilon: float, norm: str, cards: Sequence[tuple[pathlib.Path, Card | None]]) -> None:
+    """Raises a `ValueError` where a card gives `epsilon` as a radius in another norm."""
+    for place, beside in cards:
+        own = "linf" if beside is None else beside.says("norm") or "linf"
+        if own != norm:
+            raise ValueError(
+                f"epsilon in {place} is {epsilon!r}, a radius in {own}; allowed with --norm {norm}: --epsilon"
+            )
 
 
 def _class_names(given: str | None, cards: Sequence[tuple[pathlib.Path, Card | None]]) -> tuple[str, ...] | None:
@@ -266,7 +278,7 @@ def sample(
     """Returns images of a dataset for `network`, prepared as for its training: (images, labels, class_names).
 
     Args:
-        network: whose input shape images from files get.
+        network: whose input shape images from files get. A size that it leaves open is that of the card.
         beside: the card beside it, if there is one.
         dataset, **options: what `tf_nuat.data.sample` takes. `at_most=True` says that `samples` is a default, which
             becomes smaller where so many images do not fit in memory.
@@ -277,10 +289,21 @@ def sample(
     if options.get("class_names") is None and beside is not None and (names := class_names_of(beside, card.NAME)):
         options["class_names"] = names
     if data.reads_files(dataset):  # others are as they are
-        options["input_shape"] = network.input_shape[1:]
         prepared = beside.data_options if beside is not None else {}
+        options["input_shape"] = _shape(network.input_shape[1:], prepared.get("input_shape"))
         options.update({name: prepared[name] for name in ("augmentation", "corrupt") if name in prepared})
     return data.sample(dataset, **options)
+
+
+def _shape(taken: tuple[int | None, ...], trained: Any) -> tuple[int | None, ...]:
+    """Returns the shape that a network takes, with sizes that it leaves open as a card says that it was trained."""
+    if trained is None or None not in taken:
+        return taken
+    field = json_input.Field("input_shape", card.NAME)
+    sizes = json_input.list_of(lambda size, at: size if size is None else json_input.count(size, at))(trained, field)
+    if len(sizes) != len(taken):
+        field.refuse(trained, "height, width and channels")
+    return tuple(size or other for size, other in zip(taken, sizes))
 
 
 def training_sample(

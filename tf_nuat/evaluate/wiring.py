@@ -14,12 +14,18 @@ import scipy.optimize
 
 from tf_nuat.evaluate.outcomes import exceeds, predict
 from tf_nuat.models.inference import Logits, compiled_for
+from tf_nuat.networks.pixels import PixelForm
 
 LOOKED_AT = 1000  # images at most: a share of them is known to 3 %
 TRIED_ON = 250  # of them, where the network is right on many: trying takes eight times as long as looking
 SIGNIFICANCE = 0.05
 FAR = 0.8  # of the way from chance to 1: whatever is right on as many is fed as it was trained
+DARK = 1 / 8  # a sample whose highest pixel is below it does not have the range [0, 1]
 _BATCH = 250
+# What an error ends with, where --pixels is not of the one network that is fed wrongly.
+_SAVE = "save tf_nuat.networks.adapt(FILE, pixels=FORM).network"
+OF_SURROGATE = f"; --pixels is of --checkpoint alone; for --surrogate {_SAVE}"
+OF_SEVERAL = f"; --pixels is of every --checkpoint; for one alone {_SAVE}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,14 +61,54 @@ class Wiring:
         return f"{found}: no accuracy to measure robustness by; {hints}"
 
 
-def look(network: Logits, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str] | None = None) -> Wiring:
+def look(
+    network: Logits,
+    images: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str] | None = None,
+    *,
+    pixels: PixelForm = "0..1",
+) -> Wiring:
     """Returns the `Wiring` of a network and a sample.
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
         images, labels: (N, H, W, C) in [0, 1], and integers (N,); of many, `LOOKED_AT` are looked at.
         class_names: names of the K classes; None for their numbers.
+        pixels: the form that the network takes, as `tf_nuat.networks.adapt` was told. With "0..255", images whose
+            highest pixel is below `DARK` are refused: to pixels that were divided once too often, any epsilon is large.
     """
+    found, highest = _looked(network, images, labels, class_names), float(images.max())
+    if found.is_right and pixels == "0..255" and highest < DARK:
+        asked = "give images in [0, 1], without --pixels 0..255"
+        hint = f"the highest pixel is {highest:.2g}: were the images divided by 255 twice? {asked}"
+        return dataclasses.replace(found, is_right=False, hints=(hint,))
+    return found
+
+
+def check(
+    argument: str,
+    network: Logits,
+    images: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str] | None = None,
+    *,
+    pixels: PixelForm = "0..1",
+    remedy: str = "",
+) -> None:
+    """Raises a `ValueError` where `look` finds that a network is fed wrongly, or has learned nothing.
+
+    Args:
+        argument: how the error begins: what names the network.
+        network, images, labels, class_names, pixels: as of `look`.
+        remedy: how the error ends.
+    """
+    found = look(network, images, labels, class_names, pixels=pixels)
+    if not found.is_right:
+        raise ValueError(f"{argument}: {found.sentence}{remedy}")
+
+
+def _looked(network: Logits, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str] | None) -> Wiring:
     if len(labels) > LOOKED_AT:
         chosen = np.sort(np.random.default_rng(0).choice(len(labels), LOOKED_AT, replace=False))
         images, labels = images[chosen], labels[chosen]
@@ -128,6 +174,9 @@ def _hints(
         changes |= _OF_COLOURS
     if images.shape[1] == images.shape[2]:
         changes |= _OF_SQUARES
+    if images.max() < DARK:
+        brighter = f"with 255 times these pixels (the highest is {images.max():.2g}: divided by 255 twice?)"
+        changes = {what.replace("with --pixels 0..255", brighter): change for what, change in changes.items()}
     found: list[tuple[float, str]] = []
     for what, change in changes.items():
         answers = _answers(network, change(images))

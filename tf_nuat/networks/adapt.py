@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from tf_nuat.core import network_file, validation
+from tf_nuat.core import keras_compat, network_file, validation
 from tf_nuat.core.files import PathLike
 from tf_nuat.models import weights
 from tf_nuat.networks import outputs as network_outputs
@@ -57,8 +57,8 @@ def adapt(
             `keras.applications` makes them), or mean and standard deviation, of pixels in [0, 1], a pair or a text
             "MEAN/DEVIATION". Of a model that takes bytes (uint8) "0..1" stands for "0..255".
         outputs: name of the output that belongs to the classes, where there are several; "auto" where there is one.
-            A softmax or sigmoid at its end is taken off. One sigmoid, or one logit, becomes the logits of two classes,
-            0 and z.
+            A softmax or sigmoid at its end is taken off; of one inside a function or a graph, the logarithm or the
+            logit is computed. One sigmoid, or one logit, becomes the logits of two classes, 0 and z.
         architecture: a model of the same layers, for a file of weights.
         input_shape: (height, width, channels) of the images, where the model takes pixels in a row, or a shape that it
             does not tell.
@@ -123,19 +123,26 @@ def _functional(
                 f"{argument} {is_built}does not tell what it takes; allowed: inputs = keras.Input((HEIGHT, WIDTH, "
                 "CHANNELS)), then keras.Model(inputs, model(inputs))"
             )
-        image = keras.Input(tuple(shape[1:]))
-        wrapped = keras.Model(image, model(image))
-        return wrapped, [f"the class {type(model).__name__} was put into a functional model"]
+        return _wrapped(model, keras.Input(tuple(shape[1:])))
     if len(inputs) != 1:
         shapes = ", ".join(f"{tensor.name} {tensor.shape[1:]}" for tensor in inputs)
         raise ValueError(
             f"{argument} has several inputs: {shapes}; allowed: one of images, as keras.Model(image, model([image, "
             "OTHERS])), where the others are fixed"
         )
+    if not keras_compat.is_graph(model):  # its graph does not say what its own `call` does
+        return _wrapped(model, keras.Input(tuple(inputs[0].shape[1:]), dtype=inputs[0].dtype))
     if isinstance(model, keras.Sequential) or isinstance(model.input, keras.KerasTensor):
         return model, []
     changes = ["its input was taken out of a dict"] if isinstance(model.input, dict) else []
     return keras.Model(inputs[0], model.output, name=model.name), changes  # of a list Keras warns at every call
+
+
+def _wrapped(model: keras.Model, image: keras.KerasTensor) -> tuple[keras.Model, list[str]]:
+    """Returns a model of a class of its owner's as one layer of a functional model, and what was changed."""
+    taken = getattr(model, "input", None)  # of a class without a graph, there is none
+    given = dict.fromkeys(taken, image) if isinstance(taken, dict) else image
+    return keras.Model(image, model(given)), [f"the class {type(model).__name__} was put into a functional model"]
 
 
 def _of_floats(model: keras.Model) -> keras.Model:

@@ -42,6 +42,12 @@ _CLASSES: dict[str, tuple[str, dict[str, str]]] = {  # as they are called now, a
     "SyncBatchNormalization": ("BatchNormalization", {}),
     "ThresholdedReLU": ("ReLU", {"theta": "threshold"}),
 }
+# Where Keras 3 has the networks that Keras 2 had elsewhere, in files that say so: `.keras`.
+_MODULES = {
+    f"{place}.{name}": f"keras.src.models.{now}"
+    for place in ("keras.engine", "keras.src.engine")
+    for name, now in (("functional", "functional"), ("sequential", "sequential"), ("training", "model"))
+}
 _DATA_FORMATS = {"tf": "channels_last", "th": "channels_first"}
 # What Keras 2 kept of layers and Keras 3 does not take, which changes no output of a trained network.
 _OF_TRAINING = ("trainable", "rng_type", "query_shape", "key_shape", "value_shape")
@@ -72,6 +78,14 @@ def mended(config: Config) -> tuple[Config, list[str]]:
     if left_out:
         changes.add(f"arguments that change no output left out: {', '.join(sorted(left_out))}")
     return config, sorted(changes)
+
+
+def with_module(config: Config) -> Config:
+    """Returns a saved network's configuration with the module of its class, which Keras 1 and 2 did not write."""
+    found = {"module": "keras", "registered_name": None, **config}
+    if (found["module"], found["class_name"]) == ("keras", "Functional"):  # which Keras 3 finds as a Model
+        found["class_name"] = "Model"
+    return found
 
 
 def _functions(config: Any) -> set[str]:
@@ -130,6 +144,10 @@ def _mend_sequential(network: Config) -> None:
 
 def _mend_layer(layer: Config, changes: set[str], left_out: set[str]) -> None:
     name, config = layer["class_name"], layer["config"]
+    if "module" in layer:  # in a form that Keras 2 and 3 share, of which these are the differences
+        layer["module"] = _MODULES.get(layer["module"], layer["module"])
+        if name != "InputLayer":
+            config.pop("batch_input_shape", None)
     if "layers" in config:
         _mend_calls(config)
     if name in _CLASSES:
@@ -139,6 +157,9 @@ def _mend_layer(layer: Config, changes: set[str], left_out: set[str]) -> None:
         changes.add(f"{name} as {layer['class_name']}")
     if _is_stock(layer["class_name"]):
         taken = _keywords(getattr(keras.layers, layer["class_name"]))
+        axis = config.get("axis")
+        if layer["class_name"] == "BatchNormalization" and isinstance(axis, list) and len(axis) == 1:
+            config["axis"] = axis[0]
         if _OF_KERAS_1 & config.keys() - taken:
             _rename(config)
             changes.add("layers of Keras 1 in the words of Keras 3")

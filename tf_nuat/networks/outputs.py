@@ -4,6 +4,7 @@ It may be probabilities, one number for two classes, or several outputs. Softmax
 are a layer, the activation of a layer or an operation; the weights stay.
 """
 
+import itertools
 from typing import Any
 
 import keras
@@ -27,25 +28,39 @@ def chosen(argument: str, network: keras.Model, name: str) -> tuple[keras.KerasT
         ValueError: there are several, or none of that name.
     """
     outputs = named(network)
-    if name != AUTO:
-        validation.one_of(f"--output (outputs) of {argument}", name, outputs)
-        return outputs[name], [f"of the outputs {', '.join(outputs)}, {name} was taken"] if len(outputs) > 1 else []
-    if len(outputs) == 1:
-        return next(iter(outputs.values())), []
-    raise ValueError(
-        f"{argument} has several outputs: {', '.join(f'{key} {value.shape}' for key, value in outputs.items())}; "
-        f"allowed: --output NAME (outputs=), that of the classes"
-    )
+    if name == AUTO and len(outputs) > 1:
+        raise ValueError(
+            f"{argument} has several outputs: {', '.join(f'{key} {value.shape}' for key, value in outputs.items())}; "
+            f"allowed: --output NAME (outputs=), that of the classes"
+        )
+    if name == AUTO:
+        (name,) = outputs
+    validation.one_of(f"--output (outputs) of {argument}", name, outputs)
+    if len(outputs) > 1:
+        return outputs[name], [f"of the outputs {', '.join(outputs)}, {name} was taken"]
+    return outputs[name], ["its output was taken out of a dict"] if isinstance(_structure(network), dict) else []
 
 
 def named(network: keras.Model) -> dict[str, keras.KerasTensor]:
-    """Returns the outputs of a functional network by name: the keys of a dict, else the names of the layers."""
-    if isinstance(network, keras.Sequential):
-        return {network.layers[-1].name: network.outputs[0]}
-    structure = network.output
+    """Returns the outputs of a functional network by name: the keys of a dict, else the names of the layers.
+
+    A layer that returns several has one name: those after the first get a number, as "base_1".
+    """
+    structure = _structure(network)
     if isinstance(structure, dict) and all(isinstance(each, keras.KerasTensor) for each in structure.values()):
         return dict(structure)
-    return dict(zip(network.output_names, network.outputs))
+    is_sequential = isinstance(network, keras.Sequential)
+    names = [network.layers[-1].name] * len(network.outputs) if is_sequential else network.output_names
+    found: dict[str, keras.KerasTensor] = {}
+    for name, output in zip(names, network.outputs):
+        numbered = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
+        found[next(each for each in numbered if each not in found)] = output
+    return found
+
+
+def _structure(network: keras.Model) -> Any:
+    """Returns the outputs of a network as it returns them: a tensor, a list or a dict."""
+    return network.outputs if isinstance(network, keras.Sequential) else network.output
 
 
 def logits(argument: str, network: keras.Model, output: keras.KerasTensor) -> tuple[keras.Model, list[str]]:
@@ -74,7 +89,10 @@ def logits(argument: str, network: keras.Model, output: keras.KerasTensor) -> tu
         output = two(output)
         two.set_weights([np.array([[0.0, 1.0]], np.float32)])
         changes.append("its one output became the logits of two classes, the second where it is positive")
-    return (keras.Model(network.inputs[0], output, name=network.name) if changes else network), changes
+    is_only = len(network.outputs) == 1 and not isinstance(_structure(network), dict)
+    if is_only and not changes:
+        return network, changes
+    return keras.Model(network.inputs[0], output, name=network.name), changes
 
 
 def _before(tensor: keras.KerasTensor) -> tuple[str, keras.KerasTensor] | None:
@@ -82,7 +100,8 @@ def _before(tensor: keras.KerasTensor) -> tuple[str, keras.KerasTensor] | None:
     operation = keras_compat.operation_of(tensor)
     inputs = keras_compat.inputs_of(tensor)
     if isinstance(operation, keras.Model):
-        inner = _before(operation.outputs[0]) if len(getattr(operation, "outputs", ())) == 1 else None
+        output = keras_compat.output_within(tensor)
+        inner = None if output is None else _before(output)
         if inner is None:
             return None
         taken = operation.inputs[0] if isinstance(operation, keras.Sequential) else operation.input
@@ -132,7 +151,7 @@ def _kind(name: str) -> str | None:
 
 
 def _logarithm(network: keras.Model, output: keras.KerasTensor) -> tuple[keras.KerasTensor, list[str]]:
-    """Returns the logarithm of outputs that are probabilities, whatever made them; of others, these.
+    """Returns the logarithm of probabilities that sum to 1, the logits of others from 0 to 1, and the rest as it is.
 
     A softmax that is inside a function, an average or a graph cannot be taken off. Its logarithm differs from the
     logits by a number for each image, which changes no answer and no loss.
@@ -144,12 +163,18 @@ def _logarithm(network: keras.Model, output: keras.KerasTensor) -> tuple[keras.K
     values = keras.ops.convert_to_numpy(keras.Model(network.inputs[0], output)(noise, training=False)).astype(
         np.float64
     )
-    within = bool(np.all((values >= 0.0) & (values <= 1.0)))
-    if values.shape[1] > 1 and within and np.allclose(values.sum(axis=1), 1.0, atol=1e-3):
+    if values.shape[1] > 1 and validation.are_probabilities(values):
         said = "it returns probabilities from which no softmax can be taken off: their logarithm was taken"
         return keras.ops.log(keras.ops.maximum(keras.ops.cast(output, "float32"), SMALLEST)), [said]
-    if values.shape[1] == 1 and within:
-        probability = keras.ops.clip(keras.ops.cast(output, "float32"), SMALLEST, 1.0 - 1e-7)
-        logit = keras.ops.log(probability) - keras.ops.log(1.0 - probability)
-        return logit, ["it returns a probability from which no sigmoid can be taken off: its logit was computed"]
-    return output, []
+    if not np.all((values >= 0.0) & (values <= 1.0)):
+        return output, []
+    said = "it returns a probability from which no sigmoid can be taken off: its logit was computed"
+    if values.shape[1] > 1:
+        said = "its outputs are all from 0 to 1, as of sigmoids that cannot be taken off: their logits were computed"
+    return _logit(keras.ops.cast(output, "float32")), [said]
+
+
+def _logit(probability: keras.KerasTensor) -> keras.KerasTensor:
+    """Returns the logits of probabilities. They rise everywhere, so outputs beyond 0 or 1 keep their order, too."""
+    inside = keras.ops.clip(probability, SMALLEST, 1.0 - 1e-7)
+    return keras.ops.log(inside) - keras.ops.log(1.0 - inside) + (probability - inside)

@@ -87,7 +87,7 @@ def from_json(argument: str, path: PathLike, *, modules: Sequence[str] = (), tru
     objects = _objects_of(modules)
     config, changes = _checked(argument, path, json_input.load(argument, pathlib.Path(path)), objects, trust=trust)
     try:
-        described = {"module": "keras", "registered_name": None, **config}  # which Keras 2 did not write
+        described = legacy.with_module(config)
         network = keras.saving.deserialize_keras_object(described, custom_objects=objects, safe_mode=not trust)
         return tensorflow_functions.inlined(network), changes
     except Exception as error:  # whatever a configuration makes Keras raise
@@ -99,16 +99,17 @@ def _checked(
 ) -> tuple[dict[str, Any], list[str]]:
     """Returns a configuration as Keras 3 reads it, and what was changed; raises where it has code not to be run."""
     where = f"{argument} is {os.fspath(path)!r}"
-    if not trust and (code := untrusted.code_in(config, objects)):
-        raise ValueError(f"{where}, which has {code}; allowed: {_TRUST}")
-    if trust:
-        keras_compat.give_names_to_lambdas({"K": keras.backend, "keras": keras, "np": np, "tf": tf})
     try:
-        return legacy.mended(config)
+        mended, changes = legacy.mended(config)
     except legacy.UnknownFunctionError as error:
         raise ValueError(f"{where}, {error}") from error
     except Exception as error:  # whatever a damaged configuration raises
         raise validation.not_read(argument, path, error) from error
+    if not trust and (code := untrusted.code_in(mended, objects)):  # of what Keras is given
+        raise ValueError(f"{where}, which has {code}; allowed: {_TRUST}")
+    if trust:
+        keras_compat.give_names_to_lambdas({"K": keras.backend, "keras": keras, "np": np, "tf": tf})
+    return mended, changes
 
 
 def _objects_of(modules: Sequence[str]) -> dict[str, Any]:

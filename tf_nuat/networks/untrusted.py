@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from tf_nuat.core import json_input, keras_compat
+from tf_nuat.networks import legacy
 
 # Layers that run what is elsewhere, or is written in Python, and what they are, in words.
 _CODE = {
@@ -112,9 +113,7 @@ def check_size(config: dict[str, Any], objects: Mapping[str, Any], there: int) -
     """
     state = random.getstate()  # from which Keras takes seeds
     try:
-        described = {"module": "keras", "registered_name": None, **copy.deepcopy(config), "compile_config": None}
-        if (described["module"], described["class_name"]) == ("keras", "Functional"):  # as `.h5` files have it
-            described["class_name"] = "Model"
+        described = {**legacy.with_module(copy.deepcopy(config)), "compile_config": None}
         with keras_compat.variables_without_values():
             needed = keras.saving.deserialize_keras_object(described, custom_objects=dict(objects)).count_params()
     except Exception:
