@@ -62,7 +62,7 @@ def estimates(path, data_dir=None, dataset=None):
     """
     run, outcomes = evaluations.card_with(path)
     dataset = inputs.dataset_of_run(dataset, run, path)
-    labels = data.sample(dataset, data_dir=data_dir)[1]
+    labels = _labels(dataset, run, data_dir)
     whole = {name: found for name, (_, found) in outcomes.items() if len(found) == len(labels)}
     of_all = {name: found for name, found in whole.items() if name != "clean" and ranking.is_within(name, run)}
     found = [(each, each.sample) for each in evaluations.beside(path, run)]
@@ -85,6 +85,13 @@ def estimates(path, data_dir=None, dataset=None):
             **estimate(withstood, chosen, robust),
         }
     return written
+
+
+def _labels(dataset, run, data_dir):
+    """Returns the labels of all test images, integers (N,): the images, which may be many, are not read."""
+    options = run.data_options if data.reads_files(dataset) else {}
+    options = {name: options[name] for name in ("input_shape", "corrupt") if name in options}
+    return data.load(dataset, batch_size=1, data_dir=data_dir, **options).labels("test")
 
 
 def estimate(withstood, chosen, robust):

@@ -12,7 +12,9 @@ import pytest
 import tensorflow as tf
 
 import tf_nuat
+from tests.helpers import networks
 from tf_nuat import attacks, evaluate, losses
+from tf_nuat.attacks.attack import num_classes_of
 from tf_nuat.attacks.nuclear import bernoulli_start
 from tf_nuat.attacks.rfgsm import random_step
 from tf_nuat.core import threefry
@@ -163,6 +165,8 @@ BAD = [
     ({"epsilon": None}, "epsilon is None"),
     ({"steps": None}, "steps is None"),
     ({"iterations": 3}, "iterations"),
+    ({"random_start": "False"}, "random_start is .False.; allowed: False, True"),
+    ({"random_start": 0}, "random_start is 0; allowed: False, True"),
 ]
 
 
@@ -207,11 +211,45 @@ def test_a_function_that_is_no_network_is_called_as_it_is():
     assert inference(len) is len
 
 
-def test_a_network_that_ends_in_softmax_is_refused(images):
+@pytest.mark.parametrize("name", ["fgsm", "autoattack"])
+def test_a_network_that_ends_in_softmax_is_refused(name, images):
     inputs = keras.Input(SHAPE)
     network = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(keras.layers.Flatten()(inputs)))
     with pytest.raises(ValueError, match="logits_fn ends in softmax; allowed: logits"):
-        attacks.fgsm(network, *images, epsilon=EPSILON)
+        attacks.ATTACKS[name](network, *images, epsilon=EPSILON)
+
+
+def test_autoattack_looks_at_its_network_and_its_images_before_it_runs(linear, images):
+    x, y = images
+    with pytest.raises(ValueError, match="x has images of shape .*; the network takes"):
+        attacks.autoattack(linear, x[:, :3], y, epsilon=EPSILON)
+    with pytest.raises(ValueError, match="logits_fn is not built; call it on a batch"):
+        attacks.autoattack(keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)]), x, y, epsilon=EPSILON)
+
+
+def test_labels_of_a_function_are_those_of_a_network(linear, images):
+    """A column, as `keras.datasets` has them, is no row of probabilities."""
+    (x, y), settings = images, {"epsilon": 0.5, "steps": 3}
+    attack = functools.partial(attacks.pgd, lambda x: linear(x), x, **settings)
+    expected = attack(y)
+    assert np.any(expected != x)
+    np.testing.assert_array_equal(attack(y.astype(np.uint8)[:, None]), expected)
+    for wrong, words in (
+        (y + 1, "y has values from 1 to 2; allowed: integers from 0 to 1"),
+        (y[:3], "y has 3 entries for 16 images; allowed: one label per image"),
+        (y + 0.5, r"y has shape \(16,\) and dtype float64; allowed: integers from 0 to 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            attack(wrong)
+    with pytest.raises(ValueError, match="target has values from 2 to 2; allowed: integers from 0 to 1"):
+        attack(y, target=np.full(16, 2))
+
+
+def test_the_classes_of_a_function_are_counted_where_its_trace_does_not_say_them(images):
+    def unknown(x):
+        return tf.numpy_function(lambda values: values.reshape(len(values), -1)[:, :7], [x], tf.float32)
+
+    assert num_classes_of(unknown, images[0]) == 7
 
 
 def test_keywords_come_and_go_in_any_order(linear, images):
@@ -240,9 +278,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing(name, linear, images):
 @pytest.mark.parametrize("name", ["pgd", "apgd_ce", "mifgsm", "square", "random_search", "spsa", "fab"])
 def test_fooled_is_what_predict_answers_wrongly_where_logits_tie(name):
     """The margin is never above 0: where it is 0 the first of both classes is the answer, and that is the wrong one."""
-    inputs = keras.Input((1, 1, 1))
-    lead = keras.ops.relu(keras.layers.Flatten()(inputs) - 0.5)
-    network = keras.Model(inputs, keras.ops.concatenate([0.0 * lead, lead], axis=1))
+    network = networks.with_ties()
     x, y = np.linspace(0.52, 0.68, 8, dtype=np.float32).reshape(-1, 1, 1, 1), np.ones(8, int)
     attack = functools.partial(attacks.ATTACKS[name], epsilon=0.1)
     x_adv = attack(network, x, y)

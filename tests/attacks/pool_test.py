@@ -277,6 +277,19 @@ def test_logits_that_are_not_finite_count_as_fooled(labelled):
     np.testing.assert_array_equal(x_adv, x)
 
 
+def test_logits_that_differ_in_float64_alone_are_no_tie(labelled):
+    """In float32 both are 1e8: the first class would be the answer."""
+    x, _ = labelled
+
+    def logits_fn(x):
+        nothing = 0.0 * tf.cast(tf.reduce_sum(x, axis=(1, 2)), tf.float64)
+        return nothing + tf.constant([1e8, 1e8 + 1.0], tf.float64)
+
+    pool = Pool(attacks.pgd, logits_fn, x, np.ones(IMAGES, int), np.arange(IMAGES), {"epsilon": 0.0, "steps": 2})
+    fooled, _ = outcome(pool, x)
+    assert not fooled.any()
+
+
 def test_a_setting_for_single_images_is_named(network, labelled):
     x, y = labelled
     with pytest.raises(ValueError, match="start has an entry for each image; allowed: one value, for all of them"):

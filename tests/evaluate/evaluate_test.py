@@ -49,6 +49,19 @@ def test_datasets_one_hot_labels_and_functions_give_the_same(network, data):
     np.testing.assert_array_equal(evaluate.correct(network, (images, np.eye(2)[labels])), expected)
     np.testing.assert_array_equal(evaluate.correct(lambda x: network(x), data), expected)
 
+    def padded(x):
+        return tf.pad(network(x), [[0, 0], [0, 1]], constant_values=-9.0)  # a third class, which is no answer
+
+    np.testing.assert_array_equal(evaluate.correct(padded, (images, np.eye(3)[labels])), expected)
+
+
+@pytest.mark.parametrize("name", ["pgd", "autoattack"])
+def test_a_network_that_ends_in_softmax_has_an_accuracy_and_no_attack(name, network, data):
+    soft = keras.Sequential([keras.Input((2, 2, 1)), network, keras.layers.Softmax()])
+    assert evaluate.accuracy(soft, data) == 9 / 11
+    with pytest.raises(ValueError, match="network ends in softmax; allowed: logits"):
+        evaluate.accuracy(soft, data, functools.partial(attacks.ATTACKS[name], epsilon=0.15))
+
 
 def test_batch_norm_is_in_inference_mode(data):
     inputs = keras.Input((2, 2, 1))

@@ -12,6 +12,7 @@ from tests.helpers import small
 from tests.helpers.killed import run
 from tests.training.backup_test import RECIPE
 from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
+from tf_nuat.defenses.grad_align import cosine
 from tf_nuat.models import precision
 from tf_nuat.models.inference import inference
 from tf_nuat.training import building
@@ -64,6 +65,22 @@ def test_a_compiled_attack_on_a_network_in_float16_is_that_on_float32(sure):
         one, other = (attack(each, x, y, epsilon=0.1, **settings).numpy() for each in (sure, half))
         assert np.mean(np.abs(one - other) < 1e-3) > 0.95, name
         assert np.mean(np.abs(other - x) > 0.0) > 0.3, name
+
+
+def test_gradients_that_grad_align_compares_do_not_vanish_in_float16():
+    """Two classes have a chance of about 1e-8 against class 0: without scaling, float16 would round gradients to 0."""
+    confident = network()
+    *weights, _ = confident.get_weights()
+    confident.set_weights([*weights, np.array([18.5, 0.0, 0.0, *[-100.0] * 7])])
+    x, y = tf.constant(small.sample(32)[0]), tf.zeros(32, tf.int64)
+    noisy = x + tf.random.stateless_uniform(x.shape, (1, 2), -0.3, 0.3)
+    found = []
+    for policy in ("float32", "mixed_float16"):
+        model = tf_nuat.GradAlign(precision.computing_in(confident, policy), epsilon=0.3)
+        found.append(cosine(*(input_gradient(model._in_training(y), images)[0] for images in (x, noisy))))
+    (exact, _), (ours, is_known) = found
+    assert np.mean(is_known) > 0.9
+    assert np.median(np.abs(ours - exact)) < 0.1
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,18 @@ import json
 import os
 import pathlib
 import shutil
+import types
 
 import numpy as np
 import pytest
 
 from recipes import leaderboard, table, two_phase
 from recipes.pages import evaluations
+from tests.helpers.pictures import flat, save_folder
 from tests.recipes.compare_test import card_of
 from tests.recipes.leaderboard_test import evaluated, rows, write
 from tf_nuat import data
+from tf_nuat.data import splits
 from tf_nuat.evaluate import wilson
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -134,6 +137,18 @@ def test_a_run_that_was_measured_on_fewer_images_has_its_estimate_all_the_same(r
     assert content["accuracy"] == two_phase.estimate(quick, chosen, robust)["accuracy"]
 
 
+def test_images_need_not_fit_into_memory_nor_be_whole(run, tmp_path, monkeypatch):
+    """The labels are read, and the first image at most, for its shape."""
+    path, *_ = run
+    labels = data.sample("digits")[1]
+    images = {str(label): [flat(0)] + [b"no image"] * (count - 1) for label, count in enumerate(np.bincount(labels))}
+    save_folder(tmp_path / "digits" / "test", images)
+    save_folder(tmp_path / "digits" / "train", {name: [flat(0)] * 10 for name in images})
+    monkeypatch.setattr(splits, "MOST_BYTES", 1)
+    [content] = two_phase.estimates(path, dataset=str(tmp_path / "digits")).values()
+    assert content["images"] == DIGITS and content["of_these_in_sample"] <= 100
+
+
 def test_a_card_runs_no_code_and_opens_no_file_elsewhere(run, tmp_path, monkeypatch):
     path, *_ = run
     expected = two_phase.estimates(path)
@@ -199,9 +214,10 @@ def labels_of(dataset):
 
 @pytest.mark.parametrize("dataset, folder", [("mnist", "mnist_nuat"), ("cifar10", "cifar10_small")])
 def test_the_committed_estimates_are_those_of_the_committed_records(dataset, folder, monkeypatch):
-    """The labels are read once, and without the images: they are the same for every record."""
+    """The labels are read once: they are the same for every record."""
     labels = labels_of(dataset)
-    monkeypatch.setattr(data, "sample", lambda name, data_dir=None: {dataset: (None, labels)}[name])
+    read = types.SimpleNamespace(labels={"test": labels}.get)
+    monkeypatch.setattr(data, "load", lambda name, **_: {dataset: read}[name])
     found = sorted((ROOT / "results" / folder).rglob(evaluations.ESTIMATE))
     assert found
     for path in found:

@@ -24,8 +24,16 @@ from tf_nuat import draws, losses, norms
 from tf_nuat.attacks.search import Ended, Search, choose, ended, run_search
 from tf_nuat.core import validation
 from tf_nuat.models.inference import Logits, compiled_for, graph_of
+from tf_nuat.models.lifetime import made_once
 
 Check = Callable[[str, Any], Any]  # of a keyword's name and value; raises ValueError
+
+
+def true_or_false(name: str, value: Any) -> None:
+    """Raises a `ValueError` where `value` is not True or False: text and numbers have a truth value, too."""
+    if not isinstance(value, bool):
+        validation.refuse(name, value, "False, True")
+
 
 # What each keyword of the attacks may be. It is checked once, where an attack is called eagerly.
 _ALLOWED: dict[str, Check] = {
@@ -39,6 +47,7 @@ _ALLOWED: dict[str, Check] = {
     "eot_iterations": lambda name, value: validation.whole_number(name, value, at_least=1),
     "targets": lambda name, value: validation.whole_number(name, value, at_least=1),
     "seed": lambda name, value: validation.whole_number(name, value, at_least=0),
+    "random_start": true_or_false,
 }
 _STATIC = ("eot_iterations",)  # numbers that change what is compiled
 _OF_A_CALL = ("index", "batch_size", "precision")  # keywords that say how, not what
@@ -106,7 +115,8 @@ class Attack:
         """Returns what it consists of: (name, attack, settings) in the order in which they are run.
 
         Args:
-            settings: its keywords, without `epsilon`, `norm` and `seed`.
+            settings: its keywords, without `epsilon` and `norm`, which are those of the evaluation. A `seed` is that of
+                all that it consists of.
             num_classes: number K of logits, at least 2.
             norm: name of the norm.
 
@@ -114,6 +124,9 @@ class Attack:
             ValueError: a setting is none of its own or out of its range, or the attack is not one of this norm.
         """
         self.check_norm(norm)
+        for name in ("epsilon", "norm"):
+            if name in settings:
+                validation.refuse(f"argument of {self.name}", name, f"{name}= of the evaluation, for all attacks alike")
         self.check_settings(settings)
         self.check_complete(settings)
         if self._stages is not None:
@@ -199,15 +212,10 @@ class Attack:
         if tf.inside_function():
             return self._run(logits_fn, x, y, index, **settings)
         settings = self.as_tensors(settings)
-        if isinstance(logits_fn, keras.Model):
-            validation.classifier("logits_fn", logits_fn)
-            x = validation.images("x", x, input_shape=logits_fn.input_shape[1:])
-            of_network = {"num_classes": logits_fn.output_shape[-1], "num_images": len(x)}
-            y = validation.labels("y", y, **of_network)
-            if settings.get("target") is not None:
-                settings["target"] = validation.labels("target", settings["target"], **of_network)
-        else:
-            x = validation.images("x", x)
+        x, y, num_classes = checked_batch(logits_fn, x, y)
+        if settings.get("target") is not None:
+            of_network = {"num_classes": num_classes, "num_images": len(x)}
+            settings["target"] = validation.labels("target", settings["target"], **of_network)
         index = tf.range(len(x)) if index is None else tf.cast(index, tf.int32)
         compiled = compiled_for(logits_fn, self._run, x.shape[1:])
         return compiled(tf.constant(x, tf.float32), tf.convert_to_tensor(y), index, **settings)
@@ -222,6 +230,42 @@ class Attack:
             return first.x_adv
         _, last = run_search(search, first)
         return choose(losses.fooled(graph_of(logits_fn)(last.x_adv), y), last.x_adv, x)
+
+
+def checked_batch(logits_fn: Logits, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray, int]:
+    """Returns images and labels as attacks take them, and the number K of logits.
+
+    Args:
+        logits_fn, x, y: as of an attack that is called eagerly.
+
+    Returns:
+        images (B, H, W, C), labels, int64 (B,) or rows of probabilities (B, K), and K.
+
+    Raises:
+        ValueError: one of them is not what it has to be.
+    """
+    shape = None
+    if isinstance(logits_fn, keras.Model):
+        shape = validation.classifier("logits_fn", logits_fn).input_shape[1:]
+    x = validation.images("x", x, input_shape=shape)
+    num_classes = num_classes_of(logits_fn, x)
+    return x, validation.labels("y", y, num_classes=num_classes, num_images=len(x)), num_classes
+
+
+def num_classes_of(logits_fn: Logits, x: np.ndarray) -> int:
+    """Returns the number K of logits of a network or function, for images like x (B, H, W, C).
+
+    A function is traced for it, once for a shape of images. It runs on the first image where the trace does not say K.
+    """
+    if isinstance(logits_fn, keras.Model):
+        return logits_fn.output_shape[-1]
+
+    def found() -> int:
+        traced = tf.function(lambda images: logits_fn(images), autograph=False)
+        logits = traced.get_concrete_function(tf.TensorSpec(x.shape, tf.float32)).structured_outputs
+        return logits.shape[-1] or logits_fn(tf.constant(x[:1], tf.float32)).shape[-1]
+
+    return made_once(logits_fn, (num_classes_of, x.shape[1:]), found)
 
 
 @overload

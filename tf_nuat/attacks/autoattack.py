@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tf_nuat.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
-from tf_nuat.attacks.attack import AttackStage, attack
+from tf_nuat.attacks.attack import AttackStage, attack, checked_batch
 from tf_nuat.attacks.fab import fab, fab_t
 from tf_nuat.attacks.pool import Pool
 from tf_nuat.attacks.square import square
@@ -31,7 +30,8 @@ def stages(settings: Mapping[str, Any], *, num_classes: int, norm: str) -> list[
     variant 4: with fewer the attacks along them are left out.
 
     Args:
-        settings: a dict with "version", one of `VERSIONS`, or without, for "standard".
+        settings: a dict with "version", one of `VERSIONS`, or without, for "standard"; and with the "seed" of all of
+            them, or without.
         num_classes: number K of logits, at least 2.
         norm: "linf" or "l2".
 
@@ -61,9 +61,10 @@ def stages(settings: Mapping[str, Any], *, num_classes: int, norm: str) -> list[
         "v1": {**five, "square": once["square"]},
     }[version]
     needed = {"apgd_dlr": 3, "apgd_t": 4}
+    seed = {"seed": settings["seed"]} if "seed" in settings else {}
     return [
-        (name, attack, {**settings, "norm": norm})
-        for name, (attack, settings) in chosen.items()
+        (name, attack, {**own, **seed, "norm": norm})
+        for name, (attack, own) in chosen.items()
         if num_classes >= needed.get(name, 2)
     ]
 
@@ -106,10 +107,8 @@ def autoattack(
     """
     if tf.inside_function():
         raise ValueError("autoattack is called inside a compiled function; allowed: eager calls")
-    x = validation.images("x", x).astype(np.float32)
-    num_classes = logits_fn.output_shape[-1] if isinstance(logits_fn, keras.Model) else logits_fn(x[:1]).shape[-1]
-    y = validation.labels("y", y, num_classes=num_classes, num_images=len(x))
-    y = y.argmax(axis=-1) if y.ndim == 2 else y
+    x, y, num_classes = checked_batch(logits_fn, x, y)
+    x, y = x.astype(np.float32), y.argmax(axis=-1) if y.ndim == 2 else y
     x_adv, left = x.copy(), np.arange(len(x))
     for stage in stages({"version": version}, num_classes=num_classes, norm=norm):
         settings = {**stage[2], "epsilon": epsilon, "seed": seed}

@@ -297,9 +297,10 @@ def _judging(network: Logits, shape: tuple[int, ...], strategy: Strategy) -> Cal
     logits_fn = graph_of(network)
 
     def judge(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        logits = tf.cast(logits_fn(x), tf.float32)
+        answered = logits_fn(x)  # logits of float64 that differ may tie in float32
+        logits = tf.cast(answered, tf.float32)
         spread = tf.reduce_max(logits, axis=1) - tf.reduce_min(logits, axis=1)
-        fooled = losses.fooled(logits, y) | ~tf.reduce_all(tf.math.is_finite(logits), axis=1)
+        fooled = losses.fooled(answered, y) | ~tf.reduce_all(tf.math.is_finite(logits), axis=1)
         return fooled, ~fooled & (losses.margin(logits, y) > -NEAR * spread)
 
     specs = tf.TensorSpec((None, *shape), tf.float32), tf.TensorSpec((None,), tf.int64)

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_nuat import draws, losses, norms
-from tf_nuat.attacks.attack import attack
+from tf_nuat.attacks.attack import attack, true_or_false
 from tf_nuat.attacks.search import Search, choose
 from tf_nuat.core import threefry, validation
 from tf_nuat.models.inference import Logits
@@ -35,7 +35,7 @@ WHOLE = 10_000
     norms=("linf", "l2", "l1"),
     queries=lambda name, value: validation.whole_number(name, value, at_least=1),
     p_init=lambda name, value: validation.number(name, value, above=0.0, at_most=1.0),
-    rescaled=lambda name, value: validation.one_of(name, value, (False, True)),
+    rescaled=true_or_false,
     loss=lambda name, value: validation.one_of(name, value, LOSSES),
 )
 def square(

@@ -17,6 +17,7 @@ from tf_nuat.attacks.pool import Pool
 from tf_nuat.core import files, json_input, npz_input, validation
 from tf_nuat.core.npz_input import Shape
 from tf_nuat.evaluate.record import ROBUST, WRONG, Attacked, Record
+from tf_nuat.models.fingerprint import fingerprint
 from tf_nuat.parallel import workers
 
 STATE = "state.npz"
@@ -155,7 +156,7 @@ def identity_of(
 ) -> dict[str, Any]:
     """Returns what makes an evaluation the same one, as names and JSON values."""
     return {
-        "network": files.digest(*network.get_weights()),
+        "network": fingerprint(network),
         "images": files.digest(images),
         "labels": files.digest(labels),
         "norm": norm,
@@ -167,8 +168,15 @@ def identity_of(
 
 
 def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns settings with the weights' digest of a surrogate in its place."""
-    return {
-        name: files.digest(*value.get_weights()) if isinstance(value, keras.Model) else value
-        for name, value in settings.items()
-    }
+    """Returns settings as JSON has them, with the fingerprint of a surrogate in its place."""
+    return {name: _plain(value) for name, value in settings.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, keras.Model):
+        return fingerprint(value)
+    if callable(value):
+        return "a function"  # `worst_case` keeps nothing of it in a folder
+    if tf.is_tensor(value) or isinstance(value, (np.generic, np.ndarray)):
+        return np.asarray(value).tolist()
+    return value

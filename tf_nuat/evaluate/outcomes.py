@@ -11,7 +11,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tf_nuat import losses
-from tf_nuat.attacks.attack import Attack
+from tf_nuat.attacks.attack import Attack, num_classes_of
 from tf_nuat.attacks.pool import Pool
 from tf_nuat.core import validation
 from tf_nuat.models.inference import Logits, compiled_for, graph_of
@@ -41,9 +41,14 @@ def arrays(images_and_labels: Examples, network: Logits) -> tuple[np.ndarray, np
     if isinstance(network, keras.Model):
         shape, classes = network.input_shape[1:], network.output_shape[-1]
     images = validation.images("images", images_and_labels[0], input_shape=shape)
-    classes = classes or int(np.max(images_and_labels[1])) + 1
+    classes = classes or _classes_in(np.asarray(images_and_labels[1]))
     labels = validation.labels("labels", images_and_labels[1], num_classes=classes, num_images=len(images))
     return images.astype(np.float32, copy=False), labels.argmax(axis=-1) if labels.ndim == 2 else labels
+
+
+def _classes_in(labels: np.ndarray) -> int:
+    """Returns a number of classes that labels may have: their columns, or one more than the largest."""
+    return labels.shape[1] if labels.ndim == 2 and labels.shape[1] > 1 else int(np.max(labels)) + 1
 
 
 def correct(
@@ -75,7 +80,8 @@ def correct(
         progress: what to call the work in a progress bar, which only a terminal shows; None for no bar.
 
     Raises:
-        ValueError: images or labels are not what the network takes.
+        ValueError: images or labels are not what the network takes; or, under an attack of this package, a Keras
+            network does not return logits.
 
     Example:
         >>> import tf_nuat
@@ -85,10 +91,13 @@ def correct(
         (20,)
     """
     validation.whole_number("batch_size", batch_size, at_least=1)
+    own = _of_this_package(attack)
+    if own is not None and isinstance(network, keras.Model):
+        validation.classifier("network", network)
     images, labels = arrays(images_and_labels, network)
-    stages = _stages_of(attack, network, images)
-    if stages is None:
+    if own is None:
         return _correct_by_batches(network, images, labels, attack, batch_size, progress)
+    stages = _stages_of(*own, network, images)
     outcomes = _correct_by_batches(network, images, labels, None, batch_size, None)
     several = workers.count(strategy) > 1
     shared = None if several else strategy
@@ -114,21 +123,26 @@ def _take_to_its_end(pool: Pool, outcomes: np.ndarray, progress: str | None) -> 
             bar.set_postfix_str(f"accuracy at most {outcomes.mean():.1%}")
 
 
-def _stages_of(
-    attack: Callable[..., Any] | None, network: Logits, images: np.ndarray
-) -> list[tuple[Attack, dict[str, Any]]] | None:
-    """Returns what an attack of this package, with keywords or without, consists of, with its settings; else None."""
+def _of_this_package(attack: Callable[..., Any] | None) -> tuple[Attack, dict[str, Any]] | None:
+    """Returns an attack of this package, given with keywords or without, and its settings; None for anything else."""
     function, settings = attack, {}
     if isinstance(attack, functools.partial) and not attack.args:
         function, settings = attack.func, attack.keywords
     if not isinstance(function, Attack) or any(np.ndim(value) for value in settings.values()):
         return None  # what belongs to single images cannot go through the pool
+    return function, settings
+
+
+def _stages_of(
+    function: Attack, settings: dict[str, Any], network: Logits, images: np.ndarray
+) -> list[tuple[Attack, dict[str, Any]]]:
+    """Returns what an attack of this package consists of, each with its settings."""
     if function.is_single:
         return [(function, settings)]
     of_all = {name: value for name, value in settings.items() if name in ("epsilon", "seed")}
     own = {name: value for name, value in settings.items() if name not in ("epsilon", "seed", "norm")}
-    num_classes = network.output_shape[-1] if isinstance(network, keras.Model) else network(images[:1]).shape[-1]
-    stages = function.stages(own, num_classes=num_classes, norm=str(settings.get("norm", function.norms[0])))
+    norm = str(settings.get("norm", function.norms[0]))
+    stages = function.stages(own, num_classes=num_classes_of(network, images), norm=norm)
     return [(each, {**own, **of_all}) for _, each, own in stages]
 
 

@@ -30,8 +30,8 @@ def stages(names_and_settings: Chosen, *, num_classes: int, norm: str) -> list[A
     """Returns the list of (name, attack, settings) that a list of attacks stands for.
 
     Args:
-        names_and_settings: a name of `tf_nuat.ATTACKS`, or a list of names and of pairs (name, settings). An attack
-            that consists of others, AutoAttack, stands for these.
+        names_and_settings: a name of `tf_nuat.ATTACKS`, or a list of names and of pairs (name, settings), a dict of
+            keywords without `epsilon` and `norm`. An attack that consists of others, AutoAttack, stands for these.
         num_classes: number K of logits.
         norm: name of the norm.
 
@@ -80,10 +80,12 @@ def worst_case(
         save_every: seconds after which that is saved, seldomer where saving takes a twentieth of it; 0 saves it always.
         progress: whether to show progress bars; text to call them by it, and not by the attacks' names.
         about: a dict of JSON values that the written results shall say too: which images these are, for instance.
-        made_of: what the network was made of beside its weights, JSON values: with others, it is another evaluation.
+        made_of: what the network was made of beside its configuration, JSON values: with others, it is another
+            evaluation.
 
     Raises:
-        ValueError: an argument is out of its range, logits are not finite, or the folder is of another evaluation.
+        ValueError: an argument is out of its range, logits are not finite, or the folder is of another evaluation; or
+            it is given with a function as the surrogate of an attack.
 
     Example:
         >>> import tf_nuat
@@ -96,6 +98,8 @@ def worst_case(
     images, labels = _checked(network, images_and_labels, batch_size=batch_size, epsilon=epsilon, seed=seed)
     chosen = stages(attacks, num_classes=network.output_shape[-1], norm=norm)
     chosen = [(name, attack, {**settings, "epsilon": float(epsilon)}) for name, attack, settings in chosen]
+    if folder is not None:
+        _check_told_apart(chosen)
     validation.number("save_every", save_every, at_least=0.0)
     options: dict[str, Any] = {"batch_size": batch_size, "precision": of_gradients(network, precision)}
     identity = identity_of(network, images, labels, norm, epsilon, seed, chosen, options["precision"])
@@ -125,6 +129,14 @@ def _checked(
     validation.number("epsilon", epsilon, at_least=0.0)
     validation.whole_number("seed", seed, at_least=0)
     return images, labels
+
+
+def _check_told_apart(chosen: Sequence[AttackStage]) -> None:
+    """Raises a `ValueError` where a setting is a function: who goes on with it later may have another."""
+    for name, _, settings in chosen:
+        for key, value in settings.items():
+            if callable(value) and not isinstance(value, keras.Model):
+                raise ValueError(f"{key} of {name} is a function; allowed with a folder: a keras.Model, or folder=None")
 
 
 def _owned(folder: str | os.PathLike[str] | None) -> contextlib.AbstractContextManager[None]:
