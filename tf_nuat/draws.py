@@ -10,6 +10,8 @@ import tensorflow as tf
 from tf_nuat import parallel
 from tf_nuat.core import threefry
 
+LARGEST_SEED = 2**31 - 1  # stateless draws take integers of 32 bits
+
 
 def seeds_of(seed: Any, x: tf.Tensor, index: tf.Tensor | None) -> tf.Tensor:
     """Returns a pair of numbers as it is, which stands for the global batch; for one number, the keys of the images."""

@@ -44,6 +44,19 @@ def test_gat_objective_and_gradients(shape):
 
 
 @pytest.mark.parametrize("shape", golden.SHAPES)
+def test_batch_statistics_of_gat_are_those_of_the_adversarial_then_the_clean_batch(shape):
+    """NuAT's vectors say what these two forwards, in this order, leave behind."""
+    vectors = golden.load(shape)
+    model = gat(vectors)
+    x, x_adv = (tf.constant(vectors[key], tf.float32) for key in ("x", "nuat_ce_batch/x_adv"))
+    model.objective(x, x_adv, tf.constant(vectors["y"]))
+    for statistic in ("bn1.running_mean", "bn2.running_mean"):
+        np.testing.assert_allclose(
+            golden.value(model.network, statistic), vectors[f"nuat_ce_batch/after/{statistic}"], rtol=1e-3, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("shape", golden.SHAPES)
 @pytest.mark.parametrize("every", [1, 2])
 def test_fgsm_at_and_rfgsm_at_attack(shape, every):
     vectors = golden.load(shape)

@@ -82,17 +82,49 @@ def test_the_first_means_of_the_hybrid_are_those_of_batches():
     assert float(model.recent_loss) == pytest.approx(3.0)
 
 
-def test_epochs_of_two_steps_are_counted_in_batches_of_every_fit():
-    """In each of two epochs of 4 batches, 2 took a second step."""
+def test_the_recent_loss_of_the_hybrid_forgets_after_ten_batches():
+    """The mean of the first ten, then nine parts of it and one of the next loss."""
     optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=4)
     model = recompiled(tf_nuat.NuATH, optimizer)
-    for done in 0, 4:
+    losses = np.linspace(3.0, 1.0, 25)
+    for number, loss in enumerate(losses):
+        keras_compat.batches_of(optimizer).assign(number)
+        model.observe({"clean_loss": tf.constant(loss, tf.float32)})
+    expected = np.mean(losses[:10])
+    for loss in losses[10:]:
+        expected = 0.9 * expected + 0.1 * loss
+    assert float(model.recent_loss) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name, argument", [("nuat", "nuclear_weight"), ("gat", "guidance_weight")])
+def test_attacks_alternate_from_update_to_update(name, argument):
+    """Of four batches to an update, 4 to 7 have the attack of an odd one."""
+    x, y = BATCH
+    start = tf.clip_by_value(x + 0.05 * draws.signs(x, 5), 0.0, 1.0)
+    unguided = linear.compiled(tf_nuat.DEFENSES[name], **{argument: 0.0}).perturb(x, y, start=start)
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=4)
+    model = recompiled(tf_nuat.DEFENSES[name], optimizer, **{argument: 50.0})
+    is_guided = []
+    for number in (0, 3, 4, 7, 8):
+        keras_compat.batches_of(optimizer).assign(number)
+        is_guided.append(not np.allclose(model.perturb(x, y, start=start), unguided))
+    assert is_guided == [False, False, True, True, False]
+
+
+@pytest.mark.parametrize("last, extra_epochs", [(4, 1.0), (2, 0.75)])
+def test_epochs_of_two_steps_are_counted_in_batches_of_every_fit(last, extra_epochs):
+    """Half of the batches took a second step, in an epoch of 4 and in another one, which may be a part of one."""
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=4)
+    model = recompiled(tf_nuat.NuATH, optimizer)
+    for done, batches in (0, 4), (4, last):
         keras_compat.batches_of(optimizer).assign(done)
         model.on_epoch_begin(0)
-        model.two_step_batches.assign_add(2.0)
+        model.epoch_steps.assign(batches)
+        model.two_step_batches.assign_add(batches / 2)
         model.on_epoch_end()
-    keras_compat.batches_of(optimizer).assign(8)
-    assert model.extra_epochs == pytest.approx(1.0)
+    keras_compat.batches_of(optimizer).assign(4 + last)
+    assert model.extra_epochs == pytest.approx(extra_epochs)
+    assert model.passes(8).input_gradient == pytest.approx(1.5)
 
 
 def test_epochs_go_on_where_fit_is_called_again():
@@ -118,3 +150,39 @@ def test_epochs_begin_where_fit_is_told_to():
         assert int(model.epoch) == 5
     model.on_epoch_begin(9)
     assert int(model.epoch) == 9
+
+
+def test_a_loss_that_is_no_number_is_none_of_the_means_of_the_hybrid():
+    """Where the loss is scaled, such a step is skipped, and its batch does not count."""
+    model = recompiled(tf_nuat.NuATH, keras.optimizers.SGD(0.1))
+    model.on_epoch_begin(0)
+    for number, loss in (0, 1.0), (1, np.nan), (1, 3.0), (2, np.inf), (2, 5.0):
+        keras_compat.batches_of(model.optimizer).assign(number)
+        model.observe({"clean_loss": tf.constant(loss, tf.float32)})
+    assert float(model.recent_loss) == pytest.approx(3.0)
+    model.on_epoch_begin(1)
+    assert float(model.previous_epoch_loss) == pytest.approx(3.0)
+
+
+def test_an_interrupted_epoch_is_begun_again_where_fit_is_not_told_which():
+    model = recompiled(tf_nuat.Standard, keras.optimizers.SGD(0.1))
+    model.fit(X, Y, batch_size=8, epochs=2, verbose=0)
+
+    def interrupt(batch, logs):
+        raise KeyboardInterrupt
+
+    callback = keras.callbacks.LambdaCallback(on_train_batch_end=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y, batch_size=8, epochs=1, verbose=0, callbacks=[callback])
+    assert int(model.epoch) == 2
+    model.fit(X, Y, batch_size=8, epochs=1, verbose=0)
+    assert int(model.epoch) == 2
+
+
+def test_a_list_of_callbacks_may_serve_several_fits():
+    model = recompiled(tf_nuat.Standard, keras.optimizers.SGD(0.1))
+    callbacks = keras.callbacks.CallbackList([], add_history=True, model=model)
+    given = list(callbacks.callbacks)
+    for number in range(2):
+        model.fit(X, Y, batch_size=8, epochs=1, verbose=0, callbacks=callbacks)
+        assert int(model.epoch) == number and callbacks.callbacks == given

@@ -106,6 +106,59 @@ def test_signatures_of_classes_and_not_of_instances():
     assert "epsilon" not in inspect.signature(model).parameters
 
 
+DEFAULTS = {
+    **{name: {"ema_decay": 0.9998} for name in tf_nuat.DEFENSES if "_wa" in name},
+    "trades": {"beta": 6.0},
+    "mart": {"beta": 6.0},
+    "gat": {"guidance_weight": 10.0, "alternate": True},
+    "sat_r1": {"regularizer_weight": 0.2, "pairs": 1, "steps": 10},
+    "sat_r2": {"regularizer_weight": 5.0},
+    "sat_r3": {"regularizer_weight": 1.0, "tau": 0.4, "alpha": 0.0},
+    "n_fgsm": {"noise_scale": 2.0},
+    "grad_align": {"alignment_weight": 0.2},
+    "elle": {"linearity_weight": 1000.0},
+    "elle_a": {"linearity_weight": 4000.0, "sensitivity": 2.0, "decay": 0.99},
+    "free_at": {"replays": 8},
+    "bat": {"label": "main", "beta": 9.0, "gamma": 0.01},
+    "awp": {"awp_gamma": 0.01},
+    "awp_trades": {"awp_gamma": 0.005, "beta": 6.0},
+}
+
+
+def defaults(function, arguments):
+    parameters = inspect.signature(function).parameters
+    return {argument: parameters[argument].default for argument in arguments}
+
+
+@pytest.mark.parametrize("name, published", DEFAULTS.items())
+def test_defaults_are_those_of_the_papers(name, published):
+    """Those of SAT are for MNIST."""
+    assert defaults(tf_nuat.DEFENSES[name], published) == published
+
+
+def test_the_optimizer_has_the_papers_momentum_and_weight_decay_by_default():
+    published = {"momentum": 0.9, "weight_decay": 5e-4}
+    assert defaults(tf_nuat.optimizers.CoupledSGD, published) == published
+
+
+@pytest.mark.parametrize(
+    "name, argument, share",
+    [
+        ("nuat", "alpha", 1 / 2),
+        ("gat", "alpha", 1 / 2),
+        ("rfgsm_at", "alpha", 1 / 2),
+        ("sat_r2", "alpha", 1 / 30),
+        ("sat_r3", "epsilon_low", 1 / 2),
+        ("fbf", "step_size", 1.25),
+        ("pgd_at", "step_size", 1 / 4),
+        ("trades", "step_size", 1 / 4),
+    ],
+)
+def test_a_length_that_is_not_given_is_a_share_of_epsilon(name, argument, share):
+    model = tf_nuat.DEFENSES[name](linear.network(), epsilon=0.3)
+    assert getattr(model, argument) == pytest.approx(0.3 * share)
+
+
 def test_hooks():
     """Each has a default, and those that differ are known."""
     different = {

@@ -119,3 +119,49 @@ def test_every_defense_trains_with_smoothed_labels_or_refuses_them(name):
 def test_the_range_of_label_smoothing(value):
     with pytest.raises(ValueError, match="label_smoothing is .*; allowed: a number at least 0 and below 1"):
         tf_nuat.NuAT(linear.network(), epsilon=0.1, label_smoothing=value)
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9998])
+def test_weights_that_are_set_after_construction_are_trained_batch_by_batch(ema_decay):
+    """With a learning rate of 0, networks and averages stay what was set."""
+    model = tf_nuat.NuAT2(linear.network(), epsilon=0.1, ema_decay=ema_decay, attack_ema_decay=0.99)
+    model.compile(keras.optimizers.SGD(0.0))
+    expected = linear.network(seed=2).get_weights()
+    model.network.set_weights(expected)
+    model.train_on_batch(X, Y)
+    for network in model.network, model.trained_network, model.attack_network:
+        for weight, other in zip(network.get_weights(), expected):
+            np.testing.assert_allclose(weight, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9998])
+def test_the_average_of_the_attack_begins_at_weights_that_were_set(ema_decay):
+    """Where `fit` begins after the first epoch, in which it would have no memory, too."""
+    model = tf_nuat.NuAT2(linear.network(), epsilon=0.1, ema_decay=ema_decay, attack_ema_decay=0.99)
+    model.compile(keras.optimizers.SGD(0.0))
+    expected = linear.network(seed=2).get_weights()
+    model.network.set_weights(expected)
+    model.fit(X, Y, initial_epoch=3, epochs=4, verbose=0)
+    for weight, other in zip(model.attack_network.get_weights(), expected):
+        np.testing.assert_allclose(weight, other, atol=1e-5)
+
+
+def test_the_loss_of_an_evaluation_has_the_penalties_of_the_network():
+    """As Keras's own of the same network."""
+    regularizer = keras.regularizers.L2(0.5)
+    layers = [keras.layers.Flatten(), keras.layers.Dense(linear.CLASSES, kernel_regularizer=regularizer)]
+    network = keras.Sequential([keras.Input(linear.SHAPE), *layers])
+    model = tf_nuat.PGDAT(network, epsilon=0.1)
+    model.compile("sgd")
+    found = model.evaluate(X, Y, verbose=0, return_dict=True)["loss"]
+    network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    assert found == pytest.approx(network.evaluate(X, Y, verbose=0), rel=1e-5)
+    assert float(network.losses[0]) > 0.01 * found  # else agreement would say nothing
+
+
+def test_the_largest_seed():
+    model = tf_nuat.FBF(linear.network(), epsilon=0.1, seed=2**31 - 1)
+    np.testing.assert_array_equal(model.draw_seed, [2**31 - 1, 0])
+    words = "seed is 2147483648; allowed: a whole number, at least 0 and at most 2147483647"
+    with pytest.raises(ValueError, match=words):
+        tf_nuat.FBF(linear.network(), epsilon=0.1, seed=2**31)

@@ -97,6 +97,28 @@ def test_the_nuclear_norm_is_not_weighed():
     assert loss == pytest.approx(float(losses.nuclear_penalty(change, 2.0)), rel=1e-6)
 
 
+def test_the_pairs_of_r1_have_the_weights_of_their_images():
+    """They are the last three of the batch. By hand; darker images stand in for those of the iterative attack."""
+    model = linear.compiled(tf_nuat.SATR1, pairs=3, regularizer_weight=2.0)
+    weights = model.network.get_weights()
+    dark = 0.5 * X[13:]
+    with parallel.weighing(tf.constant(WEIGHTS)):
+        loss, *_ = model.objective(tf.constant(X), tf.constant(np.concatenate([X, dark])), tf.constant(Y))
+    alone = [linear.cross_entropy(weights, X[i : i + 1], Y[i : i + 1])[0] for i in range(16)]
+    distances = np.sum(((X[13:] - dark).reshape(3, -1) @ weights[0]) ** 2, axis=1)
+    expected = np.mean(WEIGHTS * alone) + 2.0 * np.mean(WEIGHTS[13:] * distances)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_clean_loss_that_the_hybrid_watches_is_not_weighed():
+    """A drop of the weights is no drop of the loss, and takes no second step."""
+    model = linear.compiled(tf_nuat.NuATH)
+    with parallel.weighing(tf.zeros(16)):
+        *_, facts = model.objective(*map(tf.constant, (X, X, Y)))
+    expected, *_ = linear.cross_entropy(model.network.get_weights(), X, Y)
+    assert float(facts["clean_loss"]) == pytest.approx(expected, rel=1e-5)
+
+
 def test_evaluation_and_weighted_metrics_are_those_of_keras():
     model = linear.compiled(tf_nuat.NuAT)
     model.compile("sgd", metrics=["accuracy"], weighted_metrics=[keras.metrics.SparseCategoricalAccuracy("weighted")])

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import tf_nuat
 from tests.helpers import linear
+from tf_nuat.defenses.network_model import NetworkModel
 
 X, Y = linear.batch(16)
 SAVED = [name for name in tf_nuat.DEFENSES if name != "eat"]
@@ -40,12 +41,12 @@ def fitted(model, epochs=2, **options):
     return model.fit(X, Y, batch_size=8, shuffle=False, epochs=epochs, verbose=0, **options)
 
 
-def goes_on_alike(model, path):
+def goes_on_alike(model, path, **how):
     model.save(path)
     other = keras.saving.load_model(path)
     assert type(other) is type(model) and other.name == model.name and other.trained_network is not model.network
     for each in model, other:
-        fitted(each, epochs=3, initial_epoch=2)
+        fitted(each, **(how or {"epochs": 3, "initial_epoch": 2}))
     assert len(model.variables) == len(other.variables)
     for variable, expected in zip(
         [*other.variables, *other.optimizer.variables], [*model.variables, *model.optimizer.variables]
@@ -154,3 +155,24 @@ def test_a_registered_function_is_saved():
 
     model = compiled(tf_nuat.NuAT, nuclear_weight=halved)
     assert type(model).from_config(model.get_config()).nuclear_weight is halved
+
+
+@pytest.mark.parametrize("name", ["nuat2_wa", "nuat_h"])
+def test_epochs_go_on_where_fit_is_not_told_which_is_the_first(name, tmp_path):
+    """In a first epoch the attack's average would have no memory."""
+    model = compiled(tf_nuat.DEFENSES[name])
+    fitted(model)
+    goes_on_alike(model, tmp_path / "defense.keras", epochs=1)
+    assert int(model.epoch) == 2
+
+
+def test_the_file_of_an_earlier_version_is_loaded(tmp_path, monkeypatch):
+    """It does not say that its last epoch has ended."""
+    model = compiled(tf_nuat.NuATWA)
+    fitted(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(NetworkModel, "save_own_variables", keras.Model.save_own_variables)
+        model.save(tmp_path / "defense.keras")
+    loaded = keras.saving.load_model(tmp_path / "defense.keras")
+    fitted(loaded, epochs=3, initial_epoch=2)
+    assert int(loaded.epoch) == 2

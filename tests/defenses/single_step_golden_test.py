@@ -62,6 +62,25 @@ def test_objective_and_gradients(vectors, name):
     golden.assert_same_gradients(gradients, vectors, name)
 
 
+@pytest.mark.parametrize("name", ["grad_align", "elle"])
+def test_batch_statistics_are_those_of_the_adversarial_images_first(vectors, name):
+    """As a second network has them after forwards by hand. Dark images stand in for adversaries: the order shows."""
+    model, by_hand = build(vectors, name), golden.network(vectors, activation="softplus")
+    (x,), y, noise = float32(vectors, "x"), tf.constant(vectors["y"]), noise_of(vectors, name)
+    x_adv = 0.2 * x
+    model.objective(x, x_adv, y, noise=noise)
+    if name == "grad_align":
+        batches = [x_adv, x, x + noise]
+    else:
+        a, b, place = x + noise[0], x + noise[1], tf.reshape(noise[2], (-1, 1, 1, 1))
+        batches = [x_adv, tf.concat([a, b, (1.0 - place) * a + place * b], axis=0)]
+    for images in batches:
+        by_hand(images, training=True)
+    for statistic in ("bn1.running_mean", "bn2.running_mean"):
+        expected = golden.value(by_hand, statistic)
+        np.testing.assert_allclose(golden.value(model.network, statistic), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_the_cosines_and_the_linearity_error_alone(vectors):
     """Of weights so small that a loss hardly shows them."""
     (x,), y = float32(vectors, "x"), tf.constant(vectors["y"])

@@ -251,3 +251,13 @@ def test_a_network_made_under_float16_trains(examples):
     before = model.network.get_weights()
     assert all(np.isfinite(weight).all() for weight in trained(model, x, y))
     assert not np.array_equal(before[0], model.network.get_weights()[0])
+
+
+def test_a_column_of_labels_whose_width_shows_late_trains_the_same_network(examples, after_both):
+    x, y = examples
+    batches = [(x[:32], y[:32, None]), (x[32:], y[32:, None])]
+    for weight, other in zip(trained(compiled(), _pipeline(batches)), after_both):
+        np.testing.assert_allclose(weight, other, atol=1e-6)
+    batches[1] = x[32:], np.full_like(y[32:, None], CLASSES)
+    with pytest.raises(ValueError, match="y has rows with .* sums from 0 to 0 in batch 2 of training"):
+        trained(compiled(), _pipeline(batches))

@@ -12,7 +12,7 @@ from tests.helpers.killed import run
 from tf_nuat import card as cards
 from tf_nuat import data, evaluate, networks, training
 from tf_nuat.training import AttackSpec, Recipe, ScheduleSpec, Stage
-from tf_nuat.training.recipe_json import SCHEMA, fields_from_json
+from tf_nuat.training.recipe_json import SCHEMA, differences, fields_from_json
 
 CARDS = sorted(pathlib.Path(__file__).parents[2].glob("results/**/card.json"))
 RECIPE = Recipe(
@@ -69,6 +69,8 @@ def refusal(make):
         (lambda: ScheduleSpec("ramp", peek=1.0, epochs=3), "argument of ramp is 'peek'; allowed: epochs, peak, wait"),
         (lambda: ScheduleSpec("ramp", peak=1.0), "epochs of ramp is not given; allowed: peak, epochs, wait"),
         (lambda: ScheduleSpec("ramp", peak="high", epochs=3), "peak of ramp is 'high'; allowed: a number"),
+        (lambda: ScheduleSpec("ramp", peak=-4.0, epochs=3), "peak of ramp is -4.0; allowed: a number at least 0"),
+        (lambda: ScheduleSpec("constant", value=-0.05), "value of constant is -0.05; allowed: a number at least 0"),
         (lambda: ScheduleSpec("ramp", peak=(1, 2), epochs=3), "ScheduleSpec('ramp', peak=(1, 2), epochs=3) is no"),
         (lambda: ScheduleSpec("divide", start=1, factor=0, epochs=[2]), "is no schedule (division by zero)"),
         (lambda: ScheduleSpec("ramp", peak=1.0, epochs=3, steps_per_epoch=2), "argument of ramp is 'steps_per_epoch'"),
@@ -184,10 +186,36 @@ def test_a_run_begun_by_an_earlier_version_goes_on_and_one_of_a_later_is_refused
     assert training.check(plain, tmp_path)[0] is None
     other = dataclasses.replace(plain, seed=1)
     assert "holds a run with another seed" in refusal(lambda: training.check(other, tmp_path))
+    # It was trained with the default of a field that it does not have, whatever that field says today.
+    assert "holds a run with another precision" in refusal(
+        lambda: training.check(dataclasses.replace(plain, precision="mixed_bfloat16"), tmp_path)
+    )
     (tmp_path / "recipe.json").write_text(json.dumps({**before, "schema": SCHEMA + 1}))
     assert str(tmp_path / "recipe.json") in refusal(lambda: training.check(plain, tmp_path))
     (tmp_path / "recipe.json").write_text("{")
     assert str(tmp_path / "recipe.json") in refusal(lambda: training.check(plain, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change, names",
+    [
+        ({"schema": None, "minutes": None, "precision": None, "source": "x", "claimed": {"clean": 0.9}}, []),
+        ({"masking_alarm": None, "chosen_by": None, "schedule_epochs": None}, []),  # what they default to is not known
+        ({"seed": 1, "batch_size": 64}, ["batch_size", "seed"]),
+        ({"minutes": 2.0, "epochs": 1.5}, ["epochs", "minutes"]),
+    ],
+)
+def test_recipes_differ_by_what_changes_a_run(change, names):
+    """None stands for a field that is not there."""
+    here = dataclasses.replace(RECIPE, precision="float32").to_json()
+    there = {name: value for name, value in {**here, **change}.items() if change.get(name, 0) is not None}
+    assert differences(Recipe, here, there) == differences(Recipe, there, here) == names
+
+
+def test_recipes_of_the_same_minutes_are_alike_whatever_epochs_they_had():
+    one, other = ({**RECIPE.to_json(), "minutes": 2.0, "epochs": epochs} for epochs in (1.5, 2.5))
+    assert differences(Recipe, one, other) == []
+    assert differences(Recipe, one, {**other, "minutes": 3.0}) == ["minutes"]
 
 
 def test_autoattack_is_a_measure_as_any_other(tmp_path):

@@ -23,6 +23,7 @@ from recipes import (
     compare,
     custom,
     digits,
+    imagenet100,
     mnist,
     mnist_fast,
     mnist_nuat,
@@ -37,6 +38,7 @@ from tests.recipes.compare_test import as_card, card_of
 from tf_nuat import command_line, data, training
 from tf_nuat.networks import __main__ as networks_command
 from tf_nuat.parallel import workers
+from tf_nuat.training import AttackSpec, ScheduleSpec
 
 MODULES = {
     "digits": digits,
@@ -70,6 +72,8 @@ def test_every_recipe_is_plain_data_that_builds(name):
         for number, stage in enumerate(small.plan()):
             model = training.build(small, splits, stage=number, before=model, sources=sources)
             assert type(model) is tf_nuat.DEFENSES[stage.defense]
+        sgd = model.optimizer
+        assert (sgd.momentum, sgd.coupled_weight_decay) == (recipe.momentum, recipe.weight_decay)
         for step in (0, recipe.epochs * splits.steps_per_epoch - 1):  # schedules are defined to the end
             model.optimizer.iterations.assign(step)
             assert 0.0 <= float(model.optimizer.learning_rate) <= 0.3
@@ -112,6 +116,82 @@ def test_settings_that_the_papers_leave_out_are_those_of_their_code():
     assert mart.defense_options["beta"] == 5.0 and values_of(mart.learning_rate, 73, 74) == [0.01, 0.001]
     gammas = [inspect.signature(kind).parameters["awp_gamma"].default for kind in (tf_nuat.AWP, tf_nuat.AWPTRADES)]
     assert gammas == [0.01, 0.005]
+
+
+def ramp(peak, epochs):
+    return ScheduleSpec("ramp", peak=peak, epochs=epochs)
+
+
+PUBLISHED = [  # recipe; epochs, network and options of the papers
+    (cifar10, "nuat", 100, "resnet18", {"alpha": 4 / 255, "nuclear_weight": ramp(4.5, 90)}),
+    (cifar10, "nuat_wa", 100, "resnet18", {"alpha": 4 / 255, "nuclear_weight": ramp(4.0, 100)}),
+    (cifar10, "nuat2", 55, "wrn_34_10", {"alpha": 4 / 255, "nuclear_weight": ramp(4.0, 55)}),
+    (cifar10, "nuat2_wa", 80, "wrn_34_10", {"alpha": 4 / 255, "nuclear_weight": ramp(4.0, 80)}),
+    (cifar10, "sat_r1", 100, "wrn_28_10", {"regularizer_weight": 0.2, "pairs": 1, "steps": 7}),
+    (cifar10, "sat_r2", 100, "wrn_28_10", {"regularizer_weight": 25.0}),
+    (cifar10, "sat_r3", 100, "wrn_28_10", {"regularizer_weight": 1.0, "tau": 0.6}),
+    (mnist, "sat_r1", 20, "lenet_plus", {"regularizer_weight": 0.2, "pairs": 1, "steps": 10}),
+    (mnist, "sat_r2", 20, "lenet_plus", {"regularizer_weight": 5.0}),
+    (mnist, "sat_r3", 20, "lenet_plus", {"regularizer_weight": 1.0, "tau": 0.4}),
+    (imagenet100, "sat_r1", 100, "resnet18", {"regularizer_weight": 0.05, "pairs": 1, "steps": 7}),
+    (imagenet100, "sat_r2", 100, "resnet18", {"regularizer_weight": 3.0}),
+    (imagenet100, "sat_r3", 100, "resnet18", {"regularizer_weight": 1.0, "tau": 0.6}),
+    (imagenet100, "nuat", 120, "resnet18", {}),
+    (cifar10, "n_fgsm", 30, "preact_resnet18", {"noise_scale": 2.0}),
+]
+
+
+@pytest.mark.parametrize("module, name, epochs, network, options", PUBLISHED)
+def test_settings_are_those_of_the_papers(module, name, epochs, network, options):
+    recipe = module.RECIPES[name]
+    assert (recipe.epochs, recipe.network) == (epochs, network)
+    assert {option: recipe.defense_options[option] for option in options} == options
+    assert recipe.epsilon == (0.3 if module is mnist else 8 / 255)
+
+
+def test_weights_of_other_defenses_are_those_of_their_papers():
+    expected = {"free_at": {"replays": 8}, "bat": {"beta": 9.0}}
+    expected |= {"elle": {"linearity_weight": 1000.0}, "elle_a": {"linearity_weight": 4000.0}}
+    assert {name: cifar10.RECIPES[name].defense_options for name in expected} == expected
+    assert cifar100.RECIPES["bat"].defense_options == {"beta": 11.0}
+    guided = mnist.RECIPES["gat"].defense_options
+    assert not guided["alternate"] and values_of(guided["guidance_weight"], 5, 6, 11, 16) == [15, 45, 135, 405]
+
+
+def test_stages_are_those_of_the_paper():
+    for name, lengths in {"sat_r1+sat_r3": (5, 15), "sat_r3+sat_r2": (15, 5)}.items():
+        stages = mnist.RECIPES[name].plan()
+        assert tuple(stage.epochs for stage in stages) == lengths
+        for stage in stages:
+            assert stage.options == mnist.RECIPES[stage.defense].defense_options
+
+
+def test_learning_rates_of_nuat_are_those_of_the_paper():
+    """The triangle of NuAT is frozen at epoch 80, that of NuAT2 at epoch 35, and divided by 10 five epochs later."""
+    rates = {
+        "nuat": {20: 0.05, 40: 0.1, 65: 0.05, 80: 0.02},
+        "nuat_wa": {12.5: 0.05, 25: 0.1, 62.5: 0.05},
+        "nuat2": {10: 0.05, 20: 0.1, 35: 0.025, 40: 0.025, 41: 0.0025, 46: 0.00025},
+        "nuat2_wa": {10: 0.05, 20: 0.1, 50: 0.05},
+    }
+    for name, expected in rates.items():
+        assert values_of(cifar10.RECIPES[name].learning_rate, *expected) == [*expected.values()], name
+
+
+def test_momentum_weight_decay_and_batches_are_those_of_the_papers():
+    decays = {(module, name): 5e-4 for module in (cifar10, mnist) for name in module.RECIPES}
+    decays[cifar10, "mart"] = 3.5e-3
+    decays |= {(imagenet100, name): 5e-4 for name in ("sat_r1", "sat_r2", "sat_r3")}
+    decays |= {(imagenet100, name): 1e-4 for name in ("nuat", "nuat_wa", "gat")}
+    for (module, name), decay in decays.items():
+        assert (module.RECIPES[name].momentum, module.RECIPES[name].weight_decay) == (0.9, decay), name
+    assert {cifar10.RECIPES[name].batch_size for name in ("nuat", "nuat_wa", "nuat2", "nuat2_wa")} == {64}
+    assert {mnist.RECIPES[name].batch_size for name in ("sat_r1", "sat_r2", "sat_r3")} == {32}
+
+
+def test_the_best_epoch_is_chosen_under_7_steps_of_ifgsm():
+    for module in cifar10, imagenet100:
+        assert module.RECIPES["nuat"].selection == AttackSpec("ifgsm", steps=7)
 
 
 def test_no_claim_of_another_network_stands_beside_a_recipe():
@@ -213,6 +293,19 @@ def test_trains_and_prints_what_was_measured(monkeypatch, tmp_path, capsys):
     card = json.loads((out / "card.json").read_text())
     assert f"{card['measured']['clean']['accuracy']:.2%}" in printed and "50 images" in printed
     assert str(out / "network.keras") in printed and re.search(r"epoch 1/1  loss [0-9.]+  clean .*  robust ", printed)
+
+
+@pytest.mark.parametrize(
+    "chosen_by, words",
+    [
+        ("val_accuracy", "epoch 3 was the best on the validation split, by val_accuracy"),
+        ("last", "epoch 3, the last, is kept"),
+    ],
+)
+def test_why_an_epoch_is_kept_is_told_as_it_was(chosen_by, words):
+    card = card_of("fgsm_at", 0.98, 0.1, epochs=3)
+    card["recipe"]["chosen_by"], card["epoch_chosen"] = chosen_by, 3
+    assert command.summary(as_card(card)).splitlines()[0] == f"fgsm_at on mnist, test split; {words}"
 
 
 def next_flags(printed):

@@ -133,6 +133,8 @@ def test_sources_are_trained_first_and_kept(tmp_path):
         ({"defense": "eat", "sources": ("no.keras",)}, "sources has 'no.keras', which is no file; allowed: "),
         ({"defense": "eat", "sources": (__file__,)}, "sources"),
         ({"patience": 0}, "patience is 0; allowed: "),
+        ({"patience": 3, "chosen_by": "last"}, "patience is 3; allowed: not given, as the last epoch is the one that"),
+        ({"seed": 2**31}, "seed is 2147483648; allowed: a whole number, at least 0 and at most 2147483647"),
         ({"images_per_class": 10_000}, "images_per_class is 10000; allowed: "),
         ({"masking_alarm": "ring"}, "masking_alarm is 'ring'; allowed: "),
         ({"norm": "l0"}, "norm is 'l0'; allowed: "),
@@ -153,3 +155,24 @@ def test_the_recipe_under_another_norm_attacks_in_it():
     assert attack.keywords == {"epsilon": 1.5, "norm": "l2", "steps": 3} and not recipe.claimed
     splits = tf_nuat.data.load("digits", batch_size=128)
     assert training.build(recipe, splits).norm == "l2"
+
+
+def test_lengths_in_one_norm_are_none_in_another():
+    """They would be a small part of the ball. What is not given is a share of epsilon."""
+    kept = {"fgsm": AttackSpec("fgsm"), "gama_pgd_5": AttackSpec("gama_pgd", steps=5)}
+    measures = {
+        **kept,
+        "pgd_20": AttackSpec("pgd", steps=20, step_size=0.01, restarts=2),
+        "rfgsm": AttackSpec("rfgsm", alpha=0.05),  # which has no version in L2
+    }
+    options = {"steps": 10, "step_size": 0.01}
+    plain = dataclasses.replace(PLAIN, defense="pgd_at", defense_options=options, measures=measures)
+    recipe = plain.under_norm("l2", 1.5)
+    assert recipe.defense_options == {"steps": 10}
+    pgd = AttackSpec("pgd", steps=40)
+    assert recipe.measures == {**kept, "pgd_20": AttackSpec("pgd", steps=20, restarts=2), "pgd_40": pgd}
+    splits = tf_nuat.data.load("digits", batch_size=128)
+    assert training.build(recipe, splits).step_size == pytest.approx(1.5 / 4)
+    stages = ("nuat", 1, {"alpha": 0.05, "nuclear_weight": 2.0}), ("pgd_at", 2, options)
+    found = staged(*stages).under_norm("l2", 1.5).stages
+    assert [stage.options for stage in found] == [{"nuclear_weight": 2.0}, {"steps": 10}]

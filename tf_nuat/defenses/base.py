@@ -12,10 +12,10 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from tf_nuat import losses, norms, parallel
+from tf_nuat import draws, losses, norms, parallel
 from tf_nuat.core import validation
 from tf_nuat.defenses.batch import BatchError, read_batch
-from tf_nuat.defenses.network_model import NetworkModel
+from tf_nuat.defenses.network_model import NetworkModel, with_penalties
 from tf_nuat.defenses.passes import Passes
 from tf_nuat.defenses.signature import ConstructorSignature
 from tf_nuat.models import batch_norm, random_layers
@@ -45,7 +45,9 @@ class Gradients(typing.NamedTuple):
 class Defense(NetworkModel):
     """Trains `network` by `fit`; `evaluate` and `predict` are those of the network on the images as they are.
 
-    Compile it with an optimizer and metrics, without a loss: the loss is the defense's.
+    Compile it with an optimizer and metrics, without a loss: the loss is the defense's. Penalties that layers of the
+    network add belong to it, and to that of an evaluation. Of an activity regularizer that is the penalty of the last
+    forward of an objective that has several.
 
     Where the network begins with augmentation (`keras.layers.RandomFlip`, for instance), a step draws it once, before
     the attack: clean and adversarial images have the same, and epsilon is around the augmented image.
@@ -60,7 +62,7 @@ class Defense(NetworkModel):
         label_smoothing: share of each label, in [0, 1), that is spread over all classes in the objective. The attack
             and the metrics have the labels as they are (as in Pang et al., Bag of tricks for adversarial training,
             2021).
-        seed: whole number, at least 0, from which all random starts of training follow.
+        seed: whole number, at least 0 and below 2**31, from which all random starts of training follow.
         name: name of the Keras model.
 
     Attributes:
@@ -121,7 +123,7 @@ class Defense(NetworkModel):
         shape: list[typing.Any] = [size or math.inf for size in network.input_shape[1:]]  # None stands for any size
         self.epsilon = validation.number("epsilon", epsilon, above=0.0, at_most=norms.of(norm).largest(shape))
         self.label_smoothing = validation.number("label_smoothing", label_smoothing, at_least=0.0, below=1.0)
-        self.seed = validation.whole_number("seed", seed, at_least=0)
+        self.seed = validation.whole_number("seed", seed, at_least=0, at_most=draws.LARGEST_SEED)
         for each in (self.network, self.trained_network)[: 1 if self.trained_network is self.network else 2]:
             random_layers.prepare(each)
             batch_norm.fuse(each)
@@ -237,9 +239,7 @@ class Defense(NetworkModel):
         if self.label_smoothing:
             y = losses.smoothed(y, self.network.output_shape[-1], self.label_smoothing)
         loss, logits, *facts = self.objective(x, x_adv, y, **shared)
-        for penalty in self.trained_network.losses:
-            loss += parallel.share_of_batch_statistic(penalty)
-        return loss, logits, facts[0] if facts else {}
+        return with_penalties(loss, self.trained_network), logits, facts[0] if facts else {}
 
     # What the trainer asks, see the table above.
 
@@ -270,4 +270,5 @@ class Defense(NetworkModel):
         self.network, self.trained_network = before.network, before.trained_network
         self._digests_before = before._digests_before
         self.epoch.assign(before.epoch)
+        self._has_ended_epoch = before._has_ended_epoch
         self.compile(optimizer=before.optimizer, metrics=["accuracy"], jit_compile=before.jit_compile)

@@ -76,7 +76,9 @@ def _read_and_checks(network: keras.Model, data: typing.Any) -> tuple[Batch, lis
         checks += [*_of_size("y", x, y), ("y", in_range, (low, high, largest))]
         y = whole
     else:
-        checks += [*_of_size("y", x, y), *_of_rows(y, network.output_shape[-1])]
+        checks += _of_size("y", x, y)
+        y, of_width = _with_width(y, network.output_shape[-1])
+        checks += [*of_width, *_of_rows(y)]
     if sample_weight is not None:
         sample_weight = tf.cast(sample_weight, tf.float32)
         if sample_weight.shape.rank == 2:
@@ -181,16 +183,27 @@ def _of_size(name: str, x: tf.Tensor, value: tf.Tensor) -> list[_Check]:
     return [(f"size_of_{name}", images == size, (size, images))]
 
 
-def _of_rows(y: tf.Tensor, num_classes: int) -> list[_Check]:
-    checks: list[_Check] = []
-    if y.shape[1] is None:
-        checks.append(("width", tf.shape(y)[1] == num_classes, (tf.shape(y)[1], num_classes)))
+def _with_width(y: tf.Tensor, num_classes: int) -> tuple[tf.Tensor, list[_Check]]:
+    """Returns labels whose width is not known before the step, a column or rows, as rows (B, K), and what has to hold.
+
+    Without a branch: XLA needs the same shape of either.
+    """
+    if y.shape[1] is not None:
+        return y, []
+    width, classes = tf.shape(y)[1], tf.range(num_classes)
+    holds = (width == num_classes) | (width == 1)
+    rows = tf.gather(y, tf.minimum(classes, width - 1), axis=1)  # a column K times, where there is but one
+    one_hot = tf.cast(tf.equal(rows, tf.cast(classes, y.dtype)), y.dtype)
+    return tf.where(width == 1, one_hot, rows), [("width", holds, (width, num_classes))]
+
+
+def _of_rows(y: tf.Tensor) -> list[_Check]:
     rows = tf.cast(y, tf.float32)
     sums = tf.reduce_sum(rows, axis=1)
     low, least, most = tf.reduce_min(rows), tf.reduce_min(sums), tf.reduce_max(sums)
     tolerance = 1e-4 if y.dtype.size > 2 else 1e-2  # 16 bits are rounded
     holds = (low >= 0) & (least >= 1 - tolerance) & (most <= 1 + tolerance)
-    return [*checks, ("rows", holds, (low, least, most))]
+    return [("rows", holds, (low, least, most))]
 
 
 _MARK = "check:"

@@ -20,6 +20,7 @@ class FGSMAT(Defense):
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
         epsilon: radius of the L-infinity threat model, above 0.
         every: every how many images one is attacked and replaced, at least 1: 2 is half of the batch, 1 all of it.
+            Each of several devices counts from the first image of its share.
         **options: those of `Defense`.
 
     Raises:
@@ -39,7 +40,8 @@ class FGSMAT(Defense):
         """Returns the batch (B, H, W, C) with image 0, `every`, 2 `every`, ... attacked; `start` is such a batch."""
         if self.every == 1:
             return self.attack(x, y, start)
-        # Not the first half: the shares of two replicas have other first halves than the batch.
+        # Not the first half: the shares of two replicas have other first halves than the batch. Where a share is no
+        # multiple of `every`, other images are attacked than on one device, or one more.
         attacked = self.attack(x[:: self.every], y[:: self.every], None if start is None else start[:: self.every])
         return tf.tensor_scatter_nd_update(x, tf.range(0, tf.shape(x)[0], self.every)[:, None], attacked)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -10,7 +10,9 @@ import tensorflow as tf
 from tf_nuat import losses, parallel
 from tf_nuat.core import files, keras_compat, validation
 from tf_nuat.defenses import saving, sources, training_data
-from tf_nuat.defenses.batch import Batch, in_one_line, read_batch
+from tf_nuat.defenses.batch import Batch, read_batch
+from tf_nuat.defenses.batch_numbers import BatchNumbers, in_evaluation
+from tf_nuat.defenses.epoch_clock import with_clock
 from tf_nuat.models import averaging, weights
 
 
@@ -40,7 +42,7 @@ class NetworkModel(keras_compat.Model):
         self._has_ended_epoch = False
         self._digests_before = self._digests()
         self._metrics_take_rows: bool | None = None  # as the first labels were that they saw
-        self._calls = [0]  # of the functions of training, and of an evaluation within it, since `fit` began
+        self._batch_numbers = BatchNumbers()
         self.epoch = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="epoch")
         self.built = True
 
@@ -135,11 +137,14 @@ class NetworkModel(keras_compat.Model):
         super().save_own_variables(store)
         for number, state in enumerate(self._states_of_draws()):  # Keras's own layers do not save them
             store[f"draws_{number}"] = state
+        store["has_ended_epoch"] = int(self._has_ended_epoch)
 
     def load_own_variables(self, store: typing.Any) -> None:
         stored = {name: store[name] for name in list(store.keys())}
+        # The files of earlier versions have neither the end of the epoch nor the draws.
+        self._has_ended_epoch = bool(stored.pop("has_ended_epoch", False))
         for number, state in enumerate(self._states_of_draws()):
-            if f"draws_{number}" in stored:  # not in the files of earlier versions
+            if f"draws_{number}" in stored:
                 state.assign(stored.pop(f"draws_{number}"))
         super().load_own_variables(stored)
 
@@ -172,30 +177,22 @@ class NetworkModel(keras_compat.Model):
         if (class_weight := options.get("class_weight")) is not None:
             options["class_weight"] = training_data.every_class_weight(class_weight, self.network.output_shape[-1])
         if self.count_batches() == 0:  # of this optimizer
-            self._train_what_was_set()
+            self.train_what_was_set()
         if isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
             options.setdefault("shuffle", False)  # a dataset comes in its own order; Keras warns of anything else
-        clock = keras.callbacks.LambdaCallback(
-            on_epoch_begin=lambda epoch, logs: self.on_epoch_begin(epoch),
-            on_epoch_end=lambda epoch, logs: self.on_epoch_end(),
-        )
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            clock.set_model(self)
-            callbacks.callbacks.insert(0, clock)
-        else:
-            callbacks = [clock, *keras.tree.flatten(callbacks or [])]
-        with self._naming_batches("training", self.count_batches()) as place:
+        with with_clock(callbacks, self) as callbacks, self._naming("training", self.count_batches()) as place:
             x = sources.checked(x, self.network, place)
             if "validation_data" in options:
-                options["validation_data"] = sources.checked(options["validation_data"], self.network, _in_evaluation)
+                options["validation_data"] = sources.checked(options["validation_data"], self.network, in_evaluation)
             history = super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
         self._digests_before = self._digests()
         return history
 
-    def _train_what_was_set(self) -> None:
+    def train_what_was_set(self) -> None:
         """Gives the trained network the weights of `network`, where those were set since both were made or trained.
 
-        What was trained is trained further where it was loaded together with its average, or compiled again.
+        Is called before the first batch of an optimizer. What was trained is trained further where it was loaded
+        together with its average, or compiled again.
         """
         if self.ema_decay is not None:
             (average, trained), (average_before, trained_before) = self._digests(), self._digests_before
@@ -214,7 +211,7 @@ class NetworkModel(keras_compat.Model):
     ) -> typing.Any:
         """Evaluates the network as `keras.Model.evaluate` does; images and labels are checked in every batch."""
         training_data.check_forms(self.network, x, y, options.get("sample_weight"))
-        with self._naming_batches("evaluation") as place:
+        with self._naming("evaluation") as place:
             x = sources.checked(x, self.network, place)
             return super().evaluate(x, y, *arguments, **options)
 
@@ -223,7 +220,9 @@ class NetworkModel(keras_compat.Model):
     ) -> typing.Any:
         """Trains on one batch as `keras.Model.train_on_batch` does; images and labels are checked."""
         training_data.check_forms(self.network, x, y, options.get("sample_weight"))
-        with self._naming_batches("training", self.count_batches()):
+        if self.count_batches() == 0:  # of this optimizer
+            self.train_what_was_set()
+        with self._naming("training", self.count_batches()):
             return super().train_on_batch(x, y, *arguments, **options)
 
     def test_on_batch(
@@ -231,17 +230,15 @@ class NetworkModel(keras_compat.Model):
     ) -> typing.Any:
         """Evaluates one batch as `keras.Model.test_on_batch` does; images and labels are checked."""
         training_data.check_forms(self.network, x, y, options.get("sample_weight"))
-        with self._naming_batches("evaluation"):
+        with self._naming("evaluation"):
             return super().test_on_batch(x, y, *arguments, **options)
-
-    # A number of a batch that comes out wrong is not read from the optimizer: the failing step may have counted itself.
 
     def make_train_function(self, force: bool = False) -> typing.Any:
         """Makes the function that Keras calls for each batch, or several, of training; its calls are counted."""
         before = getattr(self, "train_function", None)
         super().make_train_function(force)
         if vars(self)["train_function"] is not before:
-            self.train_function = self._counted(vars(self)["train_function"])
+            self.train_function = self._batch_numbers.counted(vars(self)["train_function"])
         return self.train_function
 
     def make_test_function(self, force: bool = False) -> typing.Any:
@@ -249,36 +246,11 @@ class NetworkModel(keras_compat.Model):
         before = getattr(self, "test_function", None)
         super().make_test_function(force)
         if vars(self)["test_function"] is not before:
-            self.test_function = self._counted(vars(self)["test_function"])
+            self.test_function = self._batch_numbers.counted(vars(self)["test_function"])
         return self.test_function
 
-    def _counted(self, function: typing.Any) -> typing.Any:
-        def counted(iterator: typing.Any) -> typing.Any:
-            logs = function(iterator)
-            self._calls[-1] += 1
-            return logs
-
-        return counted
-
-    @contextlib.contextmanager
-    def _naming_batches(self, kind: str, before: int = 0) -> Iterator[sources.Place]:
-        """A context in which a wrong batch is named: its number counts those of training or evaluation before it."""
-
-        def place(number: int) -> str:
-            if number == 0:
-                count = self.steps_per_execution
-                first = before + self._calls[-1] * count + 1
-                return (
-                    f"batch {first} of {kind}" if count == 1 else f"one of the {count} batches from {first} of {kind}"
-                )
-            return f"batch {number} of {kind}"
-
-        self._calls.append(0)
-        try:
-            with in_one_line(place):
-                yield lambda number: place(before + number)
-        finally:
-            self._calls.pop()
+    def _naming(self, kind: str, before: int = 0) -> contextlib.AbstractContextManager[sources.Place]:
+        return self._batch_numbers.naming(kind, each_call=self.steps_per_execution, before=before)
 
     def count_batches(self) -> int:
         """Returns `batches` as a Python number; outside of a step."""
@@ -290,8 +262,8 @@ class NetworkModel(keras_compat.Model):
         A second `fit` without `initial_epoch` counts from 0 again; `self.epoch` goes on. An epoch that was interrupted
         is begun again.
         """
-        goes_on = self._has_ended_epoch and self.count_batches() > 0  # of this optimizer
-        self.epoch.assign(max(epoch, parallel.scalar(self.epoch) + 1 if goes_on else 0))
+        goes_on = self.count_batches() > 0  # of this optimizer
+        self.epoch.assign(max(epoch, parallel.scalar(self.epoch) + self._has_ended_epoch if goes_on else 0))
         self._has_ended_epoch = False
 
     def on_epoch_end(self) -> None:
@@ -325,7 +297,7 @@ class NetworkModel(keras_compat.Model):
         logits = self.network(batch.x, training=False)
         with parallel.weighing(batch.sample_weight):
             loss = parallel.share_of_mean(losses.cross_entropy(logits, batch.y))
-        return self.measure(loss, batch, logits)
+        return self.measure(with_penalties(loss, self.network), batch, logits)
 
     def measure(self, loss: tf.Tensor, batch: Batch, logits: tf.Tensor) -> dict[str, tf.Tensor]:
         """Updates the metrics with a batch, and returns the logs of the step; `loss` is this replica's share."""
@@ -352,8 +324,14 @@ class NetworkModel(keras_compat.Model):
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
 
-def _in_evaluation(number: int) -> str:
-    return f"batch {number} of evaluation"
+def with_penalties(loss: tf.Tensor, network: keras.Model) -> tf.Tensor:
+    """Returns a replica's share of a loss with that of the penalties that layers of the network add to it.
+
+    Of what a layer adds in a forward, an activity regularizer for instance, Keras knows the last forward alone.
+    """
+    for penalty in network.losses:
+        loss += parallel.share_of_batch_statistic(penalty)
+    return loss
 
 
 def _without(some: Sequence[keras.Variable], variables: Sequence[keras.Variable]) -> list[keras.Variable]:

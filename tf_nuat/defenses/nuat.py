@@ -12,7 +12,7 @@ from tf_nuat.attacks.nuclear import bernoulli_start
 from tf_nuat.core import placement, validation
 from tf_nuat.defenses.base import Defense, Facts, ObjectiveValue
 from tf_nuat.defenses.passes import Passes
-from tf_nuat.models import averaging, batch_norm
+from tf_nuat.models import averaging, batch_norm, weights
 from tf_nuat.models.inference import inference
 
 
@@ -143,6 +143,11 @@ class NuAT2(NuAT):
     def passes(self, batch_size: int) -> Passes:
         return Passes(input_gradient=2.0, training=2.0, forward=1.0)
 
+    def train_what_was_set(self) -> None:
+        super().train_what_was_set()
+        if self.attack_network is not None:
+            weights.copy(self.trained_network, to=self.attack_network)
+
     def update_averages(self) -> None:
         super().update_averages()
         if self.attack_network is not None:
@@ -181,16 +186,18 @@ class NuATH(NuAT):
     @property
     def extra_epochs(self) -> float:
         """Epochs' worth of batches that took two steps so far: the subscript of table 1b."""
-        batches, epochs = self.count_batches(), parallel.scalar(self.epoch) + 1
-        return parallel.scalar(self.two_step_batches) * epochs / batches if batches else 0.0
+        in_last, epochs_before = parallel.scalar(self.epoch_steps), parallel.scalar(self.epoch)
+        # The last epoch may be a part of one. Those before it are whole, and of the same length.
+        in_whole = max(in_last, (self.count_batches() - in_last) / max(epochs_before, 1))
+        return parallel.scalar(self.two_step_batches) / in_whole if in_whole else 0.0
 
     def card_facts(self) -> dict[str, float]:
         return {"extra_epochs": self.extra_epochs}
 
     def passes(self, batch_size: int) -> Passes:
         # A batch that takes two steps has the passes of NuAT2.
-        epochs = parallel.scalar(self.epoch) + 1
-        extra = self.extra_epochs / epochs if self.optimizer is not None else 0.0
+        batches = self.count_batches()
+        extra = parallel.scalar(self.two_step_batches) / batches if batches else 0.0
         return Passes(input_gradient=1.0 + extra, training=2.0, forward=0.5 + extra / 2)
 
     def takes_two_steps(self) -> tf.Tensor:
@@ -210,14 +217,16 @@ class NuATH(NuAT):
         return loss, logits, {"clean_loss": clean_loss}
 
     def observe(self, facts: Facts) -> None:
-        """Keeps the means of the clean loss, and counts the batches that took two steps."""
+        """Keeps the means of the clean loss, without what is no number, and counts the batches that took two steps."""
         clean_loss = parallel.total(facts["clean_loss"])
+        is_known = tf.math.is_finite(clean_loss)  # where the loss is scaled, a step that overflows is skipped
         self.two_step_batches.assign_add(tf.cast(self.takes_two_steps(), tf.float32))
-        self.epoch_loss_sum.assign_add(clean_loss)
-        self.epoch_steps.assign_add(1.0)
+        self.epoch_loss_sum.assign_add(tf.where(is_known, clean_loss, 0.0))
+        self.epoch_steps.assign_add(tf.cast(is_known, tf.float32))
         # A running mean: plain over the first batches, exponential over RECENT_STEPS after that.
         count = tf.minimum(tf.cast(self.batches, tf.float32) + 1.0, self.RECENT_STEPS)
-        self.recent_loss.assign_add((clean_loss - self.recent_loss.value) / count)
+        change = tf.where(is_known, clean_loss - self.recent_loss.value, 0.0)
+        self.recent_loss.assign_add(change / count)
 
     def on_epoch_begin(self, epoch: int) -> None:
         super().on_epoch_begin(epoch)

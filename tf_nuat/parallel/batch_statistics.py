@@ -2,7 +2,8 @@
 
 Inside a replica, a batch is a share of the global batch. Whatever is a statistic of the whole batch (a mean, the
 nuclear norm, the draw of the starting noise) goes through this module, so that two devices with 32 images each do what
-one device with 64 does. On one replica nothing is communicated.
+one device with 64 does. Which images FGSM-AT, R-FGSM-AT and EAT attack is counted in each share: it is the same where a
+share is a multiple of their `every`. On one replica nothing is communicated.
 
 Convention for losses: each replica computes its share, and the shares of all replicas add up to the loss of the
 global batch. Keras's optimizers add up the gradients of the replicas, which then equal those of one device.

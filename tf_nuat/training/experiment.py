@@ -25,7 +25,7 @@ from tf_nuat.training import building, callbacks, epochs, measuring
 from tf_nuat.training.card_of_run import card_of
 from tf_nuat.training.parts import plain
 from tf_nuat.training.recipe import Recipe
-from tf_nuat.training.recipe_json import fields_from_json
+from tf_nuat.training.recipe_json import differences, fields_from_json
 
 OUTCOMES = "outcomes.npz"
 
@@ -196,9 +196,11 @@ def _check_wiring(recipe: Recipe, splits: Splits, network: keras.Model) -> None:
     """Raises a `ValueError` where a saved network is fed wrongly; warns where it is merely no better than chance."""
     labels = splits.labels("validation")
     looked_at = stratified(labels, min(len(labels), wiring.LOOKED_AT), seed=recipe.seed)
-    found = wiring.look(network, *splits.take("validation", looked_at), splits.class_names)
+    pixels = recipe.network_options.get("pixels", "0..1")
+    found = wiring.look(network, *splits.take("validation", looked_at), splits.class_names, pixels=pixels)
     if found.hints:
-        raise ValueError(f"network {recipe.network}: {found.sentence} (--pixels, or network_options pixels=)")
+        by_flag = " (--pixels, or network_options pixels=)" if "--pixels" in found.sentence else ""
+        raise ValueError(f"network {recipe.network}: {found.sentence}{by_flag}")
     if not found.is_right:
         logging.warning("network %s: %s", recipe.network, found.sentence)
 
@@ -212,13 +214,8 @@ def _refuse_another_run(out: pathlib.Path, recipe: Recipe) -> None:
         content = cards.read(path).recipe
     else:
         return
-    # A field that is not there, a run of an earlier version did not have.
-    before, now = plain("recipe", fields_from_json(Recipe, content, str(path))), recipe.to_json()
-    before.setdefault("minutes", None)
-    before.update({name: now[name] for name in ("source", "claimed")})  # what others say changes nothing of a run
-    if None not in (recipe.minutes, before["minutes"]):
-        before["epochs"] = now["epochs"]  # those that were fitted
-    different = sorted(name for name in before if before[name] != now[name])
+    before = plain("recipe", fields_from_json(Recipe, content, str(path)))
+    different = differences(Recipe, before, recipe.to_json())
     if different:
         raise ValueError(
             f"out is {str(out)!r}, which holds a run with another {', '.join(different)}; "

@@ -123,7 +123,7 @@ class ScheduleSpec:
 
     Args:
         name: name in `schedules.SCHEDULES`.
-        **arguments: those of the schedule, times in epochs.
+        **arguments: those of the schedule, all at least 0, times in epochs.
 
     Raises:
         ValueError: there is no such schedule, or an argument is unknown, missing or out of its range.
@@ -144,7 +144,7 @@ class ScheduleSpec:
         for argument, value in arguments.items():
             validation.one_of(f"argument of {name}", argument, taken)
             for number in value if isinstance(value, (tuple, list)) else (value,):
-                validation.number(f"{argument} of {name}", number)
+                validation.number(f"{argument} of {name}", number, at_least=0.0)
         missing = _not_given(taken, arguments)
         if missing:
             raise ValueError(f"{missing[0]} of {name} is not given; allowed: {', '.join(taken)}")

@@ -6,11 +6,11 @@ import pathlib
 import re
 from typing import Any, Self
 
-from tf_nuat import data, defenses, networks, norms
+from tf_nuat import data, defenses, draws, networks, norms
 from tf_nuat.core import validation
 from tf_nuat.models import precision
 from tf_nuat.networks import by_name
-from tf_nuat.training import callbacks
+from tf_nuat.training import callbacks, other_norm
 from tf_nuat.training.parts import AttackSpec, ScheduleSpec, Stage, check_options, epochs_of, largest_epsilon, plain
 from tf_nuat.training.recipe_json import SCHEMA, whole_from_json
 
@@ -107,7 +107,9 @@ class Recipe:
     )
     momentum: float = _field("of `CoupledSGD`, in [0, 1).", default=0.9)
     weight_decay: float = _field("of `CoupledSGD`, at least 0.", default=5e-4)
-    seed: int = _field("weights, data order and random starts follow from it; at least 0.", flag="seed", default=0)
+    seed: int = _field(
+        "weights, data order and random starts follow from it; at least 0, below 2**31.", flag="seed", default=0
+    )
     schedule_epochs: int = _field(
         "length of training that the times of the schedules are written for; `epochs` where it is not given.",
         default=None,
@@ -129,7 +131,7 @@ class Recipe:
         default=None,
     )
     patience: int | None = _field(
-        "epochs without a better one after which training ends early; never where it is not given.",
+        "epochs without a better one after which training ends early, where the best is kept; never unless given.",
         flag="patience",
         default=None,
     )
@@ -190,7 +192,7 @@ class Recipe:
         for name in ("images_per_class", "patience", "test_images", "schedule_epochs"):
             if getattr(self, name) is not None:
                 validation.whole_number(name, getattr(self, name), at_least=1)
-        validation.whole_number("seed", self.seed, at_least=0)
+        validation.whole_number("seed", self.seed, at_least=0, at_most=draws.LARGEST_SEED)
         validation.one_of("precision", self.precision, precision.POLICIES)
         validation.number("momentum", self.momentum, at_least=0.0, below=1.0)
         validation.number("weight_decay", self.weight_decay, at_least=0.0)
@@ -239,6 +241,8 @@ class Recipe:
             said = {kind.CHOSEN_BY for kind in kinds}
             self._set(chosen_by=said.pop() if len(said) == 1 else defenses.Defense.CHOSEN_BY)
         validation.one_of("chosen_by", self.chosen_by, CHOSEN_BY)
+        if self.chosen_by == "last" and self.patience is not None:
+            validation.refuse("patience", self.patience, "not given, as the last epoch is the one that is kept")
 
     def _check_sources(self, kinds: list[type[defenses.Defense]]) -> None:
         self._set(sources=tuple(self.sources))
@@ -292,20 +296,15 @@ class Recipe:
         return dataclasses.replace(self, stages=tuple(stages))
 
     def under_norm(self, norm: str, epsilon: float) -> Self:
-        """Returns the recipe under another norm: no paper's claims, and attacks that are PGD with its usual steps."""
-
-        def as_pgd(spec: AttackSpec) -> AttackSpec:
-            return AttackSpec("pgd", steps=spec.settings.get("steps", 40))
-
-        measures = {name: as_pgd(spec) for name, spec in self.measures.items()}
-        selection = as_pgd(self.selection)
-        return dataclasses.replace(self, norm=norm, epsilon=epsilon, selection=selection, measures=measures, claimed={})
+        """Returns the recipe under another norm, without lengths or claims of the old one; see `other_norm.changes`."""
+        changed = other_norm.changes(self, norm)
+        return dataclasses.replace(self, norm=norm, epsilon=epsilon, claimed={}, **changed)
 
     def of_source(self, name: str) -> Self:
         """Returns the recipe that trains the source network `name`, without an adversary, from weights of its own."""
         return dataclasses.replace(
             self,
-            seed=self.seed + 1,
+            seed=(self.seed + 1) % draws.LARGEST_SEED,
             network=name,
             network_options={},
             defense=defenses.WITHOUT_ADVERSARY,

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from tf_nuat.training.parts import AttackSpec, Stage, options_from_json
+from tf_nuat.training.parts import AttackSpec, Stage, options_from_json, plain
 
 SCHEMA = 1  # of a recipe as JSON; one without a number is of before there were numbers, and of the same form
 
@@ -49,10 +49,38 @@ def whole_from_json(recipe: type, content: Any, source: str) -> dict[str, Any]:
     return values
 
 
+def differences(recipe: type, one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Returns the names, sorted, of the fields in which two recipes as JSON are not the same run.
+
+    What others say of a run, `source` and `claimed`, changes nothing of it. Where both have minutes, the epochs follow
+    from the machine. A field that one does not have, its version did not have: it has its default, or, where the
+    default depends on the defense, what the other has.
+
+    Args:
+        recipe: the class `Recipe`.
+        one, other: what `Recipe.to_json`, of this version or an earlier one, has described.
+    """
+    ignored = {"schema", "source", "claimed"}
+    ignored |= {name for name in _FILLED_IN if name not in one or name not in other}
+    if one.get("minutes") and other.get("minutes"):
+        ignored.add("epochs")
+    defaults = {each.name: plain(each.name, _default(each)) for each in dataclasses.fields(recipe)}
+    first, second = {**defaults, **one}, {**defaults, **other}
+    return sorted(name for name in {*first, *second} - ignored if first.get(name) != second.get(name))
+
+
 def _is_required(field: dataclasses.Field) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
+def _default(field: dataclasses.Field) -> Any:
+    """Returns the default of a field; None where there is none."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default
+
+
+_FILLED_IN = ("schedule_epochs", "chosen_by", "masking_alarm")  # by `Recipe`, where they are not given
 _READERS = {
     "learning_rate": options_from_json,
     "defense_options": options_from_json,
