@@ -1,6 +1,7 @@
 """What is kept of an attack that was run on the images of a subject."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -25,9 +26,16 @@ class Surrogate:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """One attack that was run: its name (None: no attack), its settings, the surrogate it came from (None: white box),
-    and which images remained correctly classified, bool (N,); of those that were not among the attacked, `among` (N,),
-    that is what they are without attack (None: all were attacked).
+    """One attack that was run on the images.
+
+    Attributes:
+        attack: its name; None for no attack.
+        settings: its keywords.
+        source: the surrogate, or whatever else it was computed on; None for the network itself.
+        correct: which images remained correctly classified, bool (N,). Of those that were not attacked it says what
+            they are without attack.
+        among: which images were attacked, bool (N,); None for all.
+        answers: how many answers of the network, their mean, decide on an image.
 
     Example:
         >>> subject = Subject(network, images, labels, epsilon=0.02)
@@ -41,6 +49,7 @@ class Evaluation:
     source: str | None
     correct: np.ndarray = dataclasses.field(repr=False)
     among: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    answers: int = 1
 
 
 @dataclasses.dataclass
@@ -52,6 +61,16 @@ class Known:
     source: str | None
     correct: np.ndarray
     attacked: np.ndarray
+    answers: int = 1
+
+
+def counted(evaluations: Sequence[Evaluation], epsilon: float) -> list[Evaluation]:
+    """Returns the evaluations that the worst case is of: within epsilon, and of as many answers as any.
+
+    Where the answers of a network are random, a single one says little.
+    """
+    answers = max(each.answers for each in evaluations)
+    return [each for each in evaluations if each.answers == answers and each.settings.get("epsilon", 0.0) <= epsilon]
 
 
 def titled(attack, source, settings):

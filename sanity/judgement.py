@@ -12,9 +12,9 @@ import tensorflow as tf
 from absl import logging
 
 import tf_nuat
-from sanity import adaptive, measure, verdict
-from sanity import labels as attack_labels
+from sanity import accuracies, adaptive, measure, verdict
 from sanity.checks import CHECKS
+from sanity.checks.network_is_deterministic import is_random
 from sanity.clock import Clock
 from sanity.looks import Looks
 from sanity.result import SCHEMA, Verdict, skipped, to_json
@@ -41,7 +41,8 @@ class Judgement:
         headline, accuracies, advice: the verdict in words with its reason, the accuracies behind it, and what to do.
         rule: how the verdict was reached.
         clean: `Accuracy` without attack.
-        robust: `WorstCase` over every attack within epsilon that was run: the figure to publish.
+        robust: `WorstCase` over every attack within epsilon that was run: the figure to publish. Where the network's
+            answers are random, only attacks count that were judged by the mean of many answers.
         reported_by_pgd: `Accuracy` that PGD alone leaves, the white-box attack of the settings.
         adaptive: `sanity.adaptive.Adaptive`, what found a way round hidden gradients; None where none was looked for.
         results: tuple of `sanity.result.Result`, one per check.
@@ -111,7 +112,7 @@ def judge(
         network: a built `keras.Model`, images (B, H, W, C) in [0, 1] -> logits (B, K). It is not changed.
         images: (N, H, W, C), floating point in [0, 1], which the network was not trained on. Fewer are looked at where
             they decide.
-        labels: integers (N,) below K, or one-hot (N, K).
+        labels: whole numbers below K, (N,) or (N, 1), or one-hot (N, K).
         epsilon: radius of the threat model, above 0; at most 1 in L-infinity, sqrt(H W C) in L2.
         norm: of the threat model, a key of `tf_nuat.NORMS`. A check whose attacks have no version for it is skipped.
         surrogates: networks as above, trained by other means, for attacks by transfer.
@@ -162,10 +163,11 @@ def in_order(images: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[np.
     What is no sample is returned as it is: `Subject` says what is wrong with it.
     """
     classes = np.asarray(labels)
-    classes = classes.argmax(axis=-1) if classes.ndim == 2 else classes
-    if classes.ndim != 1 or not np.issubdtype(classes.dtype, np.integer) or len(images) != len(classes):
+    is_one_hot = classes.ndim == 2 and classes.shape[1] > 1
+    whole = classes.argmax(axis=-1) if is_one_hot else validation.whole_numbers(classes)
+    if whole is None or len(images) != len(whole) or np.any(whole < 0):
         return images, labels
-    order = data.stratified_order(classes, seed=seed)
+    order = data.stratified_order(whole, seed=seed)
     return np.asarray(images)[order], np.asarray(labels)[order]
 
 
@@ -189,7 +191,7 @@ def _not_judged(subject: Subject, names: Sequence[str], found: wiring.Wiring) ->
         results=tuple(skipped(name, reason, sample_size=len(subject), remedy=remedy, reference="") for name in names),
         subject=_facts(subject),
         settings=settings,
-        evaluations=_described(subject, settings),
+        evaluations=accuracies.described(subject, settings),
         provenance={},
     )
 
@@ -218,19 +220,22 @@ def judge_subject(
     settings = dataclasses.replace(settings or Settings(), way=subject.norm.way)
     looks = Looks(subject, checked_names(checks), settings, progress=progress, say=say)
     results = looks.results()
-    way_round = _way_round(subject, results, settings)
+    random_answers = is_random(subject)
+    way_round = _way_round(subject, results, settings, random_answers)
     pgd = verdict.accuracy(subject.correct("pgd", **settings.pgd(subject.epsilon)), settings)
     shown = measure.examples.found_by_pgd(subject, settings)
-    clean, robust = verdict.accuracy(subject.correct(), settings), _worst_case(subject, settings, looks.left_out())
+    clean = verdict.accuracy(subject.correct(), settings)
+    robust = accuracies.worst_case(subject, settings, looks.left_out())
     found = verdict.overall(results, clean, robust, subject.chance)
     robustness = verdict.robustness(clean, robust, subject.chance)
+    said = accuracies.sentence(clean, robust, pgd, way_round, subject, settings, is_random=random_answers)
     return Judgement(
         verdict=found,
         masking=verdict.masking(results),
         robustness=robustness,
         headline=verdict.headline(found, results),
-        accuracies=_accuracies(clean, robust, pgd, way_round, subject, settings),
-        advice=verdict.advice(results, robust, robustness),
+        accuracies=said,
+        advice=verdict.advice(results, robust, robustness, confidence=settings.confidence),
         rule=verdict.RULE,
         clean=clean,
         robust=robust,
@@ -239,18 +244,21 @@ def judge_subject(
         results=results,
         subject=_facts(subject),
         settings=settings,
-        evaluations=_described(subject, settings),
+        evaluations=accuracies.described(subject, settings),
         provenance=dict(provenance or {}),
         examples=shown,
     )
 
 
-def _way_round(subject, results, settings):
-    """Returns what the adaptive stage finds where gradients may be hidden and time is left; else, and where it breaks,
-    None."""
+def _way_round(subject, results, settings, random_answers):
+    """Returns what the adaptive stage finds where gradients may be hidden or answers are random, and time is left.
+
+    Else, and where it breaks, None.
+    """
     subject.clock.reserved = 0.0
     seconds = min(subject.clock.left, ADAPTIVE_SECONDS)
-    if verdict.masking(results) == verdict.NOT_SEEN or seconds <= 0.0:
+    is_needed = random_answers or verdict.masking(results) != verdict.NOT_SEEN
+    if not is_needed or seconds <= 0.0:
         return None
     try:
         return adaptive.find_way_round(subject, results, settings, seconds=seconds)
@@ -259,72 +267,6 @@ def _way_round(subject, results, settings):
     except Exception as error:
         logging.error("the adaptive stage ended with %s: %s", type(error).__name__, " ".join(str(error).split())[:300])
         return None
-
-
-def _worst_case(subject, settings, left_out):
-    """Returns the `WorstCase`; `left_out`: names of attacks that were not run on all images."""
-    pgd = subject.correct("pgd", **settings.pgd(subject.epsilon))
-    within = [each for each in subject.evaluations() if each.attack is not None and subject.within_epsilon(each)]
-    fooled = [int(np.sum(pgd & ~each.correct)) for each in within]
-    strongest = int(np.argmax(fooled))
-    return WorstCase(
-        **dataclasses.asdict(verdict.accuracy(subject.worst_case(), settings)),
-        attacks=len(within),
-        attack=attack_labels.of(within[strongest]) if any(fooled) else "PGD",
-        fooled=fooled[strongest],
-        left_out=tuple(left_out),
-    )
-
-
-def _left(subject):
-    """Returns what each attack leaves of all images, pairs (`Evaluation`, bool (N,)).
-
-    An attack that was run on what others left leaves no more than those before it where it was not run.
-    """
-    worst, found = subject.correct(), []
-    for each in subject.evaluations():
-        attacked = np.ones(len(subject), bool) if each.among is None else each.among
-        found.append((each, np.where(attacked, each.correct, worst)))
-        if subject.within_epsilon(each):
-            worst = worst & each.correct
-    return found
-
-
-def _accuracies(clean, robust, pgd, way_round, subject, settings):
-    low, high = robust.interval
-    stronger = f"{robust.attack} fooled {robust.fooled} images that PGD did not. " if robust.fooled else ""
-    missing = f"There was no time to run {'; '.join(robust.left_out)} on all of them. " if robust.left_out else ""
-    alone = f"PGD alone says {pgd.accuracy:.1%}, publish {robust.accuracy:.1%}"
-    if pgd.correct == robust.correct:
-        alone = f"PGD alone says the same, {pgd.accuracy:.1%}"
-    if way_round is not None and way_round.best is not None:
-        alone += f". Round what may hide the gradients {way_round.best.attack} fooled {way_round.best.fooled} images"
-    return (
-        f"{robust.accuracy:.1%} of {robust.images} images withstand the worst of {robust.attacks} attacks within "
-        f"epsilon {subject.epsilon:.4g} in {subject.norm.label} ({settings.confidence:.0%} interval {low:.1%} to "
-        f"{high:.1%}). {missing}{stronger}{alone}. {clean.accuracy:.1%} are classified correctly without attack."
-    )
-
-
-def _described(subject, settings):
-    found = []
-    for each, remaining in _left(subject):
-        among = slice(None) if each.among is None else each.among
-        accuracy = verdict.accuracy(each.correct[among], settings)
-        found.append(
-            {
-                "attack": each.attack,
-                "label": attack_labels.of(each),
-                "settings": each.settings,
-                "source": each.source,
-                "images": accuracy.images,
-                "accuracy": accuracy.accuracy,
-                "interval": accuracy.interval,
-                "left": float(np.mean(remaining)),
-                "within_epsilon": subject.within_epsilon(each),
-            }
-        )
-    return found
 
 
 def _facts(subject):

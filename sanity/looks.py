@@ -179,11 +179,14 @@ class Looks:
         """Returns the result of a check.
 
         It is skipped where an attack that it needs has no version for the norm, and inconclusive where no time is left
-        for it, and where it breaks: a network of any kind may do that to a check, and the others are worth having.
+        for it, and where it breaks: a network of any kind may do that to a check, and the others are worth having. One
+        of `REPORTING` is skipped there as well.
         """
         subject = self._subject
         about: dict[str, typing.Any] = {"sample_size": len(subject), "remedy": "Rely on the other checks."}
         about["reference"] = CHECKS[name].__globals__.get("REFERENCE", "")
+        about["masking"] = name not in (FIGURE, *REPORTING)
+        undone = Verdict.SKIPPED if name in REPORTING else Verdict.INCONCLUSIVE
         needed = costs.of_check(name, len(subject), settings)
         is_free = is_known or name == FIGURE  # which leaves attacks out by itself
         if not is_free and not subject.clock.has_time_for(needed):
@@ -192,8 +195,7 @@ class Looks:
                 f"No time is left for it: it may take {needed / subject.clock.speed:.0f} s on {len(subject)} images."
             )
             self._has_time = False
-            left_out = skipped(name, reason, **about)
-            return left_out if name in REPORTING else dataclasses.replace(left_out, verdict=Verdict.INCONCLUSIVE)
+            return dataclasses.replace(skipped(name, reason, **about), verdict=undone)
         try:
             return CHECKS[name](subject, settings)
         except NoVersionError as error:
@@ -203,7 +205,7 @@ class Looks:
         except Exception as error:
             reason = f"The check ended with {type(error).__name__}: {' '.join(str(error).split())[:300]}"
             logging.error("%s: %s", name, reason)
-            return dataclasses.replace(skipped(name, reason, **about), verdict=Verdict.INCONCLUSIVE)
+            return dataclasses.replace(skipped(name, reason, **about), verdict=undone)
 
 
 def _question(check: Callable) -> str:

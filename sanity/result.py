@@ -13,14 +13,16 @@
 - `headline`, `accuracies`, `rule`: the verdict in words, what is behind it, and the rule that decided it.
 - `clean`, `robust`, `reported_by_pgd`: `{"correct", "images", "accuracy", "interval"}`, without attack, in the worst
   case, and under PGD alone. `robust` has `attacks`, their number; `attack`, the one that fooled most images that PGD
-  alone does not, and `fooled`, how many; and `left_out`, the attacks that there was no time to run on all images.
+  alone does not, and `fooled`, how many; `left_out`, the attacks that were not run on all images; and `answers`, how
+  many answers of the network, their mean, decide on an image: more than 1 where they are random. Of a network that is
+  "not judged" the last two are the accuracy without attack.
 - `adaptive`: what found a way round hidden gradients, the attributes of `sanity.adaptive.Adaptive`; null where none was
   looked for.
 - `subject`: the network, the sample, the threat model, the surrogates and the versions of the packages.
 - `settings`: the attributes of `sanity.settings.Settings`.
-- `evaluations`: what was run, a list of `{"attack", "label", "settings", "source", "images", "accuracy", "interval",
-  "left", "within_epsilon"}`: `images` of the sample were attacked, and `accuracy` is theirs; `left` is what is left of
-  all images by this attack and, where it was not run, by those before it.
+- `evaluations`: what was run, a list of `{"attack", "label", "settings", "source", "answers", "images", "accuracy",
+  "interval", "left", "within_epsilon"}`: `images` of the sample were attacked, and `accuracy` is theirs; `left` is what
+  is left of all images by this attack and, where it was not run, by those before it.
 - `provenance`: what the command line knows: checkpoint, dataset, command, what a model card beside the checkpoint says.
 - `results`: a list of the attributes of `Result`, one object per check.
 
@@ -109,14 +111,15 @@ class Result:
         return "" if self.series is None else self.series.shown
 
 
-def skipped(name: str, reason: str, *, sample_size: int, remedy: str, reference: str) -> Result:
+def skipped(name: str, reason: str, *, sample_size: int, remedy: str, reference: str, masking: bool = True) -> Result:
     """Returns the `Result` of a check that does not apply.
 
     Example:
         >>> skipped("my_check", "It needs colours.", sample_size=100, remedy="", reference="").verdict.value
         'skipped'
     """
-    return Result(name, Verdict.SKIPPED, "", None, None, sample_size, None, None, reason, remedy, reference)
+    about: dict[str, typing.Any] = {"explanation": reason, "remedy": remedy, "reference": reference, "masking": masking}
+    return Result(name, Verdict.SKIPPED, "", None, None, sample_size, None, None, **about)
 
 
 def to_json(value: typing.Any) -> typing.Any:

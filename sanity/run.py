@@ -41,7 +41,8 @@ def flag_values():
 
     flag(flags.DEFINE_string, "checkpoint", None, f"the network to judge: {networks.FILE}; required")
     networks.define(values)
-    shared.define(values, samples="At most; fewer are judged where they decide. Default: that of the budget")
+    most = "At most; fewer are judged where they decide. Default: that of the budget, or more for more classes"
+    shared.define(values, samples=most)
     flag(flags.DEFINE_string, "out", None, "folder for the results. Default: sanity, beside the checkpoint")
     flag(
         flags.DEFINE_multi_string,

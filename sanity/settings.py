@@ -75,7 +75,7 @@ class Budget(typing.NamedTuple):
 
     Attributes:
         settings: the `Settings`.
-        samples: number of images, unless another is given.
+        samples: number of images, unless another is given or there are more classes.
         minutes: how long it takes, unless something else is given.
         slow_minutes: as `minutes`, for a network that is slow: its checks on the fewest images take more than half of
             them.

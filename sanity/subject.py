@@ -11,11 +11,14 @@ import numpy as np
 
 from sanity import measure
 from sanity.clock import Clock
-from sanity.evaluation import Evaluation, Known, Surrogate, titled
+from sanity.evaluation import Evaluation, Known, Surrogate, counted, titled
 from sanity.outcome_cache import OutcomeCache
 from tf_nuat import evaluate, norms
 from tf_nuat.attacks import ATTACKS
 from tf_nuat.core import files, validation
+from tf_nuat.models.fingerprint import fingerprint
+
+TRAINING = 0.25  # of the time that is left, which the training of a surrogate may take
 
 
 class NoVersionError(ValueError):
@@ -46,7 +49,7 @@ class Subject:
         progress: whether to show progress bars.
         clock: the `Clock` by which attacks are left out where no time is left.
         kept_in: file (.npz) for the outcomes of the attacks, or None to keep none.
-        made_of: what the network was made of beside its weights, JSON values: outcomes of another are not taken.
+        made_of: what the network was made of beside its configuration, JSON values: outcomes of another are not taken.
         resume: whether to take from that file what it has.
 
     Attributes:
@@ -102,11 +105,11 @@ class Subject:
         self._networks: dict[str | None, keras.Model] = {None: network}
         self.clock = clock or Clock()
         identity = {
-            "network": [files.digest(*network.get_weights()), *made_of],
+            "network": [fingerprint(network), *made_of],
             "images": files.digest(self._images, self._labels),
             "norm": self.norm.name,
             "seed": self.seed,  # of the surrogate that is trained, too
-            "surrogates": [files.digest(*each.get_weights()) for each in surrogates],
+            "surrogates": [fingerprint(each) for each in surrogates],
         }
         self._memory = OutcomeCache(kept_in, identity, resume=resume)
 
@@ -266,7 +269,9 @@ class Subject:
             networks = {f"surrogate {number}": network for number, network in enumerate(self._given, start=1)}
             if not networks and self._training_data is not None:
                 images, labels = self._training_data
-                trained = measure.surrogate.train(images, labels, num_classes=self.num_classes, seed=self.seed)
+                options: dict[str, typing.Any] = {"num_classes": self.num_classes, "seed": self.seed}
+                seconds = TRAINING * self.clock.left
+                trained = measure.surrogate.train(images, labels, seconds=seconds, **options)
                 networks = {"trained surrogate": trained}
             sample = (self._images, self._labels)
             self._surrogates = tuple(
@@ -304,21 +309,24 @@ class Subject:
 
     def record(
         self,
-        attack: str,
+        attack: str | None,
         settings: dict,
         correct: np.ndarray,
         source: str | None = None,
         *,
         among: np.ndarray | None = None,
+        answers: int = 1,
     ) -> None:
         """Keeps what an attack left that was run elsewhere, as an `Evaluation`: the worst case counts it from now on.
 
         Args:
-            attack: its name, which need not be a key of `tf_nuat.attacks.ATTACKS`.
+            attack: its name, which need not be a key of `tf_nuat.attacks.ATTACKS`; None for no attack.
             settings: its keywords, strings and numbers, `epsilon` among them.
             correct: which images remained correctly classified, bool (N,).
             source: the network on which it was computed; None for the network itself.
             among: bool (N,), which images were attacked; None for all.
+            answers: how many answers of the network, their mean, decide on an image. Where it is more than one, what
+                single answers said no longer counts in the worst case.
 
         Raises:
             ValueError: `correct` has not an entry for each image.
@@ -330,6 +338,7 @@ class Subject:
         known = self._of(_key(attack, source, settings), settings)
         known.correct[: len(self)][attacked] = correct[attacked]
         known.attacked[: len(self)] |= attacked
+        known.answers = answers
 
     def evaluations(self) -> tuple[Evaluation, ...]:
         """Returns every `Evaluation` so far, in the order in which they were run."""
@@ -340,7 +349,7 @@ class Subject:
                 continue
             correct = np.where(attacked, known.correct[: len(self)], clean)
             among = None if np.all(attacked) else attacked.copy()
-            found.append(Evaluation(known.attack, known.settings, known.source, correct, among))
+            found.append(Evaluation(known.attack, known.settings, known.source, correct, among, known.answers))
         return tuple(found)
 
     def within_epsilon(self, evaluation: Evaluation) -> bool:
@@ -348,10 +357,9 @@ class Subject:
         return evaluation.settings.get("epsilon", 0.0) <= self.epsilon
 
     def worst_case(self) -> np.ndarray:
-        """Returns which images no attack within epsilon has fooled so far, bool (N,)."""
-        return np.logical_and.reduce(
-            [self.correct(), *(each.correct for each in self.evaluations() if self.within_epsilon(each))]
-        )
+        """Returns which images no attack within epsilon has fooled so far, bool (N,); `record` has more."""
+        found = counted(self.evaluations(), self.epsilon)
+        return np.logical_and.reduce([self.correct(), *(each.correct for each in found)])
 
     def _perturbation(self, attack, source, settings):
         if source is None:

@@ -44,7 +44,8 @@ class WorstCase(Accuracy):
     """The accuracy in the worst case over `attacks` attacks.
 
     Of these `attack`, in words, fooled most images that PGD alone does not, `fooled` of them; each attack was run on
-    what was left at its turn. There was no time to run `left_out`, names, on all images.
+    what was left at its turn. `left_out`, names, were not run on all images. `answers` is how many answers of the
+    network, their mean, decide on an image: more than one where they are random.
 
     Example:
         >>> WorstCase(3, 4, 0.75, (0.3, 0.95), attacks=2, attack="PGD").attack
@@ -55,6 +56,7 @@ class WorstCase(Accuracy):
     attack: str
     fooled: int = 0
     left_out: tuple[str, ...] = ()
+    answers: int = 1
 
 
 def accuracy(correct: np.ndarray, settings: Settings) -> Accuracy:
@@ -144,8 +146,8 @@ def headline(verdict: str, results: Sequence[Result]) -> str:
     }[verdict]
 
 
-def advice(results: Sequence[Result], robust: Accuracy, found: str) -> str:
-    """Returns what to do next; `found` is what `robustness` returned.
+def advice(results: Sequence[Result], robust: Accuracy, found: str, *, confidence: float = 0.95) -> str:
+    """Returns what to do next; `found` is what `robustness` returned, `confidence` that of the interval.
 
     Example:
         >>> robust = WorstCase(80, 100, 0.8, (0.71, 0.87), attacks=3, attack="PGD")
@@ -154,7 +156,8 @@ def advice(results: Sequence[Result], robust: Accuracy, found: str) -> str:
         beside this report, says all of it.
     """
     low, high = robust.interval
-    figure = f"{robust.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}, {robust.images} images)"
+    interval = f"{100.0 * confidence:g} % interval {low:.1%} to {high:.1%}"
+    figure = f"{robust.accuracy:.1%} ({interval}, {robust.images} images)"
     seen = masking(results)
     if seen == SUSPECTED:
         first = _of(results, Verdict.FAIL)[0]

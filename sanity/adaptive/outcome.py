@@ -42,8 +42,8 @@ class Adaptive:
     Attributes:
         tried: the attempts, in their order; empty where no image was left to attack.
         best: the one that fooled most images; None where none fooled any.
-        correct: which images of the sample withstood all of them and whatever was run before, bool (N,); not part of
-            the JSON form.
+        correct: which images of the sample withstood all of them and whatever was run before, bool (N,). What single
+            random answers said before does not count. Not part of the JSON form.
 
     Example:
         >>> attempt = Attempt("pgd", "gradients are zero", images=2, accuracy=0.5, interval=(0.1, 0.9), seconds=1.0)

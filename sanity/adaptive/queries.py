@@ -7,13 +7,14 @@ import numpy as np
 import tensorflow as tf
 
 from sanity.adaptive.standing import BATCH as ANSWERED_AT_A_TIME
-from sanity.adaptive.standing import Standing
+from sanity.adaptive.standing import Standing, pixel_epsilon
 from sanity.measure import surrogate
 from sanity.subject import Subject
 from tf_nuat.attacks import ATTACKS
 
 QUERIES = 5000
 FEWEST = 200  # with fewer it is not worth the while
+SHARE = 0.7  # of the time that is left, which queries may take; the rest is for the surrogate
 COPIES = 4000  # images that a surrogate is trained on, of the sample with noise
 STEPS = 20  # on the surrogate
 BATCH = 64
@@ -25,10 +26,10 @@ def ask(standing: Standing, subject: Subject) -> None:
     if not (subject.has("mifgsm") and subject.has("square")):
         return
     per_query = _seconds_per_image(standing, subject)
-    queries = int(min(QUERIES, 0.7 * standing.seconds_left / (per_query * len(standing.rows))))
+    queries = int(min(QUERIES, SHARE * standing.seconds_left / (per_query * len(standing.rows))))
     if queries < FEWEST:
         return
-    imitated = _imitation(standing, subject)
+    imitated = _imitation(standing, subject, seconds=(1.0 - SHARE) * standing.seconds_left)
     settings = {"epsilon": subject.epsilon, "queries": queries}
     with standing.attempt("square from the adversaries of a surrogate", settings, WHY) as fool:
         rows = standing.rows
@@ -43,12 +44,13 @@ def ask(standing: Standing, subject: Subject) -> None:
                 break
 
 
-def _imitation(standing: Standing, subject: Subject) -> keras.Model:
+def _imitation(standing: Standing, subject: Subject, *, seconds: float) -> keras.Model:
     draws = np.random.default_rng(subject.seed)
     images = subject.images[np.resize(np.arange(len(subject)), max(COPIES, len(subject)))]
-    images = np.clip(images + draws.uniform(-subject.epsilon, subject.epsilon, images.shape), 0.0, 1.0)
-    images = images.astype(np.float32)
-    return surrogate.train(images, standing.answers(images), num_classes=subject.num_classes, seed=subject.seed)
+    radius = pixel_epsilon(subject)
+    images = np.clip(images + draws.uniform(-radius, radius, images.shape), 0.0, 1.0).astype(np.float32)
+    labels, classes = standing.answers(images), subject.num_classes
+    return surrogate.train(images, labels, num_classes=classes, seed=subject.seed, seconds=seconds)
 
 
 def _seconds_per_image(standing: Standing, subject: Subject) -> float:

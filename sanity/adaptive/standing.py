@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from sanity import statistics
 from sanity.adaptive.outcome import Adaptive, Attempt
-from sanity.adaptive.surfaces import Surface
+from sanity.adaptive.surfaces import NETWORK, Surface
 from sanity.settings import Settings
 from sanity.subject import Subject
 from tf_nuat.attacks import ATTACKS
@@ -22,6 +22,11 @@ from tf_nuat.models.inference import compiled_for, inference
 PASSES = 64  # of a network that draws random numbers, for a verdict
 SHARE = 0.5  # of the time that is left, which an attempt may take, that others have their turn
 BATCH = 128  # images at a time: the clock is looked at after a few steps
+
+
+def pixel_epsilon(subject: Subject) -> float:
+    """Returns how far a pixel goes where all go equally far."""
+    return subject.epsilon / subject.largest
 
 
 class Standing:
@@ -39,8 +44,9 @@ class Standing:
         self._until = until
         self._tried: list[Attempt] = []
         self._correct = subject.worst_case()
-        if is_random:
-            self._correct &= self.answers(subject.images) == subject.labels
+        if is_random:  # what single answers said of an image does not count
+            self._correct = self.answers(subject.images) == subject.labels
+        self._clean = self._correct.copy()
 
     @property
     def rows(self) -> np.ndarray:
@@ -90,7 +96,7 @@ class Standing:
         batch_size = max(16, BATCH // cost)
         options: dict[str, typing.Any] = {"batch_size": batch_size, "precision": "float32"}
         pool = Pool(attack, surface.logits, subject.images, subject.labels, self.rows, given, **options)
-        with self.attempt(f"{name} on {surface.name}", given, why) as fool:
+        with self.attempt(name, given, why, source=surface.name) as fool:
             for rows, fooled, x_adv in pool:
                 fool(rows[fooled], x_adv[fooled])
                 if time.monotonic() > until:
@@ -98,13 +104,15 @@ class Standing:
 
     @contextlib.contextmanager
     def attempt(
-        self, attack: str, settings: dict[str, typing.Any], why: str
+        self, attack: str, settings: dict[str, typing.Any], why: str, *, source: str | None = None
     ) -> Iterator[Callable[[np.ndarray, np.ndarray], None]]:
-        """A context that keeps what happens in it as an attempt; it gives `fool(rows, images)`, which looks at
-        candidates (n, H, W, C) on the network itself."""
+        """A context that keeps what happens in it as an attempt; `source` is the name of the surface that is attacked.
+
+        It gives `fool(rows, images)`, which looks at candidates (n, H, W, C) on the network itself.
+        """
         rows, started = self.rows, time.monotonic()
         yield self.fool
-        self._keep(attack, settings, why, rows, time.monotonic() - started)
+        self._keep(attack, settings, why, source, rows, time.monotonic() - started)
 
     def fool(self, rows: np.ndarray, images: np.ndarray) -> None:
         """Takes those of the rows whose images the network gets wrong from those that are standing."""
@@ -112,16 +120,27 @@ class Standing:
             self._correct[rows] &= self.answers(images) == self._subject.labels[rows]
 
     def _keep(
-        self, attack: str, settings: dict[str, typing.Any], why: str, attacked: np.ndarray, seconds: float
+        self,
+        attack: str,
+        settings: dict[str, typing.Any],
+        why: str,
+        source: str | None,
+        attacked: np.ndarray,
+        seconds: float,
     ) -> None:
         """Keeps an attempt on the images `attacked`, integers (n,), in the list and in the subject."""
         left = int(np.sum(self._correct[attacked]))
         interval = statistics.wilson(left, len(attacked), confidence=self._settings.confidence)
-        self._tried.append(Attempt(attack, why, len(attacked), left / len(attacked), interval, round(seconds, 2)))
+        name = attack if source is None else f"{attack} on {source}"
+        self._tried.append(Attempt(name, why, len(attacked), left / len(attacked), interval, round(seconds, 2)))
         among = np.isin(np.arange(len(self._correct)), attacked)
         correct = np.where(among, self._correct, self._subject.correct())
         numbers = {name: value for name, value in settings.items() if isinstance(value, (int, float, str, bool))}
-        self._subject.record(attack, numbers, correct, among=among)
+        source = None if source == NETWORK else source
+        if self._is_random:
+            self._subject.record(None, {}, self._clean, answers=PASSES)
+        answers = PASSES if self._is_random else 1
+        self._subject.record(attack, numbers, correct, source, among=among, answers=answers)
 
     def outcome(self) -> Adaptive:
         """Returns what was tried, and what is standing."""

@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from sanity.adaptive import queries, surfaces
 from sanity.adaptive.outcome import Adaptive
-from sanity.adaptive.standing import Standing
+from sanity.adaptive.standing import Standing, pixel_epsilon
 from sanity.adaptive.surfaces import Signs, Surface
+from sanity.checks.network_is_deterministic import is_random
 from sanity.result import Result, Verdict
 from sanity.settings import Settings
 from sanity.subject import Subject
@@ -44,8 +45,9 @@ def find_way_round(subject: Subject, results: Sequence[Result], settings: Settin
     """Returns what is left of a network's accuracy by attacks that are chosen for what hides its gradients.
 
     Each is run on the images that are still standing: that `subject.worst_case()` has, and no attempt before. Whether
-    an image is fooled is what the network itself answers; where its answers are random, the mean of many. What they
-    leave is recorded in the subject, whose worst case counts it from then on.
+    an image is fooled is what the network itself answers. Where its answers are random, it is the mean of many, and
+    what single answers said before does not count. What the attempts leave is recorded in the subject, whose worst case
+    counts it from then on.
 
     Args:
         subject: the network, the sample and the threat model.
@@ -68,8 +70,8 @@ def find_way_round(subject: Subject, results: Sequence[Result], settings: Settin
     """
     validation.number("seconds", seconds, above=0.0)
     started = time.monotonic()
-    epsilon = _pixel_epsilon(subject)
-    surface, signs = surfaces.of(subject.network, subject.images, subject.labels, epsilon=epsilon, seed=subject.seed)
+    looked: dict[str, typing.Any] = {"epsilon": pixel_epsilon(subject), "is_random": is_random(subject)}
+    surface, signs = surfaces.of(subject.network, subject.images, subject.labels, seed=subject.seed, **looked)
     failed = [f'"{each.title}" failed' for each in results if each.verdict is Verdict.FAIL and each.masking]
     seen = "; ".join([signs.words(), *failed])
     until = max(started + seconds, time.monotonic() + ATTACKING * seconds)
@@ -82,11 +84,6 @@ def find_way_round(subject: Subject, results: Sequence[Result], settings: Settin
     if not (standing.is_over or signs.random or (signs.explained and standing.fooled)):
         queries.ask(standing, subject)
     return standing.outcome()
-
-
-def _pixel_epsilon(subject: Subject) -> float:
-    """Returns how far a pixel goes where all go equally far."""
-    return subject.epsilon / subject.largest
 
 
 def _ways(subject: Subject, surface: Surface, signs: Signs, standing: Standing, seen: str) -> Iterator[Way]:
@@ -134,7 +131,7 @@ def _around(
     if signs.random or standing.is_over:
         return
     points = POINTS if by == "gradients" else 5 * POINTS
-    mean = averaged(surface.logits, radius=RADII[0] * _pixel_epsilon(subject), points=points, by=by, seed=subject.seed)
+    mean = averaged(surface.logits, radius=RADII[0] * pixel_epsilon(subject), points=points, by=by, seed=subject.seed)
     radius = _best_radius(subject, mean, standing)
     mean.radius.assign(radius)
     name = f"the mean of {points} {'gradients' if by == 'gradients' else 'slopes'} around the image, on {surface.name}"
@@ -158,7 +155,7 @@ def _best_radius(subject: Subject, mean: Averaged, standing: Standing) -> float:
 
     found: dict[float, tuple[float, float]] = {}
     for share in RADII:
-        radius = share * _pixel_epsilon(subject)
+        radius = share * pixel_epsilon(subject)
         mean.radius.assign(radius)
         after = margins().numpy()
         found[radius] = (float(np.mean(after > 0.0)), float(np.mean(after)))

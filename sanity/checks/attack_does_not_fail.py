@@ -84,13 +84,13 @@ def attack_does_not_fail(subject: Subject, settings: Settings) -> Result:
         remedy = "Check the labels and the scaling of the images."
         return skipped(NAME, reason, sample_size=len(subject), remedy=remedy, reference=REFERENCE)
     left = subject.correct("pgd", **settings.pgd(subject.epsilon))
-    moot = statistics.nothing_to_overrate("PGD", left, subject, settings)
+    overrating = statistics.Overrating.of("PGD", left, subject, settings)
     shown = {indicator: each[clean] for indicator, each in _indicators(subject, settings, left).items()}
     found = {
         indicator: Share.of(int(np.sum(shown[indicator])), size, tolerance, settings, tests=len(TOLERATED))
         for indicator, tolerance in TOLERATED.items()
     }
-    verdict, main, explanation, remedy = _decided(found, size, moot)
+    verdict, main, explanation, remedy = _decided(found, size, overrating)
     return Result(
         name=NAME,
         verdict=verdict,
@@ -103,7 +103,7 @@ def attack_does_not_fail(subject: Subject, settings: Settings) -> Result:
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
-        p_value=1.0 if moot else min(share.p_value for share in found.values()),
+        p_value=overrating.p_value(min(share.p_value for share in found.values())),
     )
 
 
@@ -117,27 +117,32 @@ def _series(shown, found, settings):
     return statistics.bars("images that show an indicator of failure", bars, confidence=settings.confidence)
 
 
-def _decided(found, size, moot):
+def _decided(found, size, overrating):
     """Returns the verdict, the indicator that decided it, the explanation and the remedy.
 
-    `found` is a dict of indicators to the `Share` of the `size` images that show it; `moot` says why none counts.
+    `found` is a dict of indicators to the `Share` of the `size` images that show it; `overrating` says whether one
+    counts.
     """
-    failing = [indicator for indicator, share in found.items() if share.verdict is Verdict.FAIL and not moot]
+    failing = [indicator for indicator, share in found.items() if share.verdict is Verdict.FAIL]
     failing.sort(key=lambda indicator: found[indicator].p_value)
-    undecided = [indicator for indicator, share in found.items() if share.verdict is Verdict.INCONCLUSIVE and not moot]
-    if failing:
+    undecided = [indicator for indicator, share in found.items() if share.verdict is Verdict.INCONCLUSIVE]
+    sign = Verdict.FAIL if failing else Verdict.INCONCLUSIVE if undecided else Verdict.PASS
+    verdict = overrating.verdict(sign)
+    if verdict is Verdict.FAIL:
         seen = "; ".join(f"{each}, {found[each].value:.1%} of the images: {SEEN[each]}" for each in failing)
         explanation = f"The attack fails. {seen[0].upper()}{seen[1:]}."
         remedy = f"Do not report the accuracy under this attack. {REMEDY[failing[0]]}"
-        return Verdict.FAIL, failing[0], explanation, remedy
-    if undecided:
-        main = max(undecided, key=lambda each: found[each].high - found[each].tolerance)
-        explanation = f"{size} images are too few to rule out that the attack fails ({', '.join(undecided)})."
-        remedy = max((found[each] for each in undecided), key=lambda share: share.decisive or math.inf).more
-        return Verdict.INCONCLUSIVE, main, explanation, remedy
+        return verdict, failing[0], explanation, remedy
+    if verdict is Verdict.INCONCLUSIVE:
+        unsure = failing or undecided
+        main = max(unsure, key=lambda each: found[each].high - found[each].tolerance)
+        explanation = f"{size} images are too few to rule out that the attack fails ({', '.join(unsure)})."
+        remedy = max((found[each] for each in unsure), key=lambda share: share.decisive or math.inf).more
+        return verdict, main, f"{explanation}{overrating.words}", remedy
     main = min(found, key=lambda each: found[each].p_value)
     seen = ", ".join(f"{indicator} on {share.value:.1%}" for indicator, share in found.items())
-    return Verdict.PASS, main, f"The attack shows no sign of failing beyond what is tolerated: {seen}.{moot}", ""
+    explanation = f"The attack shows no sign of failing beyond what is tolerated: {seen}.{overrating.words}"
+    return Verdict.PASS, main, explanation, ""
 
 
 def _indicators(subject, settings, left):

@@ -41,9 +41,9 @@ def decision_boundary_binarization(subject: Subject, settings: Settings) -> Resu
         'inconclusive'
     """
     left = subject.correct("pgd", **settings.pgd(subject.epsilon))
-    moot = statistics.nothing_to_overrate("PGD", left, subject, settings)
-    if moot:
-        return _skipped(f"It is of no use here.{moot}", len(subject))
+    overrating = statistics.Overrating.of("PGD", left, subject, settings)
+    if overrating.ruled_out:
+        return _skipped(f"It is of no use here.{overrating.words}", len(subject))
     looked_at = min(settings.planted_images, len(subject))
 
     def measured(images, labels, first):
@@ -61,10 +61,10 @@ def decision_boundary_binarization(subject: Subject, settings: Settings) -> Resu
             "points inside of the ball from one on its surface.",
             size,
         )
-    return _judged(found[planted], drawn[planted], settings, looked_at)
+    return _judged(found[planted], drawn[planted], settings, looked_at, overrating)
 
 
-def _judged(found, drawn, settings, looked_at):
+def _judged(found, drawn, settings, looked_at, overrating):
     """Returns the `Result`, of whether PGD (`found`) and random points (`drawn`) find each planted adversary."""
     size = len(found)
     missed = Share.of(size - int(np.sum(found)), size, 1.0 - FOUND, settings)
@@ -75,15 +75,17 @@ def _judged(found, drawn, settings, looked_at):
     )
     if missed.verdict is not Verdict.FAIL and by_chance >= EASY:
         return _skipped(f"{seen}: it is of no use here, as whatever finds what guessing does shows nothing.", size)
-    remedy = missed.more if looked_at < settings.planted_images else "Attack with more steps, and judge again."
-    explanation, remedy = _words(missed.verdict, seen, remedy)
+    verdict = overrating.verdict(missed.verdict)
+    is_small = looked_at < settings.planted_images or overrating.words
+    remedy = missed.more if is_small else "Attack with more steps, and judge again."
+    explanation, remedy = _words(verdict, seen, overrating.words, remedy)
     shown = {
         (f"PGD, {settings.steps} steps", "white box"): found,
         (f"{settings.steps} random points", "without gradients"): drawn,
     }
     return Result(
         name=NAME,
-        verdict=missed.verdict,
+        verdict=verdict,
         quantity="planted adversaries that the attack finds",
         value=1.0 - missed.value,
         threshold=FOUND,
@@ -98,21 +100,24 @@ def _judged(found, drawn, settings, looked_at):
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
-        p_value=missed.p_value,
+        p_value=overrating.p_value(missed.p_value),
         good="at least",
     )
 
 
-def _words(verdict, seen, more):
-    """Returns the explanation and the remedy; `more` is what to do where the sample does not decide."""
+def _words(verdict, seen, left, more):
+    """Returns the explanation and the remedy.
+
+    `left` is what PGD leaves where no sign counts, `more` what to do where the sample does not decide.
+    """
     return {
         Verdict.FAIL: (
             f"{seen}. An attack that misses adversaries that are there cannot show that there are none.",
             "Do not report the accuracy under this attack. Adapt it until it finds the planted adversaries: more "
             "steps, another loss, a differentiable version of whatever hides the gradients.",
         ),
-        Verdict.INCONCLUSIVE: (f"{seen}. That cannot be told from {FOUND:.0%}.", more),
-        Verdict.PASS: (f"{seen}. Significantly less than {FOUND:.0%} by PGD would have been a sign.", ""),
+        Verdict.INCONCLUSIVE: (f"{seen}.{left or f' That cannot be told from {FOUND:.0%}.'}", more),
+        Verdict.PASS: (f"{seen}. Significantly less than {FOUND:.0%} by PGD would have been a sign.{left}", ""),
     }[verdict]
 
 

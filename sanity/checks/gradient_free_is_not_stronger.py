@@ -36,14 +36,14 @@ def gradient_free_is_not_stronger(subject: Subject, settings: Settings) -> Resul
     """
     pgd, square, hidden = _left(subject, settings)
     loss = measure.survivors.loss(pgd, pgd & ~hidden, settings, tolerance=TOLERANCE)
-    moot = statistics.nothing_to_overrate("PGD", pgd, subject, settings)
-    verdict = Verdict.PASS if moot else loss.verdict
+    overrating = statistics.Overrating.of("PGD", pgd, subject, settings)
+    verdict = overrating.verdict(loss.verdict)
     found = (
         f"PGD leaves {loss.left} of {loss.images} images, of which Square, a search without gradients, fools "
         f"{int(np.sum(pgd & ~square))}. {loss.fooled} of these ({loss.value:.1%} of all images) withstand APGD and PGD "
         "on the margin as well, and APGD towards each class"
     )
-    explanation, remedy = _words(verdict, found, loss, moot, settings)
+    explanation, remedy = _words(verdict, found, loss, overrating.words, settings)
     outcomes = {
         ("no attack", "clean"): subject.correct(),
         (f"PGD, {settings.steps} steps", "white box"): pgd,
@@ -62,7 +62,7 @@ def gradient_free_is_not_stronger(subject: Subject, settings: Settings) -> Resul
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
-        p_value=1.0 if moot else loss.p_value,
+        p_value=overrating.p_value(loss.p_value),
     )
 
 
@@ -79,8 +79,8 @@ def _left(subject, settings):
     return pgd, square, hidden
 
 
-def _words(verdict, found, loss, moot, settings):
-    """Returns the explanation, which begins with what was `found`, and the remedy."""
+def _words(verdict, found, loss, left, settings):
+    """Returns the explanation, of what was `found` and what is `left` where no sign counts, and the remedy."""
     return {
         Verdict.FAIL: (
             f"{found}: adversaries are there, and the gradients do not lead to them. The accuracy under PGD is too "
@@ -89,8 +89,8 @@ def _words(verdict, found, loss, moot, settings):
             "Look for what breaks the gradients: saturated logits, rounding, layers without a gradient.",
         ),
         Verdict.INCONCLUSIVE: (
-            f"{found}. The sample is too small to rule out {loss.tolerance + settings.detectable:.1%}.",
+            f"{found}. The sample is too small to rule out {loss.tolerance + settings.detectable:.1%}.{left}",
             loss.more,
         ),
-        Verdict.PASS: (f"{found}. More than {TOLERANCE:.1%}, beyond chance, would have been a sign.{moot}", ""),
+        Verdict.PASS: (f"{found}. More than {TOLERANCE:.1%}, beyond chance, would have been a sign.{left}", ""),
     }[verdict]

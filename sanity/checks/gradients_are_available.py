@@ -36,7 +36,7 @@ def gradients_are_available(subject: Subject, settings: Settings) -> Result:
         'pass'
     """
     left = subject.correct("pgd", **settings.pgd(subject.epsilon))
-    moot = statistics.nothing_to_overrate("PGD", left, subject, settings)
+    overrating = statistics.Overrating.of("PGD", left, subject, settings)
     missing = {
         "images": subject.gradients.missing & left,
         "random points within epsilon": _at_random_points(subject) & left,
@@ -44,14 +44,17 @@ def gradients_are_available(subject: Subject, settings: Settings) -> Result:
     where = max(missing, key=lambda name: np.sum(missing[name]))
     count, size, share = int(np.sum(missing[where])), len(subject), float(np.mean(missing[where]))
     low, high = statistics.wilson(count, size, confidence=settings.confidence)
-    p_value = 1.0 if moot else min(1.0, len(missing) * statistics.exceeds(count, size, MOST_WITHOUT))
+    p_value = min(1.0, len(missing) * statistics.exceeds(count, size, MOST_WITHOUT))
     if p_value < settings.alpha:
-        verdict = Verdict.FAIL
-    elif moot or high < MOST_WITHOUT + settings.detectable:
-        verdict = Verdict.PASS
+        sign = Verdict.FAIL
+    elif high < MOST_WITHOUT + settings.detectable:
+        sign = Verdict.PASS
     else:
-        verdict = Verdict.INCONCLUSIVE
-    explanation, remedy = _words(verdict, share, where, moot, settings)
+        sign = Verdict.INCONCLUSIVE
+    verdict = overrating.verdict(sign)
+    needed = sample_size.ruling_out(MOST_WITHOUT + settings.detectable, confidence=settings.confidence)
+    more = f"at least {needed}" if size < needed else "more"
+    explanation, remedy = _words(verdict, share, where, overrating.words, more, settings)
     return Result(
         name=NAME,
         verdict=verdict,
@@ -69,13 +72,15 @@ def gradients_are_available(subject: Subject, settings: Settings) -> Result:
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
-        p_value=p_value,
+        p_value=overrating.p_value(p_value),
     )
 
 
-def _words(verdict, share, where, moot, settings):
-    """Returns the explanation and the remedy; `where` says which points `share` is of."""
-    needed = sample_size.ruling_out(MOST_WITHOUT + settings.detectable, confidence=settings.confidence)
+def _words(verdict, share, where, left, more, settings):
+    """Returns the explanation and the remedy.
+
+    `where` says which points `share` is of, `left` what PGD leaves, and `more` how many images decide.
+    """
     return {
         Verdict.FAIL: (
             f"For {share:.1%} of the {where} the gradient of the loss is exactly zero, and PGD fails: an attack that "
@@ -87,13 +92,13 @@ def _words(verdict, share, where, moot, settings):
         ),
         Verdict.PASS: (
             f"The gradient of the loss is exactly zero, and PGD fails, for {share:.1%} of the {where}. More than "
-            f"{MOST_WITHOUT:.0%}, beyond chance, would have been a sign.{moot}",
+            f"{MOST_WITHOUT:.0%}, beyond chance, would have been a sign.{left}",
             "",
         ),
         Verdict.INCONCLUSIVE: (
             f"The gradient of the loss is exactly zero, and PGD fails, for {share:.1%} of the {where}, but these are "
-            f"too few to rule out that it is for {MOST_WITHOUT + settings.detectable:.0%} of all.",
-            f"Judge at least {needed} images (--samples).",
+            f"too few to rule out that it is for {MOST_WITHOUT + settings.detectable:.0%} of all.{left}",
+            f"Judge {more} images (--samples).",
         ),
     }[verdict]
 

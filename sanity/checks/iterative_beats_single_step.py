@@ -38,8 +38,8 @@ def iterative_beats_single_step(subject: Subject, settings: Settings) -> Result:
     excess = statistics.clearest_increase(
         {label: (correct[single], correct[label]) for label in iterative}, confidence=settings.confidence
     )
-    moot = statistics.nothing_to_overrate("PGD", correct["PGD"], subject, settings)
-    verdict = Verdict.PASS if moot else excess.verdict(settings)
+    overrating = statistics.Overrating.of("PGD", correct["PGD"], subject, settings)
+    verdict = overrating.verdict(excess.verdict(settings))
     explanation, remedy = {
         Verdict.FAIL: (
             f"{excess.name} with {settings.steps} steps leaves {excess.difference:.1%} more images correct than "
@@ -50,10 +50,11 @@ def iterative_beats_single_step(subject: Subject, settings: Settings) -> Result:
             "clean images, and add attacks that need no gradients.",
         ),
         Verdict.INCONCLUSIVE: (
-            f"The sample cannot rule out that a single step fools {settings.detectable:.0%} more images than many.",
+            f"The sample cannot rule out that a single step fools {settings.detectable:.0%} more images than many."
+            f"{overrating.words}",
             "Judge more images (--samples).",
         ),
-        Verdict.PASS: (_words_of_pass(excess, moot), ""),
+        Verdict.PASS: (_words_of_pass(excess, overrating.words), ""),
     }[verdict]
     return Result(
         name=NAME,
@@ -67,14 +68,14 @@ def iterative_beats_single_step(subject: Subject, settings: Settings) -> Result:
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
-        p_value=1.0 if moot else excess.p_value,
+        p_value=overrating.p_value(excess.p_value),
     )
 
 
-def _words_of_pass(excess, moot):
+def _words_of_pass(excess, left):
     if excess.difference > 0.0:
-        return f"{excess.name} leaves {excess.difference:.1%} more images than FGSM, which may be chance.{moot}"
-    return f"Attacks of many steps fool at least as many images as a single step, as they must.{moot}"
+        return f"{excess.name} leaves {excess.difference:.1%} more images than FGSM, which may be chance.{left}"
+    return f"Attacks of many steps fool at least as many images as a single step, as they must.{left}"
 
 
 def _series(clean, correct, settings):

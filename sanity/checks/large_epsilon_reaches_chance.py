@@ -30,9 +30,14 @@ def large_epsilon_reaches_chance(subject: Subject, settings: Settings) -> Result
     count, size, accuracy = int(np.sum(correct)), len(subject), float(np.mean(correct))
     low, high = statistics.wilson(count, size, confidence=settings.confidence)
     within = subject.correct("pgd", **settings.pgd(subject.epsilon))
-    moot = statistics.nothing_to_overrate("Within epsilon PGD", within, subject, settings)
-    p_value = 1.0 if moot else statistics.exceeds(count, size, chance)
-    verdict, explanation, remedy = _decided(accuracy, high, chance, p_value, moot, settings)
+    overrating = statistics.Overrating.of("Within epsilon PGD", within, subject, settings)
+    p_value = statistics.exceeds(count, size, chance)
+    if p_value < settings.alpha:
+        sign = Verdict.FAIL
+    else:
+        sign = Verdict.PASS if high < chance + settings.detectable else Verdict.INCONCLUSIVE
+    verdict = overrating.verdict(sign)
+    explanation, remedy = _words(verdict, accuracy, chance, overrating.words, settings)
     return Result(
         name=NAME,
         verdict=verdict,
@@ -53,26 +58,25 @@ def large_epsilon_reaches_chance(subject: Subject, settings: Settings) -> Result
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
-        p_value=p_value,
+        p_value=overrating.p_value(p_value),
     )
 
 
-def _decided(accuracy, high, chance, p_value, moot, settings):
-    """Returns the verdict, the explanation and the remedy."""
-    if p_value < settings.alpha:
-        explanation = (
-            f"{accuracy:.1%} of the images withstand an attack that may replace every pixel, above chance "
-            f"({chance:.1%}). An image of another class was allowed; the attack did not get there."
-        )
-        remedy = (
-            "Do not report the accuracy under PGD. The gradients do not lead to other classes: look for saturated "
-            "logits, rounding or other layers without a gradient, and add attacks that need no gradients."
-        )
-        return Verdict.FAIL, explanation, remedy
+def _words(verdict, accuracy, chance, within, settings):
+    """Returns the explanation and the remedy; `within` says what PGD leaves within epsilon where no sign counts."""
     left = f"Without a limit PGD leaves {accuracy:.1%} of the images; "
-    if moot or high < chance + settings.detectable:
-        explanation = f"{left}chance is {chance:.1%}, and a significant excess would have been a sign.{moot}"
-        return Verdict.PASS, explanation, ""
     limit = chance + settings.detectable
-    explanation = f"{left}the sample is too small to tell that from {limit:.1%}, clearly above chance."
-    return Verdict.INCONCLUSIVE, explanation, "Judge more images (--samples)."
+    too_few = f"{left}the sample is too small to tell that from {limit:.1%}, clearly above chance."
+    return {
+        Verdict.FAIL: (
+            f"{accuracy:.1%} of the images withstand an attack that may replace every pixel, above chance "
+            f"({chance:.1%}). An image of another class was allowed; the attack did not get there.",
+            "Do not report the accuracy under PGD. The gradients do not lead to other classes: look for saturated "
+            "logits, rounding or other layers without a gradient, and add attacks that need no gradients.",
+        ),
+        Verdict.PASS: (f"{left}chance is {chance:.1%}, and a significant excess would have been a sign.{within}", ""),
+        Verdict.INCONCLUSIVE: (
+            f"{left}chance is {chance:.1%}.{within}" if within else too_few,
+            "Judge more images (--samples).",
+        ),
+    }[verdict]

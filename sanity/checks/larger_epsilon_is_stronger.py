@@ -34,17 +34,12 @@ def larger_epsilon_is_stronger(subject: Subject, settings: Settings) -> Result:
     """
     radii = epsilons(subject.epsilon, subject.largest)
     correct = {radius: subject.correct("pgd", **settings.pgd(radius)) for radius in radii}
-    pairs = list(itertools.combinations(radii, 2))
-    counted = [pair for pair in pairs if statistics.is_overratable(correct[pair[1]], subject, settings)]
-    drop = statistics.clearest_increase(
-        {
-            f"from epsilon {small:.3g} to {large:.3g}": (correct[small], correct[large])
-            for small, large in counted or pairs
-        },
-        tests=len(pairs),
-        confidence=settings.confidence,
+    pairs = itertools.combinations(radii, 2)
+    drop, verdict, p_value = statistics.clearest_overrating(
+        {f"from epsilon {small:.3g} to {large:.3g}": (correct[small], correct[large]) for small, large in pairs},
+        subject,
+        settings,
     )
-    verdict = drop.verdict(settings) if counted else Verdict.PASS
     explanation, remedy = {
         Verdict.FAIL: (
             f"The success rate of PGD drops by {drop.difference:.1%} {drop.name}, although every adversary within "
@@ -70,7 +65,7 @@ def larger_epsilon_is_stronger(subject: Subject, settings: Settings) -> Result:
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
-        p_value=drop.p_value if counted else 1.0,
+        p_value=p_value,
     )
 
 

@@ -88,7 +88,9 @@ def loss_rises_with_epsilon(subject: Subject, settings: Settings) -> Result:
         for label, losses in measured.items()
     }
     overrated = {
-        label: {radius: statistics.is_overratable(each.correct, subject, settings) for radius, each in losses.items()}
+        label: {
+            radius: statistics.Overrating.of(label, each.correct, subject, settings) for radius, each in losses.items()
+        }
         for label, losses in measured.items()
     }
     pairs = list(itertools.combinations(shares[SINGLE], 2))
@@ -142,10 +144,10 @@ def _behind(shares, overrated, settings):
     ratio = float(np.mean(single)) / mean if mean > 0.0 else None
     limits = measure.losses.ratio_interval(single, iterative, confidence=settings.confidence) if ratio else None
     _, gap = measure.losses.interval(iterative - single, confidence=settings.confidence)
-    ruled_out = (
-        not overrated[SINGLE][epsilon] or gap < settings.detectable or (limits is not None and limits[0] >= LEAST_RATIO)
-    )
-    counts = mean > 0.0 and not ruled_out  # where no loss rises there is nothing to be behind: the other signs show
+    overrating = overrated[SINGLE][epsilon]
+    ruled_out = overrating.ruled_out or gap < settings.detectable or (limits is not None and limits[0] >= LEAST_RATIO)
+    # Where no loss rises there is nothing to be behind: the other signs show.
+    counts = mean > 0.0 and overrating.possible and not ruled_out
     lag = LEAST_RATIO * iterative - single
     return Sign(
         quantity=f"rise of the loss at epsilon under {SINGLE}, as a share of that under {ITERATIVE}",
@@ -166,8 +168,10 @@ def _fall(shares, pairs, overrated, settings):
     found = []
     for label, (small, large) in itertools.product(shares, pairs):
         falls = shares[label][small] - shares[label][large]
-        if overrated[label][large]:
-            found.append((measure.losses.exceeds(falls, LARGEST_FALL), -float(np.mean(falls)), label, small, large))
+        overrating = overrated[label][large]
+        if not overrating.ruled_out:
+            p_value = overrating.p_value(measure.losses.exceeds(falls, LARGEST_FALL))
+            found.append((p_value, -float(np.mean(falls)), label, small, large))
     if not found:
         return Sign("fall of the loss", 0.0, LARGEST_FALL, (0.0, 0.0), 1.0, True, "")
     p_value, _, label, small, large = min(found)
@@ -198,7 +202,7 @@ def _flat(measured, overrated, settings):
     flat = {
         label: losses[epsilon].loss <= losses[0.0].loss
         for label, losses in measured.items()
-        if overrated[label][epsilon]
+        if overrated[label][epsilon].possible
     }
     if not flat:
         return Sign("images whose loss does not rise", 0.0, 0.5, (0.0, 0.0), 1.0, True, "")
@@ -221,9 +225,10 @@ def _flat(measured, overrated, settings):
 
 def _ray(subject, single, overrated, settings):
     epsilon, clean = max(single), single[0.0].correct
-    before = (
-        [_under(subject, "fgsm", epsilon=part * epsilon).correct for part in RAY] if overrated[epsilon] else [clean]
-    )
+    overrating = overrated[epsilon]
+    before = [clean]
+    if not overrating.ruled_out:
+        before = [_under(subject, "fgsm", epsilon=part * epsilon).correct for part in RAY]
     left = clean & single[epsilon].correct
     share = Share.of(int(np.sum(left & ~np.all(before, axis=0))), len(left), RAY_TOLERANCE, settings, tests=SIGNS)
     return Sign(
@@ -231,8 +236,8 @@ def _ray(subject, single, overrated, settings):
         value=share.value,
         threshold=RAY_TOLERANCE,
         interval=(share.low, share.high),
-        p_value=share.p_value,
-        ruled_out=not overrated[epsilon] or share.verdict is Verdict.PASS,
+        p_value=overrating.p_value(share.p_value),
+        ruled_out=overrating.ruled_out or share.verdict is Verdict.PASS,
         explanation=(
             f"On {share.value:.1%} of the images {SINGLE} fails, although an adversary lies on its way: the network "
             "has learned to be right where a step of that length ends, and nowhere before."

@@ -76,11 +76,12 @@ def loss_surface_is_smooth(subject: Subject, settings: Settings) -> Result:
 
     found = measure.surface.Linearity(*subject.per_image(NAME, linearity))
     fgsm = subject.correct("fgsm", epsilon=subject.epsilon)
-    moot = statistics.nothing_to_overrate("FGSM", fgsm, subject, settings)
+    overrating = statistics.Overrating.of("FGSM", fgsm, subject, settings)
     misleading = misleads(found) & clean & fgsm
     share = Share.of(int(np.sum(misleading)), size, TOLERATED, settings)
-    verdict = Verdict.PASS if moot else share.verdict
-    explanation, remedy = _words(verdict, share, float(np.median(relative_error(found)[clean])), moot)
+    verdict = overrating.verdict(share.verdict)
+    ratio = float(np.median(relative_error(found)[clean]))
+    explanation, remedy = _words(verdict, share, ratio, overrating.words)
     return Result(
         name=NAME,
         verdict=verdict,
@@ -93,12 +94,15 @@ def loss_surface_is_smooth(subject: Subject, settings: Settings) -> Result:
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
-        p_value=1.0 if moot else share.p_value,
+        p_value=overrating.p_value(share.p_value),
     )
 
 
-def _words(verdict, share, ratio, moot):
-    """Returns the explanation and the remedy; `ratio` is the relative error at the median image."""
+def _words(verdict, share, ratio, left):
+    """Returns the explanation and the remedy.
+
+    `ratio` is the relative error at the median image, `left` what FGSM leaves where no sign counts.
+    """
     seen = (
         f"On {share.value:.1%} of the images FGSM fails and the gradient predicts nothing of how the margin changes "
         f"around them. (Its error, relative to the change, is {ratio:.2g} at the median image: 0 for a linear "
@@ -113,10 +117,10 @@ def _words(verdict, share, ratio, moot):
             "and look for what breaks the surface: rounding, randomness, activations that jump.",
         ),
         Verdict.INCONCLUSIVE: (
-            f"{share.images} images are too few to tell whether the surface is smooth. {seen}",
+            f"{share.images} images are too few to tell whether the surface is smooth. {seen}{left}",
             share.more,
         ),
-        Verdict.PASS: (f"{seen} More than {TOLERATED:.0%}, beyond chance, would have been a sign.{moot}", ""),
+        Verdict.PASS: (f"{seen} More than {TOLERATED:.0%}, beyond chance, would have been a sign.{left}", ""),
     }[verdict]
 
 

@@ -1,5 +1,7 @@
 """Does the network give the same answer to the same image every time?"""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 
@@ -30,9 +32,7 @@ def network_is_deterministic(subject: Subject, settings: Settings) -> Result:
         >>> network_is_deterministic(subject, settings).verdict.value
         'pass'
     """
-    varies, flips = subject.per_image(
-        NAME, lambda images, labels, first: _varying(subject.network, images, subject.batch_size)
-    )
+    varies, flips = varying(subject)
     count, size, share = int(np.sum(varies)), len(subject), float(np.mean(varies))
     low, high = statistics.wilson(count, size, confidence=settings.confidence)
     if count:
@@ -75,8 +75,18 @@ def network_is_deterministic(subject: Subject, settings: Settings) -> Result:
     )
 
 
-def _varying(network, images, batch_size):
+def varying(subject: Subject) -> Sequence[np.ndarray]:
     """Returns of which images the logits differ between passes, and of which the predicted class, both bool (N,)."""
+    return subject.per_image(NAME, lambda images, *_: _varying(subject.network, images, subject.batch_size))
+
+
+def is_random(subject: Subject) -> bool:
+    """Returns whether the network gives an image other logits the next time."""
+    return bool(np.any(varying(subject)[0]))
+
+
+def _varying(network, images, batch_size):
+    """Returns what `varying` does, of these images."""
     varies, flips = [], []
     for first in range(0, len(images), batch_size):
         batch = images[first : first + batch_size]

@@ -28,8 +28,8 @@ def random_search_is_not_stronger(subject: Subject, settings: Settings) -> Resul
     pgd = subject.correct("pgd", **settings.pgd(subject.epsilon))
     drawn = subject.correct("random_search", among=pgd, epsilon=subject.epsilon, queries=settings.points)
     loss = measure.survivors.loss(pgd, drawn, settings, tolerance=TOLERANCE)
-    moot = statistics.nothing_to_overrate("PGD", pgd, subject, settings)
-    verdict = Verdict.PASS if moot else loss.verdict
+    overrating = statistics.Overrating.of("PGD", pgd, subject, settings)
+    verdict = overrating.verdict(loss.verdict)
     found = (
         f"PGD leaves {loss.left} of {loss.images} images; one of {settings.points} random points of the ball fools "
         f"{loss.fooled} of them, {loss.value:.1%} of all"
@@ -41,10 +41,13 @@ def random_search_is_not_stronger(subject: Subject, settings: Settings) -> Resul
             "for noise at inference (then attack the expectation over it), rounding and layers without a gradient.",
         ),
         Verdict.INCONCLUSIVE: (
-            f"{found}. The sample is too small to rule out {TOLERANCE + settings.detectable:.1%}.",
+            f"{found}. The sample is too small to rule out {TOLERANCE + settings.detectable:.1%}.{overrating.words}",
             loss.more,
         ),
-        Verdict.PASS: (f"{found}. More than {TOLERANCE:.1%}, beyond chance, would have been a sign.{moot}", ""),
+        Verdict.PASS: (
+            f"{found}. More than {TOLERANCE:.1%}, beyond chance, would have been a sign.{overrating.words}",
+            "",
+        ),
     }[verdict]
     outcomes = {
         ("no attack", "clean"): subject.correct(),
@@ -63,5 +66,5 @@ def random_search_is_not_stronger(subject: Subject, settings: Settings) -> Resul
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
-        p_value=1.0 if moot else loss.p_value,
+        p_value=overrating.p_value(loss.p_value),
     )

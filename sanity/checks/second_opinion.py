@@ -118,7 +118,7 @@ def _attacks(modules, subject, pgd):
 
     def logits_fn(x):
         """A network without gradient has the gradient 0 then; CleverHans takes none of "None"."""
-        return ours(x) + 0.0 * tf.reduce_sum(x, axis=(1, 2, 3))[:, None]
+        return tf.cast(ours(x), tf.float32) + 0.0 * tf.reduce_sum(x, axis=(1, 2, 3))[:, None]
 
     def finite(x_adv, x):
         """A gradient that is no number makes an image that is none, which must not pass for an adversary."""

@@ -19,9 +19,9 @@ REFERENCE = (
 )
 
 
-def step_size(epsilon, steps):
-    """Returns 2.5 epsilon / steps, but no more than epsilon: any point of the ball is in reach, whatever the count."""
-    return min(2.5 * epsilon / steps, epsilon)
+def step_size(epsilon: float, steps: int, settings: Settings) -> float:
+    """Returns `settings.way` epsilon / steps, at most epsilon: any point of the ball is in reach whatever the count."""
+    return min(settings.way * epsilon / steps, epsilon)
 
 
 def step_count_saturates(subject: Subject, settings: Settings) -> Result:
@@ -39,18 +39,15 @@ def step_count_saturates(subject: Subject, settings: Settings) -> Result:
         'pass'
     """
     counts = tuple(steps for steps in STEP_COUNTS if steps <= settings.most_steps)
+    epsilon = subject.epsilon
     correct = {
-        steps: subject.correct("pgd", epsilon=subject.epsilon, steps=steps, step_size=step_size(subject.epsilon, steps))
+        steps: subject.correct("pgd", epsilon=epsilon, steps=steps, step_size=step_size(epsilon, steps, settings))
         for steps in counts
     }
-    pairs = list(itertools.combinations(counts, 2))
-    counted = [pair for pair in pairs if statistics.is_overratable(correct[pair[1]], subject, settings)]
-    rise = statistics.clearest_increase(
-        {f"from {few} to {many} steps": (correct[few], correct[many]) for few, many in counted or pairs},
-        tests=len(pairs),
-        confidence=settings.confidence,
+    pairs = itertools.combinations(counts, 2)
+    rise, verdict, p_value = statistics.clearest_overrating(
+        {f"from {few} to {many} steps": (correct[few], correct[many]) for few, many in pairs}, subject, settings
     )
-    verdict = rise.verdict(settings) if counted else Verdict.PASS
     explanation, remedy = _words(verdict, rise, _settled(correct), settings)
     return Result(
         name=NAME,
@@ -64,7 +61,7 @@ def step_count_saturates(subject: Subject, settings: Settings) -> Result:
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
-        p_value=rise.p_value if counted else 1.0,
+        p_value=p_value,
     )
 
 

@@ -45,9 +45,7 @@ def white_box_beats_black_box(subject: Subject, settings: Settings) -> Result:
             reference=REFERENCE,
         )
     white_box, transferred = _outcomes(subject, settings, surrogates)
-    counted = [label for label, left in white_box.items() if statistics.is_overratable(left, subject, settings)]
-    excess = _excess(white_box, transferred, counted, settings)
-    verdict = excess.verdict(settings) if counted else Verdict.PASS
+    excess, verdict, p_value = _excess(white_box, transferred, subject, settings)
     blind = not any(statistics.is_overratable(each.correct, subject, settings) for each in surrogates)
     if verdict is Verdict.PASS and blind:
         verdict = Verdict.INCONCLUSIVE
@@ -72,7 +70,7 @@ def white_box_beats_black_box(subject: Subject, settings: Settings) -> Result:
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
-        p_value=excess.p_value if counted else 1.0,
+        p_value=p_value,
     )
 
 
@@ -90,18 +88,16 @@ def _outcomes(subject, settings, surrogates):
     return white_box, {(label, each.name): outcome(label, each.name) for each in surrogates for label in attacks}
 
 
-def _excess(white_box, transferred, counted, settings):
-    """Returns the clearest `Increase` of what is fooled; `counted` are the white-box attacks that leave more than
-    chance."""
+def _excess(white_box, transferred, subject, settings):
+    """Returns the clearest `Increase` of what is fooled, the verdict and the p-value."""
     references = {"PGD": ["PGD"], "MI-FGSM": ["PGD"], "FGSM": ["PGD", "FGSM"]}
     compared = {
         f"{label} from {source} instead of {reference} on the network itself": (correct, white_box[reference])
         for (label, source), correct in transferred.items()
         for reference in references[label]
-        if reference in counted or not counted
     }
     tests = len(transferred) + len({source for _, source in transferred})  # FGSM has two references
-    return statistics.clearest_increase(compared, tests=tests, confidence=settings.confidence)
+    return statistics.clearest_overrating(compared, subject, settings, tests=tests)
 
 
 def _words(verdict, excess, settings):

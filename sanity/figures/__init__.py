@@ -53,7 +53,7 @@ FIGURES = {
     "loss_surface": Kind(
         loss_surface.TITLE, loss_surface.measure, loss_surface.draw, loss_surface.caption, loss_surface.check
     ),
-    "loss_trend": Kind(loss_trend.TITLE, loss_trend.measure, loss_trend.draw, loss_trend.caption),
+    "loss_trend": Kind(loss_trend.TITLE, loss_trend.measure, loss_trend.draw, loss_trend.caption, loss_trend.check),
     "accuracy_steps": Kind(
         accuracy.STEPS, accuracy.against_steps, accuracy.draw_against_steps, accuracy.caption_of_steps
     ),

@@ -12,12 +12,14 @@ STEPS, EPSILON = "Accuracy against steps", "Accuracy against epsilon"
 
 def against_steps(models, options):
     """Returns the accuracy of each model, with Wilson's intervals, under PGD with 1 step to `settings.most_steps`."""
-    counts = [count for count in STEP_COUNTS if count <= options.settings.most_steps]
+    settings = options.settings
+    counts = [count for count in STEP_COUNTS if count <= settings.most_steps]
 
     def attack(subject, steps):
-        return {"epsilon": subject.epsilon, "steps": steps, "step_size": step_size(subject.epsilon, steps)}
+        size = step_size(subject.epsilon, steps, settings)
+        return {"epsilon": subject.epsilon, "steps": steps, "step_size": size}
 
-    return _measured(models, options, counts, attack)
+    return {**_measured(models, options, counts, attack), "way": settings.way}
 
 
 def against_epsilon(models, options):
@@ -39,7 +41,8 @@ def _measured(models, options, places, attack):
 
 def draw_against_steps(data):
     """Returns the figure of what `against_steps` returns."""
-    return _drawn(data, "steps of PGD (step size 2.5 epsilon / steps, at most epsilon)", "log")
+    way = data.get("way", 2.5)  # older files lack it
+    return _drawn(data, f"steps of PGD (step size {way:g} epsilon / steps, at most epsilon)", "log")
 
 
 def draw_against_epsilon(data):

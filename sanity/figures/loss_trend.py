@@ -17,6 +17,13 @@ COLUMNS = 3
 FLOOR = 1e-4  # nats: below, all losses are drawn alike
 
 
+def check(models, options):
+    """Raises `NotShownError` where FGSM has no version for the norm."""
+    subject = models[0].subject
+    if not subject.has("fgsm"):
+        raise compared.NotShownError(f"FGSM has no version for {subject.norm.label}")
+
+
 def measure(models, options):
     """Returns the mean cross-entropy of each model, in nats, with Student's intervals, at parts of epsilon."""
     return {

@@ -1,5 +1,8 @@
 """A surrogate: a small network of another architecture, trained on the spot, whose adversaries are transferred."""
 
+import math
+import time
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -9,16 +12,20 @@ STEPS = 400  # enough for above 95 % on digits and MNIST
 BATCH_SIZE = 64
 
 
-def train(images: np.ndarray, labels: np.ndarray, *, num_classes: int, seed: int = 0) -> keras.Model:
+def train(
+    images: np.ndarray, labels: np.ndarray, *, num_classes: int, seed: int = 0, seconds: float = math.inf
+) -> keras.Model:
     """Returns a small convolutional network, trained on clean images with Adam; the same seed repeats it.
 
-    At most `MOST_IMAGES` of the images are used, `STEPS` optimizer steps: ten seconds for MNIST on two cores.
+    At most `MOST_IMAGES` of the images are used, and `STEPS` optimizer steps, or fewer where the seconds are over. For
+    MNIST it takes ten seconds on two cores.
 
     Args:
         images: (N, H, W, C), float32 in [0, 1].
         labels: integers (N,) below `num_classes`.
         num_classes: number K of logits.
         seed: whole number, at least 0, from which weights and order follow.
+        seconds: how long it may take; a step that has begun is finished.
 
     Returns:
         A compiled `keras.Model`, images (B, H, W, C) -> logits (B, K).
@@ -37,8 +44,21 @@ def train(images: np.ndarray, labels: np.ndarray, *, num_classes: int, seed: int
     network = build(images.shape[1:], num_classes, seed=seed)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     network.compile(keras.optimizers.Adam(1e-3), loss, jit_compile=False)
-    network.fit(batches, shuffle=False, verbose=0)  # the batches are in their order already
+    # The batches are in their order already.
+    network.fit(batches, shuffle=False, verbose=0, callbacks=[_UntilOver(seconds)])
     return network
+
+
+class _UntilOver(keras.callbacks.Callback):
+    """Ends a training after some seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._until = time.monotonic() + seconds
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if time.monotonic() > self._until:
+            self.model.stop_training = True
 
 
 def build(input_shape: tuple[int, ...], num_classes: int, *, seed: int = 0) -> keras.Model:

@@ -116,22 +116,22 @@ def bars(judgement: Judgement) -> list[tuple[str, float, float, float]]:
     """Returns the accuracies of the first chart, all of the same images, from high to low: tuples of (label, accuracy,
     low, high).
 
-    They are that without attack, those of the `MOST_BARS` strongest attacks with the epsilon of the judgement, and the
-    worst case.
+    They are that without attack, those of the `MOST_BARS` strongest attacks with the epsilon of the judgement, of as
+    many answers as the worst case, and the worst case.
 
     Example:
         >>> [label for label, *_ in bars(judgement)]
         ['no attack', 'FGSM', 'I-FGSM, 40 steps', 'PGD, 40 steps', 'worst of all attacks']
     """
-    images, confidence = judgement.robust.images, judgement.settings.confidence
+    robust, confidence = judgement.robust, judgement.settings.confidence
     left = {
         each["label"]: each["left"]
         for each in judgement.evaluations
-        if each["settings"].get("epsilon") == judgement.subject["epsilon"]
+        if each["settings"].get("epsilon") == judgement.subject["epsilon"] and each["answers"] == robust.answers
     }
     chosen = dict(sorted(left.items(), key=lambda each: each[1])[:MOST_BARS][::-1])
-    clean, worst = judgement.clean.accuracy, judgement.robust.accuracy
-    shown = {"no attack": clean, **chosen, "worst of all attacks": worst}
+    shown = {"no attack": judgement.clean.accuracy, **chosen, "worst of all attacks": robust.accuracy}
     return [
-        (label, share, *wilson(round(share * images), images, confidence=confidence)) for label, share in shown.items()
+        (label, share, *wilson(round(share * robust.images), robust.images, confidence=confidence))
+        for label, share in shown.items()
     ]

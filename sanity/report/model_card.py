@@ -11,11 +11,16 @@ def model_card(judgement):
     """Returns the card of a `Judgement` as text.
 
     The header has the accuracies under `model-index`. What others wrote, names of datasets for instance, is quoted
-    there and escaped in the text.
+    there and escaped in the text. Of a network that is not judged there is the accuracy without attack alone.
     """
     subject, robust, provenance = judgement.subject, judgement.robust, judgement.provenance
     name, dataset = str(subject["network"]), str(provenance.get("dataset") or "images")
     threat = f"{subject['norm']}, epsilon {subject['epsilon']:.4g}"
+    is_judged = judgement.verdict != verdict.NOT_JUDGED
+    in_the_worst_case = f"""
+    - type: accuracy
+      name: {_quoted(f"Accuracy in the worst case of {robust.attacks} attacks, {threat}")}
+      value: {robust.accuracy:.4f}"""
     header = f"""---
 library_name: keras
 pipeline_tag: image-classification
@@ -33,21 +38,19 @@ model-index:
     metrics:
     - type: accuracy
       name: Accuracy without attack
-      value: {judgement.clean.accuracy:.4f}
-    - type: accuracy
-      name: {_quoted(f"Accuracy in the worst case of {robust.attacks} attacks, {threat}")}
-      value: {robust.accuracy:.4f}
+      value: {judgement.clean.accuracy:.4f}{in_the_worst_case if is_judged else ""}
 ---"""
-    figure = "the figure to publish" if judgement.masking == verdict.NOT_SEEN else "an upper limit"
-    rows = [
-        ("without attack", judgement.clean),
-        ("under PGD alone", judgement.reported_by_pgd),
-        (f"in the worst case of {robust.attacks} attacks: {figure}", robust),
-    ]
     table = "\n".join(
         f"| {label} | {each.accuracy:.1%} | {each.interval[0]:.1%} to {each.interval[1]:.1%} | {each.images:,} |"
-        for label, each in rows
+        for label, each in (_rows(judgement) if is_judged else [("without attack", judgement.clean)])
     )
+    answers = f"- Masked gradients: {judgement.masking}. Robustness: {judgement.robustness}.\n"
+    classes, shape = subject["num_classes"], _shape(subject["input_shape"])
+    about = (
+        f"- Dataset: {_escaped(dataset)}. {classes} classes, images of {shape}, pixels in\n  [0, 1]. "
+        f"{subject['parameters']:,} parameters.\n"
+    )
+    how = f"- The attacker knows the network. {_escaped(_strongest(robust))}\n- {_escaped(judgement.rule)}\n"
     confidence = f"{judgement.settings.confidence:.0%}"
     return f"""{header}
 
@@ -59,19 +62,28 @@ model-index:
 |---|---|---|---|
 {table}
 
-- Masked gradients: {judgement.masking}. Robustness: {judgement.robustness}.
-- Dataset: {_escaped(dataset)}. {subject["num_classes"]} classes, images of {_shape(subject["input_shape"])}, pixels in
-  [0, 1]. {subject["parameters"]:,} parameters.
-- The attacker knows the network. {_escaped(_strongest(robust))}
-- {_escaped(judgement.rule)}
-
+{answers + about + how if is_judged else about}
 Judged by tf_nuat {subject["versions"]["tf_nuat"]}; `report.html` and `results.json` beside this card have all of it.
 """
 
 
+def _rows(judgement):
+    """Returns the rows of the table, pairs of a label and an `Accuracy`."""
+    robust = judgement.robust
+    figure = "the figure to publish" if judgement.masking == verdict.NOT_SEEN else "an upper limit"
+    alone, worst = "under PGD alone", f"in the worst case of {robust.attacks} attacks"
+    if robust.answers > 1:
+        alone, worst = f"{alone}, by one answer", f"{worst}, by the mean of {robust.answers} answers"
+    return [
+        ("without attack", judgement.clean),
+        (alone, judgement.reported_by_pgd),
+        (f"{worst}: {figure}", robust),
+    ]
+
+
 def _strongest(robust):
     """Returns what is said of the attacks beside PGD."""
-    missing = f" There was no time to run {'; '.join(robust.left_out)} on all images." if robust.left_out else ""
+    missing = f" Not run on all images: {'; '.join(robust.left_out)}." if robust.left_out else ""
     if not robust.fooled:
         return f"No attack fooled an image that PGD alone does not.{missing}"
     return f"{robust.attack} fooled {robust.fooled} images that PGD alone does not, the most of all attacks.{missing}"

@@ -1,7 +1,7 @@
 """Intervals and tests for proportions, and for differences between proportions of the same images."""
 
 from sanity.statistics.family import holm, holm_adjusted
-from sanity.statistics.overrated import is_overratable, nothing_to_overrate
+from sanity.statistics.overrated import Overrating, clearest_overrating, is_overratable
 from sanity.statistics.paired import (
     Increase,
     clearest_increase,
@@ -14,9 +14,11 @@ from tf_nuat.evaluate import exceeds, wilson
 
 __all__ = [
     "Increase",
+    "Overrating",
     "accuracies",
     "bars",
     "clearest_increase",
+    "clearest_overrating",
     "curve",
     "exceeds",
     "holm",
@@ -24,7 +26,6 @@ __all__ = [
     "is_overratable",
     "mcnemar",
     "mcnemar_two_sided",
-    "nothing_to_overrate",
     "paired_difference",
     "wilson",
 ]

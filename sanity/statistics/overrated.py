@@ -1,11 +1,15 @@
 """Whether an attack leaves anything that masked gradients could make look better than it is."""
 
+import dataclasses
 import typing
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from sanity.result import Verdict
 from sanity.settings import Settings
-from tf_nuat.evaluate import exceeds
+from sanity.statistics.paired import Increase, clearest_increase
+from tf_nuat.evaluate import exceeds, wilson
 
 
 class Judged(typing.Protocol):
@@ -30,17 +34,84 @@ def is_overratable(correct: np.ndarray, subject: Judged, settings: Settings) -> 
     return exceeds(int(np.sum(correct)), len(subject), subject.chance) < 1.0 - settings.confidence
 
 
-def nothing_to_overrate(label: str, correct: np.ndarray, subject: Judged, settings: Settings) -> str:
-    """Returns, as a sentence that follows another, that the attack `label` leaves no more than chance; "" where it does
-    leave more. `correct`, bool (N,), is what it leaves.
+@dataclasses.dataclass(frozen=True)
+class Overrating:
+    """Whether what an attack leaves may be overrated. Where neither attribute is true, the sample is too small to tell.
+
+    Attributes:
+        possible: whether the attack leaves significantly more than chance: a sign of masking counts.
+        ruled_out: whether it does not, and the sample rules out that it leaves `settings.detectable` more than chance.
+        words: what it leaves, as a sentence that follows another; "" where a sign counts.
 
     Example:
-        >>> nothing_to_overrate("PGD", np.arange(100) < 50, subject, settings)
-        ''
+        >>> found = [Overrating.of("PGD", np.arange(100) < left, subject, settings) for left in (50, 12, 5)]
+        >>> [(each.possible, each.ruled_out) for each in found]
+        [(True, False), (False, False), (False, True)]
     """
-    if is_overratable(correct, subject, settings):
-        return ""
-    return (
-        f" {label} leaves {np.mean(correct):.1%} of the images, no more than chance ({subject.chance:.1%}): there is "
-        "nothing that masked gradients could make look better than it is."
-    )
+
+    possible: bool
+    ruled_out: bool
+    words: str
+
+    @classmethod
+    def of(cls, label: str, correct: np.ndarray, subject: Judged, settings: Settings) -> typing.Self:
+        """Returns the `Overrating` of an attack that is called `label` and leaves `correct`, bool (N,)."""
+        if is_overratable(correct, subject, settings):
+            return cls(True, False, "")
+        _, high = wilson(int(np.sum(correct)), len(subject), confidence=settings.confidence)
+        left = f" {label} leaves {np.mean(correct):.1%} of the images,"
+        if high < subject.chance + settings.detectable:
+            nothing = "there is nothing that masked gradients could make look better than it is."
+            return cls(False, True, f"{left} no more than chance ({subject.chance:.1%}): {nothing}")
+        return cls(False, False, f"{left} and they are too few to tell that from chance ({subject.chance:.1%}).")
+
+    def verdict(self, sign: Verdict) -> Verdict:
+        """Returns the verdict of a check whose own numbers say `sign`.
+
+        Where overrating is possible they decide. Where it is ruled out the check passes. Where the sample is too small
+        to tell, the check passes only if they do.
+        """
+        if self.possible:
+            return sign
+        if self.ruled_out:
+            return Verdict.PASS
+        return Verdict.INCONCLUSIVE if sign is Verdict.FAIL else sign
+
+    def p_value(self, p_value: float) -> float:
+        """Returns the p-value of a check whose own numbers say `p_value`: 1 where no sign counts."""
+        return p_value if self.possible else 1.0
+
+
+def clearest_overrating(
+    comparisons: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    subject: Judged,
+    settings: Settings,
+    *,
+    tests: int | None = None,
+) -> tuple[Increase, Verdict, float]:
+    """Returns the clearest increase that counts, the verdict on all of them, and its p-value; see `clearest_increase`.
+
+    An increase counts as far as the `Overrating` of its second outcome says, which is what the weaker attack leaves.
+
+    Example:
+        >>> comparisons = {"PGD over FGSM": (np.arange(100) < 50, np.arange(100) < 60)}
+        >>> clearest_overrating(comparisons, subject, settings)[1].value
+        'fail'
+    """
+    found = {name: Overrating.of(name, second, subject, settings) for name, (_, second) in comparisons.items()}
+    tests = tests or len(comparisons)
+
+    def clearest(names: Iterable[str]) -> Increase:
+        chosen = {name: comparisons[name] for name in names}
+        return clearest_increase(chosen, tests=tests, confidence=settings.confidence)
+
+    counted = [name for name, each in found.items() if each.possible]
+    too_few = [name for name, each in found.items() if not each.possible and not each.ruled_out]
+    increase = clearest(counted or comparisons)
+    verdict = increase.verdict(settings) if counted else Verdict.PASS
+    p_value = increase.p_value if counted else 1.0
+    if verdict is Verdict.PASS and too_few:
+        unsure = clearest(too_few)
+        if unsure.verdict(settings) is not Verdict.PASS:
+            return unsure, Verdict.INCONCLUSIVE, p_value
+    return increase, verdict, p_value

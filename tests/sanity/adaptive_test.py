@@ -11,6 +11,7 @@ from sanity import Result, Settings, Verdict
 from sanity.adaptive import find_way_round, queries, surfaces, ways
 from sanity.adaptive.standing import Standing
 from sanity.adaptive.surfaces import Signs, Surface, answering
+from sanity.checks.network_is_deterministic import is_random as random_answers
 from sanity.measure import surrogate
 from sanity.result import skipped, to_json
 from sanity.subject import Subject
@@ -48,21 +49,22 @@ def subject_of(network, images=IMAGES, labels=LABELS):
     return Subject(network, images, labels, epsilon=EPSILON)
 
 
-def attacked(network, images=IMAGES, labels=LABELS, steps=40):
-    """Returns which images the first of the ways leaves, and what was seen."""
-    subject = subject_of(network, images, labels)
-    surface, signs = surfaces.of(network, images, labels, epsilon=EPSILON, seed=0)
-    standing = Standing(subject, Settings(), is_random=signs.random, until=time.monotonic() + 600.0)
+def attacked(subject, steps=40):
+    """Returns what the first of the ways leaves, and what was seen."""
+    network, is_random = subject.network, random_answers(subject)
+    options = {"epsilon": EPSILON, "seed": 0, "is_random": is_random}
+    surface, signs = surfaces.of(network, subject.images, subject.labels, **options)
+    standing = Standing(subject, Settings(), is_random=is_random, until=time.monotonic() + 600.0)
     standing.attack("pgd", {"steps": steps, "restarts": 3, "loss": "margin"}, surface, signs.words())
     found = standing.outcome()
-    np.testing.assert_array_equal(subject.worst_case() & found.correct, found.correct)
+    np.testing.assert_array_equal(subject.worst_case(), found.correct)
     return found
 
 
 @pytest.mark.parametrize("name", HIDDEN)
 def test_it_finds_what_the_closed_form_of_the_inside_gives(name):
     """Targets change on the way: of a few images the nearest class is not the one that the ascent goes to."""
-    found = attacked(HIDDEN[name]())
+    found = attacked(subject_of(HIDDEN[name]()))
     assert np.all(found.correct >= WORST) and np.sum(found.correct != WORST) <= 1
 
 
@@ -89,6 +91,7 @@ def test_what_was_tried_is_told_and_recorded(way_round):
         assert attempt.images == standing and attempt.interval[0] <= attempt.accuracy <= attempt.interval[1]
         attacked = len(IMAGES) if evaluation.among is None else evaluation.among.sum()
         assert attacked == standing and subject.within_epsilon(evaluation)
+        assert (evaluation.attack, evaluation.source) == ("pgd", "the stand-ins of BPDA")
         standing -= attempt.fooled
     assert standing == found.correct.sum()
     kept = to_json(found)
@@ -112,7 +115,7 @@ def test_a_threshold_is_followed_by_the_straight_line():
         - bias[labels][:, None]
     )
     gains[np.arange(len(labels)), labels] = -np.inf
-    found = attacked(network, grey, labels)
+    found = attacked(subject_of(network, grey, labels))
     assert np.sum(found.correct != (gains.max(axis=1) < 0.0)) <= 1
 
 
@@ -123,7 +126,7 @@ def test_gradients_that_float32_rounds_away_are_those_of_float64():
     network.build((None, *linear.SHAPE))
     scale = 18.0 / np.abs(IMAGES.reshape(60, 16) @ kernel + bias).max()
     network.set_weights([scale * kernel, scale * bias])
-    surface, signs = surfaces.of(network, IMAGES, LABELS, epsilon=EPSILON, seed=0)
+    surface, signs = surfaces.of(network, IMAGES, LABELS, epsilon=EPSILON, seed=0, is_random=False)
     assert surface.name == "the network in float64" and signs.without_gradient == 0.0
     x = tf.constant(IMAGES)
     gradient, _ = input_gradient(lambda x: (network(x)[:, 0] - network(x)[:, 1],) * 2, x)
@@ -134,7 +137,10 @@ def test_gradients_that_float32_rounds_away_are_those_of_float64():
 
 def test_random_answers_are_judged_by_the_mean_of_many(monkeypatch):
     monkeypatch.setattr(surfaces, "PASSES", 4)
-    found = attacked(before(INSIDE, zoo.Noise(0.005, 0)), steps=10)
+    subject = subject_of(before(INSIDE, zoo.Noise(0.005, 0)))
+    subject.record("lucky", {"epsilon": EPSILON}, np.zeros(len(IMAGES), bool))  # by single answers
+    assert not np.any(subject.worst_case())
+    found = attacked(subject, steps=10)
     assert "passes" in found.tried[0].attack and "its answers are random" in found.tried[0].why
     assert np.sum(found.correct != WORST) <= 2  # of which the margin is within what 64 passes say
 
@@ -164,6 +170,19 @@ def test_queries_go_on_from_the_adversaries_of_a_surrogate(monkeypatch):
     (attempt,) = standing.outcome().tried
     assert attempt.attack == "square from the adversaries of a surrogate"
     assert attempt.fooled > 0.8 * np.sum(~WORST) and np.all(standing.outcome().correct >= WORST)
+
+
+def test_the_images_of_a_surrogate_are_within_the_ball(monkeypatch):
+    """Noise of epsilon in every pixel would be four times as long in L2."""
+    seen = []
+    monkeypatch.setattr(surrogate, "train", lambda images, labels, **options: seen.append((images, options)) or INSIDE)
+    subject = Subject(INSIDE, IMAGES, LABELS, epsilon=0.4, norm="l2")
+    standing = Standing(subject, Settings(), is_random=False, until=time.monotonic() + 600.0)
+    queries._imitation(standing, subject, seconds=7.0)
+    ((images, options),) = seen
+    change = images - IMAGES[np.resize(np.arange(len(IMAGES)), len(images))]
+    lengths = np.linalg.norm(change.reshape(len(change), -1), axis=1)
+    assert 0.1 < lengths.max() <= 0.4 + 1e-6 and options["seconds"] == 7.0
 
 
 def test_nothing_is_attacked_where_nothing_stands():

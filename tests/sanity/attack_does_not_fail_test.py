@@ -12,7 +12,7 @@ from sanity.checks.attack_does_not_fail import after_as_much_again, attack_does_
 from sanity.settings import Settings
 from sanity.statistics.tolerance import Share
 from sanity.subject import Subject
-from tests.helpers import linear, small
+from tests.helpers import linear, networks, small
 from tf_nuat import data, draws, norms
 from tf_nuat.attacks import pgd
 from tf_nuat.core import threefry
@@ -82,6 +82,7 @@ def test_a_trace_is_that_of_gradients_computed_by_hand():
         true = logits[np.arange(7), labels]
         wrong = np.where(np.eye(3, dtype=bool)[labels], -np.inf, logits).max(axis=1)
         np.testing.assert_allclose(found.margins[number], wrong - true, atol=1e-5)
+        np.testing.assert_array_equal(found.fooled[number], logits.argmax(axis=1) != labels)
         np.testing.assert_allclose(found.losses[number], np.log(np.exp(logits).sum(axis=1)) - true, atol=1e-5)
         # the hand-made step divides by the number of images, which does not change a sign
         _, gradient, _, _ = linear.cross_entropy(weights, x, labels)
@@ -89,9 +90,18 @@ def test_a_trace_is_that_of_gradients_computed_by_hand():
     np.testing.assert_allclose(found.last_logits, logits, atol=1e-5)
     _, gradient, _, _ = linear.cross_entropy(weights, images, labels)
     np.testing.assert_allclose(found.slope, 7 * np.abs(gradient).max(axis=(1, 2, 3)), rtol=1e-4)
-    np.testing.assert_array_equal(found.fooled, found.margins > 0.0)
     np.testing.assert_array_equal(found.fooled_again, found.fooled.any(axis=0))
     np.testing.assert_allclose(found.clean_logits, network(images), atol=1e-6)
+
+
+def test_a_trace_is_fooled_where_the_answer_is_wrong_also_where_logits_tie():
+    """Where both are equal the first class is the answer, which is wrong at a margin of 0."""
+    x, y = np.linspace(0.52, 0.68, 8, dtype=np.float32).reshape(-1, 1, 1, 1), np.ones(8, int)
+    found = measure.trace.pgd(networks.with_ties(), x, y, epsilon=0.1, steps=10, step_size=0.025, batch_size=8)
+    assert found.margins.max() == 0.0
+    np.testing.assert_array_equal(found.fooled, found.margins == 0.0)
+    np.testing.assert_array_equal(found.fooled.any(axis=0), x.ravel() < 0.6)
+    np.testing.assert_array_equal(found.fooled_again, x.ravel() < 0.6)
 
 
 def test_a_trace_ends_where_the_attack_of_the_same_settings_ends(digits, undefended):
@@ -172,6 +182,21 @@ def test_gradients_that_are_hidden_are_seen(digits, undefended, mask):
 def test_noise_is_seen(digits, undefended):
     result = judged(small.before(undefended, Noise()), digits, epsilon=0.05)
     assert result.verdict is Verdict.FAIL and share(result, "unstable predictions").group == "failing"
+
+
+@pytest.mark.parametrize(("shown", "verdict"), [(0.05, Verdict.PASS), (0.2, Verdict.FAIL)])
+def test_a_tenth_of_the_images_may_be_unstable(digits, robust, monkeypatch, shown, verdict):
+    """Which are is prescribed, of those that withstand PGD."""
+
+    def prescribed(subject):
+        left = np.flatnonzero(subject.correct("pgd", **Settings().pgd(subject.epsilon)))
+        chosen = left[: round(shown * np.sum(subject.correct()))]
+        return np.isin(np.arange(len(subject)), chosen).astype(float)
+
+    monkeypatch.setattr(module, "instability", prescribed)
+    result = judged(robust, digits, epsilon=0.05)
+    assert result.verdict is verdict, result.explanation
+    assert share(result, "unstable predictions").y == pytest.approx(shown, abs=0.005)
 
 
 def test_an_attack_that_stops_too_soon_is_reported_and_no_sign(digits, robust):

@@ -10,7 +10,7 @@ import tensorflow as tf
 from sanity import Verdict, measure
 from sanity.checks.decision_boundary_binarization import INNER, decision_boundary_binarization
 from sanity.settings import Settings
-from sanity.statistics import overrated
+from sanity.statistics import Overrating
 from sanity.subject import Subject
 from tests.helpers import small
 
@@ -27,7 +27,7 @@ def sample():
 @pytest.fixture(autouse=True)
 def something_to_overrate(monkeypatch):
     """Whatever PGD leaves of these networks: what is looked at is whether it finds what was planted."""
-    monkeypatch.setattr(module.statistics, "nothing_to_overrate", lambda *_: "")
+    monkeypatch.setattr(Overrating, "of", lambda *_: Overrating(True, False, ""))
 
 
 def judge(network, sample, settings=None, **options):
@@ -133,9 +133,9 @@ def test_the_share_that_is_found_has_a_closed_form(sample):
     assert result.verdict is Verdict.FAIL and result.threshold == 0.95
 
 
-def test_where_pgd_leaves_no_more_than_chance_it_is_of_no_use(sample, monkeypatch):
-    monkeypatch.setattr(module.statistics, "nothing_to_overrate", overrated.nothing_to_overrate)
-    result = judge(small.undefended(), sample)
+def test_where_pgd_leaves_no_more_than_chance_it_is_of_no_use(monkeypatch):
+    monkeypatch.undo()
+    result = judge(small.undefended(), small.sample(200))
     assert result.verdict is Verdict.SKIPPED and "no use here. PGD leaves" in result.explanation
 
 
@@ -202,6 +202,14 @@ def test_verdicts(monkeypatch, counts, expected):
     assert result.verdict is expected and result.sample_size == counts[0]
     assert (result.remedy == "") == (expected is Verdict.PASS)
     assert ("more steps" in result.remedy) == (expected in (Verdict.INCONCLUSIVE, Verdict.FAIL))
+
+
+def test_where_the_sample_is_too_small_to_tell_what_pgd_leaves_a_sign_stays_open(monkeypatch):
+    monkeypatch.setattr(Overrating, "of", lambda *_: Overrating(False, False, " PGD leaves too few to tell."))
+    result = prescribed(monkeypatch, 200, 180, 0)
+    assert result.verdict is Verdict.INCONCLUSIVE and result.p_value == 1.0
+    assert result.explanation.endswith("PGD leaves too few to tell.") and "more images" in result.remedy
+    assert prescribed(monkeypatch, 200, 200, 0).verdict is Verdict.PASS
 
 
 def test_outcomes_of_images_without_adversary_do_not_count(monkeypatch):

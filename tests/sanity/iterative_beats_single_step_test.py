@@ -59,6 +59,23 @@ def test_a_small_sample_is_inconclusive():
     assert result.verdict is Verdict.INCONCLUSIVE and "--samples" in result.remedy
 
 
+@pytest.mark.parametrize(
+    ("size", "fgsm", "pgd", "expected"),
+    [
+        (200, 0.02, 0.135, Verdict.INCONCLUSIVE),  # 27 of 200, where chance is 20
+        (1600, 0.02, 0.135, Verdict.FAIL),  # 216, where it is 160
+        (200, 0.135, 0.135, Verdict.PASS),
+        (200, 0.0, 0.0, Verdict.PASS),
+    ],
+)
+def test_where_pgd_may_leave_more_than_chance_a_sign_needs_more_images(size, fgsm, pgd, expected):
+    result = iterative_beats_single_step(Prescribed(size=size, fgsm=fgsm, ifgsm=fgsm, pgd=pgd), Settings())
+    assert result.verdict is expected
+    if expected is Verdict.INCONCLUSIVE:
+        assert "too few to tell that from chance" in result.explanation and "--samples" in result.remedy
+        assert result.p_value == 1.0
+
+
 @pytest.fixture(scope="module")
 def digits():
     return data.load("digits")

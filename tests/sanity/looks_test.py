@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sanity import Result, Verdict, costs, looks
+from sanity import Result, Verdict, costs, looks, verdict
 from sanity.checks import CHECKS
 from sanity.clock import Clock
 from sanity.judgement import judge, judge_subject
@@ -148,10 +148,10 @@ def test_the_figure_is_of_images_that_every_attack_had_its_turn_on(finished, sam
     judged = judge_subject(subject, checks=[DECIDED, FIGURE], settings=short, progress=False)
     if finished:
         assert judged.robust.images == judged.clean.images == judged.reported_by_pgd.images == finished
-        assert judged.robust.left_out == () and "no time" not in judged.accuracies
+        assert judged.robust.left_out == () and "Not run" not in judged.accuracies
     else:
         assert {"Square", "FAB-T", "APGD-CE"} <= set(judged.robust.left_out)
-        assert f"There was no time to run {'; '.join(judged.robust.left_out)} on all of them." in judged.accuracies
+        assert f"Not run on all of them: {'; '.join(judged.robust.left_out)}." in judged.accuracies
         assert judged.robust.attack == "PGD" and judged.robust.fooled == 0
 
 
@@ -195,6 +195,27 @@ def test_costs_are_known_for_every_check():
         assert 0.0 <= costs.of_check(name, 1, settings) <= costs.of_check(name, 2, settings)
     assert costs.of_check("second_opinion", 10_000, settings) == costs.of_check("second_opinion", 200, settings)
     assert costs.of_attack({"steps": 10, "targets": 9}) == 90 and costs.of_attack({"queries": 300}) == 100
+
+
+def test_square_costs_what_its_queries_do():
+    settings = Settings()
+    square = costs.of_attack({"queries": settings.queries})
+    assert costs.of_check("gradient_free_is_not_stronger", 1, settings) >= square
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [(name, Verdict.SKIPPED) for name in looks.REPORTING] + [(FIGURE, Verdict.INCONCLUSIVE)],
+)
+def test_a_check_that_only_reports_and_breaks_does_not_leave_masking_undecided(name, found, sample, monkeypatch):
+    def broken(subject, settings):
+        raise ValueError("a defect")
+
+    monkeypatch.setitem(CHECKS, DECIDED, check(DECIDED, [], lambda *_: (Verdict.PASS, 1.0)))
+    monkeypatch.setitem(CHECKS, name, broken)
+    _, result = results = Looks(Subject(*sample, epsilon=1e-6), [DECIDED, name], Settings()).results()
+    assert result.verdict is found and "a defect" in result.explanation
+    assert verdict.masking(results) == "not seen"
 
 
 def test_time_runs_out():

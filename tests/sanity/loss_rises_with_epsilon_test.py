@@ -201,6 +201,10 @@ RISING = (0.3, 0.4, 0.5, 0.6, 0.7)
         ((0.3, 0.302, 0.304, 0.306, 0.308), (0.3, 0.31, 0.32, 0.33, 0.34), {}, Verdict.PASS),  # a gap of 3 points
         (RISING, RISING, {"passed": 0.03}, Verdict.FAIL),  # the ray passes adversaries on 3 % of the images
         (RISING, RISING, {"passed": 0.01}, Verdict.PASS),
+        # Whether 13.4 % are more than chance 200 images cannot tell.
+        (RISING, RISING, {"correct": 0.134, "size": 200}, Verdict.PASS),
+        ((0.3, 0.35, 0.4, 0.45, 0.4), RISING, {"correct": 0.134, "size": 200}, Verdict.INCONCLUSIVE),
+        ((0.3, 0.35, 0.4, 0.45, 0.4), RISING, {"correct": 0.134, "size": 1600}, Verdict.FAIL),
     ],
 )
 def test_the_verdict_follows_the_means(monkeypatch, single, iterative, options, expected):

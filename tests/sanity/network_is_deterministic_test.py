@@ -62,6 +62,13 @@ def test_dropout_left_on_is_flagged():
     assert judged([LeftOn(0.5)])[0].verdict is Verdict.FAIL
 
 
+def test_dropout_that_is_on_in_the_graph_alone_is_off_as_predict_calls_the_network():
+    inputs = keras.Input(linear.SHAPE)
+    network = keras.Model(inputs, linear.network()(keras.layers.Dropout(0.5)(inputs, training=True)))
+    result = network_is_deterministic(Subject(network, *linear.batch(200), epsilon=0.1), Settings())
+    assert result.verdict is Verdict.PASS
+
+
 def test_the_smallest_noise_that_matters_is_told_from_that_of_parallel_sums():
     assert judged([Noise(1e-2)])[0].verdict is Verdict.FAIL
     assert judged([Noise(1e-7)])[0].verdict is Verdict.PASS

@@ -3,6 +3,7 @@
 import dataclasses
 import xml.etree.ElementTree
 
+import keras
 import numpy as np
 import pytest
 
@@ -51,6 +52,9 @@ def test_a_file_of_others_or_unreadable_is_named(given, tmp_path):
         subject(given, path, resume=True, seed=1)
     with pytest.raises(ValueError, match="belongs to other network;"):
         subject((linear.network(seed=3), x, y), path, resume=True)
+    scaled = keras.Sequential([keras.Input(linear.SHAPE), network, keras.layers.Rescaling(1000.0)])  # equal weights
+    with pytest.raises(ValueError, match="belongs to other network;"):
+        subject((scaled, x, y), path, resume=True)
     path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match="cannot be read .*; allowed: without --resume"):
         subject(given, path, resume=True)

@@ -457,7 +457,8 @@ def test_a_folder_into_which_another_process_writes_is_refused(folder, tmp_path,
 
 
 def test_hostile_names_are_escaped(folder, tmp_path, monkeypatch, capsys):
-    hostile = "<script>alert('x')</script>\"><img src=http://example.com/x>"
+    # UTF-8 has no lone surrogate.
+    hostile = "\ud800<script>alert('x')</script>\"><img src=http://example.com/x>"
     place = tmp_path / "<b onload=1>&amp;"
     place.mkdir()
     checkpoint = place / "network.keras"

@@ -124,6 +124,15 @@ def test_all_four_attacks_leave_a_linear_network_what_the_closed_form_does():
 
 
 @needs_cleverhans
+def test_logits_of_16_bits_are_attacked(undefended, sample):
+    half = small.after(undefended, keras.layers.Activation("linear", dtype="bfloat16"))
+    assert half.output.dtype == "bfloat16"
+    result = judge(half, sample)
+    assert result.verdict is Verdict.REPORTED
+    assert {bar.name: bar.y for bar in result.series.bars}["PGD, CleverHans"] < 0.9
+
+
+@needs_cleverhans
 def test_what_it_found_counts_in_the_worst_case(undefended, sample):
     subject = Subject(undefended, *sample, epsilon=EPSILON)
     second_opinion(subject, Settings(steps=2, slow_images=50))

@@ -53,6 +53,8 @@ def test_the_headline_names_the_reason_and_not_the_checks():
     said = verdict.headline("masked gradients suspected", results)
     assert said == "Masked gradients suspected. step_count_saturates saw it. 2 other checks say so, too."
     assert verdict.advice(results, accuracy(0.5), "genuinely robust").startswith("Mend step_count_saturates.")
+    for options, share in (({}, "95 %"), ({"confidence": 0.9}, "90 %"), ({"confidence": 0.999}, "99.9 %")):
+        assert f"({share} interval" in verdict.advice(results, accuracy(0.5), "genuinely robust", **options)
     fact = [*results, result("network_is_deterministic", Verdict.FAIL)]  # no matter of chance
     assert "network_is_deterministic saw it" in verdict.headline("masked gradients suspected", fact)
 
@@ -115,17 +117,3 @@ def test_equal_attacks_on_samples_that_grow_are_seldom_told_apart(discordant):
         first, second = kind == 1, kind == 2
         rejected += any(statistics.mcnemar(first[:n], second[:n]) < 0.01 / 3 for n in (200, 400, 800))
     assert rejected / rounds < 0.01
-
-
-def test_nothing_is_overrated_where_no_more_than_chance_is_left():
-    class Judged:
-        chance = 0.1
-
-        def __len__(self):
-            return 200
-
-    few, many = np.arange(200) < 22, np.arange(200) < 40
-    assert not statistics.is_overratable(few, Judged(), Settings())
-    assert statistics.is_overratable(many, Judged(), Settings())
-    assert "PGD leaves 11.0% of the images" in statistics.nothing_to_overrate("PGD", few, Judged(), Settings())
-    assert statistics.nothing_to_overrate("PGD", many, Judged(), Settings()) == ""

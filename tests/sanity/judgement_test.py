@@ -1,0 +1,119 @@
+"""What a judgement makes of its sample, of random answers, and of a network that is not judged."""
+
+import keras
+import numpy as np
+import pytest
+
+import sanity
+from sanity import accuracies, judgement, report
+from sanity.adaptive import Adaptive, Attempt
+from sanity.judgement import in_order, judge_subject
+from sanity.report.model_card import model_card
+from sanity.settings import Settings
+from sanity.subject import Subject
+from tests.helpers import linear, small, zoo
+from tests.helpers.small import before
+
+CLASSES = np.repeat(np.arange(10), 20)  # as they are often stored, class by class
+IMAGES = np.arange(200.0).reshape(200, 1, 1, 1)
+EPSILON = 0.01
+HALF = np.arange(80) < 40
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        CLASSES,
+        CLASSES.astype(np.uint8),
+        CLASSES.astype(np.float32),
+        CLASSES[:, None],
+        CLASSES[:, None].astype(np.float64),
+        np.eye(10)[CLASSES],
+    ],
+    ids=lambda labels: f"{labels.dtype} {labels.shape}",
+)
+def test_the_first_images_have_each_class_in_proportion_whatever_the_labels_are(labels):
+    images, ordered = in_order(IMAGES, labels)
+    numbers = images.ravel().astype(int)
+    np.testing.assert_array_equal(np.sort(numbers), np.arange(200))
+    np.testing.assert_array_equal(ordered, labels[numbers])
+    for size in (10, 30, 100):
+        np.testing.assert_array_equal(np.bincount(CLASSES[numbers[:size]], minlength=10), size // 10)
+
+
+@pytest.mark.parametrize("labels", [CLASSES + 0.5, -1 - CLASSES, CLASSES[:7], CLASSES.astype(str)])
+def test_what_is_no_sample_is_left_as_it_is(labels):
+    images, same = in_order(IMAGES, labels)
+    assert images is IMAGES and same is labels
+
+
+def sample_of(network, size=80):
+    x = np.random.default_rng(0).uniform(size=(size, *linear.SHAPE)).astype(np.float32)
+    return network, x, linear.network()(x).numpy().argmax(axis=1)
+
+
+def with_answers(subject):
+    """Records what an attack left by single answers, nothing, and what one left by the mean of 64, half."""
+    subject.record("lucky", {"epsilon": EPSILON}, np.zeros(80, bool))
+    subject.record(None, {}, np.ones(80, bool), answers=64)
+    subject.record("pgd", {"epsilon": EPSILON}, HALF, "several passes", answers=64)
+
+
+def test_single_answers_do_not_count_where_the_mean_of_many_is_known():
+    subject = Subject(*sample_of(linear.network()), epsilon=EPSILON)
+    subject.record("lucky", {"epsilon": EPSILON}, np.zeros(80, bool))
+    assert not np.any(subject.worst_case())
+    assert accuracies.worst_case(subject, Settings(), ["Square"]).left_out == ("Square",)
+    with_answers(subject)
+    np.testing.assert_array_equal(subject.worst_case(), HALF)
+    robust = accuracies.worst_case(subject, Settings(), ["Square"])
+    assert (robust.correct, robust.attacks, robust.answers, robust.left_out) == (40, 1, 64, ())
+    left = {each["label"]: (each["left"], each["answers"]) for each in accuracies.described(subject, Settings())}
+    assert left["lucky"] == (0.0, 1) and left["PGD from several passes"] == (0.5, 64)
+
+
+def test_random_answers_are_judged_by_their_mean_whatever_is_checked(monkeypatch):
+    def found(subject, results, settings, *, seconds):
+        with_answers(subject)
+        attempt = Attempt("pgd on several passes", "", images=80, accuracy=0.5, interval=(0.4, 0.6), seconds=1.0)
+        return Adaptive((attempt,), attempt, HALF)
+
+    monkeypatch.setattr(judgement.adaptive, "find_way_round", found)
+    subject = Subject(*sample_of(before(linear.network(), zoo.Noise(0.001, 0))), epsilon=EPSILON)
+    judged = judge_subject(subject, checks=["iterative_beats_single_step"], progress=False)
+    assert judged.clean.correct == 80 and judged.robust.correct == 40 and judged.robust.answers == 64
+    assert "Its answers are random: an image counts by the mean of 64 answers." in judged.accuracies
+    assert [label for label, *_ in report.bars(judged)] == [
+        "no attack",
+        "PGD from several passes",
+        "worst of all attacks",
+    ]
+    assert "by the mean of\n    64 answers" in report.render(judged, {})
+    assert "by the mean of 64 answers" in model_card(judged) and "under PGD alone, by one answer" in model_card(judged)
+
+
+def test_a_network_that_is_not_random_takes_no_way_round_where_nothing_is_seen(monkeypatch):
+    monkeypatch.setattr(judgement.adaptive, "find_way_round", lambda *_, **__: pytest.fail("it was looked for"))
+    judged = judge_subject(
+        Subject(*sample_of(linear.network(), 200), epsilon=EPSILON), checks=["network_is_deterministic"], progress=False
+    )
+    assert judged.adaptive is None and judged.robust.answers == 1 and "random" not in judged.accuracies
+
+
+def test_of_a_network_that_is_not_judged_no_robust_accuracy_is_shown():
+    dark = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1 / 255), small.undefended()])
+    judged = sanity.judge(dark, *small.sample(100), epsilon=0.1, progress=False)
+    assert judged.verdict == "not judged"
+    page, card = report.render(judged, {}), model_card(judged)
+    for words in ("How robust is it?", "upper limit", "PGD alone", "Accuracy by attack", "worst case of each image"):
+        assert words not in page
+    for words in ("Robustness", "worst case", "PGD alone", "upper limit"):
+        assert words not in card
+    assert f"| without attack | {judged.clean.accuracy:.1%} |" in card and "Not judged: it is right on" in page
+
+
+def test_the_interval_of_the_advice_has_the_confidence_of_the_settings():
+    subject = Subject(*sample_of(linear.network(), 200), epsilon=EPSILON)
+    settings = Settings(confidence=0.9)
+    judged = judge_subject(subject, checks=["network_is_deterministic"], settings=settings, progress=False)
+    assert "(90 % interval" in judged.advice
