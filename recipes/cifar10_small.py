@@ -1,10 +1,12 @@
 """CIFAR-10 at the scale of two processor cores: defenses side by side, the papers' protocol shortened.
 
     python -m recipes.cifar10_small --defense nuat --out runs/cifar10_small/nuat
+    python -m recipes.cifar10_small --defense fbf --out runs/cifar10_small/fbf
     python -m tf_nuat.evaluate --checkpoint runs/cifar10_small/nuat/network.keras --samples 1000
     python -m recipes.orderings --cards runs/cifar10_small --out runs/cifar10_small
 
-The second command is AutoAttack; the third compares all runs with table 1a of Sriramanan et al. (2021).
+The third command is AutoAttack. The last compares all runs, of two defenses at least, with table 1a of Sriramanan et
+al. (2021).
 
 Settings are those of `recipes.cifar10`, but for these, which are the same for every defense: ResNet-18 with 16 channels
 in its first stage (64 in the paper; NuAT2-WA and SAT-R2 have wide networks there), the first 2,000 training images of

@@ -219,10 +219,10 @@ def _command_to_judge(recipe: Recipe, values: flags.FlagValues) -> str:
 
 def summary(card: Card) -> str:
     """Returns the measured accuracies of a card, with their intervals and what was claimed, as lines of text."""
-    lines = [
-        f"{card.defense} on {card.dataset}, test split; "
-        f"epoch {card.epoch_chosen} was the best on the validation split, by {card.chosen_by}"
-    ]
+    why = f" was the best on the validation split, by {card.chosen_by}"
+    if card.chosen_by == "last":
+        why = ", the last, is kept"
+    lines = [f"{card.defense} on {card.dataset}, test split; epoch {card.epoch_chosen}{why}"]
     for name, measured in card.measured.items():
         low, high = measured.interval
         line = f"{name:>10}: {measured.accuracy:7.2%}  (95 %: {low:.2%} to {high:.2%}, {measured.images} images)"

@@ -220,7 +220,7 @@ def beside_claims(paths):
         row["measured"] = shown(together)
         if len(outcomes) < len(found):
             row["measured"] += f" ({len(outcomes)} of {len(found)} seeds)"
-        claimed = found[0][1].claimed.get(name)
+        claimed = recipes[0][0][1].claimed.get(name)
         rows.append({**row, "claimed": "-" if claimed is None else beside(claimed, together)})
     return rows
 

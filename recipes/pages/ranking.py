@@ -2,8 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.stats
@@ -12,6 +11,8 @@ from recipes.pages import evaluations
 from tf_nuat import evaluate
 from tf_nuat.card import Card, Measured
 from tf_nuat.evaluate import runs
+from tf_nuat.training import Recipe
+from tf_nuat.training.recipe_json import differences
 
 AUTOATTACK = "autoattack"
 RANDOMIZED = "version rand"  # of AutoAttack: APGD alone, for networks that draw random numbers
@@ -112,19 +113,21 @@ def ranked(found: Sequence[tuple[pathlib.Path, Card]]) -> list[Entry]:
 def of_one_recipe(found: Sequence[tuple[pathlib.Path, Card]]) -> list[list[tuple[pathlib.Path, Card]]]:
     """Returns runs, pairs (path, card), as lists of those whose recipes differ in the seed alone, each seed once.
 
-    Where the minutes of training are given, the epochs follow from the machine and may differ, too.
+    What was measured may differ, too. Where the minutes of training are given, the epochs follow from the machine.
     """
-    entries: list[tuple[Mapping[str, Any], list[tuple[pathlib.Path, Card]]]] = []
+    entries: list[list[tuple[pathlib.Path, Card]]] = []
     for path, run in found:
-        apart = {"schema", "seed", "measures", *(["epochs"] if run.recipe.get("minutes") else [])}
-        recipe = {name: value for name, value in run.recipe.items() if name not in apart}
-        for known, alike in entries:
-            if known == recipe and run.seed not in [each.seed for _, each in alike]:
+        for alike in entries:
+            if _is_alike(alike[0][1], run) and run.seed not in [each.seed for _, each in alike]:
                 alike.append((path, run))
                 break
         else:
-            entries.append((recipe, [(path, run)]))
-    return [sorted(alike, key=lambda each: each[1].seed) for _, alike in entries]
+            entries.append([(path, run)])
+    return [sorted(alike, key=lambda each: each[1].seed) for alike in entries]
+
+
+def _is_alike(first: Card, second: Card) -> bool:
+    return set(differences(Recipe, first.recipe, second.recipe)) <= {"seed", "measures"}
 
 
 def named_alike(cards: Sequence[Card]) -> tuple[Card, ...]:

@@ -103,6 +103,16 @@ def test_commands_exist_and_take_what_they_are_given(page):
             command.with_flags(module.RECIPES[values.defense], values)
 
 
+@every_page
+def test_no_two_commands_of_a_page_write_into_one_folder(page):
+    """The second would refuse what the first has left there, or a third would take the one for the other."""
+    modules = {}
+    for module, arguments in calls(page):
+        for folder in re.findall(r"--out[ =](\S+)", " ".join(arguments)):
+            modules.setdefault(folder, set()).add(module)
+    assert not {folder: each for folder, each in modules.items() if len(each) > 1}
+
+
 def test_a_wrong_command_is_seen(tmp_path, monkeypatch):
     (tmp_path / "page.md").write_text("Run `python -m recipes.mnist --defence nuat`.\n")
     monkeypatch.setattr("tests.docs.pages_test.ROOT", tmp_path)

@@ -1,6 +1,7 @@
 """The leaderboard: the committed pages, rows of several seeds, evaluations beside the cards, sorting."""
 
 import copy
+import dataclasses
 import json
 import math
 import pathlib
@@ -17,6 +18,7 @@ from recipes.pages import evaluations
 from tests.recipes.compare_test import card_of, rows_of
 from tf_nuat import card, command_line
 from tf_nuat.evaluate import wilson
+from tf_nuat.training import Recipe
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGES = ("leaderboard.md", "leaderboard.html")
@@ -107,6 +109,21 @@ def test_seeds_of_the_same_minutes_are_one_entry_whatever_epochs_they_had(tmp_pa
         card["recipe"].update(minutes=minutes, epochs=epochs)
         write(tmp_path / str(seed), card)
     assert [row["seeds"] for row in rows(tmp_path)] == seeds
+
+
+def test_a_seed_of_today_shares_the_row_of_a_published_run(tmp_path):
+    """Recipes have a field more since, which has its default, and what their source says has changed."""
+    card = json.loads((ROOT / "results/mnist_nuat/nuat_0/card.json").read_text(encoding="utf-8"))
+    published = card["recipe"]
+    today = dataclasses.replace(Recipe.from_json(published), seed=3, source="another sentence", claimed={})
+    assert "minutes" not in published and published["precision"] != "float32"
+    other = dataclasses.replace(today, seed=4, precision="float32")
+    recipes = {"a": published, "b": today.to_json(), "c": other.to_json()}
+    paths = [write(tmp_path / name, {**card, "recipe": recipe}) for name, recipe in recipes.items()]
+    assert [row["seeds"] for row in rows(tmp_path)] == ["0, 3", "4"]
+    assert "seed 3" in leaderboard.beside_claims(paths[:2])[0]
+    with pytest.raises(ValueError, match="allowed: those of one recipe"):
+        leaderboard.beside_claims(paths)
 
 
 def test_beside_the_claims_each_seed_has_a_column_and_all_have_one(tmp_path):

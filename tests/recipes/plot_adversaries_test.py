@@ -27,13 +27,14 @@ def gradient():
     return ((error @ last.T) * (1.0 - hidden**2)) @ kernel.T
 
 
-@pytest.mark.parametrize("name", ["free_at", "nuat", "sat_r1"])  # a start that is kept, two attacks in turn, pairs
+@pytest.mark.parametrize("name", plot_adversaries.DRAWN)
 def test_the_figure_is_that_of_the_code(name):
     found = plot_adversaries.adversaries(plot_adversaries.defense(name))
     np.testing.assert_allclose(found, points(name), atol=1e-3)
 
 
 def test_single_steps_end_where_the_gradient_says():
+    """Those of the figure, which the test above has made anew."""
     corners = np.clip(IMAGES + FOUND["epsilon"] * np.sign(gradient()), 0.0, 1.0)
     half_way = np.clip(IMAGES + FOUND["epsilon"] / 2 * np.sign(gradient()), 0.0, 1.0)
     half_batch = np.where(np.arange(4)[:, None] % 2 == 0, corners, IMAGES)

@@ -35,6 +35,20 @@ def test_the_comparison_is_that_of_the_cards():
     assert rendered in (ROOT / "results" / "mnist" / "comparison" / "table.md").read_text(encoding="utf-8")
 
 
+def test_the_estimates_on_the_page_of_cifar10_are_those_of_their_files():
+    page = (ROOT / "results" / "cifar10.md").read_text(encoding="utf-8")
+    estimate, sample = r"([\d.]+)(?: \[([\d.]+), ([\d.]+)\])?", r"[\d.]+(?: \[.*\])?"
+    rows = re.findall(rf"^\| ([\w-]+) \| {estimate} \| {sample} \|$", page, re.MULTILINE)
+    assert len(rows) == 11
+    for name, *shown in rows:
+        run = ROOT / "results" / "cifar10_small" / name.lower().replace("-", "_").replace("r_fgsm", "rfgsm")
+        found = json.loads((run / "evaluation" / "autoattack" / "two_phase.json").read_text(encoding="utf-8"))
+        expected = [f"{100 * each:.1f}" for each in (found["accuracy"], *found["interval"])]
+        assert all(text in ("", value) for text, value in zip(shown, expected)), name
+    name, accuracy, low, high = rows[0]
+    assert f"**{name} leads with {accuracy} [{low}, {high}] %" in page
+
+
 @pytest.mark.parametrize("page", sorted(ROOT.glob("results/**/orderings.md")))
 def test_orderings_are_those_of_the_runs_beside(page):
     assert orderings.page(page.parent) == page.read_text(encoding="utf-8")
