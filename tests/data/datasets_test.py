@@ -1,5 +1,6 @@
 import itertools
 import os
+import types
 
 import numpy as np
 import pytest
@@ -301,6 +302,24 @@ def test_datasets_that_are_not_here_are_read_as_tensorflow_datasets_prepares_the
         images, labels = splits.examples[split]
         np.testing.assert_array_equal(images, [example["image"] for example in examples])
         np.testing.assert_array_equal(labels, [example["label"] for example in examples])
+
+
+@pytest.mark.parametrize("name, size, per_class", [("cifar10", 50_000, 100), ("mnist", 60_000, 1000)])
+def test_the_first_images_of_each_class_validate(name, size, per_class, monkeypatch):
+    """Of datasets that need not be here: the pixels of an image spell its number, and the labels are drawn."""
+    import tensorflow_datasets as tfds
+
+    numbers = np.arange(size, dtype=np.uint32)
+    images = numbers.view(np.uint8).reshape(size, 2, 2, 1)
+    labels = np.random.default_rng(0).permutation(numbers % 10).astype(np.int64)
+    info = types.SimpleNamespace(features={"label": types.SimpleNamespace(names=list("0123456789"))})
+    whole = tf.constant(images), tf.constant(labels)
+    monkeypatch.setattr(tfds, "load", lambda *_, split, **__: ([whole] * len(split), info))
+    examples = data.load(name).examples
+    first = np.sort(np.concatenate([np.flatnonzero(labels == each)[:per_class] for each in range(10)]))
+    np.testing.assert_array_equal(examples["validation"].images, images[first])
+    np.testing.assert_array_equal(examples["validation"].labels, labels[first])
+    np.testing.assert_array_equal(examples["train"].images, np.delete(images, first, axis=0))
 
 
 def test_a_dataset_with_too_few_images_to_validate_on_is_named_in_one_line(tmp_path, monkeypatch):
