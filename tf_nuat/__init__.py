@@ -19,8 +19,8 @@ from tf_nuat import (
     training,
 )
 from tf_nuat.attacks import ATTACKS
-from tf_nuat.core import validation as validation  # where scripts look for it; no part of the reference
-from tf_nuat.defenses import *  # noqa: F403  # every defense, by what its package exports
+from tf_nuat.core import validation as validation  # scripts import it from here; it is not part of the reference
+from tf_nuat.defenses import *  # noqa: F403  # every name that the package of defenses exports
 from tf_nuat.networks import NETWORKS
 from tf_nuat.norms import NORMS
 from tf_nuat.training import callbacks

@@ -1,7 +1,7 @@
 """The card of a run, `card.json`: what was trained and measured, with one reader and one writer.
 
-It lies beside the networks of the run. It may come from someone else, so the reader takes it for data: each value has a
-checked type, and whatever is wrong is one line that names the file.
+It lies beside the networks of the run. A card may come from someone else, so the reader checks the type of each value,
+and every error is one line that names the file.
 """
 
 import dataclasses
@@ -13,11 +13,11 @@ from typing import Any
 from tf_nuat.core import files, json_input
 from tf_nuat.core.json_input import Field
 
-SCHEMA = 2  # of the cards that are written; 1 are those without a number
+SCHEMA = 2  # of cards that are written now; cards without a number have schema 1
 NAME = "card.json"
-MOST_TEXT = 300  # characters of a value that is shown
+MOST_TEXT = 300  # characters that are shown of a value
 
-_SHOWN = ("defense", "defense_options", "epochs", "seed")  # of a recipe, in `Card.facts`
+_SHOWN = ("defense", "defense_options", "epochs", "seed")  # fields of the recipe in `Card.facts`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Measured:
         accuracy: share of the images that are classified correctly, in [0, 1].
         interval: (low, high), its 95 % interval.
         images: number of images, at least 1.
-        estimated: whether the accuracy is that of all images, estimated from a sample (`recipes.two_phase`).
+        estimated: whether it estimates the accuracy on all images from a sample of them (`recipes.two_phase`).
     """
 
     accuracy: float
@@ -42,10 +42,10 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Card:
-    """What a run did and found; what `card.json` has, but for `missing`.
+    """What a run did and found: the content of `card.json`, and `missing`.
 
     Attributes:
-        schema: number of the form of the card; 1 for cards without a number.
+        schema: version of the card's format; 1 for cards without a number.
         recipe: `tf_nuat.training.Recipe` as JSON, a dict.
         command: the command line that ran it.
         parameters: number of weights of the network.
@@ -53,18 +53,18 @@ class Card:
         measured: dict of the measure's name ("clean" and those of the recipe) to `Measured`, on the test split.
         claimed: dict of the measure's name to the accuracy that the recipe's source claims, in [0, 1].
         passes: dict of "input_gradient", "training", "forward" and "forward_backward" to passes per training image and
-            epoch, see `defenses.Passes`; {} where they are not known.
+            epoch, see `defenses.Passes`; {} if unknown.
         training_seconds: seconds of all epochs, without validation.
-        training_images_per_second: images over these.
-        history: what Keras logged, a dict of name to number for each epoch that was trained.
+        training_images_per_second: trained images divided by `training_seconds`.
+        history: the logs of Keras, a dict of name to number for each trained epoch.
         replicas: devices that trained.
         workers: processes that trained.
-        machine: dict of "processor", its architecture, and "devices", the names of all.
-        versions: dict of a package's name ("python" included) to its version, None where it is not installed.
-        source_training_seconds: seconds of training the source networks (EAT); None where there are none.
-        adapted: what was changed of a network from a file, in words: see `tf_nuat.networks.adapt`; [] for others.
-        defense_facts: numbers that the defense adds by its own names: "extra_epochs" of NuAT-H, for instance.
-        missing: of what every run leaves, the names that this card does not have; () for a card of a run.
+        machine: dict of "processor" to its architecture, and of "devices" to the names of all devices.
+        versions: dict of a package's name ("python" included) to its version, None if it is not installed.
+        source_training_seconds: seconds of training the source networks (EAT); None without source networks.
+        adapted: changes that `tf_nuat.networks.adapt` made to a network from a file, in words; [] for other networks.
+        defense_facts: numbers that the defense adds under its own names, for instance "extra_epochs" of NuAT-H.
+        missing: names of required entries that this card lacks; () for the card of a run.
     """
 
     recipe: dict[str, Any]
@@ -114,12 +114,12 @@ class Card:
 
     @property
     def norm(self) -> str:
-        """Name of the threat model's norm; before there were several, it was "linf"."""
+        """Name of the threat model's norm; "linf" for older cards, which do not name it."""
         return self.recipe.get("norm", "linf")
 
     @property
     def epochs(self) -> float:
-        """Length of training that the recipe asks for, a fraction where it had so many minutes."""
+        """Number of epochs of the recipe; it may be a fraction if the recipe has `minutes`."""
         return self.recipe["epochs"]
 
     @property
@@ -129,17 +129,17 @@ class Card:
 
     @property
     def precision(self) -> str:
-        """What training computed in; before there were several, it was "float32"."""
+        """Precision of training; "float32" for older cards, which do not name it."""
         return self.recipe.get("precision", "float32")
 
     @property
     def chosen_by(self) -> str:
-        """What the best epoch was chosen by, a name in `history`, or "last"."""
+        """The entry of `history` by which the best epoch was chosen, or "last"."""
         return self.recipe.get("chosen_by", "val_robust_accuracy")
 
     @property
     def source(self) -> str:
-        """Where the recipe's settings and claims come from; "" where it does not say."""
+        """Where the recipe's settings and claims come from; "" if it does not say."""
         return self.recipe.get("source") or ""
 
     @property
@@ -153,12 +153,12 @@ class Card:
         return self.recipe.get("measures", {})
 
     def says(self, name: str) -> Any:
-        """Returns the recipe's field `name`; None where a partial card does not say it."""
+        """Returns the recipe's field `name`; None if a partial card lacks it."""
         return self.recipe.get(name)
 
     @property
     def facts(self) -> dict[str, str]:
-        """What the card says of the training, as text by names: settings, the command, what was measured."""
+        """Facts about the training, a dict of name to text: settings, the command, the measured accuracies."""
         shown: dict[str, Any] = {name: self.recipe.get(name) for name in _SHOWN}
         shown["epoch chosen"], shown["command"] = self.epoch_chosen or None, self.command or None
         shown["network adapted"] = "; ".join(self.adapted) or None
@@ -167,7 +167,7 @@ class Card:
         return {name[:MOST_TEXT]: str(value)[:MOST_TEXT] for name, value in shown.items() if value is not None}
 
     def with_measure(self, name: str, attack: Mapping[str, Any], measured: Measured) -> "Card":
-        """Returns the card with one more measure, by `attack`, a dict of the attack's name and its settings."""
+        """Returns the card with one more measure; `attack` is a dict of the attack's name and its settings."""
         recipe = {**self.recipe, "measures": {**self.measures, name: dict(attack)}}
         return dataclasses.replace(self, recipe=recipe, measured={**self.measured, name: measured})
 
@@ -186,20 +186,20 @@ def read(path: str | os.PathLike, *, partial: bool = False) -> Card:
     """Returns the card at `path`.
 
     Args:
-        path: of the file.
-        partial: whether a card may lack what every run leaves, as one that was written by hand does.
+        path: path of the card.
+        partial: whether the card may lack entries that every run writes, like a card that was written by hand.
 
     Raises:
-        ValueError: it is no JSON file, a value has another type than in `Card`, the schema is later, or a field lacks.
+        ValueError: it is not JSON, a value has another type than in `Card`, the schema is newer, or a field is missing.
     """
     return from_json(json_input.load("card", path), path, partial=partial)
 
 
 def beside(checkpoint: str | os.PathLike) -> Card | None:
-    """Returns the card beside a checkpoint, which may be partial; None where there is none.
+    """Returns the card beside a checkpoint, None if there is none; the card may be partial.
 
     Raises:
-        ValueError: there is one that cannot be read.
+        ValueError: the card cannot be read.
     """
     path = place(checkpoint)
     return read(path, partial=True) if os.path.lexists(path) else None
@@ -220,7 +220,7 @@ def write(card: Card, path: str | os.PathLike) -> None:
 
 
 def from_json(content: Any, path: str | os.PathLike, *, partial: bool = False) -> Card:
-    """Returns the card of the content of a file; `path` stands in errors. Arguments and errors are those of `read`."""
+    """Returns the card from the JSON `content` of the file `path`; arguments and errors are those of `read`."""
     if not isinstance(content, dict):
         raise _refused(path, f"it is a {type(content).__name__}")
     schema = content.get("schema", 1)
@@ -252,7 +252,7 @@ def _refused(path: str | os.PathLike, reason: str) -> ValueError:
 
 
 def checked_measure(value: Any, field: Field) -> Measured:
-    """Returns what JSON says of an accuracy as `Measured`; a check, see `json_input`."""
+    """Returns the `Measured` that a JSON value describes; a check as in `json_input`."""
     return Measured(**json_input.fields(_MEASURED, value, field, required=("accuracy", "interval", "images")))
 
 
@@ -287,7 +287,7 @@ _FIELDS: dict[str, json_input.Check] = {
     "adapted": json_input.list_of(json_input.text),
     "defense_facts": json_input.dict_of(json_input.logged),
 }
-# Of a recipe, what is read here; the rest is for `tf_nuat.training.Recipe`.
+# The fields of a recipe that `Card` reads; `tf_nuat.training.Recipe` checks the rest.
 _RECIPE: dict[str, json_input.Check] = {
     "dataset": json_input.text,
     "network": json_input.text,

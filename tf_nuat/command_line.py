@@ -1,4 +1,4 @@
-"""What the commands share: absl flags, with every wrong one answered by a line and exit status 2."""
+"""Shared parts of the commands: absl flags; a wrong flag ends a command with one line and exit status 2."""
 
 import contextlib
 import json
@@ -22,8 +22,8 @@ BAD_INPUT, INTERRUPTED = 2, 130  # exit statuses
 def parse(flag_values: flags.FlagValues, arguments: Sequence[str], usage: str) -> None:
     """Parses `arguments` (without the program's name) into `flag_values`.
 
-    Prints the flags of this command with `usage` and exits with 0 at --help. A flag that is unknown, or a value that
-    is not allowed, is a `ValueError`, as is anything that is no flag.
+    For --help it prints `usage` and the flags of this command, and exits with status 0. An unknown flag, a value that
+    is not allowed, or an argument that is not a flag raises a `ValueError`.
     """
     if {"--help", "-h", "-help"} & set(arguments):
         print(_help(flag_values, usage))
@@ -37,14 +37,14 @@ def parse(flag_values: flags.FlagValues, arguments: Sequence[str], usage: str) -
 
 
 def require(values: flags.FlagValues, **allowed: str) -> None:
-    """Raises `ValueError` for the first of the flags `allowed`, name=what it may be, that has no value in `values`."""
+    """Raises a `ValueError` for the first flag without a value; `allowed` has, by flag, what its value may be."""
     for name, what in allowed.items():
         if getattr(values, name) in (None, "", []):  # 0 is a value
             raise ValueError(f"{name} is not given; allowed: {what}")
 
 
 def option(text: str, argument: str = "options") -> tuple[str, Any]:
-    """Returns the pair (name, value) of `text`, "name=value"; the value is JSON, or True or False, or else text."""
+    """Returns the pair (name, value) of a text "name=value"; the value is read as JSON, True or False, or as text."""
     name, separator, value = text.partition("=")
     if not (name and separator):
         raise ValueError(f"{argument} has {text!r}; allowed: name=value")
@@ -68,7 +68,7 @@ def of_this_process() -> str:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Returns rows of cells, the first of which are the heads of the columns, as lines of text."""
+    """Returns rows of cells as lines of text with aligned columns; the first row has the headings."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
@@ -84,9 +84,9 @@ def _help(flag_values: flags.FlagValues, usage: str) -> str:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """A context in which Ctrl-C is a `KeyboardInterrupt`, whatever error the code that it interrupts makes of that.
+    """A context in which Ctrl-C raises `KeyboardInterrupt`, even if the interrupted code turns it into another error.
 
-    Signals that are handled otherwise, or ignored as in the background of a shell, are left alone.
+    A signal that has another handler, or is ignored as in the background of a shell, is left alone.
     """
     is_main, seen = threading.current_thread() is threading.main_thread(), []
 
@@ -117,7 +117,7 @@ def main(command: Callable[[list[str]], int]) -> NoReturn:
         print(f"error: {error}", file=sys.stderr)
         status = BAD_INPUT
     except (FloatingPointError, files.NotSavedError, workers.LostError) as error:
-        print(f"\nerror: {error}", file=sys.stderr)  # a progress bar may stand in the line
+        print(f"\nerror: {error}", file=sys.stderr)  # the current line may hold a progress bar
         status = 1
     except KeyboardInterrupt:
         print("interrupted; the same command continues where it was", file=sys.stderr)

@@ -1,6 +1,6 @@
-"""Random draws of a batch: of each image by a key of its own, or of the global batch by a pair of integers.
+"""Random draws for a batch: for each image from its own key, or for the global batch from a pair of integers.
 
-A seed is keys (B, 2), uint32, of the images, or two integers (2,) for the global batch.
+A seed is either keys (B, 2), uint32, one for each image, or two integers (2,) for the global batch.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ LARGEST_SEED = 2**31 - 1  # stateless draws take integers of 32 bits
 
 
 def seeds_of(seed: Any, x: tf.Tensor, index: tf.Tensor | None) -> tf.Tensor:
-    """Returns a pair of numbers as it is, which stands for the global batch; for one number, the keys of the images."""
+    """Returns the seed of a batch: a pair of integers as it is, or for a single number the keys of the images."""
     seed = tf.convert_to_tensor(seed)
     if seed.shape.rank == 1:
         return seed
@@ -26,20 +26,20 @@ def _numbers(x: tf.Tensor) -> tf.Tensor:
 
 
 def image_keys(seed: Any, x: tf.Tensor) -> tf.Tensor:
-    """Returns keys (B, 2), uint32, for the draws of a search: `seed` where it is such keys, else from the pair (2,)."""
+    """Returns keys (B, 2), uint32, for the draws of a search: `seed` itself if it is such keys, else made from it."""
     seed = tf.convert_to_tensor(seed)
     return seed if seed.shape.rank == 2 else threefry.keys(seed_pair(seed), _numbers(x))
 
 
 def fold_in(seed: Any, number: Any) -> tf.Tensor:
-    """Returns a seed for another purpose, told apart by `number`: a scalar, or (B,) where `seed` is keys (B, 2)."""
+    """Returns a new seed from `seed` and `number`: a scalar or, if `seed` is keys (B, 2), also (B,)."""
     if _is_per_image(seed):
         return threefry.fold_in(seed, number)
     return tf.random.experimental.stateless_fold_in(seed_pair(seed), number)
 
 
 def seed_pair(seed: Any) -> tf.Tensor:
-    """Returns the two integers that stateless draws take: `seed` itself, or a number and 0."""
+    """Returns the two integers that stateless draws take: `seed` itself if it is a pair, else `seed` and 0."""
     seed = tf.cast(tf.convert_to_tensor(seed), tf.int32)
     return seed if seed.shape.rank == 1 else tf.stack([seed, 0])
 

@@ -55,7 +55,7 @@ def one_hot(labels: tf.Tensor, num_classes: int | tf.Tensor) -> tf.Tensor:
 
 
 def smoothed(labels: tf.Tensor, num_classes: int, share: float) -> tf.Tensor:
-    """Returns rows of probabilities (B, K) in which all classes have `share` of each label alike.
+    """Returns rows of probabilities (B, K), with `share` of each label spread evenly over all classes.
 
     Example:
         >>> import tensorflow as tf
@@ -100,9 +100,10 @@ def margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def fooled(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns where the class that a network answers, that of its highest logit, is not the true one, bool (B,).
+    """Returns whether the predicted class of each example, that of the highest logit, is wrong, bool (B,).
 
-    Where several are the highest, the answer is the first of them, as in `predict`: a margin of 0 tells nothing then.
+    If several logits are the highest, the first of them is the prediction, as in `predict`. A margin of 0 does not tell
+    which class that is.
 
     Example:
         >>> import tensorflow as tf
@@ -133,7 +134,7 @@ def wrong_classes(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 def dlr(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Returns the difference of logits ratio of each example, (B,), in float32: the margin over a spread of logits.
 
-    It does not change where the logits are shifted or scaled. From Croce and Hein (2020).
+    Shifting or scaling the logits does not change it. From Croce and Hein (2020).
 
     Raises:
         ValueError: there are fewer than 3 classes.
@@ -153,7 +154,7 @@ def targeted_dlr(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> tf
     """Returns the targeted difference of logits ratio of each example, (B,), in float32.
 
     Args:
-        logits, labels: as everywhere here.
+        logits, labels: (B, K), and integers (B,) or rows of probabilities (B, K).
         targets: the class whose logit is to exceed that of the true class, integers (B,).
 
     From Croce and Hein (2020).
@@ -174,7 +175,7 @@ def targeted_dlr(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> tf
     return (target - true) / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + _TINY)
 
 
-_TINY = 1e-12  # divides 0 by something where all logits are equal
+_TINY = 1e-12  # avoids 0 / 0 if all logits are equal
 
 
 def _highest(logits: tf.Tensor, count: int, loss: str) -> tf.Tensor:
@@ -214,7 +215,7 @@ def nuclear_penalty(matrix: tf.Tensor, weight: float | tf.Tensor) -> tf.Tensor:
     Args:
         matrix: (B, K), logits of perturbed images minus logits of clean images.
         weight: lambda of equations 1 and 2 of the NuAT paper (Sriramanan et al., 2021), a float or a scalar tensor.
-            Where it is 0 nothing is decomposed.
+            If it is 0, the decomposition is skipped.
 
     Example:
         >>> import tensorflow as tf

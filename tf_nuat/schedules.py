@@ -1,7 +1,7 @@
 """Functions of the step, for learning rates and for regularizer weights alike.
 
-Each is a `keras.optimizers.schedules.LearningRateSchedule`, read at the number of batches trained on: a run that is
-resumed, or spread over devices, needs no further state. A step is a batch, also where the gradients of several make one
+Each is a `keras.optimizers.schedules.LearningRateSchedule` of the number of trained batches, so resumed or distributed
+runs need no further state. A step is one batch, even if the gradients of several batches are accumulated for one
 update. Times are in epochs; `steps_per_epoch` turns them into steps (leave it at 1 to give times in steps).
 """
 
@@ -13,17 +13,17 @@ import tensorflow as tf
 
 from tf_nuat.core import placement, validation
 
-Schedule = Callable[[typing.Any], tf.Tensor]  # of the step
+Schedule = Callable[[typing.Any], tf.Tensor]  # step -> value
 Weight = float | Schedule  # of a regularizer
 
 
 @keras.saving.register_keras_serializable(package="tf_nuat")
 class Piecewise(keras.optimizers.schedules.LearningRateSchedule):
-    """A piecewise linear function of the epoch; the last value holds for ever.
+    """A piecewise linear function of the epoch; the last value holds forever.
 
     Args:
-        points: pairs (epoch, value), epochs increasing; two pairs with one epoch make a jump, to the second.
-        steps_per_epoch: number of steps of an epoch, above 0; or a variable that holds it, which may be assigned later.
+        points: pairs (epoch, value), sorted by epoch; two pairs with the same epoch make a jump to the second value.
+        steps_per_epoch: number of steps of an epoch, above 0; or a variable that holds it and may be assigned later.
 
     Example:
         >>> from tf_nuat import schedules
@@ -83,9 +83,9 @@ def cyclic_step(
 
     Args:
         peak: highest learning rate, at epoch `up`.
-        up, down: epochs of the rising and of the falling side, the latter as if it went down to 0.
+        up, down: epochs of the rising side, and of the falling side if it went down to 0.
         freeze: epoch from which the value is constant, between `up` and `up + down`.
-        drops: epochs, not before `freeze`, after each of which the value is divided by 10.
+        drops: epochs, not before `freeze`, at each of which the value is divided by 10.
         steps_per_epoch: number of steps of an epoch, above 0.
 
     Example:
@@ -106,7 +106,7 @@ def cyclic_step(
 
 
 def divide(start: float, factor: float, epochs: Iterable[float], *, steps_per_epoch: float = 1) -> Piecewise:
-    """Returns `start`, divided by `factor` at each of `epochs`, once more each time.
+    """Returns `start`, divided by `factor` again at each of `epochs`.
 
     Example:
         >>> from tf_nuat import schedules

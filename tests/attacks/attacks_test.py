@@ -252,6 +252,12 @@ def test_the_classes_of_a_function_are_counted_where_its_trace_does_not_say_them
     assert num_classes_of(unknown, images[0]) == 7
 
 
+def test_a_network_is_not_traced_for_its_classes(linear, images, monkeypatch):
+    """Not by a defense either, which makes a new function of it at each step."""
+    monkeypatch.setattr(tf, "function", None)
+    assert num_classes_of(linear, images[0]) == num_classes_of(inference(linear), images[0]) == 2
+
+
 def test_keywords_come_and_go_in_any_order(linear, images):
     """Each combination of given and omitted keywords, one after the other, in one process."""
     x, y = images

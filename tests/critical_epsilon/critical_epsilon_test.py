@@ -151,12 +151,19 @@ def test_both_ways_agree_on_the_digits_and_fine_tuning_takes_less(estimated):
     assert (out / "critical_epsilon.png").stat().st_size > 10_000
 
 
+def test_fast_refuses_an_epsilon_that_is_not_below_the_critical_one_before_it_trains_further(trained, tmp_path):
+    """The loss passes the clean test loss, 0.5, at 0.2."""
+    with pytest.raises(ValueError, match="epsilons have 0.25, where the training loss 0.6 is above .* 0.5; allowed"):
+        critical_epsilon.fast(RECIPE, tmp_path, epsilons=[0.1, 0.25, 0.3], runs=2)
+    assert [recipe.epsilon for recipe in trained] == [0.1, 0.25]
+
+
 @pytest.mark.parametrize(
     "flags", [["--defense=mart", "--attack=pgd", "--options=steps=2"], ["--norm=l2", "--epsilon=1"]]
 )
 def test_other_losses_and_norms_fine_tune_the_same_clean_network(estimated, tmp_path, flags):
     clean, losses = estimated[0] / "clean_seed_0" / "network.keras", estimated[1]["fast"]["losses"][0]
-    epsilons = "10/255,60/255" if "--norm=l2" in flags else "2/255,6/255"
+    epsilons = "10/255,40/255" if "--norm=l2" in flags else "2/255,6/255"
     ways = ["--ways=fast", f"--fast={epsilons}", "--runs=1", "--tuning_epochs=1", "--loss_images=300"]
     assert phase_transition.main([*SMALL, *flags, *ways, f"--clean={clean}", f"--out={tmp_path}"]) == 0
     fast = json.loads((tmp_path / "results.json").read_text())["fast"]

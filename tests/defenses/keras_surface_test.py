@@ -146,6 +146,27 @@ def test_the_average_of_the_attack_begins_at_weights_that_were_set(ema_decay):
         np.testing.assert_allclose(weight, other, atol=1e-5)
 
 
+@pytest.mark.parametrize("how, ema_decay", [("loaded", None), ("compiled again", None), ("compiled again", 0.9998)])
+def test_the_average_of_the_attack_goes_on_with_a_new_optimizer(how, ema_decay, tmp_path):
+    """With a learning rate of 0, a step moves it by a hundredth of the way to what is trained."""
+
+    def made():
+        return tf_nuat.NuAT2(linear.network(), epsilon=0.1, ema_decay=ema_decay, attack_ema_decay=0.99)
+
+    model = made()
+    model.compile(keras.optimizers.SGD(0.1))
+    model.fit(X, Y, batch_size=8, epochs=3, verbose=0)
+    average, trained = (each.get_weights()[0].copy() for each in (model.attack_network, model.trained_network))
+    assert np.max(np.abs(average - trained)) > 1e-3
+    if how == "loaded":
+        model.save_weights(tmp_path / "defense.weights.h5")
+        model = made()
+        model.load_weights(tmp_path / "defense.weights.h5")
+    model.compile(keras.optimizers.SGD(0.0))
+    model.fit(X, Y, batch_size=16, initial_epoch=3, epochs=4, verbose=0)
+    np.testing.assert_allclose(model.attack_network.get_weights()[0], 0.99 * average + 0.01 * trained, atol=1e-6)
+
+
 def test_the_loss_of_an_evaluation_has_the_penalties_of_the_network():
     """As Keras's own of the same network."""
     regularizer = keras.regularizers.L2(0.5)
@@ -157,6 +178,19 @@ def test_the_loss_of_an_evaluation_has_the_penalties_of_the_network():
     network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     assert found == pytest.approx(network.evaluate(X, Y, verbose=0), rel=1e-5)
     assert float(network.losses[0]) > 0.01 * found  # else agreement would say nothing
+
+
+def test_the_penalty_of_activities_in_16_bits_belongs_to_the_loss():
+    policy = keras.mixed_precision.DTypePolicy("mixed_bfloat16")
+    layers = [keras.layers.Flatten(), keras.layers.Dense(linear.CLASSES, activity_regularizer="l2", dtype=policy)]
+    model = tf_nuat.Standard(keras.Sequential([keras.Input(linear.SHAPE), *layers]), epsilon=0.1)
+    model.compile(keras.optimizers.SGD(0.0))
+    logits = np.asarray(model.network(X)).astype(np.float32)
+    [penalty] = model.network.losses
+    assert penalty.dtype == tf.bfloat16
+    expected = np.mean(losses.cross_entropy(tf.constant(logits), tf.constant(Y))) + float(penalty)
+    assert model.evaluate(X, Y, verbose=0, return_dict=True)["loss"] == pytest.approx(expected, rel=1e-2)
+    assert model.fit(X, Y, verbose=0).history["loss"][0] == pytest.approx(expected, rel=1e-2)
 
 
 def test_the_largest_seed():

@@ -176,3 +176,20 @@ def test_the_file_of_an_earlier_version_is_loaded(tmp_path, monkeypatch):
     loaded = keras.saving.load_model(tmp_path / "defense.keras")
     fitted(loaded, epochs=3, initial_epoch=2)
     assert int(loaded.epoch) == 2
+
+
+@pytest.mark.parametrize("ending", [".keras", ".weights.h5"])
+def test_an_epoch_that_was_saved_before_its_end_is_begun_again(ending, tmp_path):
+    """The last batch of the second epoch is saved before that ends."""
+    model, path = compiled(tf_nuat.NuAT2WA), tmp_path / f"batch{ending}"
+    save = keras.callbacks.ModelCheckpoint(path, save_freq=1, save_weights_only=ending == ".weights.h5")
+    fitted(model, callbacks=[save])
+    if ending == ".keras":
+        loaded = keras.saving.load_model(path)
+    else:
+        loaded = compiled(tf_nuat.NuAT2WA)
+        loaded.build_state()
+        loaded.load_weights(path)
+    assert loaded.count_batches() == model.count_batches() == 4
+    fitted(loaded, epochs=1)
+    assert int(loaded.epoch) == 1

@@ -105,6 +105,21 @@ def test_a_wrong_batch_of_a_generator_stops_training_in_one_line(change, words, 
         np.testing.assert_allclose(weight, other, atol=1e-6)
 
 
+def test_pixels_beyond_by_rounding_train_as_those_within(examples, after_both):
+    """They are clipped, in training and in an evaluation; what is further beyond is shown with enough digits."""
+    x, y = examples
+    beyond = np.where(x == 0.0, np.float32(-5e-7), np.where(x == 1.0, np.float32(1 + 5e-7), x))
+    assert beyond.min() < 0.0 and beyond.max() > 1.0
+    for weight, other in zip(trained(compiled(), beyond, y, validation_data=(beyond, y)), after_both):
+        np.testing.assert_allclose(weight, other, atol=1e-6)
+    found, expected = (compiled().evaluate(each, y, verbose=0, return_dict=True) for each in (beyond, x))
+    assert found == pytest.approx(expected)
+    model = compiled()
+    model.run_eagerly = True
+    with pytest.raises(ValueError, match=r"x has values from 1\.000002 to 1\.000002 in batch 2 of training"):
+        trained(model, Batches(_fails_in_second(x, 1.000002), y))
+
+
 def test_a_wrong_batch_stops_evaluation_too(examples):
     x, y = examples
     model = compiled()

@@ -21,7 +21,8 @@ def scaled(network):
 def test_another_network_with_the_same_weights_is_another_evaluation(tmp_path, monkeypatch):
     network = linear.network()
     record = worst_case(network, DATA, "fgsm", epsilon=EPSILON, folder=tmp_path)
-    with pytest.raises(ValueError, match="has an evaluation with other network; allowed: another folder"):
+    words = "has an evaluation with other network; allowed: another folder, or the same arguments and version"
+    with pytest.raises(ValueError, match=words):
         worst_case(scaled(network), DATA, "fgsm", epsilon=EPSILON, folder=tmp_path)
     monkeypatch.setattr(worst, "_run", None)  # what is done is not done again for the same network, built anew
     again = worst_case(linear.network(), DATA, "fgsm", epsilon=EPSILON, folder=tmp_path)

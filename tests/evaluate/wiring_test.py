@@ -93,6 +93,8 @@ def test_one_answer_for_all_is_named():
     always.set_weights([np.zeros((64, 10)), np.eye(10)[3]])
     found = wiring.look(always, images, labels, LETTERS)
     assert not found.is_right and found.only_answer == "d" and "gives one class, d, for every image" in found.sentence
+    with pytest.raises(ValueError, match="or order of the classes makes it right$"):  # without a remedy
+        wiring.check("network", always, images, labels, LETTERS, remedy=wiring.OF_SURROGATE)
 
 
 @pytest.mark.parametrize("wrong, is_right", [(6, True), (20, False)])

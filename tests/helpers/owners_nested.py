@@ -6,7 +6,7 @@ Each entry of `TAKEN` makes one.
 import keras
 import numpy as np
 
-from tests.helpers.owners import GREY, Owned, argmax, behind, body, in_front, layers, owned, trained
+from tests.helpers.owners import GREY, Owned, argmax, behind, body, built, images, in_front, layers, owned, trained
 from tests.helpers.owners_files import LOGARITHM
 from tests.helpers.owners_models import OFF
 
@@ -79,6 +79,24 @@ def sigmoids(folder):
     return Owned(network, argmax(network), lambda x: 0.1 * before(x), [said])
 
 
+def not_negative(folder):
+    """Logits that are small for pixels in [0, 1], as those of a network for 0..255 are before it is put in front."""
+    maps = [keras.layers.Conv2D(8, 3), keras.layers.Conv2D(10, 1, activation="relu")]
+    generator = np.random.default_rng(0)
+    kernels = generator.normal(size=(3, 3, 1, 8)), 0.01 * generator.normal(size=(1, 1, 8, 10))
+    weights = [kernels[0], np.zeros(8), kernels[1], np.zeros(10)]
+    network = built([*maps, keras.layers.GlobalAveragePooling2D()], weights)
+    assert np.min(network(images())) >= 0.0 and np.max(network(images())) < 1.0 < np.max(network(255.0 * images()))
+    said = "pixels in [0, 1] become 0..255"
+    return owned(network, network, said, prepare=lambda x: 255.0 * x, options={"pixels": "0..255"})
+
+
+def all_zero(folder):
+    """As a network that has died: no sigmoid is 0 for every image."""
+    network = behind(body(), lambda z: keras.ops.relu(z - 1e9))
+    return owned(network, network)
+
+
 def dict_of_logits(folder):
     before = body()
     network = keras.Model(before.input, {"class": before.output})
@@ -115,6 +133,8 @@ TAKEN = {
     "a functional model with a call of its own inside": with_a_call_of_its_own(inside=True),
     "softmax, rounded to bfloat16": rounded,
     "sigmoid of each class, a function": sigmoids,
+    "logits that are not negative": not_negative,
+    "logits that are all 0": all_zero,
     "a dict of logits": dict_of_logits,
     "logits beside another output": logits_beside_another_output,
     "logits of a network inside that returns a softmax, too": of_several_heads(1),

@@ -1,5 +1,7 @@
 """Networks of equal weights that answer otherwise have other fingerprints; one that is read again keeps its own."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -41,8 +43,8 @@ def difference(of):
     return network
 
 
-def in_sequence(network):
-    return keras.Sequential([keras.Input((2, 2, 1)), network])
+def in_sequence(*layers):
+    return keras.Sequential([keras.Input((2, 2, 1)), *layers])
 
 
 SAME = {
@@ -51,6 +53,7 @@ SAME = {
     "graph": lambda: difference(["whole", "positive"]),
     "network within": lambda: in_sequence(difference(["whole", "positive"])),
     "without configuration": lambda: built(WithoutConfig(keras.ops.tanh)),
+    "random layer without a seed": lambda: in_sequence(keras.layers.RandomCrop(2, 2), built()),
 }
 
 
@@ -71,6 +74,15 @@ def test_a_network_that_is_read_from_a_file_keeps_it(name, tmp_path):
     read = keras.saving.load_model(tmp_path / "network.keras", compile=False)
     read.trainable = False
     assert fingerprint(read) == fingerprint(network)
+
+
+def test_a_saved_model_that_lies_elsewhere_keeps_it(tmp_path):
+    built().export(tmp_path / "one", verbose=False)
+    shutil.copytree(tmp_path / "one", tmp_path / "other")
+    layers = [keras.layers.TFSMLayer(str(tmp_path / name)) for name in ("one", "other")]
+    one, other = map(in_sequence, layers)
+    assert layers[0].get_config()["filepath"] != layers[1].get_config()["filepath"]
+    assert fingerprint(one) == fingerprint(other) != fingerprint(in_sequence(layers[0], keras.layers.ReLU()))
 
 
 OTHERS = {

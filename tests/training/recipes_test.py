@@ -457,6 +457,7 @@ BAD = [
     (["--network_options=depth=3"], "options of mnist_cnn are {'depth': 3}"),
     (["--network=no_such_module:build"], "network is 'no_such_module:build', whose module cannot be imported"),
     (["--strategy=tpu"], "strategy is 'tpu'; allowed: "),
+    (["--jit_compile"], "jit_compile is True; allowed: with --nodeterministic"),
     (["--test_images=0"], "test_images"),
     (["--measures=pgd"], "measures is 'pgd'; allowed: clean, pgd_"),
     (["--speed=3"], "speed"),

@@ -177,6 +177,13 @@ def test_xla_compiles_the_step_of_every_stage_where_it_is_asked_for(told):
     assert training.build(RECIPE, splits, jit_compile=told, before=model).jit_compile is told
 
 
+def test_xla_is_refused_on_several_devices_before_any_work(tmp_path):
+    """Keras puts the steps of all devices into one function, and XLA takes no variable of another device."""
+    with pytest.raises(ValueError, match="jit_compile is True; allowed: on one device"):
+        training.run(RECIPE, tmp_path / "out", strategy="mirrored", jit_compile=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_devices_train_the_same_recipe(tmp_path):
     """They log what one device does, in a second epoch too, which takes the images in another order."""
     recipe = dataclasses.replace(RECIPE, defense="nuat", epochs=2, measures={}, claimed={}, masking_alarm=None)

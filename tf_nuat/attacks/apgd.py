@@ -1,6 +1,6 @@
 """APGD, projected gradient descent that chooses its own step sizes (Croce and Hein, 2020).
 
-Three attacks that differ in the loss they increase. How their ascents go is in `tf_nuat.attacks.apgd_steps`.
+The three attacks differ in the loss they increase. `tf_nuat.attacks.apgd_steps` has the steps of their ascents.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from tf_nuat.attacks.attack import attack
 from tf_nuat.attacks.search import Search, choose
 from tf_nuat.models.inference import Logits
 
-Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # of logits (B, K) and labels, (B,)
+Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # logits (B, K), labels -> values (B,)
 
 
 @attack(norms=tuple(STEPS))
@@ -31,20 +31,18 @@ def apgd_ce(
     seed: tf.Tensor | int = 0,
     norm: str = "linf",
 ) -> Search:
-    """Returns an adversary of each image that APGD finds along the cross-entropy, and x where it finds none.
-
-    It is the first one that an ascent goes through.
+    """Returns the first adversary that APGD along the cross-entropy finds for each image, or x if it finds none.
 
     Args:
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
         x: images (B, H, W, C), float32 in [0, 1].
         y: labels, integers (B,) or one-hot (B, K).
-        epsilon: radius of the ball, above 0.
-        steps: number of steps of an ascent, at least 1. An ascent takes as many gradients, and one forward more; in L1,
-            two gradients more.
-        restarts: number of ascents at most, at least 1, each from a draw of its own.
-        eot_iterations: number of times, at least 1, that a gradient, its loss and its logits are computed and averaged:
-            more than 1 for a network that draws random numbers (expectation over transformations, Athalye et al.,
+        epsilon: radius of the ball, at least 0.
+        steps: number of steps per ascent, at least 1. An ascent computes one gradient per step, and one more forward
+            pass; in L1, two more gradients.
+        restarts: largest number of ascents, at least 1, each from its own random start.
+        eot_iterations: number of passes, at least 1, over which each gradient, its loss and its logits are averaged.
+            Use more than 1 for a network that draws random numbers (expectation over transformations, Athalye et al.,
             2018).
         seed: whole number, at least 0; the same seed draws the same starts.
         norm: "linf", "l2" or "l1" (Croce and Hein, "Mind the box", 2021), the norm of the ball and of a step.
@@ -78,10 +76,10 @@ def apgd_dlr(
     seed: tf.Tensor | int = 0,
     norm: str = "linf",
 ) -> Search:
-    """Returns what `apgd_ce` does, with the ascent along `losses.dlr`.
+    """Returns what `apgd_ce` does, but increases `losses.dlr` instead of the cross-entropy.
 
     Args:
-        logits_fn: as in `apgd_ce`, of at least 3 classes.
+        logits_fn: as in `apgd_ce`, with at least 3 classes.
         x, y, epsilon, steps, restarts, eot_iterations, seed, norm: as in `apgd_ce`.
 
     Raises:
@@ -111,15 +109,15 @@ def apgd_t(
     seed: tf.Tensor | int = 0,
     norm: str = "linf",
 ) -> Search:
-    """Returns what `apgd_ce` does, with ascents along `losses.targeted_dlr`, towards one wrong class after the other.
+    """Returns what `apgd_ce` does, but increases `losses.targeted_dlr`, towards one wrong class after another.
 
     The targets are the wrong classes with the highest logits at x, the highest first.
 
     Args:
-        logits_fn: as in `apgd_ce`, of at least 4 classes.
+        logits_fn: as in `apgd_ce`, with at least 4 classes.
         x, y, epsilon, steps, seed, norm: as in `apgd_ce`.
-        restarts: number of ascents towards a target.
-        targets: number of targets, at least 1; all wrong classes where there are no more than that.
+        restarts: largest number of ascents towards each target, at least 1.
+        targets: largest number of targets, at least 1. If there are fewer wrong classes, all of them are targets.
 
     Raises:
         ValueError: an argument is out of its range, or there are fewer than 4 classes.
@@ -136,15 +134,15 @@ def apgd_t(
 
 
 class _State(NamedTuple):
-    """The ascents of each image, of which `run` have ended; all are (B,) but images (B, H, W, C), and as said."""
+    """The state of each image, with `run` ascents ended. Shapes are (B,), (B, H, W, C) for images, or as noted."""
 
     x_adv: tf.Tensor
     fooled: tf.Tensor
     spent: tf.Tensor
     run: tf.Tensor
-    runs: tf.Tensor  # of ascents at most
-    ranked: tf.Tensor  # (B, K - 1), the wrong classes, where they are targets
-    ascent: Any  # the state of the ascent, as of its steps
+    runs: tf.Tensor  # the largest number of ascents
+    ranked: tf.Tensor  # (B, K - 1), the wrong classes, if the loss is targeted
+    ascent: Any  # a `HalvedState` or a `SparseState`
 
 
 def _search(
@@ -161,14 +159,15 @@ def _search(
     targets: tf.Tensor | int = 1,
     eot_iterations: int = 1,
 ) -> Search:
-    """Returns the search of `restarts` ascents at most along `loss`, or towards each of `targets` classes without one.
+    """Returns a search: at most `restarts` ascents along `loss` or, if it is None, towards each of `targets` classes.
 
     Args:
-        loss: function of logits (B, K) and labels, what to increase (B,); None for `losses.targeted_dlr`.
+        loss: function of logits (B, K) and labels that returns the values to increase (B,); None for
+            `losses.targeted_dlr`.
     """
     ascents = STEPS[norm](x, epsilon, steps, norm)
     keys = draws.image_keys(seed, x)
-    if loss is None:  # in AutoAttack this comes after the cross-entropy: it is to start elsewhere
+    if loss is None:  # AutoAttack runs this after the cross-entropy: it should start elsewhere
         keys = draws.fold_in(keys, 1)
 
     def start_of(run: tf.Tensor) -> tf.Tensor:
@@ -201,7 +200,7 @@ def _search(
         fooled = state.fooled | (~state.spent & found)
         x_adv, ascent = ascents.move(state.x_adv, state.ascent, gradient, value)
 
-        # The gradient of an ascent's last point was for its logits, where another ascent follows.
+        # If another ascent follows, the gradient at the last point of this one was only computed for its logits.
         ends = (state.ascent.taken >= ascents.moves) & ~fooled & ~state.spent
         run = state.run + tf.cast(ends, tf.int32)
         x_adv, ascent = tf.cond(
@@ -212,7 +211,7 @@ def _search(
         return state._replace(
             x_adv=choose(fooled | state.spent, state.x_adv, x_adv),
             fooled=fooled,
-            # The last point of the last ascent is a candidate: whoever runs the search looks at its logits.
+            # The last point of the last ascent is a candidate: the caller of the search checks its logits.
             spent=state.spent | (~fooled & (ascent.taken >= ascents.moves) & (run + 1 >= state.runs)),
             run=run,
             ascent=ascent,
@@ -224,7 +223,7 @@ def _search(
 def _begin_where(
     condition: tf.Tensor, ascents: Any, start: tf.Tensor, x_adv: tf.Tensor, ascent: Any
 ) -> tuple[tf.Tensor, Any]:
-    """Returns iterates and the state of their ascents, which begin at `start` where the condition (B,) holds."""
+    """Returns `x_adv` and `ascent`, replaced by a new ascent from `start` where the condition (B,) holds."""
     begun = (start, ascents.begin(start))
     return tf.nest.map_structure(lambda new, old: choose(condition, new, old), begun, (x_adv, ascent))
 
@@ -235,7 +234,7 @@ def _averaged(
     x_adv: tf.Tensor,
     eot_iterations: int,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns gradient, logits and loss at x_adv, each the mean of so many eot_iterations."""
+    """Returns gradient, logits and loss at x_adv, each averaged over `eot_iterations` passes."""
 
     def one_pass() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         gradient, logits = input_gradient(objective, x_adv)

@@ -1,8 +1,8 @@
-"""How an ascent of APGD goes: where it starts, what a step is, and when its length changes.
+"""The ascents of APGD: where they start, what a step is, and when the step size changes.
 
-The papers and their published code disagree in small things; where they do this is the code's way: it halves the step
-where *at most* the share `RHO` of the steps increased the loss, not at the first checkpoint for want of a new best
-loss, and what restarts from the best is the iterate of the checkpoint.
+Where the papers and their published code disagree, this follows the code. A checkpoint halves the step size if *at
+most* the share `RHO` of the steps increased the loss. The first checkpoint does not halve it for want of a new best
+loss. After a halving, the best iterate replaces the iterate of the checkpoint, before its step.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from tf_nuat.attacks.search import choose
 
 # Percentages of the steps at which the step size is reconsidered: p_1 = 22, p_{j+1} = p_j + max(p_j - p_{j-1} - 3, 6).
 CHECKPOINTS = (22, 41, 57, 70, 80, 87, 93, 99)
-MOMENTUM = 0.75  # the share of the new step; the rest is that of the change before
+MOMENTUM = 0.75  # weight of the new step; the previous change has the rest
 RHO = 0.75
 
 
 class HalvedState(NamedTuple):
-    """An ascent of each image after `taken` steps; all are (B,) but images (B, H, W, C) and what says otherwise."""
+    """An ascent of each image after `taken` steps. Shapes are (B,), (B, H, W, C) for images, or as noted."""
 
     taken: tf.Tensor
     step_size: tf.Tensor  # (B, 1, 1, 1)
@@ -45,7 +45,7 @@ class HalvedSteps:
         norm: name of the norm.
 
     Attributes:
-        moves: number of moves of an ascent: after each comes a gradient, but for the last.
+        moves: number of moves of an ascent. A gradient follows each of them but the last.
     """
 
     def __init__(self, x: tf.Tensor, epsilon: tf.Tensor | float, steps: tf.Tensor | int, norm: str) -> None:
@@ -54,7 +54,7 @@ class HalvedSteps:
         self.moves = steps
 
     def start(self, keys: tf.Tensor) -> tf.Tensor:
-        """Returns where an ascent begins, drawn by the keys (B, 2) of the images: on the sphere."""
+        """Returns a random start on the sphere, cut to [0, 1], drawn with the keys (B, 2) of the images."""
         return tf.clip_by_value(self._x + self._epsilon * self._norm.random_direction(self._x, keys), 0.0, 1.0)
 
     def begin(self, start: tf.Tensor) -> HalvedState:
@@ -77,7 +77,7 @@ class HalvedSteps:
         )
 
     def is_candidate(self, ascent: HalvedState) -> tf.Tensor:
-        """Returns whether the iterate is an adversary (B,) if it fools the network: it is in the ball, always."""
+        """Returns whether the iterate is an adversary if it fools the network (B,): always, as it is in the ball."""
         return ascent.taken >= 0
 
     def move(
@@ -95,7 +95,7 @@ class HalvedSteps:
     def _check(
         self, x_adv: tf.Tensor, ascent: HalvedState, gradient: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, HalvedState]:
-        """Returns where to go on from, the gradient there, and the state, after the checkpoint of this step, if any."""
+        """Returns the point to continue from, the gradient there and the state, after a checkpoint if one is due."""
         checkpoints = (tf.constant(CHECKPOINTS) * self.moves + 99) // 100
         due = tf.reduce_any(tf.equal(ascent.taken[:, None], checkpoints), axis=1)
         since = tf.cast(ascent.taken - ascent.checked, tf.float32)
@@ -113,11 +113,11 @@ class HalvedSteps:
 
 
 class SparseState(NamedTuple):
-    """An ascent of each image after `taken` moves; all are (B,) but images (B, H, W, C)."""
+    """An ascent of each image after `taken` moves. Shapes are (B,), or (B, H, W, C) for images."""
 
     taken: tf.Tensor
     step_size: tf.Tensor
-    best: tf.Tensor  # the iterate with the largest loss, within the radius of now
+    best: tf.Tensor  # the iterate with the largest loss within the current radius
     best_gradient: tf.Tensor
     best_loss: tf.Tensor
     changed: tf.Tensor  # pixels in which the best iterate differed from x at the last checkpoint
@@ -126,28 +126,28 @@ class SparseState(NamedTuple):
 class SparseSteps:
     """Steps along the largest entries of the gradient, in balls that shrink (Croce and Hein, "Mind the box", 2021).
 
-    An ascent has three parts, of 30, 30 and 40 percent of the steps, in balls of radius 3, 2 and 1 epsilon; a part
-    begins at the best iterate of the one before, brought into its ball. The sparser the best iterate is, the fewer
-    pixels a step changes. At a checkpoint the step size is reset to the radius where the best iterate has become
-    sparser by 5 percent, and the ascent goes on from there; elsewhere it is divided by 1.5, down to a tenth of the
-    radius.
+    An ascent has three parts, of 30, 30 and 40 percent of the steps, in balls of radius 3, 2 and 1 epsilon. A part
+    begins at the best iterate of the previous one, projected onto its ball. The sparser the best iterate is, the fewer
+    pixels a step changes. If the best iterate has become 5 percent sparser at a checkpoint, the step size is reset to
+    the radius, and the ascent continues from that iterate. Otherwise the step size is divided by 1.5, down to a tenth
+    of the radius.
 
-    Unlike in the published code, pixels at 0 or 1 that the gradient pushes out of [0, 1] are none of those that a step
-    changes. With them an ascent can come to stand still short of the optimum, even on a linear network.
+    Unlike in the published code, a step leaves out pixels at 0 or 1 that the gradient pushes out of [0, 1]. With them,
+    an ascent can stall short of the optimum, even on a linear network.
 
     Args, Attributes:
-        As of `HalvedSteps`. The two moves from one ball to the next are no steps: an ascent has as many moves more.
+        As for `HalvedSteps`. The two moves from one ball to the next are not steps: an ascent has two more moves.
     """
 
     def __init__(self, x: tf.Tensor, epsilon: tf.Tensor | float, steps: tf.Tensor | int, norm: str) -> None:
         self._x, self._epsilon, self._norm = x, epsilon, norms.of(norm)
         self.moves = steps + 2
-        lengths = tf.minimum((3 * steps + 9) // 10, (steps - 1) // 2)  # of the first two parts, at most
+        lengths = tf.minimum((3 * steps + 9) // 10, (steps - 1) // 2)  # of each of the first two parts
         self._begins = tf.stack([0, lengths + 1, 2 * lengths + 2])
         self._lengths = tf.stack([lengths, lengths, steps - 2 * lengths])
 
     def start(self, keys: tf.Tensor) -> tf.Tensor:
-        """Returns where an ascent begins, drawn by the keys (B, 2) of the images: noise, projected."""
+        """Returns a random start, x plus noise, projected, drawn with the keys (B, 2) of the images."""
         return self._norm.projection(self._x, 3.0 * self._epsilon)(self._x + draws.normal(self._x, keys))
 
     def begin(self, start: tf.Tensor) -> SparseState:
@@ -155,7 +155,7 @@ class SparseSteps:
         return self._part(start, tf.zeros(tf.shape(start)[:1], tf.int32))
 
     def is_candidate(self, ascent: SparseState) -> tf.Tensor:
-        """Returns whether the iterate is an adversary (B,) if it fools the network: whether it is in the last ball."""
+        """Returns whether the iterate is an adversary if it fools the network (B,): only in the last ball."""
         return self._number(ascent.taken) == 2
 
     def move(
@@ -176,7 +176,7 @@ class SparseSteps:
         return x_adv, moved
 
     def _number(self, taken: tf.Tensor) -> tf.Tensor:
-        """Returns the number (B,), 0 to 2, of the part that the iterate after so many moves belongs to."""
+        """Returns which part, 0 to 2, the iterate after `taken` moves belongs to (B,)."""
         return tf.reduce_sum(tf.cast(taken[:, None] >= self._begins, tf.int32), axis=1) - 1
 
     def _radius(self, taken: tf.Tensor) -> tf.Tensor:
@@ -186,7 +186,7 @@ class SparseSteps:
         return tf.math.count_nonzero(images != self._x, axis=(1, 2, 3), dtype=tf.int32)
 
     def _part(self, start: tf.Tensor, taken: tf.Tensor) -> SparseState:
-        """Returns the state at the beginning of a part, after so many moves (B,)."""
+        """Returns the state at the beginning of a part, after `taken` moves (B,)."""
         return SparseState(
             taken=taken,
             step_size=self._radius(taken),
@@ -199,7 +199,7 @@ class SparseSteps:
     def _check(
         self, x_adv: tf.Tensor, ascent: SparseState, gradient: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, SparseState]:
-        """Returns where to go on from, the gradient there, and the state, after the checkpoint of this step, if any."""
+        """Returns the point to continue from, the gradient there and the state, after a checkpoint if one is due."""
         number = self._number(ascent.taken)
         steps = ascent.taken - tf.gather(self._begins, number)
         every = tf.maximum(4 * tf.gather(self._lengths, number) // 100, 1)
@@ -215,7 +215,7 @@ class SparseSteps:
 
 
 def _keep_best(x_adv: tf.Tensor, ascent: Any, gradient: tf.Tensor, loss: tf.Tensor) -> Any:
-    """Returns the state with x_adv as the best iterate of the images whose loss is the largest there."""
+    """Returns the state, with x_adv as the best iterate of the images whose loss is the largest so far."""
     better = loss > ascent.best_loss
     return ascent._replace(
         best=choose(better, x_adv, ascent.best),
@@ -224,5 +224,5 @@ def _keep_best(x_adv: tf.Tensor, ascent: Any, gradient: tf.Tensor, loss: tf.Tens
     )
 
 
-# By the name of the norm: what makes the steps from images, epsilon, the number of steps and that name.
+# Name of the norm -> class of the steps, which takes images, epsilon, the number of steps and that name.
 STEPS: dict[str, Callable[..., Any]] = {"linf": HalvedSteps, "l2": HalvedSteps, "l1": SparseSteps}

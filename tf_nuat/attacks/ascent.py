@@ -1,4 +1,4 @@
-"""Gradients to images, and the ascent along them."""
+"""Gradients with respect to images, and the ascent along them."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import tensorflow as tf
 from tf_nuat import losses, norms
 from tf_nuat.models.inference import Logits
 
-# Images (B, H, W, C) -> a loss, a scalar or one value per image, and the logits (B, K) that it is of.
+# Images (B, H, W, C) -> (loss, logits): a scalar or one value per image, and the logits (B, K) behind it.
 Objective = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
@@ -16,8 +16,8 @@ def input_gradient(objective: Objective, x: tf.Tensor) -> tuple[tf.Tensor, tf.Te
 
     Args:
         objective: function of images that returns a loss, a scalar or one value per image, and the logits behind it.
-        x: images. Where nothing differentiable connects them to the loss the gradient is 0, as behind a rounding layer;
-            so it is where it would not be a finite number, which must not pass for a perturbation.
+        x: images. Their gradient is 0 if nothing differentiable connects them to the loss, as behind a rounding layer.
+            Entries that are not finite become 0, too: they must not pass for a perturbation.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(x)
@@ -27,7 +27,7 @@ def input_gradient(objective: Objective, x: tf.Tensor) -> tuple[tf.Tensor, tf.Te
 
 
 def cross_entropy_of(logits_fn: Logits, y: tf.Tensor) -> Objective:
-    """Returns the objective of `input_gradient` that most attacks increase: the cross-entropy of each image."""
+    """Returns the objective that most attacks increase, the cross-entropy of each image; for `input_gradient`."""
 
     def objective(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = logits_fn(x)
@@ -53,7 +53,7 @@ def ascend(
         x: the clean images, the centre of the ball.
         start: where the first gradient is taken.
         epsilon, step_size: radius of the ball, length of a step.
-        steps: a Python number 1 takes the step in place, without a loop.
+        steps: number of steps. The Python number 1 takes the step in place, without a loop.
         norm: "linf", whose steps go along the sign of the gradient, or "l2".
     """
     project = norms.of(norm).projection(x, epsilon)

@@ -1,14 +1,15 @@
-"""`Attack`, and the decorator `attack` that makes one of a function.
+"""`Attack`, and the decorator `attack` that turns a function into one.
 
 An attack is called as `attack(logits_fn, x, y, *, epsilon, ...) -> x_adv` with images x (B, H, W, C) in [0, 1] and
 labels y, integers (B,) or one-hot (B, K). `logits_fn` maps images to logits (B, K): a network or any function. The
 result lies within `epsilon` of x, in the norm that the keyword `norm` names (L-infinity without that keyword), and
 within [0, 1].
 
-There are three kinds. One goes a fixed way and returns where it ends: FGSM, for instance, which training uses. The
-second searches for an adversary, an image that fools the network, and returns it, or x where it finds none: it is
-written as a `Search`, whose images stop one by one, so that the engine of evaluations (`tf_nuat.attacks.pool`) can
-replace those that are done by others. The third, AutoAttack, consists of others: its stages.
+There are three kinds. The first takes a fixed number of steps and returns the last point: FGSM, for instance, which
+training uses. The second searches for an adversary, an image that fools the network, and returns it, or x if it finds
+none. It is written as a `Search`, whose images stop one by one, so that the engine of evaluations
+(`tf_nuat.attacks.pool`) can replace finished images by others. The third, AutoAttack, consists of other attacks: its
+stages.
 """
 
 import functools
@@ -26,16 +27,16 @@ from tf_nuat.core import validation
 from tf_nuat.models.inference import Logits, compiled_for, graph_of
 from tf_nuat.models.lifetime import made_once
 
-Check = Callable[[str, Any], Any]  # of a keyword's name and value; raises ValueError
+Check = Callable[[str, Any], Any]  # takes a keyword's name and value; raises ValueError
 
 
 def true_or_false(name: str, value: Any) -> None:
-    """Raises a `ValueError` where `value` is not True or False: text and numbers have a truth value, too."""
+    """Raises a `ValueError` if `value` is not True or False; the truth value of text or a number does not count."""
     if not isinstance(value, bool):
         validation.refuse(name, value, "False, True")
 
 
-# What each keyword of the attacks may be. It is checked once, where an attack is called eagerly.
+# The check of each keyword of the attacks. It is made once, when an attack is called eagerly.
 _ALLOWED: dict[str, Check] = {
     "epsilon": lambda name, value: validation.number(name, value, at_least=0.0),
     "alpha": lambda name, value: validation.number(name, value, at_least=0.0),
@@ -50,29 +51,29 @@ _ALLOWED: dict[str, Check] = {
     "random_start": true_or_false,
 }
 _STATIC = ("eot_iterations",)  # numbers that change what is compiled
-_OF_A_CALL = ("index", "batch_size", "precision")  # keywords that say how, not what
+_OF_A_CALL = ("index", "batch_size", "precision")  # keywords of how to run an attack, not of the attack itself
 
 AttackStage = tuple[str, "Attack", dict[str, Any]]  # name, attack, settings
 
 
 class Attack:
-    """An attack: what it is called, what it takes, what it is made of, and the attack itself.
+    """An attack: a callable that knows its name, its keywords, the norms it supports and its stages.
 
     Args:
-        function: `function(logits_fn, x, y, *, ...)`, which returns images (B, H, W, C) or a `Search`; of an attack
-            with `stages`, the attack itself.
-        norms: names of the norms that it is for. None: "linf" and "l2" where it has a keyword `norm`, else "linf".
-        needs: keywords that have to be given although they have a default.
-        stages: function `(settings, *, num_classes, norm)` that returns the stages of an attack which consists of
-            others; None for an attack that is its own only stage.
-        allowed: for keywords that only this attack has, a function `(name, value)` that raises `ValueError`.
+        function: `function(logits_fn, x, y, *, ...)`, which returns images (B, H, W, C) or a `Search`; with `stages`,
+            images.
+        norms: names of the norms that it supports. None: "linf" and "l2" if it has a keyword `norm`, else "linf".
+        needs: keywords that are required although they have a default.
+        stages: function `(settings, *, num_classes, norm)` that returns the stages of an attack that consists of other
+            attacks; None for an attack that is its own only stage.
+        allowed: the checks of keywords that only this attack has: functions `(name, value)` that raise `ValueError`.
 
     Attributes:
-        name: its name in `tf_nuat.ATTACKS`, which is that of the function.
-        keywords: its keywords with their defaults; `inspect.Parameter.empty` where one has to be given.
+        name: its name in `tf_nuat.ATTACKS`, the name of the function.
+        keywords: its keywords with their defaults; `inspect.Parameter.empty` if one is required.
         norms, needs: as above.
         is_single: whether it is its own only stage.
-        searches: whether it is a `Search`, which ends for each image at its first adversary.
+        searches: whether it is a search, which ends for each image at the first adversary.
 
     Example:
         >>> import tf_nuat
@@ -112,16 +113,15 @@ class Attack:
         return f"<attack {self.name}>"
 
     def stages(self, settings: Mapping[str, Any], *, num_classes: int, norm: str) -> list[AttackStage]:
-        """Returns what it consists of: (name, attack, settings) in the order in which they are run.
+        """Returns the list of its stages, (name, attack, settings), in the order in which they run.
 
         Args:
-            settings: its keywords, without `epsilon` and `norm`, which are those of the evaluation. A `seed` is that of
-                all that it consists of.
+            settings: its keywords, without `epsilon` and `norm`, which the evaluation sets. All stages get its `seed`.
             num_classes: number K of logits, at least 2.
             norm: name of the norm.
 
         Raises:
-            ValueError: a setting is none of its own or out of its range, or the attack is not one of this norm.
+            ValueError: a setting is unknown or out of its range, or the attack does not support the norm.
         """
         self.check_norm(norm)
         for name in ("epsilon", "norm"):
@@ -134,7 +134,7 @@ class Attack:
         return [(self.name, self, {**settings, **({"norm": norm} if "norm" in self.keywords else {})})]
 
     def check_norm(self, norm: str) -> None:
-        """Raises a `ValueError` where the attack has no version for the norm of this name."""
+        """Raises a `ValueError` where the attack does not support the norm of this name."""
         validation.one_of(f"norm of {self.name}", norm, self.norms)
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
@@ -148,7 +148,7 @@ class Attack:
                 self._allowed[name](name, value)
 
     def _norm(self, norm: str | norms.Norm) -> str:
-        """Returns the name of a norm that the attack is for."""
+        """Returns the name of a norm that the attack supports."""
         return validation.one_of("norm", norm.name if isinstance(norm, norms.Norm) else norm, self.norms)
 
     def check_complete(self, settings: Mapping[str, Any]) -> None:
@@ -160,7 +160,7 @@ class Attack:
     def as_tensors(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the values of all keywords, numbers as tensors.
 
-        They are all there, always: TensorFlow does not generalize over calls that name different ones.
+        It always returns all keywords: TensorFlow would compile again for calls that name different ones.
 
         Raises:
             ValueError: as `check_settings`; or `epsilon` is missing.
@@ -176,12 +176,12 @@ class Attack:
     def search(
         self, logits_fn: Logits, x: tf.Tensor, y: tf.Tensor, settings: Mapping[str, Any], index: tf.Tensor | None
     ) -> Search:
-        """Returns the `Search` of a batch; that of an attack which is none ends with its beginning.
+        """Returns the `Search` of a batch. For an attack that is not a search, it has ended when it begins.
 
         Args:
-            logits_fn, x, y: as of the attack.
+            logits_fn, x, y: as for the attack.
             settings: its keywords.
-            index: numbers of the images (B,), int32, from which and from the seed their draws follow; None for their
+            index: numbers of the images (B,), int32, which determine their draws together with the seed; None for their
                 places in the batch.
         """
         if "norm" in settings:
@@ -195,15 +195,15 @@ class Attack:
     def __call__(self, logits_fn: Logits, x: Any, y: Any, *, index: Any = None, **settings: Any) -> tf.Tensor:
         """Returns adversarial images (B, H, W, C); see the function's own documentation.
 
-        Inside a compiled function, a training step for instance, it is traced in place. Called eagerly it checks its
-        arguments and is compiled, once for a network: numbers become tensors, so that another epsilon, step count or
-        seed does not compile anything again.
+        Inside a compiled function, such as a training step, it is traced in place. Called eagerly, it checks its
+        arguments and is compiled once per network. Numbers become tensors, so another epsilon, step count or seed does
+        not compile anything again.
 
-        A `seed` that is one number gives every image draws of its own, by its number in `index` (B,), unless given its
+        If `seed` is one number, each image has its own draws, by its number in `index` (B,) or, without `index`, its
         place in the batch. A pair of numbers is for training: the draws are those of the global batch.
 
         Raises:
-            ValueError: an argument is not what it has to be.
+            ValueError: an argument is not valid.
         """
         if self._stages is not None:
             of_call = {name: settings.pop(name) for name in _OF_A_CALL if name in settings}
@@ -223,7 +223,7 @@ class Attack:
     def _run(
         self, logits_fn: Logits, x: tf.Tensor, y: tf.Tensor, index: tf.Tensor | None = None, **settings: Any
     ) -> tf.Tensor:
-        """Returns where the attack ends: of a search, an image that it has found where that fools the network, or x."""
+        """Returns the last point of the attack; of a search, that point if it fools the network, else x."""
         search = self.search(logits_fn, x, y, settings, index)
         first = search.first()
         if isinstance(first, Ended):
@@ -236,13 +236,13 @@ def checked_batch(logits_fn: Logits, x: Any, y: Any) -> tuple[np.ndarray, np.nda
     """Returns images and labels as attacks take them, and the number K of logits.
 
     Args:
-        logits_fn, x, y: as of an attack that is called eagerly.
+        logits_fn, x, y: as for an attack that is called eagerly.
 
     Returns:
         images (B, H, W, C), labels, int64 (B,) or rows of probabilities (B, K), and K.
 
     Raises:
-        ValueError: one of them is not what it has to be.
+        ValueError: one of them is not valid.
     """
     shape = None
     if isinstance(logits_fn, keras.Model):
@@ -255,10 +255,11 @@ def checked_batch(logits_fn: Logits, x: Any, y: Any) -> tuple[np.ndarray, np.nda
 def num_classes_of(logits_fn: Logits, x: np.ndarray) -> int:
     """Returns the number K of logits of a network or function, for images like x (B, H, W, C).
 
-    A function is traced for it, once for a shape of images. It runs on the first image where the trace does not say K.
+    A function is traced once for each shape of images. If the trace does not tell K, the function runs on one image.
     """
-    if isinstance(logits_fn, keras.Model):
-        return logits_fn.output_shape[-1]
+    network = logits_fn.func if isinstance(logits_fn, functools.partial) else logits_fn  # as of `inference`
+    if isinstance(network, keras.Model) and hasattr(network, "output_shape"):
+        return network.output_shape[-1]
 
     def found() -> int:
         traced = tf.function(lambda images: logits_fn(images), autograph=False)
@@ -283,7 +284,7 @@ def attack(function: Callable[..., Any]) -> Attack: ...
 
 
 def attack(function: Any = None, *, norms: Any = None, needs: Any = (), stages: Any = None, **allowed: Check) -> Any:
-    """Makes an `Attack` of a function; the arguments are those of `Attack`, a keyword's check under its name."""
+    """Turns a function into an `Attack`; the arguments are those of `Attack`, with each check as a keyword."""
     options = {"norms": norms, "needs": needs, "stages": stages, "allowed": allowed}
     if function is None:
         return lambda decorated: Attack(decorated, **options)
@@ -291,7 +292,7 @@ def attack(function: Any = None, *, norms: Any = None, needs: Any = (), stages: 
 
 
 def _as_tensor(value: Any, default: Any) -> Any:
-    """Returns numbers as tensors, everything else as it is: int32 where the default is a whole number, else float32."""
+    """Returns numbers as tensors, int32 if the default is a whole number, else float32; everything else unchanged."""
     if value is None or isinstance(value, (bool, str, norms.Norm)) or callable(value):
         return value
     if isinstance(value, (int, np.integer)) and not isinstance(default, int):

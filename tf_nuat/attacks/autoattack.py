@@ -21,17 +21,16 @@ def stages(settings: Mapping[str, Any], *, num_classes: int, norm: str) -> list[
     """Returns the list of (name, attack, settings) of a version, in the order in which they are run.
 
     - "standard": APGD-CE; APGD-T and FAB-T, each towards 9 classes; Square with 5,000 queries, whose windows shrink as
-      in 10,000.
+      if it had 10,000.
     - "plus": APGD-CE, APGD-DLR and FAB with 5 restarts each, Square, APGD-T and FAB-T.
     - "rand", for networks that draw random numbers: APGD-CE and APGD-DLR, whose gradients are means of 20 iterations.
     - "v1", of the first publication and of the tables of NuAT: APGD-CE, APGD-DLR and FAB with 5 restarts each, Square.
 
-    All take 100 steps. With fewer than 10 classes there are fewer targets; the loss DLR needs 3 classes, its targeted
-    variant 4: with fewer the attacks along them are left out.
+    All take 100 steps. With fewer than 10 classes there are fewer targets. The DLR loss needs 3 classes, its targeted
+    variant 4: with fewer classes, the attacks that use it are left out.
 
     Args:
-        settings: a dict with "version", one of `VERSIONS`, or without, for "standard"; and with the "seed" of all of
-            them, or without.
+        settings: a dict that may have "version", one of `VERSIONS` (default "standard"), and "seed", for all attacks.
         num_classes: number K of logits, at least 2.
         norm: "linf" or "l2".
 
@@ -83,7 +82,7 @@ def autoattack(
     batch_size: int = 250,
     precision: str = "auto",
 ) -> tf.Tensor:
-    """Returns an adversary of each image, the first that AutoAttack finds, and x where it finds none.
+    """Returns the first adversary that AutoAttack finds for each image, or x if it finds none.
 
     Args:
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
@@ -93,8 +92,8 @@ def autoattack(
         version: "standard", "plus", "rand" or "v1", see `stages`.
         seed: whole number, at least 0; the same seed draws the same starts.
         norm: "linf" or "l2".
-        index: numbers of the images (B,), from which their draws follow; None for their places.
-        batch_size: images that are attacked at a time.
+        index: numbers of the images (B,), which determine their draws; None for their places.
+        batch_size: number of images attacked at a time.
         precision: of the gradients, see `tf_nuat.models.precision.attacked`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`averaged`: a network whose gradient is the mean over points around the image, or over passes that draw numbers."""
+"""`averaged`: a network whose gradient is the mean over points around the image, or over random passes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from tf_nuat import draws
 from tf_nuat.core import validation
 from tf_nuat.models.inference import Logits, inference
 
-# What a gradient is made of at a point around the image, and what the logits are: at the image, or a mean too.
+# The values of `by` and `answers`: see `averaged`.
 BY, ANSWERS = ("gradients", "differences"), ("image", "mean")
 
 
@@ -17,7 +17,7 @@ class Averaged:
     """A function of images that any attack takes in the place of a network; see `averaged`.
 
     Attributes:
-        radius: a variable, which may be assigned: what is compiled goes on with it.
+        radius: a variable, which may be assigned; compiled functions then use the new value.
         points: number of points.
 
     Example:
@@ -63,7 +63,7 @@ class Averaged:
         return self._sum(at, x) / self.points
 
     def _mean_slope(self, x: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
-        """Each pixel goes up or down by the radius: what the logits gain is shared out over the pixels' changes."""
+        """Moves each pixel up or down by the radius, and divides the gain of the logits by the pixel's change."""
 
         def at(point: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             step = self.radius * draws.signs(x, self._keys(x, point))
@@ -75,12 +75,12 @@ class Averaged:
         return tf.math.divide_no_nan(gains, squares)
 
     def _near(self, x: tf.Tensor, point: tf.Tensor) -> tf.Tensor:
-        """Returns a point for each image, uniform in the cube of the radius around it, within [0, 1]."""
+        """Returns a uniform draw from the cube of half-width `radius` around each image, cut to [0, 1]."""
         change = self.radius * (2.0 * draws.uniform(x, self._keys(x, point)) - 1.0)
         return tf.clip_by_value(x + change, 0.0, 1.0)
 
     def _keys(self, x: tf.Tensor, point: tf.Tensor) -> tf.Tensor:
-        """Returns keys (B, 2) for the draws of a point: they follow from the image, and are new ones after a step."""
+        """Returns keys (B, 2) for the draws of a point. They depend on the pixels, so each step has new ones."""
         number = tf.bitcast(tf.reduce_sum(x, axis=(1, 2, 3)), tf.uint32)
         keys = draws.seeds_of(self._seed, x, tf.zeros_like(number))
         return draws.fold_in(draws.fold_in(keys, number), tf.fill(tf.shape(number), point))
@@ -104,23 +104,22 @@ def averaged(
     answers: str = "image",
     seed: int = 0,
 ) -> Averaged:
-    """Returns a function that answers as `logits_fn`, and whose gradient is the mean over points around the image.
+    """Returns a function with the logits of `logits_fn`, whose gradient is the mean over points around the image.
 
-    Any attack runs on it. It follows what a network does at the scale of `radius`, where gradients at the image itself
-    are shattered. Where the network draws random numbers, `radius=0, answers="mean"` is the expectation over
-    transformations (Athalye et al., "Synthesizing robust adversarial examples", 2018): the mean of the logits of so
-    many passes, and its gradient.
+    Any attack runs on it. Its gradient shows how the network changes at the scale of `radius`, even if gradients at the
+    image itself are shattered. For a network that draws random numbers, `radius=0, answers="mean"` is the expectation
+    over transformations (Athalye et al., "Synthesizing robust adversarial examples", 2018): the mean of the logits of
+    `points` passes, and its gradient.
 
     Args:
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
-        radius: largest change of a pixel, at least 0; above 0 for differences. Points are drawn uniformly, and brought
-            into [0, 1].
-        points: number of points, at least 1. A gradient takes as many gradients; by differences, twice as many
-            forwards.
-        by: "gradients", their mean; or "differences", for networks that have none: the mean slope along random signs
-            from radius on one side to radius on the other (SPSA; Spall, 1992), of which many are needed.
-        answers: "image", the logits of the image; or "mean", those of the points, whose mean they are.
-        seed: whole number, at least 0. The draws follow from it and from the image, whatever the batch.
+        radius: largest change of a pixel, at least 0; above 0 for differences. Points are drawn uniformly, and cut to
+            [0, 1].
+        points: number of points, at least 1. Each point costs one gradient or, by differences, two forward passes.
+        by: "gradients" averages gradients. "differences" is for networks without gradients, and needs many points: it
+            averages slopes along random signs, from `-radius` to `radius` (SPSA; Spall, 1992).
+        answers: "image" for the logits of the image, "mean" for the mean of the points' logits.
+        seed: whole number, at least 0. The draws depend on it and on the image, not on the batch.
 
     Returns:
         A function of images (B, H, W, C) that returns logits (B, K), float32. Its `radius` may be assigned.

@@ -1,4 +1,4 @@
-"""The attack of Carlini and Wagner in L2 (2017): the nearest adversary, by Adam, for one weight after another."""
+"""The attack of Carlini and Wagner in L2 (2017): Adam looks for the nearest adversary, for one weight after another."""
 
 from typing import NamedTuple
 
@@ -13,16 +13,16 @@ from tf_nuat.core import validation
 from tf_nuat.models.inference import Logits
 
 # As in the authors' code.
-INSIDE = 0.999999  # how much nearer to gray images are before the inverse of tanh, which is infinite at black and white
+INSIDE = 0.999999  # pulls images towards gray before the inverse of tanh, which is infinite at black and white
 BETA_1, BETA_2, TINY = 0.9, 0.999, 1e-8  # Adam
-PARTS = 10  # how often a descent is asked whether it still decreases the loss
+PARTS = 10  # how often a descent checks whether the loss still decreases
 DECREASE = 0.9999
 LARGEST = 1e10  # of the weights
 
-# By how much the logits have to say so, as a share of the largest, if whoever computes them again is to find the same.
+# The lead of an adversary's logit, as a share of the largest logit, that survives rounding in another forward pass.
 ROUNDING = 1e-5
 
-CLASSES = 10  # among which the nearest is looked for, with the true one
+CLASSES = 10  # considered for the nearest boundary, the true one included
 
 
 @attack(
@@ -45,16 +45,16 @@ def cw(
     target: tf.Tensor | None = None,
     norm: str = "l2",
 ) -> Search:
-    """Returns the nearest adversary of each image that the attack finds, and x where it finds none.
+    """Returns the nearest adversary that the Carlini-Wagner attack finds for each image, or x if it finds none.
 
-    It decreases `|x_adv - x|^2 + weight * max(confidence + logits[y] - logits[k], 0)` by Adam over the inverse of tanh
-    of the pixels, so that these stay in [0, 1]. The weight of an image is multiplied by 10 until a descent finds an
-    adversary; bisection then looks for the smallest weight that does. A descent ends early where a tenth of its steps
-    decreased nothing.
+    Adam decreases `|x_adv - x|^2 + weight * max(confidence + logits[y] - logits[k], 0)` over the inverse of tanh of the
+    pixels, which keeps them in [0, 1]. The weight of an image is multiplied by 10 until a descent finds an adversary;
+    bisection then looks for the smallest weight that does. A descent ends early if a tenth of its steps does not
+    decrease the loss.
 
-    The class k is the one whose boundary is nearest, were the network linear: the estimate of DeepFool. The authors
-    attack one class after the other and keep the nearest result, or, in their code, follow the highest wrong logit,
-    which need not lead to the nearest boundary even of a linear network. What is returned may be of any wrong class.
+    The class k is the one with the nearest linearized boundary, as DeepFool estimates it. The authors attack one class
+    after another and keep the nearest result. Their code follows the highest wrong logit, which may miss the nearest
+    boundary even of a linear network. The adversary may be of any wrong class.
 
     Args:
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
@@ -62,13 +62,13 @@ def cw(
         y: labels, integers (B,) or one-hot (B, K).
         epsilon: radius of the ball, at least 0: the search stops at the first adversary within it. None for the nearest
             adversary, at any distance.
-        steps: number of steps of a descent at most, at least 1; a step takes one gradient. The authors' code has
+        steps: largest number of steps of a descent, at least 1; a step takes one gradient. The authors' code has
             10,000, and 1,000 in its example.
         searches: number of descents, at least 1, each with a weight of its own.
         step_size: of Adam, above 0.
         initial_weight: the weight of the first descent, above 0.
         confidence: how far the highest wrong logit must exceed the true one, at least 0.
-        target: class that the network shall say, integers (B,); None for any but y.
+        target: class that the network should predict, integers (B,); None for any but y.
         norm: "l2", the only one.
 
     Raises:
@@ -114,25 +114,25 @@ def cw(
 
 
 class _Goal:
-    """What the logits of an adversary have to say; the arguments are those of the attack."""
+    """The condition that an adversary's logits have to meet; the arguments are those of the attack."""
 
     def __init__(self, y: tf.Tensor, target: tf.Tensor | None, confidence: float) -> None:
         self.y, self.target, self.confidence = y, target, confidence
         self.true = tf.cast(losses.true_class(y), tf.int32)
 
     def needed(self, logits: tf.Tensor) -> tf.Tensor:
-        """Returns by how much a logit must exceed another, (B,)."""
+        """Returns the lead that the class of an adversary needs, (B,)."""
         highest = tf.reduce_max(tf.abs(tf.cast(logits, tf.float32)), axis=-1)
         return self.confidence + ROUNDING * tf.stop_gradient(highest)
 
     def missing(self, logits: tf.Tensor, towards: tf.Tensor) -> tf.Tensor:
-        """Returns how much of that the class `towards` (B,) lacks, (B,)."""
+        """Returns how much the class `towards` (B,) lacks to that lead, (B,)."""
         if self.target is None:
             ahead = _logit(logits, towards) - _logit(logits, self.true)
         else:
             ahead = -losses.margin(logits, towards)
         lacking = self.needed(logits) - ahead
-        return tf.where(lacking < 0.0, 0.0, lacking)  # what is not a number stays so, and ends a descent
+        return tf.where(lacking < 0.0, 0.0, lacking)  # NaN stays NaN, and ends a descent
 
     def is_reached(self, logits: tf.Tensor) -> tf.Tensor:
         """Returns whether the logits are those of an adversary, (B,)."""
@@ -147,16 +147,16 @@ def _logit(logits: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
 
 
 class _State(NamedTuple):
-    """A descent of each image after `taken` steps; all are (B,) but the first four images (B, H, W, C)."""
+    """A descent of each image after `taken` steps. The first four are images (B, H, W, C), all others (B,)."""
 
     x_adv: tf.Tensor
-    place: tf.Tensor  # the inverse of tanh of where the descent is
+    place: tf.Tensor  # the inverse of tanh of the current point
     mean: tf.Tensor  # Adam's, of the gradients
     square: tf.Tensor  # and of their squares
     fooled: tf.Tensor
     spent: tf.Tensor
     taken: tf.Tensor
-    loss: tf.Tensor  # when it was last asked whether the loss decreases
+    loss: tf.Tensor  # at the last check whether it decreases
     found: tf.Tensor  # whether this descent has found an adversary
     shortest: tf.Tensor  # the square of the distance that an adversary must not exceed
     towards: tf.Tensor  # the class that a descent goes to
@@ -190,7 +190,7 @@ def _step(
     searches: int,
     size: float,
 ) -> _State:
-    """Returns the state after a step of Adam of length `size`, and where a descent ends, with the next weight."""
+    """Returns the state after a step of Adam of length `size`; images whose descent ends get the next weight."""
     todo = ~(state.fooled | state.spent)
     images = 0.5 + 0.5 * tf.tanh(state.place)
 
@@ -208,7 +208,7 @@ def _step(
 
     loss = distance + state.weight * goal.missing(logits, state.towards)
     due = tf.equal(moved.taken % tf.maximum(steps // PARTS, 1), 0)
-    # Not `~(loss < ...)`, of which TensorFlow makes `loss >= ...`, also where the loss is not a number.
+    # Not `~(loss < ...)`: TensorFlow would turn it into `loss >= ...`, which differs for NaN.
     stalls = (loss >= DECREASE * state.loss) | tf.math.is_nan(loss)
     ends = todo & ((due & stalls) | (moved.taken >= steps))
     moved = moved._replace(loss=tf.where(due, loss, state.loss))
@@ -227,7 +227,7 @@ def _step(
 
 
 def _adam(state: _State, gradient: tf.Tensor, images: tf.Tensor, step_size: float) -> _State:
-    """Returns the state after a step of Adam; `gradient` is that to the images."""
+    """Returns the state after a step of Adam; `gradient` is with respect to the images."""
     gradient = 2.0 * images * (1.0 - images) * gradient  # the derivative of (1 + tanh) / 2
     taken = state.taken + 1
     mean = BETA_1 * state.mean + (1.0 - BETA_1) * gradient

@@ -10,7 +10,7 @@ from tf_nuat.attacks.search import Search, choose
 from tf_nuat.core import validation
 from tf_nuat.models.inference import Logits
 
-# The shortest step towards a boundary: a point on the boundary itself, or nearer than rounding shows, has to pass it.
+# The shortest step towards a boundary: a point on the boundary, or within rounding of it, has to cross it.
 SHORTEST = 1e-4
 
 
@@ -30,21 +30,20 @@ def deepfool(
     classes: int = 10,
     norm: str = "l2",
 ) -> Search:
-    """Returns the adversary of each image that DeepFool finds, and x where it finds none.
+    """Returns the adversary that DeepFool finds for each image, or x if it finds none.
 
-    A step goes to the nearest of the boundaries to other classes as they would be if the network were linear where the
-    image is now. The paper leaves [0, 1] aside. Here a pixel that has come to its end stays there, and the others go
-    as much farther: to the nearest point within [0, 1] of the boundary of a linear network with two classes.
+    A step linearizes the network at the current point and goes to the nearest boundary with another class. The paper
+    ignores [0, 1]. Here a pixel stops at 0 or 1, and the others make up for it. On a linear network with two classes
+    this leads to the nearest point of the boundary within [0, 1].
 
     Args:
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
         x: images (B, H, W, C), float32 in [0, 1].
         y: labels, integers (B,) or one-hot (B, K).
-        epsilon: radius of the ball, at least 0: an adversary farther from x than this counts as none. None for any
-            distance.
-        steps: number of steps at most, at least 1; a step takes a forward and a gradient of each wrong class.
-        overshoot: how much farther than to the boundary an image goes, at least 0, a share of the distance from x. The
-            paper's 0.02 makes the result 2 % farther than need be; with 0.005 it is still well beyond rounding.
+        epsilon: radius of the ball, at least 0: an adversary farther from x does not count. None for any distance.
+        steps: largest number of steps, at least 1; a step takes a forward pass and a gradient for each wrong class.
+        overshoot: how far beyond the boundary an image goes, as a share of its distance from x, at least 0. The paper's
+            0.02 makes the result 2 % farther than necessary; 0.005 is still well beyond rounding.
         classes: how many classes are considered, at least 2: the true one and the wrong ones with the highest logits.
         norm: "l2", the only one.
 
@@ -86,7 +85,7 @@ def deepfool(
         size = tf.where(in_sight, tf.maximum(distance, SHORTEST), 0.0)[:, None, None, None]
         change = tf.clip_by_value(x + state.change + size * towards, 0.0, 1.0) - x
 
-        # The last point is a candidate: whoever runs the search looks at its logits.
+        # The last point is a candidate: the caller of the search checks its logits.
         ends = goes_on & (state.taken + 1 >= steps)
         candidate = choose(ends, beyond(change), images)
         candidate_within = within(candidate)
@@ -116,12 +115,12 @@ def nearest_boundary(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the distance (B,) of the nearest linearized boundary, the class beyond it, and the direction to it.
 
-    The direction (B, H, W, C) has length 1 but for the pixels that [0, 1] lets go no farther. Where there is no
-    boundary in sight the distance is infinite, the direction 0, and the class the wrong one with the highest logit.
+    The direction (B, H, W, C) has length 1, not counting pixels that cannot move because of [0, 1]. If there is no
+    boundary in sight, the distance is infinite, the direction 0, and the class the wrong one with the highest logit.
 
     Args:
-        tape: a persistent one that has seen how `logits` (B, K) come from `images`.
-        classes: how many classes to consider, with the true one, a scalar.
+        tape: a persistent tape that has recorded how `logits` (B, K) follow from `images`.
+        classes: how many classes to consider, the true one included; a scalar.
     """
     num_classes = tf.shape(logits)[-1]
     true = tf.one_hot(losses.true_class(y), num_classes)
@@ -137,13 +136,13 @@ def nearest_boundary(
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
         gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
-        # Squares of small gradients underflow, those of the largest entry's multiples do not.
+        # Squares of small gradients underflow; squares of gradients divided by their largest entry do not.
         largest = tf.reduce_max(tf.abs(gradient), axis=(1, 2, 3))
         scaled = tf.math.divide_no_nan(gradient, largest[:, None, None, None])
         moves = tf.where(scaled > 0.0, images < 1.0, images > 0.0)
         length = tf.sqrt(tf.reduce_sum(tf.where(moves, tf.square(scaled), 0.0), axis=(1, 2, 3)))
         distance = tf.abs(gaps[:, number]) / (largest * length)
-        nearer = distance < nearest  # never where it is not a number
+        nearer = distance < nearest  # false for NaN
         scaled = tf.math.divide_no_nan(scaled, length[:, None, None, None])
         return (
             number + 1,

@@ -1,9 +1,10 @@
 """FAB, the fast adaptive boundary attack (Croce and Hein, 2020), which looks for the adversary closest to an image.
 
-A step takes the boundary between two classes for the hyperplane that the gradient of their logits says, goes to it
-from where it is and, for a small part, from the clean image, and a little beyond. From an adversary it goes on a bit
-closer to the clean image. Where the paper and its published code disagree this is the code's way, but for the search
-along a segment that the paper ends with: the code has none, and the closest adversary at any distance is found by it.
+A step replaces the boundary between two classes by a hyperplane, from the gradient of their logits. It goes a little
+beyond this hyperplane: mostly from the current point and, for a small part, from the clean image. After an adversary,
+the next step begins a bit closer to the clean image. Where the paper and its published code disagree, this follows the
+code, with one exception: the paper's final search along a segment, which the code lacks, finds the closest adversary at
+any distance.
 """
 
 import functools
@@ -18,16 +19,16 @@ from tf_nuat.attacks.search import Search, choose
 from tf_nuat.core import validation
 from tf_nuat.models.inference import Logits
 
-# Twice the distance of a random start where neither `epsilon` nor an adversary says it: the default of the authors.
+# Twice the distance of a random start if neither `epsilon` nor an adversary determines it: the authors' default.
 FARTHEST = {"linf": 0.3, "l2": 1.0}  # by the name of the norm
-# How fast each pixel's change grows on the way to a hyperplane, what that gains, and where it stops, by the norm.
+# By the norm: how fast each pixel's change grows on the way to a hyperplane, what that gains, and where it stops.
 GROWTH = {
     "linf": lambda weight, room: (1.0, weight, room),
     "l2": lambda weight, room: (weight, tf.square(weight), tf.math.divide_no_nan(room, weight)),
 }
 LAST_STEPS = 3  # of the search on the segment between an image and its adversary
-# How far beyond the boundary that search aims, as a share of the distance: a network that is evaluated in a batch of
-# another size rounds otherwise, and must be fooled all the same.
+# How far beyond the boundary that search aims, as a share of the distance: in a batch of another size the network
+# rounds differently, and must still be fooled.
 BEYOND = 1e-3
 _alpha_max = functools.partial(validation.number, at_least=0.0, at_most=1.0)
 _eta = functools.partial(validation.number, at_least=1.0)
@@ -49,24 +50,24 @@ def fab(
     seed: Any = 0,
     norm: str = "linf",
 ) -> Search:
-    """Returns an adversary of each image, the closest that FAB finds, and x where it finds none.
+    """Returns the closest adversary that FAB finds for each image, or x if it finds none.
 
-    A step takes K - 1 gradients, one towards each wrong class, and goes to the boundary that seems the nearest.
+    A step takes K - 1 gradients, one for each wrong class, and goes to the boundary that seems the nearest.
 
     Args:
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
         x: images (B, H, W, C), float32 in [0, 1].
         y: labels, integers (B,) or one-hot (B, K).
-        epsilon: radius of the ball, at least 0: the search stops for an image at the first adversary within. None for
-            the closest adversary after all steps, at any distance.
+        epsilon: radius of the ball, at least 0: an image is done at its first adversary within the ball. None for the
+            closest adversary after all steps, at any distance.
         steps: number of steps of a run, at least 1.
-        restarts: number of runs at most, at least 1. The first begins at x, others at random, at half of `epsilon` or
-            of the distance of the closest adversary, whichever is smaller.
-        alpha_max: the largest part of a step that goes from x instead, from 0 to 1.
-        eta: how far to go on the way to the hyperplane, at least 1.
-        beta: what an adversary's distance from x is multiplied by before the next step, between 0 and 1.
+        restarts: largest number of runs, at least 1. The first begins at x, the others at random points. These are half
+            of `epsilon` away from x, or half of the distance of the closest adversary if that is smaller.
+        alpha_max: largest share of the step from x, in its mix with the step from the current point, from 0 to 1.
+        eta: length of a step as a multiple of the way to the hyperplane, at least 1.
+        beta: factor by which an adversary's distance from x is multiplied before the next step, between 0 and 1.
         seed: whole number, at least 0; the same seed draws the same starts.
-        norm: "linf" or "l2", that of distances.
+        norm: "linf" or "l2", the norm of distances.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -98,14 +99,14 @@ def fab_t(
     seed: Any = 0,
     norm: str = "linf",
 ) -> Search:
-    """Returns what `fab` does, with runs towards the boundary with one wrong class after the other: a gradient a step.
+    """Returns what `fab` does, but each run has one wrong class as its target, and each step takes one gradient.
 
     The targets are the wrong classes with the highest logits at x, the highest first.
 
     Args:
         logits_fn, x, y, epsilon, steps, alpha_max, eta, beta, seed, norm: as in `fab`.
-        restarts: number of runs towards a target.
-        targets: number of targets, at least 1; all wrong classes where there are no more than that.
+        restarts: largest number of runs towards each target, at least 1.
+        targets: largest number of targets, at least 1. If there are fewer wrong classes, all of them are targets.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -122,18 +123,18 @@ def fab_t(
 
 
 class _State(NamedTuple):
-    """A run of each image after `taken` steps; all are (B,) but images (B, H, W, C) and what says otherwise."""
+    """A run of each image after `taken` steps. Shapes are (B,), (B, H, W, C) for images, or as noted."""
 
     x_adv: tf.Tensor  # the closest adversary that is close enough, or x
     fooled: tf.Tensor
     spent: tf.Tensor
     distance: tf.Tensor  # of x_adv, infinite where there is none
     margin: tf.Tensor  # at x_adv
-    point: tf.Tensor  # where the next step begins, or the end of the segment that does not fool the network
+    point: tf.Tensor  # where the next step begins; on the segment, the end that does not fool the network
     margin_at_end: tf.Tensor  # at that end
     run: tf.Tensor  # number of the run, or `runs` on the segment
-    runs: tf.Tensor  # of runs at most
-    ranked: tf.Tensor  # (B, K - 1), the wrong classes, where they are targets
+    runs: tf.Tensor  # the largest number of runs
+    ranked: tf.Tensor  # (B, K - 1), the wrong classes, if they are targets
     taken: tf.Tensor
 
 
@@ -149,7 +150,7 @@ def _search(
     seed: Any,
     norm: str,
 ) -> Search:
-    """Returns the search of `restarts` runs at most, or towards each of `targets` classes where that is not None."""
+    """Returns a search: at most `restarts` runs or, unless `targets` is None, as many towards each of these classes."""
     alpha_max, eta, beta = settings
     keys = draws.image_keys(seed, x)
     farthest = FARTHEST[norm] if epsilon is None else epsilon
@@ -169,7 +170,7 @@ def _search(
         on_segment = state.run >= state.runs
         moved = _moved(x, state.point, *boundary(state), alpha_max=alpha_max, eta=eta, norm=norm)
         if epsilon is None:
-            moved = choose(on_segment, _crossing(x, state), moved)
+            moved = choose(on_segment, _just_past_boundary(x, state), moved)
         logits, distance = logits_fn(moved), norms.of(norm).length(moved - x)
         margin, is_adversary = losses.margin(logits, y), losses.fooled(logits, y)
         searched = ~state.fooled & ~state.spent
@@ -245,11 +246,11 @@ def _moved(
     return tf.clip_by_value(moved, 0.0, 1.0)
 
 
-def _crossing(x: tf.Tensor, state: _State) -> tf.Tensor:
-    """Returns where the margin crosses 0 on the segments, were it linear there, and a bit beyond."""
+def _just_past_boundary(x: tf.Tensor, state: _State) -> tf.Tensor:
+    """Returns points a bit beyond those of the segments at which the margin, linearly interpolated, is 0."""
     share = tf.math.divide_no_nan(state.margin_at_end, state.margin_at_end - state.margin)[:, None, None, None]
-    crossing = state.point + share * (state.x_adv - state.point)
-    return tf.clip_by_value(crossing + BEYOND * (state.x_adv - x), 0.0, 1.0)
+    boundary = state.point + share * (state.x_adv - state.point)
+    return tf.clip_by_value(boundary + BEYOND * (state.x_adv - x), 0.0, 1.0)
 
 
 def _boundary_with(logits_fn: Logits, point: tf.Tensor, y: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -265,7 +266,7 @@ def _boundary_with(logits_fn: Logits, point: tf.Tensor, y: tf.Tensor, target: tf
 
 
 def _nearest_boundary(logits_fn: Logits, point: tf.Tensor, y: tf.Tensor, norm: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns what `_boundary_with` does for the class whose boundary seems the nearest, by its linearization."""
+    """Returns what `_boundary_with` does, for the class whose linearized boundary is the nearest."""
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(point)
         logits = tf.cast(logits_fn(point), tf.float32)
@@ -276,7 +277,7 @@ def _nearest_boundary(logits_fn: Logits, point: tf.Tensor, y: tf.Tensor, norm: s
         other = tf.cast(number, true.dtype)
         other = tf.where(other < true, other, other + 1)  # the classes without the true one
         upstream = tf.one_hot(other, num_classes) - tf.one_hot(true, num_classes)
-        # The product with 0 of a logit that is not finite is not 0.
+        # No product with `upstream`: 0 times a logit that is not finite is not 0.
         new_gap = tf.gather(logits, other, batch_dims=1) - tf.gather(logits, true, batch_dims=1)
         new_slope = tape.gradient(logits, point, upstream, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         new_slope = _finite(new_slope)
@@ -300,15 +301,15 @@ def _nearest_boundary(logits_fn: Logits, point: tf.Tensor, y: tf.Tensor, norm: s
 
 
 def to_hyperplane(images: tf.Tensor, gap: tf.Tensor, slope: tf.Tensor, norm: str) -> tf.Tensor:
-    """Returns the smallest change of each image that lies within [0, 1] and brings it to a hyperplane.
+    """Returns the smallest change of each image that brings it to a hyperplane and keeps it within [0, 1].
 
-    The hyperplane is where `gap + <slope, change>` is 0. Where [0, 1] does not reach it the change goes as far as it
-    can, and where the slope is 0 there is none.
+    The hyperplane is where `gap + <slope, change>` is 0. If it lies outside of [0, 1], the change goes as far as it
+    can. If the slope is 0, so is the change.
 
-    The best change of pixel i is min(s * rate_i, room_i) in the direction that helps, with `room` the way to the border
-    and `rate` 1 in L-infinity or |slope_i| in L2. What it contributes to closing the gap is concave in s and made of
-    straight lines, so that Newton's method from 0 grows to the solution and reaches it after few steps, exactly: no
-    sorting of pixels is needed. An image that has reached it stays there whatever others still need.
+    The best change of pixel i is min(s * rate_i, room_i) in the direction that helps. `room` is the way to the border,
+    and `rate` is 1 in L-infinity and |slope_i| in L2. The part of the gap that it closes is concave and piecewise
+    linear in s. So Newton's method from 0 grows to the exact solution in few steps, without sorting pixels. An image
+    that has reached its solution stays there while others go on.
 
     Args:
         images: (B, H, W, C) in [0, 1].

@@ -17,7 +17,7 @@ def fgsm(logits_fn: Logits, x: tf.Tensor, y: tf.Tensor, *, epsilon: float, norm:
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
         x: images (B, H, W, C), float32 in [0, 1].
         y: labels, integers (B,) or one-hot (B, K).
-        epsilon: radius of the ball, above 0.
+        epsilon: radius of the ball, at least 0.
         norm: "linf" or "l2".
 
     Raises:

@@ -1,8 +1,8 @@
 """GAMA, the guided adversarial margin attack (Sriramanan et al., 2020), in its two variants.
 
 Both increase the margin of the probabilities plus a weight times the squared L2 distance of the probabilities from
-those at x, which guides the first steps: the weight falls linearly to 0 over the first quarter of them. The paper takes
-that distance from the clean image, as this does; the published code takes it from the random start.
+those at x. This term guides the first steps: its weight falls linearly to 0 over the first quarter of the steps. As in
+the paper, the distance is from the clean image; the published code takes it from the random start.
 """
 
 from collections.abc import Callable
@@ -38,9 +38,9 @@ def gama_pgd(
     seed: Any = 0,
     norm: str = "linf",
 ) -> Search:
-    """Returns an adversary of each image that GAMA-PGD finds, and x where it finds none.
+    """Returns the first adversary that GAMA-PGD finds for each image, or x if it finds none.
 
-    An ascent takes steps along the sign of the gradient, which become 10 times shorter after 60 % and 85 % of them.
+    Steps follow the sign of the gradient, and become 10 times shorter after 60 % and again after 85 % of them.
 
     Args:
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
@@ -49,10 +49,10 @@ def gama_pgd(
         epsilon: radius of the ball, at least 0.
         steps: number of steps of an ascent, at least 1.
         step_size: length of the first steps, above 0; default `2 * epsilon`.
-        weight: of the guiding term at the first step, at least 0.
-        restarts: number of ascents at most, at least 1, each from a draw of its own: x plus or minus `epsilon`.
+        weight: weight of the guiding term at the first step, at least 0.
+        restarts: largest number of ascents, at least 1, each from its own random start: x plus or minus `epsilon`.
         seed: whole number, at least 0; the same seed draws the same starts.
-        norm: "linf" or "l2", where a start is as far from x as the ball is wide, and steps go along the gradient.
+        norm: "linf" or "l2". In L2, a start is `epsilon` away from x, and steps follow the gradient itself.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -88,14 +88,14 @@ def gama_fw(
     seed: Any = 0,
     norm: str = "linf",
 ) -> Search:
-    """Returns an adversary of each image that GAMA-FW finds, and x where it finds none.
+    """Returns the first adversary that GAMA-FW finds for each image, or x if it finds none.
 
-    An ascent takes steps of the method of Frank and Wolfe: a share `gamma` of the way to the corner of the ball that
-    the gradient points to. The share becomes 5 times smaller after 60 % and 85 % of the steps.
+    Steps are those of Frank and Wolfe: a share `gamma` of the way to the corner of the ball that the gradient points
+    to. The share becomes 5 times smaller after 60 % and again after 85 % of the steps.
 
     Args:
         logits_fn, x, y, epsilon, steps, weight, restarts, seed, norm: as in `gama_pgd`.
-        gamma: share of the first steps, above 0 and at most 1.
+        gamma: that share in the first steps, above 0 and at most 1.
 
     Raises:
         ValueError: an argument is out of its range.

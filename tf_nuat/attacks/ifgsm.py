@@ -18,15 +18,15 @@ def ifgsm(
     step_size: float | None = None,
     norm: str = "linf",
 ) -> tf.Tensor:
-    """Returns the last of `steps` steps from x along the sign of the gradient of the cross-entropy.
+    """Returns x after `steps` steps along the sign of the gradient of the cross-entropy.
 
-    In L2 the steps are along the gradient itself, scaled to their length.
+    In L2 the steps are along the gradient itself, scaled to a length of `step_size`.
 
     Args:
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
         x: images (B, H, W, C), float32 in [0, 1].
         y: labels, integers (B,) or one-hot (B, K).
-        epsilon: radius of the ball, above 0.
+        epsilon: radius of the ball, at least 0.
         steps: number of steps, at least 1.
         step_size: length of a step, above 0; default `epsilon / steps`.
         norm: "linf" or "l2".

@@ -21,10 +21,11 @@ def mifgsm(
     decay: float = 1.0,
     norm: str = "linf",
 ) -> tf.Tensor:
-    """Returns the last of `steps` steps from x along the sign of a running sum of gradients of the cross-entropy.
+    """Returns x after `steps` steps along the sign of a running sum of gradients of the cross-entropy.
 
     Each gradient is divided by the mean of its absolute values before it is added (equation 6 of the paper divides by
-    their sum: the directions are the same). In L2 the steps are along the sum itself, scaled to their length.
+    their sum: the directions are the same). In L2 the steps are along the running sum itself, scaled to a length of
+    `step_size`.
 
     Args:
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
@@ -33,7 +34,7 @@ def mifgsm(
         epsilon: radius of the ball, at least 0.
         steps: number of steps, at least 1.
         step_size: length of a step, above 0; default `epsilon / steps`.
-        decay: what the sum is multiplied by before each gradient is added, at least 0; 0 makes this I-FGSM.
+        decay: factor of the sum before each gradient is added, at least 0; 0 makes this I-FGSM.
         norm: "linf" or "l2".
 
     Raises:

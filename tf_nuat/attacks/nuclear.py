@@ -36,7 +36,7 @@ def nuclear(
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
         x: images (B, H, W, C), float32 in [0, 1].
         y: labels, integers (B,) or one-hot (B, K).
-        epsilon: radius of the ball, above 0.
+        epsilon: radius of the ball, at least 0.
         alpha: magnitude of the Bernoulli noise of the start, at least 0; default `epsilon / 2`.
         weight: lambda of equation 1, at least 0. Where it is 0 the clean images are not forwarded.
         steps: number of steps, at least 1.
@@ -65,15 +65,15 @@ def nuclear(
 
 
 def _objective(logits_fn: Logits, x: tf.Tensor, y: tf.Tensor, weight: Any, *, is_single: bool) -> Objective:
-    """Returns equation 1; `is_single` says whether it is asked for once."""
+    """Returns the objective of equation 1; `is_single` says whether it is computed only once."""
     with placement.on_host():
         weight = tf.convert_to_tensor(weight, tf.float32)
 
     def clean_logits() -> tf.Tensor:
         return tf.stop_gradient(tf.cast(logits_fn(x), tf.float32))
 
-    # Several steps share one forward of the clean images. A single step leaves it inside the branch below, where it is
-    # not computed while the weight is 0: on half of NuAT's batches.
+    # Several steps share one forward pass of the clean images. A single step leaves it to the branch below, which skips
+    # it while the weight is 0: on half of NuAT's batches.
     shared = None if is_single else clean_logits()
 
     def objective(x_adv: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -92,7 +92,7 @@ def _objective(logits_fn: Logits, x: tf.Tensor, y: tf.Tensor, weight: Any, *, is
 def bernoulli_start(x: tf.Tensor, alpha: float, seed: Any, norm: str = "linf") -> tf.Tensor:
     """Returns x plus or minus `alpha` in every pixel, cut to [0, 1] (algorithm 1, line 4).
 
-    In L2 the signs are scaled to the length `alpha`, as the paper's have the L-infinity norm `alpha`.
+    In L2 the signs are scaled to the length `alpha`, just as the paper's noise has the L-infinity norm `alpha`.
     """
     noise = norms.of(norm).steepest(draws.signs(x, seed))
     return tf.clip_by_value(x + alpha * noise, 0.0, 1.0)

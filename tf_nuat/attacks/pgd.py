@@ -38,7 +38,7 @@ def pgd(
     start: tf.Tensor | None = None,
     norm: str = "linf",
 ) -> Search:
-    """Returns an adversary of each image, the first that `restarts` ascents of `steps` steps find, and x where none is.
+    """Returns the first adversary that `restarts` ascents of `steps` steps find for each image, or x if they find none.
 
     Args:
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
@@ -47,13 +47,13 @@ def pgd(
         epsilon: radius of the ball, at least 0.
         step_size: length of a step, above 0; default `2.5 * epsilon / steps`, in L1 `10 * epsilon / steps`.
         steps: number of steps, at least 1.
-        random_start: start from a uniform draw from the ball, else from x.
-        restarts: number of ascents at most, at least 1, each from a draw of its own.
+        random_start: whether ascents start from a uniform draw from the ball, or from x.
+        restarts: largest number of ascents, at least 1, each from its own random start.
         loss: what an ascent increases: "ce", the cross-entropy; "margin", the largest wrong logit minus the true one
             (Carlini and Wagner, 2017); "dlr", the margin over a spread of logits (Croce and Hein, 2020); or "kl", the
             divergence from the prediction at x, the loss of TRADES, which is flat at x itself: use a random start.
-        target: class that each image is moved towards, integers (B,): the cross-entropy with it is decreased, whatever
-            `loss`. None for any other class. An adversary is what the network does not say y of, in both cases.
+        target: class to move each image towards, integers (B,): ascents decrease the cross-entropy with it, whatever
+            `loss` is. None for any class but y. Either way, an adversary is an image that is not classified as y.
         seed: whole number, at least 0; the same seed draws the same starts.
         start: images to begin the first ascent at.
         norm: the norm of the ball and of a step. In "linf" steps go along the sign of the gradient, in "l2" along the
@@ -104,18 +104,19 @@ def ascents(
     clean_of: Callable[[tf.Tensor], tf.Tensor] | None = None,
     start: tf.Tensor | None = None,
 ) -> Search:
-    """Returns the search of `restarts` ascents at most, of `steps` steps each.
+    """Returns a search of at most `restarts` ascents, of `steps` steps each.
 
     Args:
         logits_fn, x, y: as in `pgd`.
-        loss_of: function of logits (B, K), what `clean_of` returned, and the number of steps taken (B,): what an ascent
-            increases (B,).
-        move: function of images, the gradient there, and the number of steps taken (B,): the images after a step.
-        start_of: function of the number of an ascent (B,): where it starts.
+        loss_of: function of logits (B, K), the result of `clean_of`, and the number of steps taken (B,), that returns
+            the values to increase (B,).
+        move: function of images, the gradient there, and the number of steps taken (B,), that returns the images after
+            a step.
+        start_of: function of the number of an ascent (B,) that returns its start.
         steps, restarts: scalar tensors.
-        clean_of: function of the logits at x, float32 (B, K), whose result (B, ...) the loss needs; None for no such
-            need, which saves that forward.
-        start: where the first ascent starts, unless `start_of` says it.
+        clean_of: function of the logits at x, float32 (B, K), whose result (B, ...) the loss needs. None if it needs
+            none, which saves a forward pass.
+        start: start of the first ascent; None for that of `start_of`.
     """
 
     def first() -> _State:
@@ -140,14 +141,14 @@ def ascents(
     def step(state: _State) -> _State:
         moved, logits = climb(state)
         fooled = state.fooled | (~state.spent & losses.fooled(logits, y))
-        ends = (state.taken >= steps) & ~fooled & ~state.spent  # this gradient was for the logits of the last point
+        ends = (state.taken >= steps) & ~fooled & ~state.spent  # this gradient was only for the last point's logits
         restart = state.restart + tf.cast(ends, tf.int32)
         moved = tf.cond(tf.reduce_any(ends), lambda: choose(ends, start_of(restart), moved), lambda: moved)
         taken = tf.where(ends, 0, state.taken + 1)
         return state._replace(
             x_adv=choose(fooled | state.spent, state.x_adv, moved),
             fooled=fooled,
-            # The last point of the last ascent is a candidate: whoever runs the search looks at its logits.
+            # The last point of the last ascent is a candidate: the caller of the search checks its logits.
             spent=state.spent | (~fooled & (taken >= steps) & (restart + 1 >= restarts)),
             restart=restart,
             taken=taken,

@@ -25,7 +25,7 @@ def pgd_cw(
     start: tf.Tensor | None = None,
     norm: str = "linf",
 ) -> Search:
-    """Returns what `pgd` does, with ascents along the largest wrong logit minus the true one.
+    """Returns what `pgd` does, but increases the largest wrong logit minus the true one.
 
     Args:
         logits_fn, x, y, epsilon, step_size, steps, random_start, restarts, seed, start, norm: as in `pgd`.
@@ -41,7 +41,7 @@ def pgd_cw(
         >>> x_adv.shape
         TensorShape([4, 8, 8, 1])
     """
-    # The function that makes the search: the attack itself would run it.
+    # `pgd.function` returns the search; `pgd` itself would run it.
     return pgd.function(
         logits_fn,
         x,

@@ -1,10 +1,11 @@
-"""The engine of evaluations: an attack on any number of images, of which those that are done make room for others.
+"""The engine of evaluations: an attack on any number of images, in which finished images make room for others.
 
-A `Pool` holds a batch of images that are being attacked. After a few steps it looks which are done, hands them out, and
-fills their places, so that full batches go on whatever an image needs. Its memory is that of a batch. Where the
-attack's gradients are in bfloat16, what they find is looked at in float32. An image whose adversary does not fool the
-network itself is attacked again in float32, from the beginning: its search has ended, and knows an adversary that is
-none. So is one that is left with a small margin: there the coarse direction may have been what was missing.
+A `Pool` holds a batch of images under attack. Every few steps it yields the finished images and fills their places, so
+that batches stay full however many steps an image needs. It needs the memory of one batch.
+
+If the attack computes gradients in bfloat16, the pool checks the results in float32. It attacks two kinds of images
+again in float32, from the beginning: those whose adversary does not fool the network itself, because their search has
+ended with a wrong result; and those left with a small margin, because a less coarse gradient may still fool them.
 """
 
 import functools
@@ -22,10 +23,10 @@ from tf_nuat.models import precision
 from tf_nuat.models.inference import Logits, graph_of
 from tf_nuat.models.lifetime import made_once
 
-CHUNK = 25  # steps after which done images are looked for, where not enough are done before
-ENOUGH = 8  # one in so many images of a batch that are done ends the steps sooner
-NEAR = 0.1  # of the range of an image's logits: a margin below it is small
-MOST_DOUBTS = 100  # times that an image goes on in float32 after the network itself was not fooled
+CHUNK = 25  # largest number of steps before the pool looks for finished images
+ENOUGH = 8  # it looks sooner if one in so many images of the batch is done
+NEAR = 0.1  # a margin below this share of the range of an image's logits is small
+MOST_DOUBTS = 100  # how often an image may go on in float32 because its adversary did not fool the network itself
 
 Done: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]  # rows, whether they are fooled, images
 Strategy: TypeAlias = tf.distribute.Strategy | None
@@ -44,21 +45,21 @@ class Pool:
     """An attack on rows of images.
 
     Args:
-        attack: a `tf_nuat.attacks.Attack` that consists of no others.
+        attack: a `tf_nuat.attacks.Attack` that does not consist of others.
         network: a `keras.Model`, or any function of images that returns logits.
-        images: (N, H, W, C), float32 in [0, 1]: an array, or anything that is indexed by an array of rows.
+        images: (N, H, W, C), float32 in [0, 1]: an array, or anything that can be indexed by an array of rows.
         labels: integers (N,).
         rows: numbers of the images to attack, (n,), integers.
         settings: the attack's keywords, numbers and strings.
-        index: numbers of all images, (N,), from which and from the seed the draws for an image follow; None for their
-            rows.
-        batch_size: images that are attacked at a time, all replicas together.
+        index: numbers of all images, (N,), which determine the draws for an image together with the seed; None for
+            their rows.
+        batch_size: number of images attacked at a time, by all replicas together.
         precision: of the gradients, see `tf_nuat.models.precision.attacked`.
         strategy: a `tf.distribute.Strategy` under which the network was built, whose replicas share the batch; None for
             one device.
 
     Attributes:
-        steps: how many steps were taken so far, those of all images added up, by their precision: "fast" and "exact".
+        steps: number of steps so far, summed over images: a dict with the precisions "fast" and "exact".
 
     Raises:
         ValueError: a setting is out of its range, or belongs to single images.
@@ -89,7 +90,7 @@ class Pool:
         self._begin, self._like = made_once(network, (_beginning, kind), lambda: _beginning(network, kind))
         place = kind.shape, strategy
         self._judge = made_once(network, (_judging, *place), lambda: _judging(network, *place))
-        # Without a radius the nearest adversary lies on the boundary, where bfloat16 does not know on which side.
+        # Without a radius, the nearest adversary lies on the boundary, where bfloat16 cannot tell the sides apart.
         fast = _attacked(network, precision if "epsilon" in self._numbers else "float32", strategy)
         self._is_mixed = fast is not network
         self._advance = {
@@ -115,10 +116,10 @@ class Pool:
         return self._begun - self._held("fast") - self._held("exact")
 
     def __iter__(self) -> Iterator[Done]:
-        """Yields (rows, whether they are fooled, x_adv) of images that are done, as arrays, until all are.
+        """Yields arrays (rows, whether they are fooled, x_adv) of images that are done, until all are.
 
-        x_adv is an adversary where the image is fooled, and the clean image where it is not. At times none is done, and
-        the arrays are empty: whoever keeps a `snapshot` has an occasion to.
+        x_adv is the adversary of an image that is fooled, and the clean image of any other. At times no image is done,
+        and the arrays are empty, so that the caller can keep a `snapshot`.
         """
         while True:
             self._fill()
@@ -141,7 +142,7 @@ class Pool:
         return tf.constant(rows if self._numbering is None else np.asarray(self._numbering)[rows], tf.int32)
 
     def _next(self) -> str | None:
-        """Returns the slots to go on with: those in float32 once they are many, or all there is."""
+        """Returns which slots to go on with: those in float32 once they are many, or the only ones."""
         waiting = self._held("exact")
         if self._held("fast") and waiting < max(1, self._batch_size // 2):
             return "fast"
@@ -161,9 +162,9 @@ class Pool:
             return slots.rows[:0], np.zeros(0, bool), slots.x[:0].numpy()
         ended = _take(slots, done)
         fooled, is_near = (each.numpy() for each in self._judge(ended.state.x_adv, ended.y))
-        doubted = ended.state.fooled.numpy() & ~fooled  # the search takes for an adversary what is none
+        doubted = ended.state.fooled.numpy() & ~fooled  # the adversary of the search does not fool the network
         anew = (doubted | is_near) & is_fast
-        # On the very boundary rounding may fool the search alone, again and again: there is an end to that.
+        # On the very boundary, rounding may fool only the search, again and again: hence the limit.
         has_more = ~ended.state.spent.numpy() & (self._doubts[ended.rows] < MOST_DOUBTS)
         goes_on = doubted & ~anew & has_more
         self._doubts[ended.rows[goes_on]] += 1
@@ -203,7 +204,7 @@ class Pool:
         """Goes on from a `snapshot` of a pool that was made with the same arguments."""
         self._begun = int(arrays["begun"])
         self.steps = dict(zip(self.steps, map(int, arrays["steps"])))
-        self._doubts[:] = arrays.get("doubts", 0)  # snapshots of before do not have them
+        self._doubts[:] = arrays.get("doubts", 0)  # older snapshots do not have them
         for name in self.steps:
             if f"{name}_0" in arrays:
                 number = sum(key.startswith(f"{name}_") for key in arrays)
@@ -236,7 +237,7 @@ def _concatenated(one: Slots, other: Slots) -> Slots:
 
 
 class _Kind(NamedTuple):
-    """What the compiled functions of an attack depend on, beside the network.
+    """What the compiled functions of an attack depend on, besides the network.
 
     Attributes:
         numbers: names and types of the settings that are numbers.
@@ -256,13 +257,13 @@ class _Kind(NamedTuple):
 
     @property
     def specs(self) -> tuple[Any, ...]:
-        """Of x, y, the numbers of the images, and the settings that are numbers."""
+        """The tensor specs of x, y, the numbers of the images, and the settings that are numbers."""
         x, y = tf.TensorSpec((None, *self.shape), tf.float32), tf.TensorSpec((None,), tf.int64)
         return x, y, tf.TensorSpec((None,), tf.int32), {name: tf.TensorSpec((), dtype) for name, dtype in self.numbers}
 
 
 def _beginning(network: Logits, kind: _Kind) -> tuple[Callable[..., Any], Any]:
-    """Returns the function that begins an attack, and what the state is like that it returns."""
+    """Returns the function that begins an attack, and the tensor specs of the state that it returns."""
 
     def begin(x: tf.Tensor, y: tf.Tensor, index: tf.Tensor, given: dict[str, tf.Tensor]) -> Any:
         return kind.search(network, x, y, index, given).first()
@@ -276,7 +277,7 @@ def _beginning(network: Logits, kind: _Kind) -> tuple[Callable[..., Any], Any]:
 
 
 def _advancing(network: Logits, kind: _Kind, like: Any) -> Callable[..., Any]:
-    """Returns the function that goes on with an attack from a state that is like `like`."""
+    """Returns the function that continues an attack from a state with the tensor specs `like`."""
 
     def advance(
         x: tf.Tensor, y: tf.Tensor, index: tf.Tensor, given: dict[str, tf.Tensor], state: Any
@@ -292,7 +293,7 @@ def _advancing(network: Logits, kind: _Kind, like: Any) -> Callable[..., Any]:
 def _judging(network: Logits, shape: tuple[int, ...], strategy: Strategy) -> Callable[..., Any]:
     """Returns the function of (x, y) that says which images are fooled, and which of the others have a small margin.
 
-    It is the same for every attack. Logits that are not finite are no robustness: they count as fooled.
+    It is the same for every attack. Images whose logits are not finite count as fooled.
     """
     logits_fn = graph_of(network)
 
@@ -308,21 +309,21 @@ def _judging(network: Logits, shape: tuple[int, ...], strategy: Strategy) -> Cal
 
 
 def _compiled(function: Callable[..., Any], *specs: Any) -> Any:
-    """Returns a function of tensors like `specs`, which is traced where it is first called: many never are."""
+    """Returns a function of tensors like `specs`, traced at its first call: many are never called."""
     return tf.function(function, input_signature=specs, autograph=False)
 
 
 def _shared(compiled: Any, strategy: Strategy) -> Callable[..., Any]:
-    """Returns a compiled function as one of batches of any size, which the replicas share."""
+    """Turns a compiled function into one that takes batches of any size and shares them among the replicas."""
     if strategy is None or strategy.num_replicas_in_sync == 1:
-        graph = functools.cache(compiled.get_concrete_function)  # a call would be counted as one that traces again
+        graph = functools.cache(compiled.get_concrete_function)  # TensorFlow would count calls as retracing
         return lambda *arguments: graph()(*arguments)
     replicas = strategy.num_replicas_in_sync
     one = tf.autograph.experimental.do_not_convert(lambda *arguments: compiled(*arguments))
     on_all = tf.function(lambda *arguments: strategy.run(one, arguments), autograph=False, reduce_retracing=True)
 
     def shared(x: tf.Tensor, *others: Any) -> Any:
-        # Fewer images than replicas are attacked more than once.
+        # If there are fewer images than replicas, some are attacked more than once.
         places = np.array_split(np.arange(max(len(x), replicas)) % len(x), replicas)
 
         def share(value: tf.Tensor) -> Any:

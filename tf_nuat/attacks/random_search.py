@@ -23,12 +23,12 @@ def random_search(
     seed: tf.Tensor | int = 0,
     norm: str = "linf",
 ) -> Search:
-    """Returns the first of `queries` random points around each image that fools the network, and x where none does.
+    """Returns the first of `queries` random points around each image that fools the network, or x if none does.
 
     In L-infinity the first, third, ... points are drawn uniformly from the ball, the others from its corners, where a
-    linear network changes by sqrt(3) times as much. In L2 all are uniform: the ball of many pixels is nearly its
-    sphere. In L1 the first, third, ... are uniform, the others sparse: pixels in a random order go to 0 or 1, until the
-    change is as long as epsilon.
+    linear network changes by sqrt(3) times as much. In L2 all are uniform: with many pixels, most of the ball is near
+    its sphere. In L1 the first, third, ... are uniform, the others sparse: pixels in a random order go to 0 or 1, until
+    the length of the change is epsilon.
 
     Args:
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K). It need not be differentiable.
@@ -64,7 +64,7 @@ def random_search(
         return _State(
             x_adv=choose(fooled | state.spent, state.x_adv, point(state.drawn)),
             fooled=fooled,
-            # The last point is a candidate: whoever runs the search looks at its logits.
+            # The last point is a candidate: the caller of the search checks its logits.
             spent=state.spent | (~fooled & (state.drawn + 1 >= queries)),
             drawn=state.drawn + 1,
         )
@@ -95,7 +95,7 @@ POINTS: dict[str, Callable[..., tf.Tensor]] = {"linf": _inside_or_at_a_corner, "
 
 
 class _State(NamedTuple):
-    """The last point that was drawn for each image, and how many were."""
+    """The last point drawn for each image, and the number of points drawn."""
 
     x_adv: tf.Tensor
     fooled: tf.Tensor

@@ -23,14 +23,14 @@ def rfgsm(
 ) -> tf.Tensor:
     """Returns x after a random step of size `alpha` and a gradient step of size `epsilon - alpha`.
 
-    The random step goes along the sign of a Gaussian draw; the gradient is that of the cross-entropy where it ended.
+    The random step follows the sign of a Gaussian draw; the gradient of the cross-entropy is taken where it ends.
 
     Args:
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
         x: images (B, H, W, C), float32 in [0, 1].
         y: labels, integers (B,) or one-hot (B, K).
         epsilon: radius of the L-infinity ball, above 0.
-        alpha: length of the random step, at least 0; default `epsilon / 2`. From `epsilon` on, nothing is left for the
+        alpha: length of the random step, at least 0; default `epsilon / 2`. If it is `epsilon` or more, there is no
             gradient step, and the random step is cut to the ball.
         seed: whole number or a pair of them, at least 0; the same seed draws the same step.
         start: images to take the gradient at, instead of a random step from x.

@@ -1,4 +1,4 @@
-"""`Search`, an attack that stops for each image as soon as it has fooled the network, and how one is run."""
+"""`Search`, an attack that stops for each image as soon as it fools the network, and `run_search`, which runs it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,21 +11,21 @@ class Search(NamedTuple):
 
     The state of a search is a NamedTuple of tensors, one row per image (B, ...), among them:
 
-    - `x_adv` (B, H, W, C): what is returned for the image once it is done, if it fools the network, and then within the
-      ball and [0, 1];
-    - `fooled` (B,), bool: `x_adv` fools the network by the logits that the search has seen;
-    - `spent` (B,), bool: nothing is left to try. `x_adv` may be a last candidate that no logits were computed for.
+    - `x_adv` (B, H, W, C): the result for an image that is done, if it fools the network. It then lies within the ball
+      and [0, 1];
+    - `fooled` (B,), bool: `x_adv` fools the network, by the logits that the search has computed;
+    - `spent` (B,), bool: nothing is left to try. `x_adv` may be a last candidate without computed logits.
 
-    An image that is fooled or spent is done. Whatever the others in the batch still need, `step` leaves those three as
-    they are; and what it does for an image depends on nothing of another: counters are per image, and so are draws.
-    Both functions close over the arguments of the attack; `step` must take anything that `first` computed (logits of
-    the clean images, for instance) from the state.
+    An image that is fooled or spent is done: `step` must not change these three fields any more. What `step` does for
+    one image must not depend on the others in the batch, so counters and draws are per image. Both functions close over
+    the arguments of the attack. `step` must take anything that `first` computed (logits of the clean images, for
+    instance) from the state.
 
     Attributes:
         first: function `() -> state`.
-        step: function `state -> state`, with about one gradient or a few forwards.
-        climb: of an ascent, function `state -> (images after a step, logits at x_adv)`, the same step for an image that
-            is fooled: for those who look at the way of an attack. None where there is none.
+        step: function `state -> state`, with about one gradient or a few forward passes.
+        climb: function `state -> (images after a step, logits at x_adv)` of an ascent. It also moves images that are
+            fooled, for code that looks at the path of an attack. None if the search is not such an ascent.
     """
 
     first: Callable[[], Any]
@@ -34,7 +34,7 @@ class Search(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """The state of an attack that goes a fixed way, as of a search that has nothing left to try."""
+    """The state of an attack that is not a search, in the form of a search with nothing left to try."""
 
     x_adv: tf.Tensor
     fooled: tf.Tensor
@@ -42,13 +42,13 @@ class Ended(NamedTuple):
 
 
 def run_search(search: Search, state: Any, *, steps: Any = None, until_done: Any = None) -> tuple[tf.Tensor, Any]:
-    """Returns the number of steps that the images of a search needed, and the state after them.
+    """Runs a search; returns the number of steps taken, and the state after them.
 
     Args:
         search: the `Search`.
-        state: where to begin.
-        steps: number of steps at most, None for no limit.
-        until_done: number of images that are done at which to stop, None for all.
+        state: the state to begin with.
+        steps: largest number of steps, None for no limit.
+        until_done: stops when this number of images is done, None for all.
     """
     size = tf.shape(state.fooled)[0]
     until_done = size if until_done is None else tf.minimum(until_done, size)
@@ -61,7 +61,7 @@ def run_search(search: Search, state: Any, *, steps: Any = None, until_done: Any
 
 
 def ended(x_adv: tf.Tensor) -> Ended:
-    """Returns the state of images that nothing is left to try for."""
+    """Returns the state in which `x_adv` is the result, and nothing is left to try."""
     one_each = tf.shape(x_adv)[:1]
     return Ended(x_adv, tf.zeros(one_each, tf.bool), tf.ones(one_each, tf.bool))
 

@@ -17,7 +17,7 @@ TINY = 1e-8
 
 LARGEST = 1e18  # of a slope; its square is still a number
 
-# Images in one forward, about: where the batch is small, several samples go together.
+# About how many images go into one forward pass: if the batch is small, several samples share a pass.
 FORWARD = 256
 
 
@@ -37,19 +37,19 @@ def spsa(
     step_size: float = 0.01,
     seed: Any = 0,
 ) -> Search:
-    """Returns an adversary of each image, the first that an ascent from it along the margin goes through, and x else.
+    """Returns the first adversary that SPSA along the margin finds for each image, or x if it finds none.
 
     A step of Adam follows the mean of finite differences along random directions, all of whose entries are -1 or 1.
     The network need not be differentiable, but it should not be flat at distances of `delta`.
 
     Args:
-        logits_fn: network or function, images (B, H, W, C) -> logits (B, K). It is asked for images up to `delta`
+        logits_fn: network or function, images (B, H, W, C) -> logits (B, K). It is called with images up to `delta`
             outside of [0, 1] and of the ball.
         x: images (B, H, W, C), float32 in [0, 1].
         y: labels, integers (B,) or one-hot (B, K).
         epsilon: radius of the ball (L-infinity), at least 0.
-        steps: number of steps, at least 1. Each takes `samples` forwards, and one to look where it led.
-        samples: forwards for a gradient, at least 2, two for each direction; of an odd number one is left out. They
+        steps: number of steps, at least 1. Each takes `samples` forward passes, and one more to check its result.
+        samples: forward passes per gradient, at least 2, two for each direction; of an odd number one is left out. They
             need not fit into memory together. The paper takes up to 8,192, which is stronger.
         delta: how far to go along a direction, above 0.
         step_size: step size of Adam, above 0.
@@ -99,7 +99,7 @@ def _adam(state: "_State", gradient: tf.Tensor, step_size: float) -> tuple[tf.Te
 def _estimate(
     logits_fn: Logits, x_adv: tf.Tensor, y: tf.Tensor, keys: tf.Tensor, directions: tf.Tensor, delta: float
 ) -> tf.Tensor:
-    """Returns the gradient of the margin, from as many directions at a time as go into a forward."""
+    """Returns the gradient of the margin; each forward pass takes as many directions as fit into it."""
     size = tf.shape(x_adv)[0]
     together = tf.clip_by_value(FORWARD // (2 * size), 1, directions)
 

@@ -1,9 +1,9 @@
 """Square attack, a search without gradients (Andriushchenko et al., 2020).
 
-Each query changes the best image so far in one square window, which shrinks as queries are spent, and is kept where it
-increases the loss. AutoAttack's code and the paper disagree in small things; where they do this is the paper's way:
-windows may touch the last row and column, each image has windows of its own (the code draws one for the whole batch),
-and in L2 each channel has the norm to spend in a window that it had there (in the code, all channels together).
+Each query changes the best image so far in one square window, and keeps the change if it increases the loss. Windows
+shrink as queries are spent. Where AutoAttack's code and the paper disagree, this follows the paper: windows may touch
+the last row and column, each image has its own windows (the code draws one for the whole batch), and in L2 each channel
+may spend the norm that it had in a window (in the code, the channels share theirs).
 """
 
 import dataclasses
@@ -23,10 +23,10 @@ from tf_nuat.models.inference import Logits
 # What to increase: functions of logits (B, K) and labels.
 LOSSES = {"margin": losses.margin, "ce": losses.cross_entropy}
 
-Start = Callable[[tf.Tensor], tf.Tensor]  # of keys (B, 2): images
-Change = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]  # of images, a share of the pixels (B,), keys: images
+Start = Callable[[tf.Tensor], tf.Tensor]  # keys (B, 2) -> images
+Change = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]  # images, share of the pixels (B,), keys -> images
 
-# The share p of the pixels in a window is halved after so many of 10,000 queries.
+# The share p of the pixels in a window is halved after each of these numbers of queries, out of 10,000.
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 WHOLE = 10_000
 
@@ -53,24 +53,24 @@ def square(
     start: tf.Tensor | None = None,
     norm: str = "linf",
 ) -> Search:
-    """Returns an adversary of each image, the first that `restarts` random searches find, and x where none is.
+    """Returns the first adversary that `restarts` random searches find for each image, or x if they find none.
 
-    It takes logits alone: the network need not be differentiable.
+    It only uses logits: the network need not be differentiable.
 
     Args:
         logits_fn: network or function, images (B, H, W, C) -> logits (B, K).
         x: images (B, H, W, C), float32 in [0, 1].
         y: labels, integers (B,) or one-hot (B, K).
         epsilon: radius of the ball, at least 0.
-        queries: number of changes that a search tries, at least 1, each for one forward; its start takes one more.
-        restarts: number of searches at most, at least 1, each from a draw of its own.
+        queries: number of changes that a search tries, at least 1, with one forward pass each; its start takes one
+            more.
+        restarts: largest number of searches, at least 1, each from its own random start.
         p_init: share of the pixels in the first windows, above 0, at most 1.
-        rescaled: whether windows shrink as far in `queries` as they do in the paper's 10,000; else as fast as there,
-            which is how AutoAttack has it.
+        rescaled: whether windows shrink as far in `queries` as in the paper's 10,000. Otherwise they shrink as fast as
+            there, as in AutoAttack.
         loss: what a search increases: "margin", the largest wrong logit minus the true one, or "ce", the cross-entropy.
         seed: whole number, at least 0; the same seed draws the same searches.
-        start: images to begin the first search at, what is outside the ball being brought into it; None for one that is
-            drawn.
+        start: images to begin the first search at, projected onto the ball; None for a random start.
         norm: "linf" (algorithm 2 of the paper, from vertical stripes), "l2" (algorithm 3) or "l1" (Croce and Hein,
             "Mind the box", 2021), the norm of the ball.
 
@@ -119,7 +119,7 @@ def square(
         return _State(
             x_adv=choose(fooled | state.spent, state.x_adv, new),
             fooled=fooled,
-            # The last change of the last search is a candidate: whoever runs the search looks at its logits.
+            # The last change of the last search is a candidate: the caller of the search checks its logits.
             spent=state.spent | (~fooled & (taken >= queries) & (restart + 1 >= restarts)),
             restart=restart,
             taken=taken,
@@ -131,7 +131,7 @@ def square(
 
 
 class _State(NamedTuple):
-    """A search of each image: its number, the changes it has tried or is about to, its best image and loss there."""
+    """A search of each image: its number, its changes including the one to try next, its best image and its loss."""
 
     x_adv: tf.Tensor
     fooled: tf.Tensor
@@ -150,9 +150,9 @@ def _share(p_init: tf.Tensor | float, taken: tf.Tensor, queries: tf.Tensor | int
 
 
 def _linf(x: tf.Tensor, epsilon: tf.Tensor | float) -> tuple[Start, Change]:
-    """Returns the start of a search, of keys, and how it changes an image: functions for `square`.
+    """Returns the functions that start a search of `square`, and that change an image, in L-infinity.
 
-    All images that it visits are corners of the ball: each pixel is as dark or as bright as can be.
+    All images of the search are corners of the ball: each pixel is as dark or as bright as can be.
     """
     low, high = norms.corners(x, epsilon)
     height, width, channels = x.shape[1:]
@@ -172,13 +172,13 @@ def _linf(x: tf.Tensor, epsilon: tf.Tensor | float) -> tuple[Start, Change]:
 
 @dataclasses.dataclass(frozen=True)
 class _Measure:
-    """How long a change is, in a norm that adds up over the pixels: `root` of the sum of `part` of each.
+    """A norm that adds up over pixels: the length of a change is `root` of the sum of `part` over its pixels.
 
     Attributes:
         part, root: functions of tensors.
         steepness: the n-th square of a pile is 1 / n^steepness high.
         into_ball: function `(x, epsilon, change)` that returns the images x + change, brought into the ball.
-        overdraws: whether each channel of a window gets what is left for all of them, and is cut by `into_ball`.
+        overdraws: whether each channel of a window gets the budget of all channels, for `into_ball` to cut.
     """
 
     part: Callable[[tf.Tensor], tf.Tensor]
@@ -211,7 +211,7 @@ _L1 = _Measure(
 
 
 def _moved(measure: _Measure, x: tf.Tensor, epsilon: tf.Tensor | float) -> tuple[Start, Change]:
-    """Returns what `_linf` does, for other norms: a query moves the change in a window into another, and varies it."""
+    """Returns what `_linf` does, for other norms: a query moves the change of a window to another, and varies it."""
     height, width, channels = x.shape[1:]
     widest = min(height, width)
     widest -= 1 - widest % 2
@@ -266,7 +266,7 @@ def _root(share: tf.Tensor, height: int, width: int) -> tf.Tensor:
 
 
 def _coordinates(drawn: tf.Tensor, size: int, side: tf.Tensor) -> tf.Tensor:
-    """Returns the places (B, size) of the pixels along an axis, from where a window begins: `drawn` (B,) of [0, 1)."""
+    """Returns the places (B, size) along an axis, from where a window begins: at random, by `drawn` (B,) in [0, 1)."""
     begin = tf.cast(drawn * tf.cast(size - side + 1, tf.float32), tf.int32)
     return tf.range(size)[None] - begin[:, None]
 
@@ -294,7 +294,7 @@ def _eta(measure: _Measure, rows: tf.Tensor, columns: tf.Tensor, side: tf.Tensor
     below = tf.constant(np.cumsum([0.0, *(1.0 / np.arange(1, longest + 2) ** measure.steepness)]), tf.float32)
 
     def heights(places: tf.Tensor, is_split: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns how high the pile is along an axis through its middle, and whether that is in the first half."""
+        """Returns the height of the pile along an axis through its middle, and whether places are in the first half."""
         is_first = is_split & (places < side // 2)
         begin = tf.where(is_split & ~is_first, side // 2, 0)
         length = tf.where(is_split, tf.where(is_first, side // 2, side - side // 2), side)
@@ -304,7 +304,7 @@ def _eta(measure: _Measure, rows: tf.Tensor, columns: tf.Tensor, side: tf.Tensor
 
     down, is_above = heights(rows, ~flat)
     across, is_left = heights(columns, flat)
-    # Around a square the pile is as high as on the axis that is farther away from the middle.
+    # The pile has one height all around a square: that of the axis along which a pixel is farther from the middle.
     pile = tf.where(_window(rows, columns, side[:, 0]), tf.minimum(down[:, :, None], across[:, None, :]), 0.0)
     is_first = is_above[:, :, None] | is_left[:, None, :]
     parts = measure.part(pile)

@@ -34,18 +34,18 @@ def transfer(
     decay: float = 1.0,
     norm: str = "linf",
 ) -> Search:
-    """Returns where MI-FGSM on `surrogate` ends, for each image where that fools `logits_fn`, and x elsewhere.
+    """Returns the last point of MI-FGSM on `surrogate` for each image where it fools `logits_fn`, else x.
 
-    It takes no gradient of `logits_fn`, and goes on where the surrogate is fooled: an image that lies deep in a wrong
-    class of one network is more likely to be in a wrong class of another.
+    It takes no gradient of `logits_fn`, and goes on after the surrogate is fooled: an image deep in a wrong class of
+    one network is more likely to be in a wrong class of another.
 
     Args:
-        logits_fn: network or function that is judged, images (B, H, W, C) -> logits (B, K).
+        logits_fn: network or function to fool, images (B, H, W, C) -> logits (B, K).
         x: images (B, H, W, C), float32 in [0, 1].
         y: labels, integers (B,) or one-hot (B, K).
         epsilon: radius of the ball, at least 0.
-        surrogate: network or function of the same kind that is attacked, has to be given; for several at once a
-            function that returns the mean of their logits.
+        surrogate: network or function of the same kind to attack; required. For several at once, a function that
+            returns the mean of their logits.
         steps: number of steps, at least 1. With 1 the attack is FGSM.
         step_size: length of a step, above 0; default `epsilon / steps`.
         decay: of the momentum, at least 0. With 0 the attack is I-FGSM.
@@ -69,7 +69,7 @@ def transfer(
     def first() -> _State:
         settings = {"epsilon": epsilon, "steps": steps, "step_size": step_size, "decay": decay, "norm": norm}
         nothing = tf.zeros(tf.shape(x)[:1], tf.bool)
-        # A candidate: whoever runs the search looks at its logits.
+        # A candidate: the caller of the search checks its logits.
         return _State(x_adv=mifgsm(surrogate, x, y, **settings), fooled=nothing, spent=~nothing)
 
     return Search(first, lambda state: state)

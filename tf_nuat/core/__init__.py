@@ -1,1 +1,1 @@
-"""What knows nothing of this package's subject: checks of arguments, files, functions of the user's own."""
+"""Modules that are independent of this package's subject: checks of arguments, files, the user's own functions."""

@@ -1,4 +1,4 @@
-"""Files that are replaced at once: a kill leaves the old one or the new one, and never a part."""
+"""Files that are replaced atomically: a kill leaves the old one or the new one, and never a part."""
 
 import contextlib
 import fcntl
@@ -17,7 +17,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 
 
 class NotSavedError(OSError):
-    """A file cannot be written; the message is one line that names it, and what was there before is as it was."""
+    """A file cannot be written; the message is one line that names it. What was there before is unchanged."""
 
 
 def not_saved(path: PathLike, error: BaseException) -> NotSavedError:
@@ -56,7 +56,7 @@ def _replace(path: pathlib.Path, write: Callable[[IO[bytes]], Any]) -> None:
 
 @contextlib.contextmanager
 def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A context that is given the name of a file to write, which becomes `path` at its end."""
+    """A context that yields the name of a file to write. At its end the file becomes `path`."""
     unfinished = path.with_name(f".unfinished-{path.name}")
     try:
         yield unfinished
@@ -67,23 +67,23 @@ def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def reason(error: BaseException) -> str:
-    """Returns why something failed, as part of a line: what the system says of files, or the start of a message."""
+    """Returns why something failed, as part of a line: the system's words for a file, or the start of a message."""
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     return line((str(error).strip() or type(error).__name__).splitlines()[0])
 
 
 def line(text: str, most: int = 200) -> str:
-    """Returns text as it may stand within a line, without line feeds and controls, at most so many characters of it."""
+    """Returns text for use within a line: at most `most` characters, with line feeds and controls escaped."""
     text = text if len(text) <= most else f"{text[:most]}..."
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 @contextlib.contextmanager
 def owned(argument: str, folder: PathLike) -> Iterator[None]:
-    """A context in which an existing folder belongs to this process: another one that asks for it is refused.
+    """A context in which an existing folder belongs to this process: another process that asks for it is refused.
 
-    The lock is the operating system's: it ends with the process, however that ends.
+    The lock is the operating system's: it ends with the process, however the process ends.
 
     Args:
         argument: what to call the folder in an error.
@@ -94,7 +94,7 @@ def owned(argument: str, folder: PathLike) -> Iterator[None]:
     """
     path = pathlib.Path(folder) / ".lock"
     with _locked(argument, path) as file:
-        with contextlib.suppress(OSError):  # on a full disk the lock holds all the same, without a name
+        with contextlib.suppress(OSError):  # on a full disk the lock still holds, without a name
             os.truncate(path, 0)
             os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
         try:
@@ -124,14 +124,14 @@ def _locked(argument: str, path: pathlib.Path) -> IO[str]:
             ) from None
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return file
-        file.close()  # whoever had the lock has removed the file meanwhile
+        file.close()  # the previous owner has removed the file meanwhile
 
 
 def digest(*arrays: np.ndarray) -> str:
-    """Returns a hexadecimal string that two sequences of arrays share only where they are equal."""
+    """Returns a hexadecimal string that two sequences of arrays share only if they are equal."""
     found = hashlib.sha256()
     for array in arrays:
         array = np.ascontiguousarray(array)
         found.update(repr((array.shape, array.dtype.str)).encode())
-        found.update(array.view(np.uint8).data)  # no copy; of bfloat16 itself NumPy makes no memoryview
+        found.update(array.view(np.uint8).data)  # no copy; NumPy has no memoryview of bfloat16 itself
     return found.hexdigest()

@@ -32,7 +32,7 @@ def named(argument: str, name: str) -> Callable[..., Any]:
 
 
 def imported(argument: str, module_name: str, name: str | None = None) -> types.ModuleType:
-    """Returns a module of the user's own; `name` is what the user wrote, where that is not the module's name alone.
+    """Returns a module of the user's own; `name` is what the user wrote, if that is more than the module's name.
 
     Raises:
         ValueError: it cannot be imported.

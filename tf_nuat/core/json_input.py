@@ -1,4 +1,4 @@
-"""JSON that someone else wrote: read without harm, and values of checked types.
+"""Safely reads JSON that someone else wrote, and checks the types of its values.
 
 A check is a function `(value, field) -> value` that raises `ValueError`, one line that names the field and its file.
 """
@@ -18,7 +18,7 @@ from tf_nuat.core import files
 MOST_BYTES = 64 * 2**20
 MOST_LEVELS = 50  # of brackets within brackets
 MOST_TEXT = 120  # characters of a value or a name that an error shows
-LARGEST = 2**63  # a whole number below it has a float beside it
+LARGEST = 2**63  # bound of whole numbers, all of which convert to a float
 
 
 def load(argument: str, path: str | os.PathLike) -> Any:
@@ -29,7 +29,7 @@ def load(argument: str, path: str | os.PathLike) -> Any:
     """
     path = pathlib.Path(path)
     try:
-        if not path.is_file():  # a pipe would be waited for
+        if not path.is_file():  # a pipe would block
             raise ValueError(f"{argument} is {str(path)!r}, which is not a file; allowed: a JSON file")
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"{argument} is {str(path)!r}, which is too large; allowed: at most {MOST_BYTES:,} bytes")

@@ -1,8 +1,8 @@
-"""What this project uses of Keras and TensorFlow beneath their public surface: private methods, and words of errors.
+"""All that this project uses of Keras and TensorFlow beyond their public API: private methods, and words of errors.
 
-A new version may change these without notice. Each stands here once, with its reason; nothing else in the project
-reaches beneath the surface. `tests/core/keras_compat_test.py` has a test of each, which fails when a version drops or
-changes it. They were seen in Keras 3.15.1, the oldest that `setup.py` allows, with TensorFlow 2.21.
+A new version may change these without notice. Each is here once, with its reason; no other module of the project uses
+anything private. `tests/core/keras_compat_test.py` has a test of each, which fails when a version drops or changes it.
+They were seen in Keras 3.15.1, the oldest that `setup.py` allows, with TensorFlow 2.21.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ from tensorflow.python.framework import ops
 class Model(keras.Model):
     """A `keras.Model`, to be subclassed, that `fit` and `evaluate` also train and test on several workers.
 
-    Under `MultiWorkerMirroredStrategy` Keras fails at two places. To build the model it reduces a batch of which this
-    worker has its own replicas' values alone; and it averages the logs over their first axis, which scalars lack.
+    Under `MultiWorkerMirroredStrategy` Keras fails at two places. To build the model it reduces a batch, of which a
+    worker only has the values of its own replicas. And it averages the logs over their first axis, which scalars lack.
     """
 
     def _maybe_symbolic_build(self, iterator: Iterable | None = None, data_batch: typing.Any = None) -> None:
@@ -35,7 +35,7 @@ class Model(keras.Model):
         super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def logs_of_step(self, logs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Returns what a step returns, the metrics; on several workers each has an axis to be averaged over."""
+        """Returns the metrics, which a step returns; on several workers each gets an axis to be averaged over."""
         if _has_other_workers(self.distribute_strategy):
             logs = {name: tf.reshape(value, (1,)) for name, value in logs.items()}
         return logs
@@ -50,7 +50,7 @@ def _has_other_workers(strategy: tf.distribute.Strategy) -> bool:
 def build(model: keras.Model, data_batch: typing.Any) -> None:
     """Makes the variables of a compiled model and its metrics from `data_batch`, symbolic tensors, without a step.
 
-    `fit` does so at its first batch; a checkpoint has to be put back before. Keras has no public call for it.
+    `fit` does so at its first batch, but a checkpoint has to be restored before. Keras has no public call for it.
     """
     model._symbolic_build(data_batch=data_batch)
 
@@ -64,15 +64,15 @@ def momentum_of(optimizer: keras.optimizers.SGD, variable: keras.Variable) -> ke
 
 
 def takes_weight_decay(optimizer: keras.optimizers.Optimizer, variable: tf.Variable) -> bool:
-    """Returns whether the weight decay of an optimizer is for `variable`: see its `exclude_from_weight_decay`.
+    """Returns whether an optimizer applies its weight decay to `variable`: see its `exclude_from_weight_decay`.
 
-    What that method has excluded is private.
+    The variables that this method has excluded are private.
     """
     return optimizer._use_weight_decay(variable)
 
 
 def without_loss_scale(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Returns the optimizer that changes the weights: the one within, where a `LossScaleOptimizer` is around it."""
+    """Returns the optimizer that changes the weights: the inner one of a `LossScaleOptimizer`, or itself."""
     while isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer = optimizer.inner_optimizer
     return optimizer
@@ -82,7 +82,7 @@ def batches_of(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
     """Returns the variable in which an optimizer counts the gradients it was given.
 
     It is private. The public `iterations` count updates, each perhaps of several accumulated gradients. The variable of
-    a `LossScaleOptimizer` itself stays 0; that of the optimizer within counts no batch whose gradients overflowed.
+    a `LossScaleOptimizer` itself stays 0; that of its inner optimizer leaves out batches whose gradients overflowed.
     """
     return without_loss_scale(optimizer)._iterations
 
@@ -90,7 +90,7 @@ def batches_of(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
 def operation_of(tensor: keras.KerasTensor) -> keras.Operation:
     """Returns the operation, mostly a layer, that has a symbolic tensor as its output.
 
-    In public, a layer knows the output of its first use alone.
+    The public API only has the output of a layer's first use.
     """
     return tensor._keras_history.operation
 
@@ -106,9 +106,9 @@ def arguments_of(tensor: keras.KerasTensor) -> typing.Any:
 
 
 def output_within(tensor: keras.KerasTensor) -> keras.KerasTensor | None:
-    """Returns what a tensor that a network within another returned is in the graph of that network.
+    """Returns the counterpart of a tensor, which a network within another returned, in the graph of the inner network.
 
-    None where a layer made the tensor, or a model with a `call` of its own: its graph, if it has one, does not tell.
+    None if a layer made the tensor, or a model with its own `call`: the graph of such a model, if any, does not tell.
     """
     history = tensor._keras_history
     return history.operation.outputs[history.tensor_index] if is_graph(history.operation) else None
@@ -120,18 +120,18 @@ def _node_of(tensor: keras.KerasTensor) -> typing.Any:
 
 
 def renew_constants(layer: keras.layers.Layer) -> None:
-    """Has a layer whose weights were assigned make of them anew what it computes with.
+    """Makes a layer whose weights were assigned renew the constants that it computes from them.
 
-    `Normalization` computes with constants, which `finalize_state` makes of its weights; `set_weights` leaves them.
+    `Normalization` computes with constants, which `finalize_state` makes from its weights; `set_weights` leaves them.
     """
     if hasattr(layer, "finalize_state"):
         layer.finalize_state()
 
 
 def first_operations(network: keras.Model) -> Iterator[keras.Operation]:
-    """Yields the operations, mostly layers, that take the images one after another, up to where the way parts.
+    """Yields the operations, mostly layers, that take the images one after another, up to the first branch.
 
-    Of a functional network they are in its graph, which is private.
+    In a functional network they are in its graph, which is private.
     """
     if isinstance(network, keras.Sequential):
         yield from network.layers
@@ -151,14 +151,14 @@ def is_graph(operation: typing.Any) -> bool:
 
 
 def run_graph(network: keras.Model, inputs: typing.Any, call: Callable[..., typing.Any]) -> typing.Any:
-    """Returns the outputs of a functional or sequential network, of which `call` computes each operation.
+    """Returns the outputs of a functional or sequential network, with each operation computed by `call`.
 
-    In public, a network can be run as a whole, or copied layer by layer, which leaves marks on the layers.
+    The public API can run a network as a whole, or copy it layer by layer, which leaves marks on the layers.
 
     Args:
-        network: one that `is_graph`.
+        network: a network for which `is_graph` is true.
         inputs: a tensor, or a structure of them as the network takes.
-        call: function of an operation, mostly a layer, and its arguments in inference mode: its outputs.
+        call: function of an operation, mostly a layer, and its arguments in inference mode, that returns its outputs.
     """
     if isinstance(network, keras.Sequential):
         network = keras.Model(network.inputs, network.outputs)  # the same operations, which are not called
@@ -167,7 +167,7 @@ def run_graph(network: keras.Model, inputs: typing.Any, call: Callable[..., typi
         takes_training = isinstance(operation, keras.Layer) and (
             "training" in inspect.signature(operation.call).parameters
         )
-        # As `network(x, training=False)`: also where the network's author has called the layer with another value.
+        # As `network(x, training=False)`: even if the network's author has called the layer with another value.
         fixed = {"training": False} if takes_training else {}
         return lambda *args, **given: call(operation, *args, **{**given, **fixed})
 
@@ -177,9 +177,9 @@ def run_graph(network: keras.Model, inputs: typing.Any, call: Callable[..., typi
 
 
 def give_names_to_lambdas(names: typing.Mapping[str, typing.Any]) -> None:
-    """Lets the code of Lambda layers, when it is read from a file, use modules that its author had imported.
+    """Lets the code of Lambda layers that is read from a file use modules that its author had imported.
 
-    Keras runs it with the global names of the module of its own layer.
+    Keras runs that code with the global names of one of its own modules.
     """
     for name, module in names.items():
         vars(python_utils).setdefault(name, module)
@@ -187,9 +187,9 @@ def give_names_to_lambdas(names: typing.Mapping[str, typing.Any]) -> None:
 
 @contextlib.contextmanager
 def variables_without_values() -> Iterator[None]:
-    """A context in which networks are built, to be looked at and dropped: their variables take no memory.
+    """A context for networks that are only built to be looked at: their variables take no memory.
 
-    A `StatelessScope` leaves them in a list, whose variables the next one would make.
+    A `StatelessScope` leaves the variables in a list, and the next scope would make them.
     """
     kept = list(global_state.get_global_attribute("uninitialized_variables") or [])
     try:
@@ -200,9 +200,9 @@ def variables_without_values() -> Iterator[None]:
 
 
 def return_inputs_while(layer: keras.layers.Layer, condition: Callable[[], bool]) -> None:
-    """Has a layer return its inputs whenever it is called, or traced, while `condition()`.
+    """Makes a layer return its inputs whenever it is called, or traced, while `condition()` is true.
 
-    Its `call` is replaced on the instance, as by `passing_through`; here several threads may trace at a time.
+    It replaces `call` on the instance, as `passing_through` does, but several threads may trace at a time.
     """
     own = layer.call
 
@@ -217,7 +217,7 @@ def return_inputs_while(layer: keras.layers.Layer, condition: Callable[[], bool]
 def passing_through(layer: keras.layers.Layer) -> Iterator[None]:
     """A context in which a layer returns its inputs, whatever network calls it.
 
-    The layer's `call` is replaced on the instance. That reaches into networks within networks, copies nothing and,
+    It replaces the layer's `call` on the instance. This also works in networks within networks, copies nothing and,
     unlike a second graph over the same layers, leaves the network as it was.
     """
     layer.call = lambda inputs, *args, **kwargs: inputs
@@ -233,7 +233,7 @@ def is_nan_loss(error: RuntimeError) -> bool:
 
 
 def is_late_start(error: RuntimeError) -> bool:
-    """Returns whether the error is that a strategy over several workers is made after TensorFlow was used."""
+    """Returns whether the error says that a strategy over several workers was made after TensorFlow was used."""
     return "program startup" in str(error)
 
 
@@ -255,9 +255,9 @@ LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledE
 
 
 def lost_worker_in(error: BaseException | None) -> BaseException | None:
-    """Returns the error by which a worker was lost, where it is `error` or what `error` was raised for; else None.
+    """Returns the error of a lost worker, if that is `error` or one of its causes; else None.
 
-    Keras puts what happens while a network is loaded into exceptions of its own.
+    Keras wraps what is raised while it loads a network in its own exceptions.
     """
     while error is not None and not isinstance(error, LOST):
         error = error.__cause__ or error.__context__
@@ -265,11 +265,11 @@ def lost_worker_in(error: BaseException | None) -> BaseException | None:
 
 
 def lost_task(error: tf.errors.OpError, *, own: str) -> str | None:
-    """Returns the task, as "worker 1", of which an error of a collective operation tells; None if it tells of none.
+    """Returns the other task, such as "worker 1", that an error of a collective operation names; None if it has none.
 
     Args:
         error: what the operation raised.
-        own: the task of this process, which the text names, too: as the one whose call has failed.
+        own: the task of this process, which the text also names, as the one whose call has failed.
     """
     found = [f"{job} {number}" for job, number in re.findall(r"/job:(\w+)/replica:\d+/task:(\d+)", str(error))]
     return next((task for task in found if task != own), None)
@@ -278,7 +278,7 @@ def lost_task(error: tf.errors.OpError, *, own: str) -> str | None:
 def raised_in_pipeline(error: tf.errors.OpError, kind: str = r"\w+(?:Error|Exception)") -> str | None:
     """Returns "Type: message" of the Python exception that ended a `tf.data` pipeline; None if the error has none.
 
-    TensorFlow carries an exception out of a pipeline's threads as text alone, behind names of the place.
+    TensorFlow only passes the text of an exception out of a pipeline's threads, after the names of its place.
 
     Args:
         error: what the pipeline raised.
@@ -289,10 +289,10 @@ def raised_in_pipeline(error: tf.errors.OpError, kind: str = r"\w+(?:Error|Excep
 
 
 def forget_custom_gradients() -> None:
-    """Frees what TensorFlow keeps of the custom gradients of every graph made so far, which no longer can be traced.
+    """Frees the custom gradients of every graph made so far, which can then still run, but no longer be traced.
 
-    The registry of gradients keeps them for ever, and with each its graph and the network in it. Keras's optimizers
-    have one in each graph of `fit`. For processes that train many networks; what is compiled goes on to run.
+    TensorFlow's registry of gradients keeps them for ever, and with each its graph and the network in it. Keras's
+    optimizers have one in each graph of `fit`. This is for processes that train many networks.
     """
     kept = ops.gradient_registry._registry
     for name in [name for name in kept if name.startswith("CustomGradient-")]:

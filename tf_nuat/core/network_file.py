@@ -1,6 +1,6 @@
-"""Files of networks, looked at before Keras reads them: what they are, and whether they may be read without harm.
+"""Inspects files of networks before Keras reads them: what they are, and whether they are safe to read.
 
-Nothing of a file is unpacked before its sizes are known, and no other file is opened.
+Nothing in a file is unpacked before its size is known, and no other file is opened.
 """
 
 import io
@@ -25,7 +25,7 @@ MOST_LEVELS = 100  # of brackets: each network within a network has four
 def is_hdf5(path: PathLike) -> bool:
     """Returns whether a file begins as HDF5 does.
 
-    `h5py.is_hdf5` also looks at 512, 1024, 2048 and so on: there a `.keras` file may have the weights inside of it.
+    `h5py.is_hdf5` also looks at offsets 512, 1024, 2048 and so on, where a `.keras` file may have its weights.
     """
     with open(path, "rb") as file:
         return file.read(8) == b"\x89HDF\r\n\x1a\n"
@@ -56,11 +56,11 @@ def compiled_with(path: PathLike) -> dict[str, Any]:
 
 
 def check(path: PathLike) -> int:
-    """Returns how many numbers the weights in a file have, which may be read without harm.
+    """Checks that a file is safe to read; returns how many numbers its weights have.
 
     Raises:
-        ValueError: the file would become far larger than it is or than memory, has names outside of it, or weights
-            that are elsewhere.
+        ValueError: the file would unpack to far more than its size or to more than memory, or it has names of places
+            outside of it, or weights in another file.
         Exception: whatever the readers of archives and of HDF5 raise.
     """
     size = os.path.getsize(path)
@@ -87,9 +87,9 @@ def check(path: PathLike) -> int:
 
 
 def _check_heaps(contents: bytes | mmap.mmap) -> None:
-    """Raises a `ValueError` where a global heap, which has the texts of an HDF5 file, is damaged.
+    """Raises a `ValueError` if a global heap, which has the texts of an HDF5 file, is damaged.
 
-    The library goes from object to object by their sizes, and for ever where a free one has the size 0.
+    The library goes from object to object by their sizes, and never ends if a free one has the size 0.
     """
     version = contents[8]
     lengths = contents[14] if version < 2 else contents[10]
@@ -110,7 +110,7 @@ def _check_heaps(contents: bytes | mmap.mmap) -> None:
 def _check_hdf5(file: h5py.File, size: int) -> int:
     """Returns how many numbers the datasets of an open file of `size` bytes have; raises as `check`.
 
-    The groups are followed one after another: the library would follow them within each other, to any depth.
+    It visits the groups in a loop: the library would recurse into them, to any depth.
     """
     ahead, seen, count, stored = [file["/"]], set(), 0, 0
     while ahead:

@@ -1,4 +1,4 @@
-"""Arrays that someone else saved, `.npz` files: read without harm, or refused in one line before they are unpacked."""
+"""Safely reads `.npz` files that someone else saved, or refuses them in one line before they are unpacked."""
 
 import contextlib
 import math
@@ -21,7 +21,7 @@ class Archive:
     """An open `.npz` file.
 
     Attributes:
-        names: list of the names of what is in it.
+        names: list of the names in it.
     """
 
     def __init__(self, where: str, allowed: str, archive: zipfile.ZipFile) -> None:
@@ -34,7 +34,7 @@ class Archive:
         check_sizes(members, os.path.getsize(archive.filename or ""))
 
     def read(self, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-        """Returns the arrays of these names, those that are there; None: of all.
+        """Returns those arrays with these names that are there, or all arrays for None.
 
         Raises:
             ValueError: one is no array, has Python objects, is damaged, or is not as large as it says.
@@ -51,7 +51,7 @@ class Archive:
             raise _unreadable(self._where, self._allowed, error) from error
 
     def _check_header(self, name: str) -> None:
-        """Raises a `ValueError` where an array is not what its header says, of which nothing is unpacked else."""
+        """Raises a `ValueError` if an array is not what its header says; unpacks nothing but the header."""
         member = self._members[name]
         with self._archive.open(member) as file:
             version = np.lib.format.read_magic(file)
@@ -81,11 +81,11 @@ def opened(where: str, path: PathLike, *, allowed: str = ALLOWED) -> Iterator[Ar
         allowed: end of an error.
 
     Raises:
-        ValueError: it is no such file, or says to be far larger than it is.
+        ValueError: it is no such file, or would unpack to far more than its size.
     """
     with contextlib.ExitStack() as stack:
         try:
-            if not os.path.isfile(path):  # a pipe would be waited for
+            if not os.path.isfile(path):  # a pipe would block
                 raise ValueError("it is not a file")
             archive = Archive(where, allowed, stack.enter_context(zipfile.ZipFile(path)))
         except Exception as error:  # whatever the reader of archives raises
@@ -98,7 +98,7 @@ def load(
 ) -> dict[str, np.ndarray]:
     """Returns the arrays of an `.npz` file that have these names (None: all), a dict of names to arrays.
 
-    Arguments and errors are those of `opened` and `Archive.read`; and one of `names` that is missing is an error, too.
+    Arguments and errors are those of `opened` and `Archive.read`; a missing name is an error, too.
     """
     with opened(where, path, allowed=allowed) as archive:
         names = archive.names if names is None else list(names)
@@ -108,7 +108,7 @@ def load(
 
 
 class Shape(NamedTuple):
-    """What an array of a file has to be.
+    """The type and the shape that an array of a file has to have.
 
     Attributes:
         kinds: of its dtype, letters of `numpy.dtype.kind`: "iu" for whole numbers, "f", "b", "U" for text.
@@ -130,18 +130,18 @@ def check(where: str, arrays: dict[str, np.ndarray], wanted: dict[str, Shape], *
             raise ValueError(f"{where} has {name} of shape {array.shape} and dtype {array.dtype}; allowed: {allowed}")
 
 
-# What no honest archive does, where it is large at all: to become so many times as large as its file.
+# A large archive that unpacks to more than so many times its size is not an honest one.
 MOST_EXPANSION = 100
 LARGE = 2**28
 
 
 def check_sizes(members: Iterable[zipfile.ZipInfo], size: int) -> None:
-    """Raises a `ValueError` where an archive of `size` bytes says to become far larger, or larger than memory."""
+    """Raises a `ValueError` if an archive of `size` bytes would unpack to far more, or to more than memory."""
     check_size(sum(member.file_size for member in members), size)
 
 
 def check_size(total: int, size: int) -> None:
-    """Raises a `ValueError` where a file of `size` bytes says to become `total`, far more, or more than memory has."""
+    """Raises a `ValueError` if a file of `size` bytes would unpack to `total`, and that is far more, or over memory."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if total > memory:
         raise ValueError(f"it would become {total:,} bytes, more than this machine's memory, {memory:,}")

@@ -1,7 +1,7 @@
-"""What a GPU's host computes itself: numbers that it has to know before it can go on.
+"""Computes on the CPU the numbers that the host of a GPU has to know before it can go on.
 
-Which branch is taken, and whether an assertion holds, the host decides. Where a GPU has computed that, the host waits
-for all work before it. On a machine without a GPU nothing changes.
+The host decides which branch to take, and whether an assertion holds. If a GPU computes these numbers, the host waits
+for all work before them. On a machine without a GPU nothing changes.
 """
 
 import contextlib
@@ -10,11 +10,11 @@ import tensorflow as tf
 
 
 def on_host() -> contextlib.AbstractContextManager[None]:
-    """Returns a context whose operations the processor computes."""
+    """Returns a context whose operations run on the CPU."""
     return tf.device("CPU:0")
 
 
 def is_zero(weight: float | tf.Tensor) -> tf.Tensor:
-    """Returns whether a weight, a scalar, is 0: what a branch may depend on."""
+    """Returns whether a weight, a scalar, is 0, as a tensor on the host, for the condition of a branch."""
     with on_host():
         return tf.equal(weight, 0.0)

@@ -1,7 +1,7 @@
-"""Imports TensorFlow without what it logs of processors and GPUs, unless the user asks for it.
+"""Imports TensorFlow without its log lines about CPUs and GPUs, unless the user asks for them.
 
-TF_CPP_MIN_LOG_LEVEL, TensorFlow's own setting, has to be set before it starts, and does not reach the lines that its
-libraries write while they are loaded. Whoever sets it to 0 gets everything.
+TF_CPP_MIN_LOG_LEVEL, TensorFlow's own setting, has to be set before TensorFlow starts, and does not cover the lines
+that its libraries write while they load. Set it to 0 to get everything.
 """
 
 import contextlib
@@ -12,13 +12,13 @@ import tempfile
 from collections.abc import Iterator
 
 LEVEL = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# As absl writes them before anyone could tell it where to: the time, the thread, the place.
+# As absl writes them before it is initialized: the time, the thread, the place.
 _NOTE = re.compile(rb"WARNING: All log messages before absl::InitializeLog\(\)|[IWE]0000 \d\d:\d\d:")
 
 
 @contextlib.contextmanager
 def without_notes() -> Iterator[None]:
-    """A context in which the process's standard error stream loses such notes; all else that is written comes after."""
+    """A context that removes such notes from the process's standard error; all other lines appear at its end."""
     try:
         copy = os.dup(2)
     except OSError:  # a process without that stream

@@ -1,7 +1,7 @@
-"""Random draws of one image each: what is drawn for an image depends on its key, not on the others of its batch.
+"""Random draws per image: the draws for an image depend on its key, not on the other images of its batch.
 
 TensorFlow's stateless draws take one key for a whole tensor. Threefry, the generator below, is a function of (key,
-counter), pixel by pixel, so that every image may have a key of its own, whatever the batch that it is in.
+counter), pixel by pixel, so that every image has its own key in any batch.
 """
 
 import functools

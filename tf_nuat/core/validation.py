@@ -1,7 +1,7 @@
 """Checks of arguments, each made once, at the edge of the package.
 
 Every function raises `ValueError` (or a subclass) with one line that names the argument, the value that was given and
-what is allowed. Nothing else in the package words such an error.
+what is allowed. A check of one module alone stays there, and its error has the same form.
 """
 
 import math
@@ -17,7 +17,7 @@ import numpy as np
 from tf_nuat.core import files, keras_compat, network_file
 from tf_nuat.core.files import PathLike
 
-PROBED = 100  # images that show whether a network returns logits
+PROBED = 100  # number of images on which a network has to return logits
 ROUNDING = 1e-6  # of pixels in float32
 ROUNDING_OF_SUMS = 2e-2  # of probabilities that are rounded to bfloat16
 
@@ -70,7 +70,7 @@ def whole_number(argument: str, value: Any, *, at_least: int, at_most: int | Non
 def images(argument: str, value: Any, *, input_shape: Sequence[int | None] | None = None) -> np.ndarray:
     """Returns `value`, an array of images (B, H, W, C), floating point, within [0, 1].
 
-    What is beyond by no more than rounding, as of images that were resized, is clipped.
+    Values that are outside by no more than rounding, as in images that were resized, are clipped.
     """
     value = np.asarray(value)
     if not np.issubdtype(value.dtype, np.floating):
@@ -94,7 +94,7 @@ def labels(argument: str, value: Any, *, num_classes: int, num_images: int | Non
     """Returns the labels of images: int64 (B,) from 0 below `num_classes`, or rows (B, K) that sum to 1, float32.
 
     Args:
-        value: such rows; or whole numbers of any type, (B,) or a column (B, 1) as `keras.datasets` has it.
+        value: such rows; or whole numbers of any type, (B,) or a column (B, 1) as in `keras.datasets`.
     """
     value = np.asarray(value)
     if num_images is not None and value.ndim and len(value) != num_images:
@@ -120,12 +120,12 @@ def labels(argument: str, value: Any, *, num_classes: int, num_images: int | Non
 
 
 def whole_numbers(value: np.ndarray) -> np.ndarray | None:
-    """Returns labels (B,) or (B, 1), whole numbers of any type, as int64 (B,); None where they are none, or empty."""
+    """Returns labels (B,) or (B, 1), whole numbers of any type, as int64 (B,); None for anything else, or if empty."""
     if value.ndim == 2 and value.shape[1] == 1:
         value = value[:, 0]
     if value.ndim != 1 or value.size == 0 or value.dtype.kind not in "iuf":
         return None
-    with np.errstate(invalid="ignore"):  # what is not finite becomes another number, and is seen by that
+    with np.errstate(invalid="ignore"):  # values that are not finite change, and fail the comparison below
         whole = value.astype(np.int64)
     return whole if np.array_equal(whole, value) else None
 
@@ -173,9 +173,9 @@ def classifier(argument: str, network: Any) -> keras.Model:
 
 
 def ends_in_softmax(output: keras.KerasTensor) -> bool:
-    """True where what made an output, a layer or not, is a softmax or sigmoid, or a layer with such an activation.
+    """Returns whether the operation that made an output is a softmax or sigmoid, or a layer with such an activation.
 
-    A network within the network is looked into. Of one with a `call` of its own, `logits_on` sees what it returns.
+    It looks into a network within the network. For one with its own `call`, `logits_on` looks at the outputs.
     """
     within = keras_compat.output_within(output)
     if within is not None:
@@ -189,7 +189,7 @@ _PROBABILITIES = ("softmax", "softmax_v2", "sigmoid")  # the second is the name 
 
 
 def logits_on(argument: str, network: keras.Model, images: np.ndarray) -> keras.Model:
-    """Returns `network` where its outputs for some of `images` are finite and are logits, not probabilities.
+    """Returns `network` if its outputs for some of `images` are finite and are logits, not probabilities.
 
     Raises:
         ValueError: they are not.
@@ -205,7 +205,7 @@ def logits_on(argument: str, network: keras.Model, images: np.ndarray) -> keras.
 
 
 def are_probabilities(outputs: np.ndarray) -> bool:
-    """Returns whether rows (N, K) are within [0, 1] and sum to 1, up to what bfloat16 rounds."""
+    """Returns whether rows (N, K) are within [0, 1] and sum to 1, up to rounding to bfloat16."""
     outputs = np.asarray(outputs, np.float64)  # sums in less precision would be wrong themselves
     sums = outputs.sum(axis=-1)
     return bool(np.all((outputs >= 0.0) & (outputs <= 1.0)) and np.allclose(sums, 1.0, atol=ROUNDING_OF_SUMS))
@@ -227,10 +227,10 @@ def load_network(argument: str, path: PathLike) -> keras.Model:
 
 
 def not_read(argument: str, path: PathLike, error: Exception, what: str = "which Keras cannot read") -> ValueError:
-    """Returns the error to raise where Keras raised one about the network at `path`: with the line that matters.
+    """Returns the error to raise after Keras raised one about the network at `path`, with the line that matters.
 
     Raises:
-        tf.errors.OpError: another worker was lost meanwhile, which says nothing of the file.
+        tf.errors.OpError: another worker was lost meanwhile, which says nothing about the file.
     """
     if (lost := keras_compat.lost_worker_in(error)) is not None:
         raise lost

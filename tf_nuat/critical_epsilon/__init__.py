@@ -1,4 +1,4 @@
-"""The critical epsilon: the largest at which adversarial training still fits as if there were no adversary."""
+"""The critical epsilon: the largest at which adversarial training still fits as well as ordinary training."""
 
 from tf_nuat.critical_epsilon.estimates import ATTACKS, DEFENSES, LOSS_IMAGES, exact, fast, single_step
 from tf_nuat.critical_epsilon.results import Measured, SingleStep

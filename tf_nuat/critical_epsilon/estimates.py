@@ -1,14 +1,15 @@
-"""The critical epsilon: the largest at which adversarial training still fits as if there were no adversary.
+"""The critical epsilon: the largest at which adversarial training still fits as well as ordinary training.
 
 It is the largest epsilon at which the loss of adversarial training, on the training images under attack, does not
-exceed the loss of ordinary training on clean test images. Below it adversarial training behaves as ordinary training
-does; far above it, it needs remedies (a wider network, more data). It diagnoses; it is no rule for choosing epsilon.
+exceed the loss of ordinary training on clean test images. Below it, adversarial training behaves like ordinary
+training; far above it, training needs remedies (a wider network, more data). It is a diagnosis, not a rule for choosing
+epsilon.
 
 `exact` trains from the start at each epsilon of a grid; `fast` fine-tunes the ordinarily trained network at a few small
 epsilons and extrapolates a line. Every training has a folder of its own and continues where it was killed.
 
-Whatever is trained with, what is compared is the cross-entropy: the losses of TRADES and MART have other terms, which
-the clean loss has not. It is measured under PGD on the network that is kept, in inference mode.
+The compared loss is the cross-entropy for all defenses, since the losses of TRADES and MART have terms that the clean
+loss does not have. It is measured under PGD on the network that is kept, in inference mode.
 
 Source: Xing, Song and Cheng, "Phase transition from clean training to adversarial training", 2022.
 """
@@ -26,6 +27,7 @@ from tf_nuat.core import validation
 from tf_nuat.critical_epsilon import intersection, training_runs
 from tf_nuat.critical_epsilon.results import Measured, SingleStep
 from tf_nuat.data.splits import Splits
+from tf_nuat.networks import saved
 from tf_nuat.training import AttackSpec, Recipe, ScheduleSpec, Stage
 from tf_nuat.training.building import load_data
 from tf_nuat.training.parts import largest_epsilon
@@ -33,7 +35,6 @@ from tf_nuat.training.parts import largest_epsilon
 DEFENSES = ("pgd_at", "trades", "mart")
 ATTACKS = ("fgm", "pgd")
 LOSS_IMAGES = 10_000
-AT_CHANCE = 0.99  # of the loss of a uniform guess: between such a network and a trained one nothing is interpolated
 PART_OF_TRAINING = 5  # fine-tuning takes a fifth of the epochs
 
 
@@ -50,17 +51,17 @@ def exact(
 ) -> Measured:
     """Returns the `Measured` critical epsilon by adversarial training from the start at each of `epsilons`.
 
-    The lowest and the highest are trained first: where they do not bracket the threshold, nothing else is trained.
+    The lowest and the highest are trained first: if they do not bracket the threshold, nothing else is trained.
 
     Args:
-        recipe: a `Recipe` of "pgd_at", "trades" or "mart"; its epsilon and measures are not used. The same settings
-            train ordinarily.
+        recipe: a `Recipe` of "pgd_at", "trades" or "mart"; its epsilon and measures are not used. Ordinary training has
+            the same settings.
         out: folder of the runs.
         epsilons: at least two, above 0.
         runs: number of repeats, at least 1, each with a seed and an ordinarily trained network of its own.
-        warm_up: number of the first epochs (of `recipe.schedule_epochs`) that train without an adversary: from random
-            weights, training on strong ones may stay at one answer for all images.
-        clean: path of a network that was trained ordinarily; None trains it.
+        warm_up: number of the first epochs (of `recipe.schedule_epochs`) that train without an adversary. From random
+            weights, training against a strong adversary may stay at one answer for all images.
+        clean: path of an ordinarily trained network, a file that `networks.adapt` reads; None trains it.
         loss_images: number of training images that the loss is measured on, each class in proportion.
         **options: those of `training.run`.
 
@@ -134,22 +135,22 @@ def fast(
     loss_images: int = LOSS_IMAGES,
     **options: Any,
 ) -> Measured:
-    """Returns the `Measured` critical epsilon by fine-tuning the clean network at small `epsilons` and a line.
+    """Returns the `Measured` critical epsilon by a line through fine-tunings of the clean network at small `epsilons`.
 
     Args:
         recipe, out, loss_images: as in `exact`.
         **options: as in `exact`.
         epsilons: at least two, above 0, below the critical one.
         runs: number of fine-tunings at each epsilon, at least 1, each with a seed of its own.
-        attack: what fine-tuning trains against: "fgm", one step of length epsilon from the clean images, or "pgd", that
-            of the recipe.
+        attack: attack of fine-tuning: "fgm", one step of length epsilon from the clean images, or "pgd", the attack of
+            the recipe.
         epochs: of fine-tuning, at least 1; default a fifth of the recipe's, rounded up.
-        learning_rate: highest of fine-tuning, above 0: it rises for a quarter of the epochs and falls to 0.
-        clean: path of a network that was trained ordinarily; None trains it, as `exact` does.
+        learning_rate: highest value in fine-tuning, above 0: it rises for a quarter of the epochs and falls to 0.
+        clean: path of an ordinarily trained network, as in `exact`; None trains it.
 
     Raises:
-        ValueError: an argument is out of range, the clean network is not trained, or the losses do not make a line that
-            rises to the threshold.
+        ValueError: an argument is out of range, the clean network is not trained, an epsilon is not below the critical
+            one, or the losses do not make a line that rises to the threshold.
 
     Example:
         >>> import tf_nuat
@@ -177,6 +178,7 @@ def fast(
                 described = described.with_options(**_one_step(recipe, epsilon))
             folder = pathlib.Path(out) / f"fast_{attack}" / _name(described)
             loss, spent = training_runs.train_and_measure(described, folder, splits, loss_images, options)
+            intersection.check_below(epsilon, loss, found.test_loss)
             row.append(loss)
             seconds += spent
         rows.append(tuple(row))
@@ -205,8 +207,8 @@ def single_step(
 ) -> SingleStep:
     """Returns the smallest of `epsilons` at which FGSM training overfits catastrophically, a `SingleStep` (table 2).
 
-    Trains from the start on FGSM images alone at one epsilon after the other, until in its last epoch a network
-    withstands FGSM but not PGD (`callbacks.overfits_catastrophically`, on validation images).
+    Trains from the start on FGSM images alone at one epsilon after the other, until a network withstands FGSM but not
+    PGD in its last epoch (`callbacks.overfits_catastrophically`, on validation images).
 
     Args:
         recipe, out, warm_up: as in `exact`; in the L-infinity norm.
@@ -294,12 +296,12 @@ def check(
         validation.whole_number("epochs", epochs, at_least=1)
     _after(recipe, warm_up)
     if clean is not None:
-        validation.load_network("clean", clean)
+        saved.read("clean", clean)
     return ordered
 
 
 def _check_begun(epsilon: float, loss: float, chance: float) -> None:
-    if loss >= AT_CHANCE * chance:
+    if loss >= training_runs.AT_CHANCE * chance:
         raise ValueError(
             f"epsilons have {epsilon:.4g}, where training stays at one answer for all images (loss {loss:.4g}); "
             "allowed: smaller ones, or a longer warm_up, or a lower learning rate"
@@ -307,7 +309,7 @@ def _check_begun(epsilon: float, loss: float, chance: float) -> None:
 
 
 def _after(recipe: Recipe, warm_up: int) -> Recipe:
-    """Returns the recipe with so many epochs of ordinary training before its own.
+    """Returns the recipe with ordinary training in its first `warm_up` epochs.
 
     Raises:
         ValueError: `warm_up` is out of range, or the epochs of the recipe cannot be divided as those of its schedule.

@@ -1,4 +1,4 @@
-"""Where losses, measured at several epsilons, reach a threshold: by interpolation or by extrapolation of a line.
+"""Finds where losses at several epsilons reach a threshold, by interpolation or by extrapolation of a line.
 
 Losses are (R, E): R runs at the same E epsilons. The uncertainty is that of the mean of the runs.
 """
@@ -37,7 +37,7 @@ class Estimate:
 
 
 def interpolated(epsilons: Sequence[float], losses: Losses, thresholds: Sequence[float]) -> Estimate:
-    """Returns the `Estimate` of the largest epsilon at which the loss is not above the threshold, linear in between.
+    """Returns the `Estimate` of the largest epsilon with a loss not above the threshold, by linear interpolation.
 
     Args:
         epsilons: at least two different ones (E,), above 0, in any order.
@@ -98,7 +98,7 @@ def check_epsilons(argument: str, epsilons: Sequence[float], *, at_least: int = 
 
 
 def check_brackets(epsilon: float, loss: float, threshold: float, *, is_lowest: bool) -> None:
-    """Checks that the loss at the lowest, or highest, of the epsilons is on its side of the threshold.
+    """Checks that the loss at the lowest, or highest, of the epsilons is on the right side of the threshold.
 
     Raises:
         ValueError: it is not; the error says which way to extend the epsilons.
@@ -115,6 +115,19 @@ def check_brackets(epsilon: float, loss: float, threshold: float, *, is_lowest: 
     )
 
 
+def check_below(epsilon: float, loss: float, threshold: float) -> None:
+    """Checks that the loss at an epsilon from which a line is extrapolated has not passed the threshold.
+
+    Raises:
+        ValueError: it has.
+    """
+    if loss > threshold:
+        raise ValueError(
+            f"epsilons have {epsilon:.4g}, where the training loss {loss:.4g} is above the clean test loss "
+            f"{threshold:.4g}; allowed: smaller ones, or longer fine-tuning"
+        )
+
+
 def _checked(epsilons: Sequence[float], losses: Losses) -> tuple[np.ndarray, np.ndarray]:
     """Returns the epsilons (E,) in increasing order, and the losses (R, E) at them."""
     rows = np.atleast_2d(np.asarray(losses, float))
@@ -127,7 +140,7 @@ def _checked(epsilons: Sequence[float], losses: Losses) -> tuple[np.ndarray, np.
 
 
 def _last_crossing(epsilons: np.ndarray, losses: np.ndarray, threshold: float) -> float:
-    """Returns the largest epsilon with a loss not above the threshold: noise may make the losses cross it thrice."""
+    """Returns the largest epsilon with a loss not above the threshold: noisy losses may cross it several times."""
     check_brackets(epsilons[0], losses[0], threshold, is_lowest=True)
     check_brackets(epsilons[-1], losses[-1], threshold, is_lowest=False)
     below = np.flatnonzero(losses <= threshold)[-1]

@@ -7,7 +7,7 @@ from tf_nuat.critical_epsilon import intersection
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """An estimate, and what it was made of.
+    """An estimate, and the measurements behind it.
 
     Attributes:
         way: "exact" or "fast".
@@ -15,7 +15,7 @@ class Measured:
         epsilons: in increasing order (E,).
         losses: adversarial training losses, a tuple of E for each run.
         clean: `Clean`, one for each run of `exact`, one for `fast`.
-        loss_images: number of training images that losses are the mean of.
+        loss_images: number of training images in the mean of a loss.
         seconds: of adversarial training and measuring, all epsilons and runs together, without the ordinary training.
 
     Example:

@@ -1,14 +1,14 @@
-"""Adversarial training of linear regression, in which all that Xing et al. (2022) claim can be computed.
+"""Adversarial training of linear regression, for which all claims of Xing et al. (2022) can be computed.
 
 Images are rows x of N(0, I), targets are `y = theta_0 . x + noise`. Within the L2 ball of radius epsilon the adversary
-has a closed form: the squared loss of an image becomes `(|r| + epsilon |theta|)^2`, r its residual. So the empirical
+has a closed form: the squared loss of an image with residual r becomes `(|r| + epsilon |theta|)^2`. So the empirical
 adversarial loss is convex in theta, and gradient descent on it is simulated without an attack.
 
 Everything takes several samples at once: x is (R, n, d), y is (R, n), theta is (R, d).
 
-Where d/n goes to 0, the two thresholds of the paper are of different orders: theta moves by more than its standard
-error from epsilon = sqrt(d/n) on (theorem 1, `boundary`), but the adversarial loss reaches the clean test loss, the
-definition of epsilon*, near `noise d / (n |theta_0| sqrt(2 / pi))` (`first_order_critical`).
+If d/n goes to 0, the two thresholds of the paper are of different orders. From epsilon = sqrt(d/n) on, theta moves by
+more than its standard error (theorem 1, `boundary`). But the adversarial loss reaches the clean test loss, which
+defines epsilon*, near `noise d / (n |theta_0| sqrt(2 / pi))` (`first_order_critical`).
 
 Source: Xing, Song and Cheng, "Phase transition from clean training to adversarial training", 2022, section 4.
 """
@@ -65,7 +65,7 @@ def descend(
 ) -> np.ndarray:
     """Returns the path (steps + 1, R, d) of gradient descent on `adversarial_loss` from zero.
 
-    At zero, where the loss has no gradient, the path leaves along that of the clean loss.
+    At zero the loss has no gradient, so the path begins along the gradient of the clean loss.
     """
     theta = np.zeros((len(x), x.shape[-1]))
     path = [theta]
@@ -100,12 +100,12 @@ def clean_test_loss(theta: np.ndarray, theta_0: np.ndarray, noise: float = 1.0) 
 
 
 def vanishing(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Returns the epsilon (R,) from which on the adversarially trained theta is exactly 0: |x'y| / sum |y|."""
+    """Returns the least epsilon (R,) at which the adversarially trained theta is exactly 0: |x'y| / sum |y|."""
     return np.linalg.norm(_mean_of_rows(y, x), axis=-1) / np.abs(y).mean(axis=-1)
 
 
 def first_order_critical(x: np.ndarray, y: np.ndarray, theta_0: np.ndarray, noise: float = 1.0) -> np.ndarray:
-    """Returns to first order the epsilon (R,) at which the adversarial training loss is the clean test loss.
+    """Returns the epsilon (R,), to first order, at which the adversarial training loss equals the clean test loss.
 
     By the envelope theorem the loss of the minimizer rises by 2 |theta_hat| mean |r| per epsilon at 0.
     """
@@ -116,7 +116,7 @@ def first_order_critical(x: np.ndarray, y: np.ndarray, theta_0: np.ndarray, nois
 
 
 def p_values_of_theta(theta: np.ndarray, clean: np.ndarray) -> np.ndarray:
-    """Returns the p-values (R,) of "theta (R, d) is drawn as `clean` (M, d) was", a normal distribution."""
+    """Returns the p-values (R,) of the hypothesis that theta (R, d) has the normal distribution of `clean` (M, d)."""
     deviations = theta - clean.mean(axis=0)
     covariance = np.atleast_2d(np.cov(clean, rowvar=False))
     squares = np.einsum("ri,ri->r", deviations, np.linalg.solve(covariance, deviations.T).T)
@@ -124,7 +124,7 @@ def p_values_of_theta(theta: np.ndarray, clean: np.ndarray) -> np.ndarray:
 
 
 def p_values_of_loss(losses: np.ndarray, clean: np.ndarray) -> np.ndarray:
-    """Returns the p-values (R,), of both sides, of "the losses (R,) are drawn as `clean` (M,) was", normally."""
+    """Returns the two-sided p-values (R,) of the hypothesis that losses (R,) are normal, like `clean` (M,)."""
     return 2 * scipy.stats.norm.sf(np.abs(losses - clean.mean()) / clean.std(ddof=1))
 
 
@@ -134,8 +134,8 @@ def relative_differences(n: int, d: int, ratios: Sequence[float], *, repeats: in
     Args:
         n, d: images of a sample, and their dimension.
         ratios: epsilon over `boundary(n, d)`.
-        repeats: samples, of which the mean is taken.
-        seed: whole number from which they follow.
+        repeats: number of samples in the mean.
+        seed: whole number that determines the samples.
     """
     x, y, _ = sample(n, d, repeats=repeats, seed=seed)
     clean = clean_path(x, y)[1:]
@@ -158,8 +158,8 @@ def mean_p_values(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the mean p-values of theta and of the training loss, (ratios,) each: the right of figure 2, and figure 3.
 
-    The arguments are those of `relative_differences`; the distribution without an adversary is that of `clean_repeats`
-    other samples.
+    The arguments are those of `relative_differences`; `clean_repeats` other samples give the distribution without an
+    adversary.
     """
     x, y, _ = sample(n, d, repeats=clean_repeats, seed=seed)
     clean = clean_path(x, y)[-1]

@@ -1,4 +1,4 @@
-"""The runs of which `critical_epsilon` is estimated: they train, or read what is trained, and measure losses."""
+"""Runs for the estimates of `critical_epsilon`: they train, or read what is trained, and measure losses."""
 
 import dataclasses
 import functools
@@ -19,21 +19,23 @@ from tf_nuat.core import files, json_input, validation
 from tf_nuat.core.json_input import Field
 from tf_nuat.data.splits import EVALUATED, Splits
 from tf_nuat.models.inference import inference
+from tf_nuat.networks import adapt, by_name
 from tf_nuat.training import AttackSpec, Recipe
 
 LOSS_STEPS = 10  # of the PGD under which losses are measured
+AT_CHANCE = 0.99  # share of the loss of a uniform guess from which on a network counts as untrained
 
 
 @dataclasses.dataclass(frozen=True)
 class Clean:
-    """What ordinary training came to.
+    """The result of ordinary training.
 
     Attributes:
         network: path of the network.
         train_loss, test_loss: mean cross-entropy on training and on test images.
         test_accuracy: in [0, 1].
         test_images: number of those.
-        seconds: that training took, 0 where the network was given.
+        seconds: time of training, 0 if the network was given.
     """
 
     network: str
@@ -53,7 +55,7 @@ def mean_loss(
     norm: str = "linf",
     steps: int = LOSS_STEPS,
 ) -> float:
-    """Returns the mean cross-entropy of images at which PGD ends, from a random start; with epsilon 0, of the images.
+    """Returns the mean cross-entropy of images after PGD from a random start; with epsilon 0, of the images.
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
@@ -81,7 +83,7 @@ def mean_loss(
 
 
 def cheaply_selected(recipe: Recipe) -> Recipe:
-    """Returns the recipe where nothing depends on the robustness on validation images, or on test images."""
+    """Returns the recipe with a cheap selection and no measures, for runs that do not use their results."""
     return dataclasses.replace(
         recipe, selection=AttackSpec("pgd", steps=1), selection_images=100, measures={}, claimed={}
     )
@@ -98,7 +100,7 @@ def clean_network(
     """Returns the `Clean` of the network at `clean`, or of one that it trains first.
 
     Raises:
-        ValueError: it is not trained.
+        ValueError: it cannot be read, does not fit the data, or is not trained.
     """
     seconds, path = 0.0, clean
     if path is None:
@@ -106,14 +108,15 @@ def clean_network(
             cheaply_selected(recipe),
             defense=defenses.WITHOUT_ADVERSARY,
             defense_options={},
-            epsilon=1.0,  # not that of anything: a run is refused another one
+            epsilon=1.0,  # any fixed number: a folder takes no run with another one
             chosen_by="last" if recipe.chosen_by == "last" else defenses.Standard.CHOSEN_BY,
         )
         folder = out / f"clean_seed_{recipe.seed}"
         logging.info("ordinary training, seed %d", recipe.seed)
         seconds = training.run(ordinary, folder, **options).training_seconds
         path = folder / "network.keras"
-    network = validation.load_network("clean", path)
+    network = adapt(path, input_shape=splits.input_shape, argument="clean").network  # fine-tuning starts with the same
+    by_name.fitting("clean", network, input_shape=splits.input_shape, num_classes=splits.num_classes)
     x, y = splits.arrays("test")
     correct = evaluate.correct(network, (x, y))
     found = Clean(
@@ -124,12 +127,12 @@ def clean_network(
         test_images=len(y),
         seconds=seconds,
     )
-    guess = max(np.bincount(y)) / len(y)
-    if evaluate.exceeds(correct.sum(), len(y), guess) > 0.01 or found.test_loss >= math.log(splits.num_classes):
+    guess, chance = max(np.bincount(y)) / len(y), math.log(splits.num_classes)
+    if evaluate.exceeds(correct.sum(), len(y), guess) > 0.01 or found.test_loss >= AT_CHANCE * chance:
         raise ValueError(
             f"clean is {found.network!r}, with an accuracy of {found.test_accuracy:.1%} and a loss of "
             f"{found.test_loss:.4g} on test images; allowed: a network that is trained (guessing: {guess:.1%} and "
-            f"{math.log(splits.num_classes):.4g})"
+            f"{chance:.4g})"
         )
     if found.train_loss >= found.test_loss:
         raise ValueError(
@@ -160,7 +163,7 @@ def _loss(path: pathlib.Path) -> dict[str, float]:
 def train_and_measure(
     recipe: Recipe, folder: pathlib.Path, splits: Splits, loss_images: int, options: Mapping[str, Any]
 ) -> tuple[float, float]:
-    """Returns the adversarial training loss and the seconds of a run; what was measured already is read."""
+    """Returns the adversarial training loss and the seconds of a run; reads what was measured before."""
     card = training.run(recipe, folder, **options)
     path, conditions = folder / "loss.json", {"images": loss_images, "steps": LOSS_STEPS}
     found = _loss(path) if path.exists() else {}

@@ -1,4 +1,4 @@
-"""Images that are held in memory, and the check of arrays that somebody else made."""
+"""Images in memory, and checks of arrays that someone else made."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
@@ -9,7 +9,7 @@ from tf_nuat.core import validation
 
 Named: TypeAlias = tuple[str, np.ndarray]  # what to call an array in an error, and the array
 
-MOST_CLASSES = 2**20  # where labels alone say how many there are
+MOST_CLASSES = 2**20  # if only the labels tell how many there are
 
 
 class Arrays(NamedTuple):
@@ -38,7 +38,7 @@ class Arrays(NamedTuple):
         return Arrays(self.images[indices], self.labels[indices])
 
     def relabelled(self, number: np.ndarray) -> "Arrays":
-        """Returns the images with the labels `number`, int64 (K,), of the ones that they have."""
+        """Returns the images with each label k replaced by `number[k]`; `number` is int64 (K,)."""
         return self._replace(labels=number[self.labels])
 
     def read(
@@ -56,10 +56,10 @@ def checked(
 
     Args:
         where: beginning of an error, "name is 'x.npz'".
-        given: dict of splits to pairs of what to call the images and the labels in an error, and both: ((name, images),
-            (name, labels)). Images are (N, H, W, C), or (N, H, W) where they are grey, uint8 or floating point in
-            [0, 1], all of one size and type; labels are whole numbers from 0, (N,) or (N, 1), or one-hot rows.
-        class_names: names of the classes; None: as many as the highest label says, named by their numbers.
+        given: dict of splits to ((name, images), (name, labels)), with what to call each in an error. Images are
+            (N, H, W, C), or (N, H, W) if they are grey, uint8 or floating point in [0, 1], all of one size and type;
+            labels are whole numbers from 0, (N,) or (N, 1), or one-hot rows.
+        class_names: names of the classes; None: the numbers from 0 to the highest label.
 
     Returns:
         (dict of the splits to `Arrays`, list of the names of the classes).
@@ -97,7 +97,7 @@ def _images(argument: str, value: np.ndarray) -> np.ndarray:
     value = value[..., None] if value.ndim == 3 else value
     if value.dtype != np.uint8:
         return validation.images(argument, value).astype(np.float32)
-    validation.images(argument, np.broadcast_to(np.float32(0), value.shape))  # the shape is what can be wrong
+    validation.images(argument, np.broadcast_to(np.float32(0), value.shape))  # only the shape can be wrong
     return value
 
 

@@ -12,8 +12,8 @@ def random_crop_and_flip(
 ) -> tf.Tensor:
     """Returns `images` (B, H, W, C) moved by up to `PADDING` pixels each way and mirrored with probability 1/2.
 
-    The draws are functions of `key`, int64 (2,), alone, and of the places of the images in their batch: the first one's
-    is `first`, of `of` (None: B).
+    The draws depend only on `key`, int64 (2,), and on the places of the images in their batch: from `first` on, in a
+    batch of `of` images (None: B).
     """
     count = tf.shape(images)[0]
     places = tf.range(count) + tf.cast(first, tf.int32)
@@ -25,7 +25,7 @@ def random_crop_and_flip(
 
 
 def crop_and_flip(images: tf.Tensor, top: tf.Tensor, left: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:
-    """Returns windows of `images`, of their own size, out of the images padded by `PADDING` black pixels.
+    """Returns windows of the size of `images`, out of the images padded by `PADDING` black pixels.
 
     Args:
         images: (B, H, W, C) of any type.

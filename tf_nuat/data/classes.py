@@ -16,7 +16,7 @@ from tf_nuat.core.files import PathLike
 from tf_nuat.data.arrays import Arrays
 from tf_nuat.data.encoded import Files
 
-# Names in the order of the outputs, a dict of names and indices either way round, or the path of a file of either.
+# Names in the order of the outputs, a dict of names to indices or the reverse, or the path of a file with either.
 ClassNames: TypeAlias = PathLike | Sequence[str] | Mapping[Any, Any]
 
 ALLOWED = "the names of the classes in the order of the outputs, one a line, or a JSON list, or a JSON dict of indices"
@@ -30,7 +30,7 @@ def are_numbers(names: Iterable[str]) -> bool:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Returns the names in the order in which classes are numbered: that of the numbers where all are, or of names."""
+    """Returns the names in the order of the classes: numerical if all are whole numbers, else alphabetical."""
     names = sorted(names)
     return sorted(names, key=int) if are_numbers(names) else names
 
@@ -41,7 +41,7 @@ def read_names(argument: str, value: Any) -> tuple[str, ...]:
     Args:
         argument: what to call them in an error.
         value: the names; or a dict of index to name, or of name to index as Keras's `class_indices`; or the path of a
-            file, which holds one name a line, or a list or dict of these as JSON.
+            file with one name a line, or with such a list or dict as JSON.
 
     Raises:
         ValueError: the file cannot be read, there are fewer than two names, one is there twice, is empty or has
@@ -87,7 +87,7 @@ def of_array(argument: str, value: Any) -> tuple[str, ...] | None:
 
 def _content(argument: str, where: str, path: pathlib.Path) -> Any:
     try:
-        if not os.path.isfile(path):  # a pipe would be waited for
+        if not os.path.isfile(path):  # reading a pipe would block
             raise ValueError(f"{where} is not a file; allowed: a file of {ALLOWED}")
         if path.stat().st_size > json_input.MOST_BYTES:
             raise ValueError(f"{where} is too large; allowed: at most {json_input.MOST_BYTES:,} bytes")
@@ -97,7 +97,7 @@ def _content(argument: str, where: str, path: pathlib.Path) -> Any:
         raise ValueError(f"{where} cannot be read ({reason}); allowed: a text file in UTF-8") from error
     if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("[", "{"):
         return json_input.load(argument, path)
-    # A blank line in between stays, to be refused: whether it stands for a class is not known.
+    # A blank line in between is kept, and refused later: it may or may not stand for a class.
     return [line.strip() for line in text.rstrip().split("\n")]
 
 
@@ -124,9 +124,9 @@ def numbered(
         dataset: its name.
         given: dict of its splits to `Arrays` or `Encoded` images.
         own: the names that it has for its classes, in its own order.
-        wanted: the names in the order of the outputs; None: those of the dataset, and where their order may surprise,
-            that is said.
-        to_train: whether the dataset has training images: then every class has some.
+        wanted: the names in the order of the outputs; None: those of the dataset, with a message if their order may be
+            a surprise.
+        to_train: whether the dataset has training images: then every class must have some.
 
     Raises:
         ValueError: the names do not fit.
@@ -154,15 +154,15 @@ def outputs(
     are_indices: bool = False,
     to_train: bool = True,
 ) -> np.ndarray:
-    """Returns the number, int64 (K,), that each class of a dataset has among the names that the user gives.
+    """Returns the index, int64 (K,), of each class of a dataset in the names that the user gives.
 
     Args:
         dataset: its name, for errors.
         own: the names that the dataset has for its classes.
         wanted: those that the user gives, in the order of the outputs.
-        are_folders: whether `own` are the names of folders: each has to be in `wanted`, and the other way round.
-        are_indices: whether `own` are no names but the numbers 0 to K - 1, which `wanted` names.
-        to_train: whether there are training images: then every class has some.
+        are_folders: whether `own` are the names of folders: each must be in `wanted`, and the other way round.
+        are_indices: whether `own` are just the numbers 0 to K - 1, which `wanted` names.
+        to_train: whether there are training images: then every class must have some.
 
     Raises:
         ValueError: the names do not fit.
@@ -195,7 +195,7 @@ def outputs(
 
 
 def _say_order_of_folders(dataset: str, names: Sequence[str]) -> None:
-    """Says that class folders are numbered by their numbers, where the order of their names is another one."""
+    """Says that class folders are in numerical order, if the alphabetical order is different."""
     by_name = sorted(names)
     if by_name != list(names):
         say(
@@ -206,9 +206,9 @@ def _say_order_of_folders(dataset: str, names: Sequence[str]) -> None:
 
 
 def _say_order_of_numbers(dataset: str, names: Sequence[str], *, to_train: bool) -> None:
-    """Says that labels are numbered anew, where they are whole numbers but not 0 to K - 1."""
+    """Says that labels are renumbered, if they are whole numbers but not 0 to K - 1."""
     if are_numbers(names) and list(names) != [str(number) for number in range(len(names))]:
-        # Of training images every class has some: there, classes in between cannot be named.
+        # Every class must have training images, so with those the user cannot name the classes in between.
         how = f" To keep their numbers, name the classes 0 to {names[-1]}: --class_names FILE (class_names= in Python)"
         say(
             f"labels of {dataset} are not 0 to {len(names) - 1}, and are numbered in their order: class 0 is label "

@@ -2,8 +2,7 @@
 
 A dataset is a name, or the user's own: the path of a folder of class folders, of a directory that TensorFlow Datasets
 prepared, of a list of images, or of a file of arrays, or a function that returns `tf.data` pipelines. The order of an
-epoch and its augmentation are functions of (seed, epoch) alone, so that a resumed run sees the batches of an
-undisturbed one.
+epoch and its augmentation depend only on (seed, epoch), so a resumed run sees the batches of an uninterrupted one.
 
 Names:
 
@@ -27,21 +26,22 @@ Paths:
 - a folder of class folders, in it or in its `train`, `validation` (or `val`, `valid`) and `test` folders:
   `tf_nuat.data.folders`;
 - a directory of a dataset that TensorFlow Datasets prepared, with images and class labels: `tf_nuat.data.records`;
-- a `.csv` file with the path and the label of each image, and its split or not: `tf_nuat.data.image_lists`;
+- a `.csv` file with the path, the label and, optionally, the split of each image: `tf_nuat.data.image_lists`;
 - an `.npz` file of `train_images`, `train_labels` and so on, as MedMNIST has them, or of `x_train`, `y_train` and so
   on, as `keras.datasets` has them: `tf_nuat.data.npz`.
 
 Functions: `module:function`, without arguments, returns a dict of the splits to `tf.data.Dataset`s of single images and
 labels: `tf_nuat.data.pipelines`.
 
-Where a path or a function has a validation but no test split, it is tested on that. A split that then is missing is
-made of training images: a tenth of each class, drawn at random, the same tenth for every seed (`subsets.divide`).
+If a path or a function has a validation but no test split, the validation split is the test split. Splits that are
+still missing are made of training images: a tenth of each class, drawn at random, the same tenth for every seed
+(`subsets.divide`).
 
 ImageNet, folders, directories and lists are read and decoded as they are needed; everything else is held in memory.
 
-Class folders, and the labels of a list, are numbered in the order of their names or, where all are whole numbers, of
-these: "2" comes before "10". Keras's `image_dataset_from_directory` numbers "10" before "2", so where that differs a
-warning says so. `class_names` gives any other order.
+Class folders, and the labels of a list, are numbered in alphabetical order or, if all are whole numbers, in numerical
+order: "2" comes before "10". Keras's `image_dataset_from_directory` numbers "10" before "2"; if that makes a
+difference, a warning says so. `class_names` gives any other order.
 """
 
 import dataclasses
@@ -67,7 +67,7 @@ MOST_SHOWN = 500  # characters of a name that an error shows
 
 
 class MissingSplitError(ValueError):
-    """A dataset does not have a split; the message is one line with those that it has."""
+    """A dataset does not have a split; the message is one line that names the splits that it has."""
 
 
 # The images of each split, `Arrays` or `Encoded`; the names of the classes; the augmentation of training images.
@@ -86,7 +86,7 @@ def load(
     corrupt: str = "raise",
     class_names: ClassNames | None = None,
 ) -> Splits:
-    """Returns the splits of a dataset, of those that the module describes: a name, a path or a function.
+    """Returns the splits of a dataset: a name, a path or a function, as the module describes them.
 
     Args:
         name: "cifar10", "cifar100", "digits", "imagenet100", "imagenet2012", "mnist", "svhn", a path, or
@@ -95,14 +95,14 @@ def load(
         seed: whole number, at least 0, from which order and augmentation follow.
         images_per_class: number of training images of each class to keep, the first ones; None keeps all.
         data_dir: folder of TensorFlow Datasets; None is its own default, the environment variable TFDS_DATA_DIR or
-            ~/tensorflow_datasets. MNIST, CIFAR and SVHN, where they are not prepared there, are downloaded there. For
+            ~/tensorflow_datasets. MNIST, CIFAR and SVHN are downloaded there if they are not prepared there. For
             ImageNet, it may also be the folder of class folders. Digits, paths and functions ignore it.
-        input_shape: (height, width, channels) of the images: whatever is read from files is resized to cover it and
-            cropped at its centre; of what is held in memory it must be the shape. None: (224, 224, 3) for ImageNet,
-            the shape of the first image for other files.
+        input_shape: (height, width, channels) of the images. Images from files are resized to cover it and cropped at
+            the centre; images in memory must have this shape. None: (224, 224, 3) for ImageNet, the shape of the first
+            image for other files.
         augmentation: of training images, "none", "crop_flip" or "resized_crop", described at `Splits`; the last is
-            not for what is held in memory. None: that of the name; "none" for a path or a function.
-        corrupt: what an image that cannot be decoded does, "raise" or "skip", described at `Splits`.
+            not for images in memory. None: that of the name; "none" for a path or a function.
+        corrupt: what happens at an image that cannot be decoded, "raise" or "skip", described at `Splits`.
         class_names: names of the classes in the order of the network's outputs, or the path of a file of them, see
             `read_class_names`. Class folders, and other classes that have names, get this order; classes that have
             only numbers get these names. None: the names and the order of the dataset.
@@ -154,12 +154,12 @@ def sample(
     Args:
         name: as for `load`; an `.npz` file may also have nothing but `images` and `labels`, which are its test split.
         split: "train", "validation" or "test".
-        samples: number of images, each class in proportion, that `seed` chooses; None, or more than there are: all.
-        at_most: whether as many as fit in memory are taken where so many do not.
+        samples: number of images to draw by `seed`, each class in proportion; None, or more than there are: all.
+        at_most: whether to take only as many images as fit in memory, instead of an error.
         seed: whole number, at least 0.
         input_shape: (height, width, channels) that the network takes; a size that is None is that of the images.
-        data_dir, augmentation, corrupt, class_names: as for `load`. Of augmentation it takes what it does to evaluation
-            images.
+        data_dir, augmentation, corrupt, class_names: as for `load`. Only the effect of `augmentation` on evaluation
+            images matters.
 
     Returns:
         images float32 (N, H, W, C) in [0, 1], labels int64 (N,), tuple of the names of the classes.
@@ -177,23 +177,32 @@ def sample(
     if samples is not None:
         validation.whole_number("samples", samples, at_least=1)
     validation.whole_number("seed", seed, at_least=0)
-    validation.one_of("split", split, splits.NAMES)
-    name = check_name("name", name)
-    opened = _open(name, data_dir, input_shape, augmentation, corrupt, class_names, only=split)
-    if split not in opened["examples"]:
-        raise MissingSplitError(f"split of {name} is {split!r}; allowed: {', '.join(sorted(opened['examples']))}")
-    found = Splits(name, batch_size=1, seed=int(seed), **opened)
+    options: dict[str, Any] = {"augmentation": augmentation, "corrupt": corrupt, "class_names": class_names}
+    found = one_split(name, split, seed=seed, data_dir=data_dir, input_shape=input_shape, **options)
     count = len(found.labels(split)) if samples is None else min(samples, len(found.labels(split)))
     most = found.most_at_once(split)
     if at_most and most:
         count = min(count, most)
     found.check_fits(split, count, f"--samples {most} (samples= in Python)")
     images, labels = found.take(split, stratified(found.labels(split), count, seed=seed))
-    return images, labels, opened["class_names"]
+    return images, labels, found.class_names
+
+
+def one_split(name: PathLike, split: str, *, seed: int = 0, **options: Any) -> Splits:
+    """Returns a dataset of which only `split` is needed: the others may be missing.
+
+    Arguments and errors are those of `sample`, without `samples` and `at_most`.
+    """
+    validation.one_of("split", split, splits.NAMES)
+    name = check_name("name", name)
+    opened = _open(name, only=split, **options)
+    if split not in opened["examples"]:
+        raise MissingSplitError(f"split of {name} is {split!r}; allowed: {', '.join(sorted(opened['examples']))}")
+    return Splits(name, batch_size=1, seed=int(seed), **opened)
 
 
 def check_name(argument: str, name: Any) -> str:
-    """Returns `name`, as text, where it names a dataset, a folder, a `.csv` or `.npz` file, or is `module:function`.
+    """Returns `name` as text if it names a dataset, a folder, a `.csv` or `.npz` file, or is `module:function`.
 
     Raises:
         ValueError: it is none of these, or there is no such function.
@@ -205,7 +214,7 @@ def check_name(argument: str, name: Any) -> str:
     """
     name = os.fspath(name) if isinstance(name, os.PathLike) else name
     if isinstance(name, str) and name:
-        # What `os.path` answers of any text, where `pathlib` raises for names that no file can have.
+        # `os.path` takes any text; `pathlib` raises for names that no file can have.
         if name in DATASETS or os.path.isdir(name) or (_suffix(name) in FILES and os.path.isfile(name)):
             return name
         if functions.is_name(name):
@@ -233,11 +242,11 @@ def _suffix(name: str) -> str:
 
 def _open(
     name: str,
-    data_dir: PathLike | None,
-    input_shape: Sequence[int | None] | None,
-    augmentation: str | None,
-    corrupt: str,
-    class_names: ClassNames | None,
+    data_dir: PathLike | None = None,
+    input_shape: Sequence[int | None] | None = None,
+    augmentation: str | None = None,
+    corrupt: str = "raise",
+    class_names: ClassNames | None = None,
     only: str | None = None,
 ) -> dict[str, Any]:
     """Returns what `Splits` takes of a dataset, a dict of "examples", "class_names", "augmentation", "corrupt".
@@ -276,7 +285,7 @@ def _open(
 
 
 def _read(name: str, data_dir: PathLike | None, only: str | None) -> Dataset:
-    """Returns what there is of a dataset; where it saves time, of the split `only`."""
+    """Returns the splits that a dataset has, or only the split `only` if that saves time."""
     if name in DATASETS:
         return DATASETS[name](data_dir, only)
     if functions.is_name(name) and not os.path.isdir(name):
@@ -319,14 +328,14 @@ def _read_imagenet(data_dir: PathLike | None, only: str | None, *, name: str) ->
     return *imagenet.read(name, data_dir), "resized_crop"
 
 
-# By the suffix of a file, functions of the argument's name and the path that return examples and names of the classes.
+# By suffix of a file: functions of the argument's name and the path that return examples and names of the classes.
 FILES: dict[str, Callable[[str, PathLike], tuple[dict[str, Any], list[str]]]] = {
     ".csv": image_lists.read,
     ".npz": npz.read,
 }
 
-# Functions of data_dir, and of the one split that is wanted or None, that return the examples, the names of the classes
-# and the augmentation.
+# Functions of data_dir and of the only split that is needed (or None) that return examples, names of the classes and
+# augmentation.
 DATASETS: dict[str, Callable[[PathLike | None, str | None], Dataset]] = {
     "cifar10": functools.partial(_read_prepared, name="cifar10", validation_per_class=100, augmentation="crop_flip"),
     "cifar100": functools.partial(_read_prepared, name="cifar100", validation_per_class=10, augmentation="crop_flip"),

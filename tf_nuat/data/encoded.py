@@ -1,7 +1,6 @@
-"""Encoded images that stay where they are, and are read and decoded as they are needed.
+"""Encoded images that stay in their files, and are read and decoded as they are needed.
 
-Only names, places and labels are held in memory, and a few batches. A dataset of any size takes the memory of a small
-one.
+Only names, places, labels and a few batches are held in memory, so a large dataset takes hardly more than a small one.
 """
 
 import concurrent.futures
@@ -27,7 +26,7 @@ THREADS = max(2, min(16, os.cpu_count() or 2))  # images that are decoded at a t
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 ALLOWED = "JPEG, PNG, BMP, GIF, PPM, TIFF or WebP"
 MOST_BYTES = 2**29  # of a file
-MOST_PIXELS = 10**8  # that are decoded: several images are at a time
+MOST_PIXELS = 10**8  # of a decoded image: several are decoded at a time
 _ORIENTATION = 0x0112  # the tag of EXIF: how the camera was held
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,7 +37,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_LYING = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]  # of images whose width and height change places
+_LYING = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]  # these exchange width and height
 
 # Inception's crops: 8 % to 100 % of the image's area, width to height 3:4 to 4:3, ten attempts to fit one in.
 AREA = (0.08, 1.0)
@@ -53,14 +52,14 @@ class UnreadableError(ValueError):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Encoded:
-    """Encoded images, with what they are to become. A subclass has `name` and `contents`.
+    """Encoded images, and the shape to decode them to. A subclass has `name` and `contents`.
 
     Attributes:
         labels: int64 (N,).
         places: where each image is (N, ...).
-        input_shape: (height, width, channels) that every image gets: it is resized until it covers these, and its
-            centre is cropped. One channel is the luminance of a coloured image, three are those of a grey one.
-        margin: how many times as large as `input_shape` it is resized before that.
+        input_shape: (height, width, channels) of a decoded image. The image is resized until it covers this size, and
+            its centre is cropped. One channel is the luminance of a coloured image; a grey image gets three equal ones.
+        margin: how many times as large as `input_shape` the image is before the crop.
     """
 
     labels: np.ndarray
@@ -75,7 +74,7 @@ class Encoded:
         return dataclasses.replace(self, labels=self.labels[indices], places=self.places[indices])
 
     def relabelled(self, number: np.ndarray) -> Self:
-        """Returns the images with the labels `number`, int64 (K,), of the ones that they have."""
+        """Returns the images with each label k replaced by `number[k]`; `number` is int64 (K,)."""
         return dataclasses.replace(self, labels=number[self.labels])
 
     def name(self, index: int) -> str:
@@ -89,15 +88,15 @@ class Encoded:
     def read(
         self, indices: np.ndarray, key: np.ndarray | None = None, first: int = 0
     ) -> tuple[np.ndarray, dict[int, str]]:
-        """Returns the pixels of the images at `indices`, and the troubles.
+        """Returns the pixels of the images at `indices`, and the errors.
 
         Args:
             indices: whole numbers (M,).
-            key: int64 (2,), of which random windows (`window`), half of them flipped, are a function; None: centres.
-            first: place of the first of them in its batch, which the windows depend on, too.
+            key: int64 (2,), determines random windows (`window`), half of them flipped; None: centres.
+            first: place of the first image in its batch; the windows depend on it, too.
 
         Returns:
-            (uint8 (M, H, W, C), dict of the rows of images that cannot be read, which are black, to one line of text).
+            (uint8 (M, H, W, C), dict of row to one line of text for images that cannot be read, which are black).
         """
         images = np.zeros((len(indices), *self.input_shape), np.uint8)
 
@@ -150,12 +149,12 @@ def decode(
 ) -> np.ndarray:
     """Returns the pixels of an encoded image, uint8 `input_shape`; the arguments are those of `Encoded`.
 
-    An image that says how the camera was held (EXIF) is turned upright. With `draws`, a `numpy.random.Generator`, it is
-    a random window of the image, flipped half of the time.
+    An image whose EXIF tells how the camera was held is turned upright. With `draws`, a `numpy.random.Generator`, the
+    result is a random window of the image, flipped half of the time.
 
     Raises:
-        ValueError, OSError or another error of Pillow: the bytes are no image, one of more than 8 bits a channel, or of
-            more than `MOST_PIXELS`.
+        ValueError, OSError or another error of Pillow: the bytes are not an image, or it has more than 8 bits a channel
+            or more than `MOST_PIXELS`.
     """
     height, width, channels = input_shape
     with _opened(contents) as image:
@@ -183,15 +182,15 @@ def _opened(contents: bytes) -> Iterator[Image.Image]:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Returns what puts an image upright, by what EXIF says of how the camera was held; None where that is nothing.
+    """Returns the operation that turns an image upright, by its EXIF orientation; None if none is needed.
 
-    `ImageOps.exif_transpose` does more: it also writes EXIF anew, which fails for much that is harmless.
+    `ImageOps.exif_transpose` also rewrites the EXIF data, which fails for many harmless images.
     """
-    if "exif" not in image.info:  # else it would be decoded to look for it; what TIFF says, Pillow itself follows
+    if "exif" not in image.info:  # else `getexif` would decode the image; Pillow itself turns TIFF images
         return None
     try:
         return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # whatever damaged EXIF raises; of the pixels it says nothing
+    except Exception:  # whatever damaged EXIF raises; the pixels may be intact
         return None
 
 
@@ -201,7 +200,7 @@ def centre(width: int, height: int, ratio: float, margin: float = 1.0) -> Box:
     Args:
         width, height: of the image.
         ratio: width to height of the box.
-        margin: how many times as large as the box the largest box of this ratio is, at least 1.
+        margin: how many times as large the largest box of this ratio is as the returned one, at least 1.
     """
     w, h = (min(width, height * ratio) / margin, min(height, width / ratio) / margin)
     return (width - w) / 2, (height - h) / 2, (width + w) / 2, (height + h) / 2
@@ -210,7 +209,7 @@ def centre(width: int, height: int, ratio: float, margin: float = 1.0) -> Box:
 def window(width: int, height: int, draws: np.random.Generator) -> Box:
     """Returns the box (left, top, right, bottom) of a random window of an image, for a random resized crop.
 
-    The first attempt that fits within the image counts; where none does, the centre does, at the nearest ratio.
+    Takes the first attempt that fits within the image; if none does, the centre at the nearest ratio.
 
     Source: Szegedy et al., "Going deeper with convolutions", 2015, section 6.
     """

@@ -18,10 +18,10 @@ EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 def read(argument: str, path: PathLike) -> tuple[dict[str, Files], list[str]]:
     """Returns the images of a folder and the names of their classes.
 
-    The folder holds class folders, or folders of splits that hold them, which are called as in `SPLIT_NAMES`, in
-    letters of any case: `train`, `validation` (or `val`, `valid`) and `test`. Classes are numbered in the order of
-    their names or, where all names are whole numbers, of these. What is hidden (its name begins with a dot), and files
-    that are no images by their names, are passed over.
+    The folder holds class folders, or folders of splits that hold them. Names of split folders are those in
+    `SPLIT_NAMES`, in upper or lower case: `train`, `validation` (or `val`, `valid`) and `test`. Classes are numbered in
+    the order of their names or, if all names are whole numbers, of these. Hidden files and folders (their names begin
+    with a dot), and files without an image's extension, are skipped.
 
     Args:
         argument: what to call the folder in an error.
@@ -32,12 +32,12 @@ def read(argument: str, path: PathLike) -> tuple[dict[str, Files], list[str]]:
         "train".
 
     Raises:
-        ValueError: the folder is not built so or cannot be read, a class has no images, an image is a link that leads
-            nowhere, or two folders are one split, or have not the same classes.
+        ValueError: the folder has another structure or cannot be read, a class has no images, an image is a broken
+            link, two folders are the same split, or splits have different classes.
     """
     path = pathlib.Path(path)
     places = split_folders(path)
-    if not any(map(folders_in, places)):  # these names, where there are such folders, are those of classes
+    if not any(map(folders_in, places)):  # folders of these names without class folders are classes
         places = {path: "train"}
     names: list[str] = []
     given: dict[str, Files] = {}
@@ -64,7 +64,7 @@ def read(argument: str, path: PathLike) -> tuple[dict[str, Files], list[str]]:
 
 
 def split_folders(path: PathLike) -> dict[pathlib.Path, str]:
-    """Returns the folders in `path` that are called as splits are, and the split of each, "train" first.
+    """Returns the folders in `path` with the name of a split, and the split of each, "train" first.
 
     Raises:
         ValueError: it cannot be read.
@@ -74,7 +74,7 @@ def split_folders(path: PathLike) -> dict[pathlib.Path, str]:
 
 
 def folders_in(path: PathLike) -> list[str]:
-    """Returns the sorted names of the folders in `path`, without the hidden ones; none where it is no folder.
+    """Returns the sorted names of the folders in `path`, without the hidden ones; [] if it is not a folder.
 
     Raises:
         ValueError: it cannot be read.
@@ -100,7 +100,7 @@ def _files(argument: str, place: pathlib.Path, names: Sequence[str]) -> Files:
 def _is_image(entry: os.DirEntry[str]) -> bool:
     if not entry.name.lower().endswith(EXTENSIONS):
         return False
-    if entry.is_symlink():  # one that leads nowhere raises: an image would be missing, and nothing say so
+    if entry.is_symlink():  # a broken one raises, so that no image is missing without an error
         return stat.S_ISREG(os.stat(entry.path).st_mode)
     return entry.is_file()
 

@@ -16,11 +16,11 @@ from tf_nuat.data.encoded import Files
 
 Row: TypeAlias = tuple[int, list[str]]  # number of its line, and its fields
 
-# What the columns may be called, in letters of any case.
+# Names of the columns, in upper or lower case.
 PATHS = ("path", "file", "filename", "image", "filepath", "file_path", "file_name", "image_path")
 LABELS = ("label", "class", "target", "class_name")
 SPLITS = ("split",)
-# What a split may be called, in letters of any case.
+# Names of the splits, in upper or lower case.
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -40,21 +40,21 @@ _WHOLE = re.compile(r"([0-9]{1,18})(\.0*)?")  # pandas writes 3.0 where another 
 def read(argument: str, path: PathLike) -> tuple[dict[str, Files], list[str]]:
     """Returns the images of a list and the names of their classes.
 
-    The list is a table with a header, its fields between commas (or semicolons, or tabs). A column names the file of an
-    image, from the folder of the list or from the root; one has its label, the name of a class or a whole number; a
-    column `split`, where there is one, has a name of `SPLIT_NAMES`. Classes are numbered in the order of their names
-    or, where all labels are whole numbers, of these.
+    The list is a table with a header, its fields between commas (or semicolons, or tabs). One column has the path of an
+    image, from the folder of the list or from the root; another has its label, the name of a class or a whole number.
+    An optional column `split` has a name in `SPLIT_NAMES`. Classes are numbered in the order of their names or, if all
+    labels are whole numbers, of these.
 
     Args:
         argument: what to call the list in an error.
-        path: of the list.
+        path: path of the list.
 
     Returns:
         (dict of the splits that are there to `Files`, names of the classes); without a column `split` the only split is
         "train".
 
     Raises:
-        ValueError: the list cannot be read or is built otherwise, a file is missing, or a class has no training image.
+        ValueError: the list cannot be read or has another form, a file is missing, or a class has no training image.
     """
     where = f"{argument} is {str(path)!r}"
     header, rows = _table(where, path)
@@ -80,7 +80,7 @@ def read(argument: str, path: PathLike) -> tuple[dict[str, Files], list[str]]:
 
 
 def are_within(argument: str, path: PathLike, folders: Sequence[PathLike]) -> bool:
-    """Returns whether the images of the list at `path` are all within one of the folders, as their paths are written.
+    """Returns whether all images of the list at `path` are within one of the folders; links are not followed.
 
     Raises:
         ValueError: as `read`.
@@ -93,7 +93,7 @@ def are_within(argument: str, path: PathLike, folders: Sequence[PathLike]) -> bo
 
 
 def _table(where: str, path: PathLike) -> tuple[list[str], list[Row]]:
-    """Returns the header of a table and its rows, without those that are empty."""
+    """Returns the header of a table and its rows, without empty ones."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             first = file.readline()
@@ -114,7 +114,7 @@ def _table(where: str, path: PathLike) -> tuple[list[str], list[Row]]:
 
 
 def _columns(where: str, path: PathLike, header: Sequence[str]) -> tuple[int, int, int | None]:
-    """Returns the indices of the columns of paths, of labels and of splits; the last is None where there is none."""
+    """Returns the indices of the columns of paths, of labels and of splits; the last is None if there is none."""
     names = [name.strip().lower() for name in header]
     found = []
     for what, known in (("paths", PATHS), ("labels", LABELS), ("splits", SPLITS)):
@@ -133,7 +133,7 @@ def _columns(where: str, path: PathLike, header: Sequence[str]) -> tuple[int, in
 
 
 def _labels(labels: list[str]) -> list[str]:
-    """Returns the labels, whole numbers all written alike where all are such."""
+    """Returns the labels; if all are whole numbers, these are written alike ("3" for "03" and "3.0")."""
     matches = [_WHOLE.fullmatch(label) for label in labels]
     return [str(int(match[1])) for match in matches if match] if all(matches) else labels
 
@@ -150,7 +150,7 @@ def _split(where: str, row: Row, column: int) -> str:
 
 
 def _existing(where: str, folder: pathlib.Path, paths: Sequence[str]) -> list[bytes]:
-    """Returns the paths of the images, as bytes, where all of them are files."""
+    """Returns the paths of the images as bytes; raises if one is not a file."""
     joined = [os.path.join(folder, path) for path in paths]
     missing = [path for path in dict.fromkeys(joined) if not os.path.isfile(path)]
     if missing:

@@ -38,14 +38,14 @@ def read(name: str, data_dir: PathLike | None) -> tuple[dict[str, Encoded], list
         (dict of the three splits to encoded images of `INPUT_SHAPE`, names of the classes).
 
     Raises:
-        ValueError: they are not there, or not all of the classes are.
+        ValueError: the images are not there, or a class is missing.
     """
     given: Mapping[str, Encoded]
     if data_dir is not None and _is_folder_of_wnids(data_dir):
         given, class_names = folders.read("data_dir", data_dir)
     elif builder := records.prepared("imagenet2012", data_dir):
         found, class_names = records.read("data_dir", builder)
-        given = {split: images for split, images in found.items() if split != "test"}  # whose labels are not public
+        given = {split: images for split, images in found.items() if split != "test"}  # the test labels are not public
     else:
         raise ValueError(
             f"data_dir is {data_dir!r} (TFDS_DATA_DIR is {os.environ.get('TFDS_DATA_DIR')!r}), where ImageNet is not; "
@@ -61,7 +61,7 @@ def read(name: str, data_dir: PathLike | None) -> tuple[dict[str, Encoded], list
 def only(
     kept: Sequence[str], given: Mapping[str, Encoded], class_names: Sequence[str]
 ) -> tuple[dict[str, Encoded], list[str]]:
-    """Returns `given`, dict of splits to images, and the names of the classes, without those that are not `kept`."""
+    """Returns `given`, dict of splits to images, and the names of the classes, with only the classes `kept`."""
     if missing := sorted(set(kept) - set(class_names)):
         raise ValueError(
             f"data_dir lacks {len(missing)} of {len(kept)} classes, {missing[0]} among them; allowed: all of them"

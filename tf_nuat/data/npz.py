@@ -6,7 +6,7 @@ from tf_nuat.data import classes
 from tf_nuat.data.arrays import Arrays, checked
 
 CLASS_NAMES = "class_names"
-# Of a split, what images and labels may be called: here, in MedMNIST, in `keras.datasets`.
+# Names of images and labels in each split: our own, those of MedMNIST, those of `keras.datasets`.
 SPELLINGS = {
     "train": (("train_images", "train_labels"), ("x_train", "y_train")),
     "validation": (
@@ -30,8 +30,8 @@ def read(argument: str, path: PathLike) -> tuple[dict[str, Arrays], list[str]]:
     `validation_images` (or `val_images`) and so on, as MedMNIST has them, or `x_train`, `y_train`, `x_val`, `x_test`
     and so on, as `keras.datasets` has them. Images are (N, H, W, C), or (N, H, W) where they are grey, uint8 or
     floating point in [0, 1], all of one size and type; labels are whole numbers from 0, (N,) or (N, 1), or one-hot
-    rows. The array `class_names`, where it is there, names the classes; otherwise there are as many as the highest
-    label says, named by their numbers. Any other array is refused: what it was meant to be is not known.
+    rows. The optional array `class_names` names the classes; without it, they are the numbers from 0 to the highest
+    label. Any other array is refused, since its meaning is unknown.
 
     Returns:
         (dict of the splits that are there to `Arrays`, names of the classes).
@@ -48,7 +48,7 @@ def read(argument: str, path: PathLike) -> tuple[dict[str, Arrays], list[str]]:
 
 
 def _wanted(where: str, names: list[str]) -> dict[str, tuple[str, str]]:
-    """Returns what images and labels are called in a file of arrays of these names, a dict of the splits to pairs."""
+    """Returns the names of images and labels in a file with arrays of these names, a dict of the splits to pairs."""
     there = {split: [pair for pair in pairs if set(pair) & set(names)] for split, pairs in SPELLINGS.items()}
     there = {split: pairs for split, pairs in there.items() if pairs}
     lacking = [name for pairs in there.values() for pair in pairs for name in pair if name not in names]

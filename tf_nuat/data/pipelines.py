@@ -23,11 +23,11 @@ def read(argument: str, name: str) -> tuple[dict[str, Arrays], list[str]]:
 
     The function takes no arguments. It returns a dict of "train", "validation" and "test", or some of these, to finite
     `tf.data.Dataset`s of pairs (image, label): images (H, W, C), or (H, W) where they are grey, uint8 or floating point
-    in [0, 1], all of one size; labels integers from 0. "class_names" in the dict, where it is there, names the classes;
-    otherwise there are as many as the highest label says, named by their numbers.
+    in [0, 1], all of one size; labels integers from 0. An optional "class_names" in the dict names the classes; without
+    it, they are the numbers from 0 to the highest label.
 
-    They are read once, into memory, so that the order of an epoch is a function of its number, as that of every other
-    dataset: a run continues where it was, as long as the function gives its images in the same order each time.
+    The images are read once, into memory, so that the order of an epoch depends only on its number, as for every other
+    dataset. A run can be continued if the function gives its images in the same order each time.
 
     Returns:
         (dict of the splits that are there to `Arrays`, names of the classes).
@@ -54,7 +54,7 @@ def read(argument: str, name: str) -> tuple[dict[str, Arrays], list[str]]:
 
 
 def _arrays(where: str, dataset: Any, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the images and labels of a dataset as arrays, where they take at most `most` bytes."""
+    """Returns the images and labels of a dataset as arrays; raises if they take more than `most` bytes."""
     spec = getattr(dataset, "element_spec", None)
     if (
         not isinstance(spec, tuple)

@@ -18,7 +18,7 @@ def read(
     Args:
         name: that of TensorFlow Datasets.
         data_dir: its folder; None for its own default.
-        only: the split that is wanted, where others may be missing; None for all.
+        only: the only split that is needed; None for all.
         validation_per_class: number of training images of each class that validate, the first ones.
 
     Raises:
@@ -26,7 +26,7 @@ def read(
     """
     import tensorflow_datasets as tfds  # slow to import, and the embedded dataset does not need it
 
-    # Test images are few and read alone where they are all that is wanted: the others take seconds to decode.
+    # If only the test images are needed, only they are read: the others take seconds to decode.
     wanted = ["test"] if only == "test" else ["train", "test"]
     try:
         found, info = tfds.load(

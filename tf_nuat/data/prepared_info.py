@@ -1,6 +1,6 @@
-"""The JSON files of a dataset that TensorFlow Datasets prepared, looked at before TensorFlow Datasets reads them.
+"""Checks the JSON files of a prepared dataset before TensorFlow Datasets reads them.
 
-They name the class of each feature, and TensorFlow Datasets imports the module of whatever class they name.
+They name the class of each feature, and TensorFlow Datasets imports the module of any class that they name.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ STOCK = "tensorflow_datasets.core.features."
 
 
 def foreign_in(folder: pathlib.Path) -> str | None:
-    """Returns what the files of a prepared dataset name that is not of TensorFlow Datasets, in words; None for nothing.
+    """Returns, in words, what the files of a prepared dataset name from outside TensorFlow Datasets; None for nothing.
 
     Raises:
         ValueError: a file cannot be read, or is not JSON.
@@ -37,7 +37,7 @@ def foreign_in(folder: pathlib.Path) -> str | None:
 
 
 def _texts(content: Any) -> Iterator[tuple[str, str]]:
-    """Yields the key and the text of all that is text, at any depth; a text may be JSON, of which it yields so, too."""
+    """Yields the key and the text of every text, at any depth, also within a text that is itself JSON."""
     ahead = [("", content)]
     while ahead:
         key, value = ahead.pop()

@@ -1,4 +1,4 @@
-"""Datasets that TensorFlow Datasets prepared: their images are read one by one, from anywhere in the files."""
+"""Datasets that TensorFlow Datasets prepared; images are read one by one, from any place in their files."""
 
 import dataclasses
 import hashlib
@@ -61,13 +61,13 @@ def builder_folder(path: PathLike) -> pathlib.Path | None:
 
 
 def read_folder(argument: str, path: pathlib.Path) -> tuple[dict[str, Records], list[str]]:
-    """Returns what `read` does for the prepared dataset in the folder `path`, whose files run no code."""
+    """Returns what `read` does for the prepared dataset in the folder `path`; makes sure that its files run no code."""
     import tensorflow_datasets as tfds  # slow to import, and other datasets do not need it
 
     where = f"{argument} is {str(path)!r}"
     try:
         foreign = prepared_info.foreign_in(path)
-        # Of a path that begins with "~" TensorFlow Datasets would read another folder.
+        # TensorFlow Datasets would take a path that begins with "~" for another folder.
         builder = None if foreign else tfds.builder_from_directory(path.absolute())
     except Exception as error:  # whatever its parsers raise
         raise ValueError(f"{where}, which {_cannot_be_read(error)}") from error
@@ -88,11 +88,11 @@ def read(argument: str, builder: Any) -> tuple[dict[str, Records], list[str]]:
     """Returns the images of a prepared dataset.
 
     Returns:
-        (dict of those of "train", "validation" and "test" that it has to `Records`, names of the classes). Where all
-        images have one shape, the `Records` know it.
+        (dict of those splits among "train", "validation" and "test" that it has to `Records`, names of the classes). If
+        all images have one shape, the `Records` know it.
 
     Raises:
-        ValueError: it has no images with labels of classes, or not in TFRecord files.
+        ValueError: it does not have images with class labels, or not in TFRecord files.
     """
     import tensorflow_datasets as tfds
 

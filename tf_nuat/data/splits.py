@@ -1,7 +1,7 @@
 """The splits of a dataset as deterministic `tf.data` pipelines.
 
-The order of an epoch and its augmentation are functions of (seed, epoch) alone, so that a resumed run sees the batches
-of an undisturbed one.
+The order of an epoch and its augmentation depend only on (seed, epoch), so a resumed run sees the batches of an
+uninterrupted one.
 """
 
 import contextlib
@@ -24,16 +24,16 @@ AUGMENTATIONS = ("none", "crop_flip", "resized_crop")
 CORRUPT = ("raise", "skip")
 BATCHES_AHEAD = 2  # that are read while the network computes
 CHUNK_BYTES = 2**28  # of images, as float32, that are evaluated at a time
-EVALUATED = 250  # images that are evaluated in a batch: a chunk holds whole ones
-MOST_BYTES = 2**30  # of images, as float32, that are taken out of files at once
+EVALUATED = 250  # images in a batch of evaluation; a chunk holds whole batches
+MOST_BYTES = 2**30  # of images, as float32, that are read from files at once
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Splits:
     """The three splits of a dataset; made by `data.load`.
 
-    Batches are (images float32 (B, H, W, C) in [0, 1], labels int64 (B,)). They are read when they are needed, out of
-    memory or out of files.
+    Batches are (images float32 (B, H, W, C) in [0, 1], labels int64 (B,)). They are read when they are needed, from
+    memory or from files.
 
     Attributes:
         name: name of the dataset, or its path.
@@ -42,10 +42,10 @@ class Splits:
         seed: whole number from which order and augmentation follow.
         examples: dict of "train", "validation" and "test" to `Arrays`, or to `encoded.Encoded` images.
         augmentation: what happens to training images. "none": nothing. "crop_flip": they are padded by 4, cropped to
-            their size at random and flipped left to right half of the time. "resized_crop", of files only: see
-            `encoded.Encoded`, whose windows are drawn; half of them are flipped.
-        corrupt: what an image that cannot be decoded does: "raise" an error that names it, or "skip": it is named in
-            a warning, another image of its batch stands in for it in training, and evaluation leaves it out.
+            their size at random and flipped left to right half of the time. "resized_crop", for files only: they are
+            random windows of the images (`encoded.window`), half of them flipped.
+        corrupt: what happens at an image that cannot be decoded: "raise" an error that names it, or "skip" it with a
+            warning. Training then replaces it by another image of its batch; evaluation leaves it out.
 
     Example:
         >>> import tf_nuat
@@ -83,9 +83,9 @@ class Splits:
     def train(self) -> tf.data.Dataset:
         """The training batches of one epoch, `steps_per_epoch` of them, all full.
 
-        Each iteration is the next epoch: the first begun is epoch 0 of `train_from(0)`, the second epoch 1, and so on.
-        Anything that begins an iteration counts, a look at the first batch included, and the count is not saved: a run
-        that has to resume exactly uses `train_from`.
+        Each iteration is the next epoch: the first is epoch 0 of `train_from(0)`, the second epoch 1, and so on. An
+        iteration counts as soon as it begins, even for a look at the first batch only, and the count is not saved. A
+        run that must resume exactly uses `train_from`.
         """
         begun = itertools.count()
 
@@ -97,25 +97,25 @@ class Splits:
 
     @functools.cached_property
     def validation(self) -> tf.data.Dataset:
-        """The validation images in their fixed order, every one of them, without augmentation."""
+        """All validation images in their fixed order, without augmentation."""
         return self._evaluation("validation")
 
     @functools.cached_property
     def test(self) -> tf.data.Dataset:
-        """The test images in their fixed order, every one of them, without augmentation."""
+        """All test images in their fixed order, without augmentation."""
         return self._evaluation("test")
 
     def train_from(
         self, first_epoch: int, first_step: int = 0, *, shares: Iterable[int] = (0,), of: int = 1
     ) -> tf.data.Dataset:
-        """Returns the endless training batches from a step of an epoch on, both counted from 0.
+        """Returns endless training batches from a step of an epoch on, both counted from 0.
 
-        Every iteration of it begins there again; `steps_per_epoch` batches make an epoch.
+        Every iteration begins there again; `steps_per_epoch` batches make an epoch.
 
         Args:
             first_epoch, first_step: where to begin.
-            shares, of: numbers of the shares to read of each batch, of so many equal ones: one after the other, each
-                as a batch of its own. Their images are those of the whole batch.
+            shares, of: each batch has `of` equal shares; those with the numbers `shares` are read one after the other,
+                each as a batch of its own. An image is the same in a share as in the whole batch.
 
         Raises:
             ValueError: `first_epoch` is not a whole number, at least 0, there is no such step, or `of` does not divide
@@ -143,7 +143,7 @@ class Splits:
             (images float32 (M, H, W, C) in [0, 1], labels int64 (M,)).
 
         Raises:
-            ValueError: `split` is none of the three, an image cannot be read, or so many do not fit in memory.
+            ValueError: `split` is none of the three, an image cannot be read, or the images do not fit in memory.
         """
         source = validation.one_of("split", split, self.examples)
         self.check_fits(split, len(indices), "a sample of them")
@@ -151,12 +151,12 @@ class Splits:
         return np.divide(images, np.float32(_white(source)), dtype=np.float32), labels
 
     def most_at_once(self, split: str) -> int | None:
-        """Returns how many images of `split` may be taken at once; None where all are in memory, and any number may."""
+        """Returns how many images of `split` may be taken at once; None, for any number, if they are in memory."""
         source = validation.one_of("split", split, self.examples)
         return None if isinstance(source, Arrays) else MOST_BYTES // self._bytes_each()
 
     def check_fits(self, split: str, count: int, remedy: str) -> None:
-        """Raises a `ValueError`, which ends with `remedy`, where `count` images of `split` do not fit in memory."""
+        """Raises a `ValueError` if `count` images of `split` do not fit in memory; its message ends with `remedy`."""
         most = self.most_at_once(split)
         if most is not None and count > most:
             raise ValueError(
@@ -165,13 +165,13 @@ class Splits:
             )
 
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns what `take` does of all of `split`, in its fixed order."""
+        """Returns all images and labels of `split` in its fixed order, as `take` does."""
         return self.take(split, np.arange(len(self.labels(split))))
 
     def chunks(self, split: str, limit: int | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields the first `limit` images of `split` (None: all) in its fixed order, as pairs like those of `take`.
 
-        Each chunk is small enough to be held in memory. Whatever is small altogether comes as one.
+        Each chunk is small enough to be held in memory. A small split comes as a single chunk.
         """
         indices = np.arange(len(self.labels(split)))[:limit]
         size = EVALUATED * max(1, CHUNK_BYTES // self._bytes_each() // EVALUATED)
@@ -180,7 +180,7 @@ class Splits:
 
     @contextlib.contextmanager
     def readable(self) -> Iterator[None]:
-        """A context in which an image that a pipeline cannot read is an `UnreadableError` that names it."""
+        """A context in which a pipeline that cannot read an image raises an `UnreadableError` that names it."""
         try:
             yield
         except tf.errors.OpError as error:  # all that is left of an exception in the threads of tf.data
@@ -194,9 +194,9 @@ class Splits:
     def _read(
         self, split: str, indices: np.ndarray, key: np.ndarray | None = None, first: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the pixels and labels of a batch; with a `key` for its draws, of one to train on, which is full.
+        """Returns the pixels and labels of a batch; with a `key` for its draws, of a training batch, which is full.
 
-        A share of such a batch begins with its image `first`.
+        A share of a training batch begins with image `first` of the batch.
         """
         source = self.examples[split]
         images, troubles = source.read(indices, key if self.augmentation == "resized_crop" else None, int(first))
@@ -289,7 +289,7 @@ def epoch_order(seed: int, epoch: int | tf.Tensor, count: int) -> tf.Tensor:
 def _with_options(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.deterministic = True
-    # Without it several workers look for files to share out, and there are none.
+    # Without it several workers look for files to distribute, and there are none.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return dataset.with_options(options)
 

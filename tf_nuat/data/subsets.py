@@ -1,4 +1,4 @@
-"""Which examples of a dataset to take: the first of each class, a sample with each in proportion, the splits."""
+"""Chooses examples of a dataset: the first of each class, a sample with each class in proportion, the splits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol, Self, TypeVar
@@ -46,7 +46,7 @@ def stratified(labels: np.ndarray | Sequence[int], count: int, *, seed: int = 0)
 
 
 def stratified_order(labels: np.ndarray | Sequence[int], *, seed: int = 0) -> np.ndarray:
-    """Returns the indices of `labels` (N,) in an order of which the first, however many, have each class in proportion.
+    """Returns the indices of `labels` (N,) in an order in which every beginning has each class in proportion.
 
     The same seed gives the same order.
 
@@ -62,12 +62,12 @@ def stratified_order(labels: np.ndarray | Sequence[int], *, seed: int = 0) -> np
 
 
 def divide(given: Mapping[str, Kind], class_names: Sequence[str], *, at_most: int | None = None) -> dict[str, Kind]:
-    """Returns the three splits of a dataset of which not all are given.
+    """Returns the three splits of a dataset, and makes those that are not given.
 
-    Without a test split, the validation split is for testing, as ImageNet's is. A split that then is missing is a tenth
-    of every class of the training split (rounded, at least one image, of validation at most `at_most`), drawn at
-    random, always alike: a network trained with any seed is tested on images that it has not seen. Without a training
-    split, what is given is returned.
+    Without a test split, the validation split becomes the test split, as for ImageNet. A split that is still missing is
+    a tenth of every class of the training split (rounded, at least one image, for validation at most `at_most`). It is
+    drawn at random but always the same, so that a network trained with any seed is tested on images that it has not
+    seen. Without a training split, the given splits are returned.
 
     Args:
         given: dict of some of "train", "validation", "test" to objects with `labels`, int (N,), and `select(indices)`.

@@ -52,10 +52,10 @@ DEFENSES: dict[str, type[Defense]] = {
     "nuat_wa_h": NuATWAH,
 }
 
-for _defense in DEFENSES.values():  # Keras loads them by name from what it has saved
+for _defense in DEFENSES.values():  # so that Keras loads saved ones by name
     keras.saving.register_keras_serializable(package="tf_nuat")(_defense)
 
-WITHOUT_ADVERSARY = "standard"  # what source networks, and whatever is compared with a defense, are trained with
+WITHOUT_ADVERSARY = "standard"  # trains source networks, and networks that are compared with defenses
 
 __all__ = [
     "AWP",

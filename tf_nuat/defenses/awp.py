@@ -14,10 +14,10 @@ from tf_nuat.defenses.trades import TRADES
 
 
 class WeightPerturbation(Defense):
-    """Mixin in front of a defense: its gradients are taken at weights moved against it, and act on the unmoved ones.
+    """Mixin in front of a defense: takes gradients at adversarially moved weights and applies them to the unmoved ones.
 
-    Each weight w with more than one dimension moves by `awp_gamma * |w| * g / |g|`, g being the gradient of the global
-    batch's loss with respect to it. Loss, logits and gradients of the training step are those at the moved weights.
+    Each weight w with more than one dimension moves by `awp_gamma * |w| * g / |g|`, where g is the gradient of the
+    global batch's loss with respect to w. The training step uses loss, logits and gradients at the moved weights.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class WeightPerturbation(Defense):
         self.awp_gamma = schedules.weight("awp_gamma", awp_gamma)
 
     def gradients(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor, **shared: typing.Any) -> Gradients:
-        """Returns the `Gradients` at the moved weights, and puts the weights back to the bit."""
+        """Returns the `Gradients` at the moved weights, and restores the weights bit for bit."""
         statistics = self.trained_network.non_trainable_variables
         statistics_before = _values(statistics)
         gradients = super().gradients(x, x_adv, y, **shared).gradients
@@ -100,9 +100,9 @@ class AWPTRADES(WeightPerturbation, TRADES):
 
 
 def perturbation(weight: tf.Tensor, gradient: tf.Tensor, gamma: float | tf.Tensor) -> tf.Tensor:
-    """Returns the tensor with the norm `gamma * |weight|` and the direction of `gradient`, 0 where that is 0."""
-    # A gradient that overflowed must not reach BatchNorm's statistics. Squares of small gradients underflow, those of
-    # the largest entry's multiples do not.
+    """Returns the tensor with the norm `gamma * |weight|` and the direction of `gradient`; 0 if `gradient` is 0."""
+    # A gradient that overflowed must not reach BatchNorm's statistics. Division by the largest entry keeps the squares
+    # of small gradients from underflowing.
     gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
     direction = tf.math.divide_no_nan(gradient, tf.reduce_max(tf.abs(gradient)))
     return tf.cast(gamma, weight.dtype) * tf.norm(weight) * tf.math.divide_no_nan(direction, tf.norm(direction))
@@ -113,7 +113,7 @@ def _values(variables: Iterable[keras.Variable]) -> list[tf.Tensor]:
 
 
 def _assign(variables: Iterable[keras.Variable], values: list[tf.Tensor]) -> None:
-    """Assigns in a training step, in every replica its own values."""
+    """Assigns values within a training step; every replica assigns its own."""
 
     def assign_all(strategy: tf.distribute.Strategy, values: list[tf.Tensor]) -> None:
         for variable, value in zip(variables, values):

@@ -1,7 +1,7 @@
 """`Defense`: a Keras model that trains a network against an adversary.
 
-A defense overrides `perturb` (where the adversary is) and `objective` (what is minimized), neither of which changes
-anything. The training step, which does, lives here, once, with weight averaging and distribution.
+A defense overrides `perturb` (the attack) and `objective` (the loss), which change no state. The training step, which
+does, is here, once for all defenses, with weight averaging and distribution.
 """
 
 import math
@@ -21,19 +21,19 @@ from tf_nuat.defenses.signature import ConstructorSignature
 from tf_nuat.models import batch_norm, random_layers
 from tf_nuat.models.inference import inference
 
-# What a step hands on to `observe`, by name.
+# Values that a step passes to `observe`, by name.
 Facts = dict[str, typing.Any]
-# Loss, logits and, where there are any, facts.
+# Loss, logits and, optionally, facts.
 ObjectiveValue = tuple[tf.Tensor, tf.Tensor] | tuple[tf.Tensor, tf.Tensor, Facts]
 
 
 class Gradients(typing.NamedTuple):
-    """What a training step has computed before it changes anything.
+    """What a training step computes before it changes anything.
 
     Attributes:
-        loss, logits: those of the objective; the loss with the penalties of the network's layers.
+        loss, logits: those of the objective; the loss includes the penalties of the network's layers.
         gradients: of the (scaled) loss, one per trainable variable.
-        facts: what the objective hands on to `observe`.
+        facts: what the objective passes to `observe`.
     """
 
     loss: tf.Tensor
@@ -43,52 +43,52 @@ class Gradients(typing.NamedTuple):
 
 
 class Defense(NetworkModel):
-    """Trains `network` by `fit`; `evaluate` and `predict` are those of the network on the images as they are.
+    """Trains `network` by `fit`; `evaluate` and `predict` apply the network to the images as they are.
 
-    Compile it with an optimizer and metrics, without a loss: the loss is the defense's. Penalties that layers of the
-    network add belong to it, and to that of an evaluation. Of an activity regularizer that is the penalty of the last
-    forward of an objective that has several.
+    Compile it with an optimizer and metrics, without a loss: the defense has its own. Penalties of the network's layers
+    are added to the loss, in training and in evaluation. If an objective has several forward passes, the penalty of an
+    activity regularizer is that of the last one.
 
-    Where the network begins with augmentation (`keras.layers.RandomFlip`, for instance), a step draws it once, before
-    the attack: clean and adversarial images have the same, and epsilon is around the augmented image.
+    If the network begins with augmentation (`keras.layers.RandomFlip`, for instance), a step draws it once, before the
+    attack: clean and adversarial images share it, and the ball of radius epsilon surrounds the augmented image.
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K). It is trained in place.
-        epsilon: radius of the threat model, above 0, the unit being the range of a pixel; at most
-            the largest distance between two images in the norm (1 in L-infinity).
+        epsilon: radius of the threat model, above 0, in units of a pixel's range; at most the largest distance between
+            two images in the norm (1 in L-infinity).
         norm: the norm of the threat model, one of the `NORMS` of the class.
-        ema_decay: where given, in (0, 1), `network` becomes the exponential moving average, with this decay per step,
-            of all weights of `trained_network`, a copy that the optimizer works on (the "-WA" defenses).
+        ema_decay: decay per step, in (0, 1), of weight averaging (the "-WA" defenses). If given, the optimizer trains
+            a copy, `trained_network`, and `network` holds the exponential moving average of all its weights.
         label_smoothing: share of each label, in [0, 1), that is spread over all classes in the objective. The attack
-            and the metrics have the labels as they are (as in Pang et al., Bag of tricks for adversarial training,
+            and the metrics use the labels as they are (as in Pang et al., Bag of tricks for adversarial training,
             2021).
-        seed: whole number, at least 0 and below 2**31, from which all random starts of training follow.
+        seed: whole number, at least 0 and below 2**31, that determines all random starts of training.
         name: name of the Keras model.
 
     Attributes:
-        network: what is evaluated and saved: `model.network.save("network.keras")`.
-        trained_network: what the optimizer trains; `network` itself where nothing is averaged.
+        network: the network to evaluate and save: `model.network.save("network.keras")`.
+        trained_network: the network that the optimizer trains; `network` itself without averaging.
 
     Raises:
         ValueError: an argument is out of its range, or the network ends in softmax.
 
-    What a trainer, a recipe and a card must know of a defense, beside what `keras.Model` has:
+    What trainer, recipe and card use of a defense, besides the methods of `keras.Model`:
 
     ==================== ===================== ========================================================================
     hook                 default               meaning
     ==================== ===================== ========================================================================
-    `NORMS`              `("linf",)`           the norms of the threat model that it is for
-    `NEEDS`              `()`                  arguments that the trainer supplies beside network, epsilon, norm, seed:
+    `NORMS`              `("linf",)`           the norms of the threat model that it supports
+    `NEEDS`              `()`                  arguments that the trainer passes besides network, epsilon, norm, seed:
                                                "sources" (networks trained before it), "batch_size" (images of
                                                the largest batch, all devices together)
     `CHOSEN_BY`          "val_robust_accuracy" the entry of the history by which the best epoch is chosen
     `COMPARES`           `False`               whether the objective compares outputs of several images or forwards
-    `MASKING_ALARM`      `True`                whether FGSM that fails where PGD succeeds is a sign of masked gradients
-    `replays`            1                     how often a batch is trained on in a row
+    `MASKING_ALARM`      `True`                whether gradients count as masked if FGSM fails and PGD succeeds
+    `replays`            1                     number of times in a row that a batch is trained on
     `replayed(dataset)`  the dataset           the data, each batch `replays` times in a row
-    `fit_options()`      `{}`                  further arguments of `fit`, for data that `replayed` has returned
+    `fit_options()`      `{}`                  further arguments of `fit`, for data that `replayed` returned
     `passes(batch_size)` has none              the `Passes` of a training step
-    `card_facts()`       `{}`                  what the card says of the training, name to number
+    `card_facts()`       `{}`                  numbers about the training for the card, by name
     ==================== ===================== ========================================================================
 
     Example:
@@ -105,7 +105,7 @@ class Defense(NetworkModel):
     COMPARES: bool = False
     MASKING_ALARM: bool = True
     replays: int = 1
-    __signature__ = ConstructorSignature()  # in full, for `help`, recipes and the reference
+    __signature__ = ConstructorSignature()  # all arguments, for `help`, recipes and the reference
 
     def __init__(
         self,
@@ -141,13 +141,13 @@ class Defense(NetworkModel):
         if "objective" in vars(cls):
             cls.objective = random_layers.of_augmented_images(cls.objective)  # type: ignore[method-assign]
 
-    # What a defense overrides. Of these only `observe` changes anything; BatchNorm's moving statistics aside, which a
-    # forward in training mode moves.
+    # What a defense overrides. Only `observe` changes state, apart from BatchNorm's moving statistics, which every
+    # forward pass in training mode updates.
 
     def prepare(self, x: tf.Tensor, y: tf.Tensor) -> dict[str, typing.Any]:
-        """Returns keyword arguments of both `perturb` and `objective`: what they share, computed once a step.
+        """Returns keyword arguments for both `perturb` and `objective`: shared values, computed once a step.
 
-        Called without them, both compute it themselves.
+        Without these arguments, both compute the values themselves.
         """
         return {}
 
@@ -157,7 +157,7 @@ class Defense(NetworkModel):
         Args:
             x: clean images (B, H, W, C) in [0, 1].
             y: labels, integers (B,) or one-hot (B, K).
-            start: images at which the attack begins, instead of its random draw.
+            start: images at which the attack begins, instead of a random draw.
         """
         raise NotImplementedError
 
@@ -165,26 +165,26 @@ class Defense(NetworkModel):
     def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> ObjectiveValue:
         """Returns the loss and the logits, in training mode: the cross-entropy of x_adv, unless overridden.
 
-        An objective that draws random numbers takes them as a keyword `noise`, too, instead of its own draw.
+        An objective that draws random numbers also takes them as a keyword `noise`, instead of its own draw.
 
         Args:
             x, x_adv: clean and adversarial images (B, H, W, C).
             y: labels, integers (B,) or one-hot (B, K).
 
         Returns:
-            The loss, a scalar, under `tf.distribute` this replica's share of it (see `tf_nuat.parallel`); logits
-            (B, K), what the accuracy of the progress bar is taken of, those of the clean images where the objective has
-            them, else those of the adversarial ones; and, where `observe` is to have them, facts of the step, a dict.
+            The loss, a scalar, under `tf.distribute` this replica's share of it (see `tf_nuat.parallel`); the logits
+            (B, K) for the accuracy in the progress bar, of the clean images if the objective has them, else of the
+            adversarial ones; and, optionally, a dict of facts for `observe`.
         """
         logits = self.trained_network(x_adv, training=True)
         return parallel.share_of_mean(losses.cross_entropy(logits, y)), logits
 
     def observe(self, facts: Facts) -> None:
-        """Keeps what later steps need of the facts that `objective` has returned; called before the weights change."""
+        """Keeps the facts from `objective` that later steps need; called before the weights change."""
 
     @property
     def draw_seed(self) -> tf.Tensor:
-        """A pair of integers, another one for each batch, for the random start of an attack."""
+        """A pair of integers, different for each batch, that seeds the random start of an attack."""
         return tf.stack([tf.constant(self.seed, tf.int32), tf.cast(self.batches, tf.int32)])
 
     @property
@@ -193,7 +193,7 @@ class Defense(NetworkModel):
         return inference(self.trained_network)
 
     def scalar_state(self, name: str) -> keras.Variable:
-        """Returns a new number, 0, that is kept with the weights and that every replica moves alike (in `observe`)."""
+        """Returns a new scalar variable, 0, saved with the weights; all replicas update it alike (in `observe`)."""
         return self.add_weight(
             shape=(), initializer="zeros", trainable=False, name=name, aggregation="only_first_replica"
         )
@@ -206,7 +206,7 @@ class Defense(NetworkModel):
         x, y, sample_weight = batch
         with random_layers.past_augmentation():
             shared = self.prepare(x, y)
-            # The attack comes before the tape: its forwards are no part of the training gradient.
+            # The attack runs before the tape begins: its forward passes are not part of the training gradient.
             x_adv = tf.stop_gradient(self.perturb(x, y, **shared))
             with parallel.weighing(sample_weight) as weights:
                 found = self.gradients(x, x_adv, y, **shared)
@@ -222,11 +222,11 @@ class Defense(NetworkModel):
         return self.measure(found.loss, batch, found.logits)
 
     def augmented(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns the images of a batch behind the augmentation that the network begins with, drawn for this step."""
+        """Returns the images of a batch after the augmentation that the network begins with, drawn for this step."""
         return random_layers.augmented(self.trained_network, x)
 
     def gradients(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor, **shared: typing.Any) -> Gradients:
-        """Returns the `Gradients` of the objective; `shared` is what `prepare` has returned."""
+        """Returns the `Gradients` of the objective; `shared` is what `prepare` returned."""
         with tf.GradientTape() as tape:
             loss, logits, facts = self.penalized_objective(x, x_adv, y, **shared)
             scaled_loss = self.optimizer.scale_loss(loss)
@@ -235,13 +235,13 @@ class Defense(NetworkModel):
     def penalized_objective(
         self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor, **shared: typing.Any
     ) -> tuple[tf.Tensor, tf.Tensor, Facts]:
-        """Returns the objective with the penalties that layers of the network add to it, its logits and its facts."""
+        """Returns the objective plus the penalties of the network's layers, the logits and the facts."""
         if self.label_smoothing:
             y = losses.smoothed(y, self.network.output_shape[-1], self.label_smoothing)
         loss, logits, *facts = self.objective(x, x_adv, y, **shared)
         return with_penalties(loss, self.trained_network), logits, facts[0] if facts else {}
 
-    # What the trainer asks, see the table above.
+    # What the trainer calls, see the table above.
 
     def passes(self, batch_size: int) -> Passes:
         """Returns the `Passes` of a training step on `batch_size` images."""
@@ -252,18 +252,18 @@ class Defense(NetworkModel):
         return dataset
 
     def fit_options(self) -> dict[str, typing.Any]:
-        """Returns further keyword arguments of `fit`, for data that have gone through `replayed`."""
+        """Returns further keyword arguments of `fit`, for data that `replayed` returned."""
         return {}
 
     def card_facts(self) -> dict[str, float]:
-        """Returns what the card of a run says of the training, name to number; called when training has ended."""
+        """Returns numbers about the training for the card of a run, by name; called after training."""
         return {}
 
     def take_over(self, before: "Defense") -> None:
-        """Goes on where the compiled defense `before` is: with its networks, its average and its optimizer.
+        """Continues from the compiled defense `before`, with its networks, its average and its optimizer.
 
         Raises:
-            ValueError: one of the two averages weights, the other does not, or another way.
+            ValueError: the two do not average weights in the same way.
         """
         if self.ema_decay != before.ema_decay:
             raise ValueError(f"ema_decay is {self.ema_decay!r} after {before.ema_decay!r}; allowed: the same one")

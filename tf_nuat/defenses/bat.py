@@ -18,18 +18,18 @@ class BAT(Defense):
     """Bilateral adversarial training, R-MC-LA: one targeted step, and labels that give away all but the lead.
 
     The image starts at a random point of the ball and takes one step of size epsilon towards the most confusing class,
-    the wrong one with the smallest loss on the clean image. The label gives a share of its 1 to the wrong classes, more
-    to those with a larger loss, of which the most confusing class has the smallest (see `adversarial_label`). Minimizes
-    the cross-entropy of the adversarial images with the adversarial labels.
+    the wrong one with the smallest loss on the clean image. The label gives a share of its 1 to the wrong classes: the
+    larger the loss of a class, the larger its share, so the most confusing class gets the smallest (see
+    `adversarial_label`). Minimizes the cross-entropy of the adversarial images with the adversarial labels.
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
         epsilon: radius of the L-infinity threat model and length of the step, above 0.
         label: how labels are perturbed: "main" for the rule of the paper, "supplement" for that of its supplement, or
             None, which leaves them as they are (R-MC).
-        beta: smallest ratio of the true class in the label to any other, at least 1.
+        beta: smallest ratio of the true class's share of the label to any other share, at least 1.
         gamma: what the rule "main" adds to each class's loss above the smallest, above 0.
-        top: number of wrong classes, those with the largest loss, that have a share, at least 1; default all of them
+        top: number of wrong classes that get a share, those with the largest loss, at least 1; default all of them
             (R-MC-LA9, for many classes: 9).
         **options: those of `Defense`.
 
@@ -107,10 +107,10 @@ def adversarial_label(
 ) -> tf.Tensor:
     """Returns labels (B, K), float32, rows that sum to 1, in which the true class keeps `beta` times any other share.
 
-    With v_k = -log softmax_k f(x), the gradient of the loss with respect to the label, the wrong classes that have a
-    share divide e among them, in proportion to `v_k - v_MC + gamma` (rule "main", v_MC being the smallest v_k of all
-    wrong classes) or to v_k (rule "supplement", equation 2). e is the largest budget under which the true class has
-    `beta` times the largest wrong share (equations 3 and 4 of the supplement); it keeps `1 - e`.
+    Let v_k = -log softmax_k f(x), the gradient of the loss with respect to the label. The wrong classes that get a
+    share divide e among them, in proportion to `v_k - v_MC + gamma` (rule "main", where v_MC is the smallest v_k of all
+    wrong classes) or to v_k (rule "supplement", equation 2). The true class keeps `1 - e`. The budget e is the largest
+    for which that is `beta` times the largest wrong share (equations 3 and 4 of the supplement).
 
     Args:
         logits: (B, K), of the clean images.
@@ -124,7 +124,7 @@ def adversarial_label(
         smallest = tf.reduce_min(tf.where(is_true, tf.float32.max, gradient), axis=-1, keepdims=True)
         gain = gradient - smallest + gamma
     else:
-        gain = tf.maximum(gradient, 1e-8)  # float32 rounds the loss of a class that is certain to 0
+        gain = tf.maximum(gradient, 1e-8)  # in float32 the loss of a certain class rounds to 0
     gain = tf.where(is_true, 0.0, gain)
     if top is not None:
         num_classes = logits.shape[-1]

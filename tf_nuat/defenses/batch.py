@@ -1,6 +1,6 @@
-"""The batch that a step is given: checked in the step, and refused in one line that names the argument and the batch.
+"""Checks of the batch of a step; an error is one line that names the argument and the batch.
 
-The shapes that are known as the step is traced cost nothing. What the step itself checks is one assertion.
+Checks of shapes that are known when the step is traced cost nothing. The step itself makes one assertion.
 """
 
 import contextlib
@@ -12,14 +12,14 @@ import keras
 import tensorflow as tf
 
 from tf_nuat import parallel
-from tf_nuat.core import placement
+from tf_nuat.core import placement, validation
 
 
 class BatchError(ValueError):
-    """A batch that no network can be trained on: what was found, and after a semicolon what is allowed.
+    """A batch is wrong; the message says what was found and, after a semicolon, what is allowed.
 
     Attributes:
-        place: which batch it is, in words, where that is known.
+        place: which batch it is, in words; None if unknown.
     """
 
     place: str | None = None
@@ -36,33 +36,34 @@ class Batch(typing.NamedTuple):
 def read_batch(network: keras.Model, data: typing.Any, number: tf.Tensor | int = 0) -> Batch:
     """Returns the batch that Keras hands to a step.
 
-    Labels may be whole numbers of any type, (B,) or (B, 1), or rows of probabilities (B, K). With the step it is
-    checked whether there is a label for each image, pixels are in [0, 1], labels are classes and weights at least 0:
-    generators give batches once.
+    Labels may be whole numbers of any type, (B,) or (B, 1), or rows of probabilities (B, K). The step checks that there
+    is a label for each image, pixels are in [0, 1], labels are classes and weights are at least 0. It is done there
+    because generators give each batch only once.
 
     Args:
         network: the classifier.
         data: the batch.
-        number: that of a batch of training, from 1; 0 for one of evaluation.
+        number: number of a training batch, from 1; 0 for a batch of evaluation.
 
     Raises:
-        BatchError: the batch has no labels, or something of another shape or kind; see `in_one_line`.
-        tf.errors.InvalidArgumentError: when the step runs, where sizes, pixels, labels or weights are wrong.
+        BatchError: the batch has no labels, or a part of the wrong shape or kind; see `in_one_line`.
+        tf.errors.InvalidArgumentError: when the step runs, if sizes, pixels, labels or weights are wrong.
     """
-    # The host has the batch, and has to know whether it may go on; each of several replicas has its share.
+    # The host has the batch, and must know whether it may go on; with several replicas, each has its own share.
     with placement.on_host() if parallel.replicas() == 1 else contextlib.nullcontext():
         batch, checks = _read_and_checks(network, data)
         assertion = _assert(number, checks)
-    with tf.control_dependencies([] if assertion is None else [assertion]):  # None where it runs eagerly
+    with tf.control_dependencies([] if assertion is None else [assertion]):  # None in eager mode
         return Batch(*(None if part is None else tf.identity(part) for part in batch))
 
 
 def _read_and_checks(network: keras.Model, data: typing.Any) -> tuple[Batch, list["_Check"]]:
-    """Returns the batch that Keras hands to a step, and what has to hold of it."""
+    """Returns the batch that Keras hands to a step, and the checks of it."""
     x, y, sample_weight = parts(data)
     check_form(network.input_shape[1:], network.output_shape[-1], x, y, sample_weight)
     x, y = tf.cast(x, tf.float32), tf.convert_to_tensor(y)  # a dataset may hold float64, as NumPy does
     checks = _of_images(network, x)
+    x = tf.clip_by_value(x, 0.0, 1.0)  # beyond by rounding at most
     if y.shape.rank == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.shape.rank == 1:
@@ -90,7 +91,7 @@ def _read_and_checks(network: keras.Model, data: typing.Any) -> tuple[Batch, lis
 
 
 def parts(data: typing.Any) -> tuple[typing.Any, typing.Any, typing.Any]:
-    """Returns images, labels and weights of a batch, None for what it does not have."""
+    """Returns images, labels and weights of a batch, None for missing weights."""
     if isinstance(data, (tuple, list)) and len(data) > 3:
         raise BatchError(f"x comes in batches of {len(data)} parts; {_PARTS}")
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -109,10 +110,10 @@ _PARTS = "allowed: (images, labels[, sample_weight])"
 def check_form(
     image_shape: Sequence[int | None], num_classes: int, x: typing.Any, y: typing.Any, sample_weight: typing.Any
 ) -> None:
-    """Refuses arrays, tensors or their specifications by shape and dtype, without a look at their values.
+    """Refuses arrays, tensors or their specifications by shape and dtype, without looking at their values.
 
     Raises:
-        BatchError: one has another shape than a network takes, or is not numbers, or they are not of the same size.
+        BatchError: one has a shape that the network does not take, or is not numeric, or their sizes differ.
     """
     shape = _shape("x", x)
     if shape is None or len(shape) != 4:
@@ -138,7 +139,7 @@ def check_form(
 
 
 def _shape(argument: str, value: typing.Any) -> tuple[int | None, ...] | None:
-    """Returns the shape of what has numbers, None where its rank is not known."""
+    """Returns the shape of a numeric array, None if its rank is unknown."""
     if not hasattr(value, "shape") or not hasattr(value, "dtype"):
         raise BatchError(f"{argument} is a {type(value).__name__}; allowed: an array")
     name = str(getattr(value.dtype, "name", value.dtype)).rpartition(".")[2]
@@ -153,7 +154,7 @@ def _fits(shape: Sequence[int | None], expected: Sequence[int | None]) -> bool:
 
 ALLOWED_WEIGHTS = "finite numbers, at least 0"
 _EMPTY = "x is empty; allowed: at least one image"
-# What the assertion is about, whether it holds, and the numbers of which `_found` makes words.
+# The name of a check, whether it holds, and the numbers for the message of `_words`.
 _Check = tuple[str, tf.Tensor, Sequence[typing.Any]]
 
 
@@ -170,29 +171,30 @@ def _of_images(network: keras.Model, x: tf.Tensor) -> list[_Check]:
         fits = tf.reduce_all([sizes[axis] == expected[axis] for axis in unknown])
         checks.append(("shape", fits, [*sizes[1:], *(size or -1 for size in expected[1:])]))
         x.set_shape((None, *expected[1:]))
-    if parallel.replicas() == 1 and x.shape[0] is None:  # of a small batch, a replica may have no image
+    if parallel.replicas() == 1 and x.shape[0] is None:  # one of several replicas may have no image of a small batch
         checks.append(("empty", sizes[0] > 0, []))
     low, high = tf.reduce_min(x), tf.reduce_max(x)
-    return [*checks, ("x", (low >= 0) & (high <= 1), (low, high))]
+    within = (low >= -validation.ROUNDING) & (high <= 1 + validation.ROUNDING)
+    return [*checks, ("x", within, (low, high))]
 
 
 def _of_size(name: str, x: tf.Tensor, value: tf.Tensor) -> list[_Check]:
     if x.shape[0] is not None and value.shape[0] is not None:
-        return []  # seen in `check_form`
+        return []  # checked in `check_form`
     images, size = tf.shape(x)[0], tf.shape(value)[0]
     return [(f"size_of_{name}", images == size, (size, images))]
 
 
 def _with_width(y: tf.Tensor, num_classes: int) -> tuple[tf.Tensor, list[_Check]]:
-    """Returns labels whose width is not known before the step, a column or rows, as rows (B, K), and what has to hold.
+    """Returns labels of unknown width, a column or rows, as rows (B, K), and the check of the width.
 
-    Without a branch: XLA needs the same shape of either.
+    It does without a branch: XLA needs the same shape from both sides of one.
     """
     if y.shape[1] is not None:
         return y, []
     width, classes = tf.shape(y)[1], tf.range(num_classes)
     holds = (width == num_classes) | (width == 1)
-    rows = tf.gather(y, tf.minimum(classes, width - 1), axis=1)  # a column K times, where there is but one
+    rows = tf.gather(y, tf.minimum(classes, width - 1), axis=1)  # repeats a single column K times
     one_hot = tf.cast(tf.equal(rows, tf.cast(classes, y.dtype)), y.dtype)
     return tf.where(width == 1, one_hot, rows), [("width", holds, (width, num_classes))]
 
@@ -201,7 +203,7 @@ def _of_rows(y: tf.Tensor) -> list[_Check]:
     rows = tf.cast(y, tf.float32)
     sums = tf.reduce_sum(rows, axis=1)
     low, least, most = tf.reduce_min(rows), tf.reduce_min(sums), tf.reduce_max(sums)
-    tolerance = 1e-4 if y.dtype.size > 2 else 1e-2  # 16 bits are rounded
+    tolerance = 1e-4 if y.dtype.size > 2 else 1e-2  # numbers of 16 bits are rounded
     holds = (low >= 0) & (least >= 1 - tolerance) & (most <= 1 + tolerance)
     return [("rows", holds, (low, least, most))]
 
@@ -212,13 +214,13 @@ _MARK = "check:"
 def _assert(number: tf.Tensor | int, checks: Sequence[_Check]) -> tf.Operation | None:
     data = [value for name, holds, values in checks for value in (_MARK + name, holds, *values)]
     holds = tf.reduce_all(tf.stack([holds for _, holds, _ in checks]))
-    return tf.debugging.Assert(holds, [_MARK, number, *data])  # NaN is in no range
+    return tf.debugging.Assert(holds, [_MARK, number, *data])  # NaN fails every range check
 
 
 def _found(message: str) -> tuple[int, str] | None:
-    """Returns the number of the batch and what is wrong with it, from the message of the assertion, in any form.
+    """Returns the number of the batch and what is wrong with it, from the message of the assertion; else None.
 
-    A graph prints its data in brackets, one after the other; where a step runs eagerly each has a line.
+    A graph prints the data in brackets, one after the other; an eager step prints each on its own line.
     """
     _, mark, text = message.partition(_MARK)
     if not mark:
@@ -243,7 +245,7 @@ def _words(name: str, values: Sequence[str]) -> str:
         return f"y has rows of {values[0]} entries; allowed: one-hot rows of {values[1]} classes"
     if name.startswith("size_of_"):
         return _other_size(name.removeprefix("size_of_"), *values[:2])
-    low, high = (f"{float(value):g}" for value in values[:2])
+    low, high = (f"{float(value):.7g}" for value in values[:2])
     if name == "rows":
         return (
             f"y has rows with entries from {low} and sums from {high} to {float(values[2]):g}; allowed: rows that sum "
@@ -257,21 +259,21 @@ def _words(name: str, values: Sequence[str]) -> str:
     return f"{name} has values from {low} to {high}; allowed: {allowed[name]}"
 
 
-# What a generator raised, as text, within TensorFlow's words; and what Keras or TensorFlow say of a shape.
+# The error of a generator, as text within TensorFlow's message; and what Keras or TensorFlow says about a shape.
 _OF_SOURCE = re.compile(r"BatchError: (.*)")
 _OTHER_SHAPE = re.compile(r"enerator`? yielded an element of shape (\(.*?\)) where an element of shape (\(.*?\)) was")
 
 
 @contextlib.contextmanager
 def in_one_line(place: Callable[[int], str]) -> Iterator[None]:
-    """A context that raises what is refused of a batch as a `ValueError` of one line, which names the batch.
+    """A context that turns the error of a wrong batch into a one-line `ValueError` that names the batch.
 
     Args:
-        place: function of the number of a batch, 0 for the one at hand, that returns which it is in words.
+        place: function of the number of a batch, 0 for the current one, that returns which batch it is, in words.
     """
     try:
         yield
-    except BatchError as error:  # whose words stand behind those of the step's trace
+    except BatchError as error:  # the last line has its message, after those of the step's trace
         words = str(error).strip().splitlines()[-1].rpartition("BatchError: ")[2]
         raise ValueError(_with_place(words, error.place or place(0))) from None
     except tf.errors.OpError as error:

@@ -1,4 +1,4 @@
-"""The number of a batch that comes out wrong, in training or in an evaluation."""
+"""Finds the number of a wrong batch, in training or in an evaluation."""
 
 import contextlib
 import typing
@@ -9,16 +9,16 @@ from tf_nuat.defenses.batch import in_one_line
 
 
 class BatchNumbers:
-    """Counts the batches that Keras's functions have done, and names the one that comes out wrong.
+    """Counts the batches that Keras's functions have processed, and names a wrong one.
 
     The number is not read from the optimizer: the failing step may have counted itself.
     """
 
     def __init__(self) -> None:
-        self._calls = [0]  # of the functions of training, and of an evaluation within it, since `fit` began
+        self._calls = [0]  # calls since `fit` began: of the function of training, and of an evaluation within it
 
     def counted(self, function: Callable[[typing.Any], typing.Any]) -> Callable[[typing.Any], typing.Any]:
-        """Returns the function that Keras calls for each batch, or several, whose calls are counted."""
+        """Returns `function`, which Keras calls for one or several batches, with its calls counted."""
 
         def counted(iterator: typing.Any) -> typing.Any:
             logs = function(iterator)
@@ -29,12 +29,12 @@ class BatchNumbers:
 
     @contextlib.contextmanager
     def naming(self, kind: str, *, each_call: int, before: int = 0) -> Iterator[sources.Place]:
-        """A context in which a wrong batch is refused in one line that names it.
+        """A context in which the error of a wrong batch is one line that names it.
 
         Args:
-            kind: "training" or "evaluation", whose batches are counted.
-            each_call: batches that a call of a counted function does.
-            before: batches of that kind that came before.
+            kind: "training" or "evaluation", the batches to count.
+            each_call: number of batches in a call of a counted function.
+            before: number of earlier batches of that kind.
         """
 
         def place(number: int) -> str:
@@ -54,5 +54,5 @@ class BatchNumbers:
 
 
 def in_evaluation(number: int) -> str:
-    """Returns in words which batch of the data of an evaluation it is, by its number, from 1."""
+    """Returns the words for batch `number`, from 1, of an evaluation."""
     return f"batch {number} of evaluation"

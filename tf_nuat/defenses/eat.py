@@ -17,14 +17,14 @@ from tf_nuat.networks import adapt
 class EAT(FGSMAT):
     """EAT: FGSM-AT whose FGSM images are made on the network itself or on one of its pre-trained sources.
 
-    Each batch draws which, all with the same probability. The sources stay as they are.
+    Each batch draws one of these networks, all with the same probability. The sources do not change.
 
     A pass through a source counts as one through the network in `passes`, whatever the source's size.
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
         epsilon: radius of the L-infinity threat model, above 0.
-        sources: list of at least one classifier of such images and classes, or path of one that Keras saved (.keras).
+        sources: list of at least one classifier of the same images and classes; or of paths of saved ones (.keras).
         every: as in `FGSMAT`.
         **options: those of `Defense`.
 
@@ -52,7 +52,7 @@ class EAT(FGSMAT):
         if not isinstance(sources, (list, tuple)) or not sources:
             validation.refuse("sources", sources, "a list of networks or paths of .keras files")
         loaded = tuple(_source(f"sources[{index}]", source, network) for index, source in enumerate(sources))
-        # Behind a function Keras does not see them: they are no part of the defense's weights, nor of what it saves.
+        # A function hides them from Keras: they are not part of the defense's weights, nor of what it saves.
         self._sources = lambda: loaded
 
     def attack(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:

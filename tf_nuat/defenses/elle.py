@@ -18,11 +18,11 @@ class ELLE(SingleStep):
     """ELLE: FGSM training, with a penalty on a loss that is not linear within the ball (algorithm 1).
 
     Minimizes `CE(f(x_fgsm), y) + w * mean((l(c) - (1 - t) l(a) - t l(b))^2)`: l is the cross-entropy of an image, a and
-    b are random points of the ball, not cut to [0, 1], t is drawn from [0, 1) and `c = (1 - t) a + t b`. No second
-    derivatives. The FGSM image is taken in inference mode.
+    b are random points of the ball, not clipped to [0, 1], t is drawn from [0, 1) and `c = (1 - t) a + t b`. It takes
+    no second derivatives. The FGSM image is taken in inference mode.
 
-    In bfloat16 rounding makes an error of its own, of about 1e-6 with a ResNet-18 on CIFAR-10. That is as much as a
-    robust network has, and changes the loss by 0.004 where w is 4,000.
+    In bfloat16, rounding adds a linearity error of about 1e-6 with a ResNet-18 on CIFAR-10. That is as large as the
+    error of a robust network, and changes the loss by 0.004 if w is 4,000.
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
@@ -54,20 +54,20 @@ class ELLE(SingleStep):
         self.linearity_weight = schedules.weight("linearity_weight", linearity_weight)
 
     def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor, noise: Noise | None = None) -> ObjectiveValue:
-        """Returns loss and logits, those of the adversarial images, and as a fact the linearity error of the batch.
+        """Returns the loss, the logits of the adversarial images and, as a fact, the linearity error of the batch.
 
-        `noise`: the changes of a and of b (B, H, W, C) and t (B,), else drawn.
+        `noise`: the changes of a and of b (B, H, W, C) and t (B,); None draws them.
         """
         logits = self.trained_network(x_adv, training=True)
         squares = self.squared_errors(x, y, self._drawn(x) if noise is None else noise)
-        with parallel.weighing(None):  # a weight of the images is no bend of the loss
+        with parallel.weighing(None):  # sample weights do not bend the loss
             error = parallel.total(tf.stop_gradient(parallel.share_of_mean(squares)))
         penalty = self.weight(error) * parallel.share_of_mean(squares)
         cross_entropy = parallel.share_of_mean(losses.cross_entropy(logits, y))
         return cross_entropy + penalty, logits, {"linearity_error": error}
 
     def squared_errors(self, x: tf.Tensor, y: tf.Tensor, noise: Noise) -> tf.Tensor:
-        """Returns how far the loss between two points of each ball is from linear, squared, (B,), in float32."""
+        """Returns the squared deviation of the loss from linear between two points of each ball, (B,), in float32."""
         first, second, place = noise
         place = tf.reshape(tf.cast(place, tf.float32), (-1,))
         share = place[:, None, None, None]
@@ -95,16 +95,16 @@ class ELLE(SingleStep):
 class ELLEA(ELLE):
     """ELLE-A: ELLE whose weight is large while the loss is unusually far from linear, and fades between.
 
-    The weight begins at 0. A step whose linearity error is above the mean of the errors so far by `sensitivity` of
-    their standard deviations has the weight `linearity_weight`; every other step has `decay` times the weight before.
-    The authors' code jumps after three errors at the earliest, where one is enough here, and a step later.
+    The weight begins at 0. If the linearity error of a step exceeds the mean of the errors so far by `sensitivity`
+    standard deviations, the weight jumps to `linearity_weight`. Every other step has `decay` times the weight before.
+    The authors' code needs three errors before it jumps, where this needs one, and it jumps a step later.
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
         epsilon: radius of the threat model and length of the step, above 0; in the L-infinity norm at most 1.
         linearity_weight: the largest weight: a number, at least 0, or a schedule of the step (the authors have 4,000).
         sensitivity: number of standard deviations, at least 0.
-        decay: share of the weight that a step without a jump leaves, in [0, 1).
+        decay: factor of the weight in a step without a jump, in [0, 1).
         **options: those of `SingleStep`.
 
     Raises:
@@ -140,19 +140,19 @@ class ELLEA(ELLE):
         return tf.where(self.jumps_at(error), largest, self.decay * self.last_weight.value)
 
     def jumps_at(self, error: tf.Tensor) -> tf.Tensor:
-        """Returns whether an error is unusually large beside those so far, a boolean scalar; the first one is not."""
+        """Returns whether an error is unusually large compared to those so far, a boolean scalar; never the first."""
         variance = self.error_deviations.value / tf.maximum(self.errors.value, 1.0)
         limit = self.error_mean.value + self.sensitivity * tf.sqrt(variance)
         return (self.errors.value > 0.0) & (error > limit)
 
     def observe(self, facts: Facts) -> None:
-        """Keeps the weight, and mean and squared deviations of the errors; an error that is no number is left out."""
+        """Keeps the weight, and mean and squared deviations of the errors, without errors that are not finite."""
         error = facts["linearity_error"]
         is_known = tf.math.is_finite(error)
         self.last_weight.assign(tf.where(is_known, self.weight(error), self.last_weight.value))
         self.jumps.assign_add(tf.cast(is_known & self.jumps_at(error), tf.float32))
         self.errors.assign_add(tf.cast(is_known, tf.float32))
-        # Welford's way: sums of squares would lose the digits that the deviations are in.
+        # Welford's algorithm: sums of squares would lose the digits of the deviations.
         change = tf.where(is_known, error - self.error_mean.value, 0.0)
         self.error_mean.assign_add(change / tf.maximum(self.errors.value, 1.0))
         beyond = tf.where(is_known, error - self.error_mean.value, 0.0)

@@ -1,4 +1,4 @@
-"""How a model is told of the epochs of `fit`: by a callback in front of the caller's own."""
+"""Tells a model when the epochs of `fit` begin and end, by a callback in front of the caller's own."""
 
 import contextlib
 import typing
@@ -12,9 +12,9 @@ if typing.TYPE_CHECKING:
 
 @contextlib.contextmanager
 def with_clock(callbacks: typing.Any, model: "NetworkModel") -> Iterator[typing.Any]:
-    """A context that is given the callbacks of `fit` behind the one that tells `model` of its epochs.
+    """A context with the callbacks of `fit`, preceded by one that tells `model` of its epochs.
 
-    Of a `keras.callbacks.CallbackList` it is taken out again: the list may serve another `fit`.
+    At the end, that one is removed from a `keras.callbacks.CallbackList`: the list may serve another `fit`.
     """
     clock = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, logs: model.on_epoch_begin(epoch),

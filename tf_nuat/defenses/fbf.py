@@ -18,7 +18,7 @@ class FBF(Defense):
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
         epsilon: radius of the L-infinity threat model, above 0.
-        step_size: length of the step, which ends in the ball whatever it is, above 0; default `1.25 * epsilon`.
+        step_size: length of the step, above 0; default `1.25 * epsilon`. The step is projected onto the ball.
         **options: those of `Defense`.
 
     Raises:

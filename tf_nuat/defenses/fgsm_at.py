@@ -14,12 +14,12 @@ from tf_nuat.defenses.passes import Passes
 class FGSMAT(Defense):
     """FGSM-AT: minimizes the cross-entropy of a batch of which half are FGSM images, the others clean.
 
-    The baseline of section 3.2 of Vivek and Babu (2020). Networks trained so learn to mask their gradients.
+    The baseline of section 3.2 of Vivek and Babu (2020). Networks trained this way learn to mask their gradients.
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
         epsilon: radius of the L-infinity threat model, above 0.
-        every: every how many images one is attacked and replaced, at least 1: 2 is half of the batch, 1 all of it.
+        every: replace one out of so many images by its FGSM image, at least 1: 2 is half of the batch, 1 all of it.
             Each of several devices counts from the first image of its share.
         **options: those of `Defense`.
 
@@ -40,13 +40,13 @@ class FGSMAT(Defense):
         """Returns the batch (B, H, W, C) with image 0, `every`, 2 `every`, ... attacked; `start` is such a batch."""
         if self.every == 1:
             return self.attack(x, y, start)
-        # Not the first half: the shares of two replicas have other first halves than the batch. Where a share is no
-        # multiple of `every`, other images are attacked than on one device, or one more.
+        # Not the first half: the shares of two replicas have other first halves than the batch. If the size of a share
+        # is no multiple of `every`, other images are attacked than on one device, or one more.
         attacked = self.attack(x[:: self.every], y[:: self.every], None if start is None else start[:: self.every])
         return tf.tensor_scatter_nd_update(x, tf.range(0, tf.shape(x)[0], self.every)[:, None], attacked)
 
     def attack(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
-        """Returns the adversarial images of the images x that were chosen; FGSM does not use `start`."""
+        """Returns the adversarial images of the chosen images x; FGSM does not use `start`."""
         return attacks.fgsm(self.attacked, x, y, epsilon=self.epsilon)
 
     def passes(self, batch_size: int) -> Passes:

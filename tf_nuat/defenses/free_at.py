@@ -17,17 +17,17 @@ from tf_nuat.models import random_layers
 class FreeAT(Defense):
     """Free-AT: every batch is replayed, and one gradient moves both weights and perturbation (algorithm 1).
 
-    One `train_step` is one replay: it minimizes the cross-entropy of the perturbed images, and the same backward moves
-    the perturbation by `epsilon` along the sign of its gradient. A pixel that is cut to [0, 1] has none, and keeps its
-    perturbation, as in the authors' code. The perturbation begins at 0 and is carried over from
-    replay to replay and from batch to batch. `fit` gives each batch of its data `replays` times in a row: an epoch of
-    finite data takes `replays` times as many steps as the data has batches; with `steps_per_epoch` it takes those
-    steps, and sees fewer images.
+    One `train_step` is one replay. It minimizes the cross-entropy of the perturbed images, and the same backward pass
+    moves the perturbation by `epsilon` along the sign of its gradient. A pixel that is clipped to [0, 1] has none, and
+    keeps its perturbation, as in the authors' code. The perturbation begins at 0 and is carried over from replay to
+    replay and from batch to batch. `fit` takes each batch of its data `replays` times in a row: an epoch of finite data
+    has `replays` times as many steps as the data has batches. With `steps_per_epoch` it has that many steps, and sees
+    fewer images.
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K), of a fixed height and width.
         epsilon: radius of the L-infinity threat model and length of the step, above 0.
-        replays: m, how often a batch is used in a row, at least 1.
+        replays: m, number of times in a row that a batch is used, at least 1.
         batch_size: images of the largest batch, all devices together, at least 1.
         **options: those of `Defense`.
 
@@ -52,13 +52,13 @@ class FreeAT(Defense):
         image_shape = network.input_shape[1:]
         if None in image_shape:
             raise ValueError(f"network takes images of shape {image_shape}; allowed: a fixed height and width")
-        # Each replay of a batch has the same augmentation: the perturbation is that of its images.
+        # All replays of a batch have the same augmentation: the perturbation belongs to the augmented images.
         self.draws = [
             self.add_weight(shape=each.shape, dtype=each.dtype, initializer="zeros", trainable=False, name="draw")
             for layer in random_layers.augmentation(self.trained_network)
             for each in random_layers.states(layer)
         ]
-        # Every replica holds that of the global batch.
+        # Every replica holds the perturbation of the global batch.
         self.perturbation = self.add_weight(
             shape=(batch_size, *image_shape),
             initializer="zeros",
@@ -80,7 +80,7 @@ class FreeAT(Defense):
         return super().augmented(x)
 
     def gradients(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor, **shared: typing.Any) -> Gradients:
-        """Returns what `Defense.gradients` does; a fact is the gradient at the images, of the same backward."""
+        """Returns the `Gradients`, with the gradient at the images, from the same backward pass, as a fact."""
         with tf.GradientTape() as tape:
             tape.watch(x_adv)
             loss, logits, facts = self.penalized_objective(x, x_adv, y, **shared)
@@ -102,7 +102,7 @@ class FreeAT(Defense):
         self.perturbation.assign(tf.ensure_shape(tf.concat([moved, rest], axis=0), self.perturbation.shape))
 
     def passes(self, batch_size: int) -> Passes:
-        # The backward to the weights goes on to the images, through the first layer: no pass of its own.
+        # The backward pass to the weights goes on through the first layer to the images: it is no additional pass.
         return Passes()
 
     def replayed(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -124,10 +124,10 @@ class FreeAT(Defense):
     ) -> keras.callbacks.History:
         """Trains as `Defense.fit` does, on arrays or on a `tf.data.Dataset`, every batch `replays` times in a row.
 
-        The first batch of endless data is only given what replays are left of it, where training has stopped in the
-        middle of a batch's: a run that is resumed with `data.skip(steps // replays)` is the undisturbed one.
+        If training stopped in the middle of the replays of a batch, the first batch of endless data gets only the
+        replays that are left: a run resumed with `data.skip(steps // replays)` equals the uninterrupted one.
 
-        With `is_replayed` the dataset is taken as it is: `replayed` has been called on it.
+        With `is_replayed` the dataset is taken as it is: the caller has already called `replayed` on it.
         """
         if is_replayed:
             return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
@@ -152,7 +152,7 @@ class FreeAT(Defense):
         return [state for layer in layers for state in random_layers.states(layer)]
 
     def _own_perturbation(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns the perturbation (B, H, W, C) of this replica's share of the batch, of the shape of its images."""
+        """Returns the perturbation (B, H, W, C) of this replica's share of the batch, `images`."""
         if images.shape[0] is not None:
             self._check_batch_size(images.shape[0])
         return parallel.own_rows(lambda shape: self.perturbation.value[: shape[0]], images)

@@ -25,7 +25,7 @@ class GAT(Defense):
         epsilon: radius of the L-infinity threat model and length of the step, above 0.
         alpha: magnitude of the Bernoulli noise at which the gradient is taken, in [0, epsilon]; default `epsilon / 2`.
         guidance_weight: lambda, in the attack and in training: a number, at least 0, or a schedule of the step.
-        alternate: guide the attack on odd batches only, as on CIFAR-10, else on all.
+        alternate: whether to guide the attack on odd batches only, as on CIFAR-10; else on all.
         **options: those of `Defense`.
 
     Raises:
@@ -60,7 +60,7 @@ class GAT(Defense):
         if self.alternate:
             with placement.on_host():
                 weight = tf.where(tf.equal(self.step % 2, 1), weight, 0.0)
-        # Without guidance the clean images are not forwarded, and whatever stands in for their probabilities will do.
+        # Without guidance the probabilities of the clean images have the weight 0: zeros save the forward pass.
         clean = tf.cond(
             placement.is_zero(weight),
             lambda: tf.zeros((tf.shape(x)[0], self.network.output_shape[-1])),

@@ -17,10 +17,11 @@ from tf_nuat.models.inference import LARGEST_SCALED
 class GradAlign(SingleStep):
     """GradAlign: FGSM training, with a penalty on gradients that turn within the ball (equation 5).
 
-    Minimizes `CE(f(x_fgsm), y) + w * mean(1 - cos(g(x), g(x + u)))`, g being the gradient of the cross-entropy to the
-    image and u a random change within the ball, not cut to [0, 1]. The mean is over the images of which neither
-    gradient is 0. Weights learn from the gradients, too: second derivatives. The FGSM image is taken in inference mode.
-    Where `epsilon_share` warms epsilon up, u has the whole of it from the beginning, as in the authors' code.
+    Minimizes `CE(f(x_fgsm), y) + w * mean(1 - cos(g(x), g(x + u)))`, where g is the gradient of the cross-entropy with
+    respect to the image and u a random change within the ball, not clipped to [0, 1]. The mean leaves out images with a
+    gradient of 0. Training differentiates g with respect to the weights, a second derivative. The FGSM image is taken
+    in inference mode. If `epsilon_share` warms up epsilon, u has the full radius from the beginning, as in the authors'
+    code.
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
@@ -51,7 +52,7 @@ class GradAlign(SingleStep):
         self.alignment_weight = schedules.weight("alignment_weight", alignment_weight)
 
     def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor, noise: tf.Tensor | None = None) -> ObjectiveValue:
-        """Returns loss and logits, those of the clean images; `noise`: the change u (B, H, W, C), else drawn."""
+        """Returns the loss and the logits of the clean images; `noise`: the change u (B, H, W, C), None draws it."""
         if noise is None:
             noise = self.epsilon * norms.of(self.norm).random_change(x, draws.fold_in(self.draw_seed, 1))
         # Three forwards in this order: with BatchNorm they are three batches.
@@ -64,7 +65,7 @@ class GradAlign(SingleStep):
         return parallel.share_of_mean(cross_entropy) + weight * penalty, logits
 
     def _in_training(self, y: tf.Tensor) -> Objective:
-        """Returns the cross-entropy in training mode, scaled where float16 would round its gradients to 0."""
+        """Returns the cross-entropy in training mode, scaled if float16 would round its gradients to 0."""
         scale = LARGEST_SCALED if precision.computes_in_float16(self.trained_network) else 1.0
 
         def objective(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -86,7 +87,7 @@ def cosine(gradient: tf.Tensor, other: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]
     first, second = (_scaled(tf.cast(each, tf.float32)) for each in (gradient, other))
     axes = tf.range(1, tf.rank(first))
     is_known = tf.reduce_any(first != 0.0, axes) & tf.reduce_any(second != 0.0, axes)
-    # The derivative of a length is not a number at 0: whatever is not known is replaced before, too.
+    # The derivative of a length is NaN at 0, so gradients without a direction are replaced before, too.
     chosen = is_known[:, None, None, None]
     first, second = (tf.where(chosen, each, tf.ones_like(each)) for each in (first, second))
     lengths = tf.sqrt(tf.reduce_sum(first * first, axes) * tf.reduce_sum(second * second, axes))
@@ -94,6 +95,6 @@ def cosine(gradient: tf.Tensor, other: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]
 
 
 def _scaled(gradient: tf.Tensor) -> tf.Tensor:
-    """Returns each image's gradient over its largest entry: the squares of small ones underflow."""
+    """Returns each image's gradient divided by its largest entry: the squares of small ones would underflow."""
     largest = tf.reduce_max(tf.abs(gradient), axis=(1, 2, 3), keepdims=True)
     return tf.math.divide_no_nan(gradient, tf.stop_gradient(largest))

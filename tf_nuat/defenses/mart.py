@@ -13,7 +13,7 @@ class MART(TRADES):
 
     The attack is PGD along the cross-entropy. With p the predictions and q those of the adversarial images, training
     minimizes the mean of `BCE(q, y) + beta * KL(p || q) * (1 - p_y)`, where the boosted cross-entropy `BCE(q, y)` is
-    `-log q_y - log(1 - max q_k)` over the wrong classes k. Nothing in it is held constant, as in the authors' code.
+    `-log q_y - log(1 - max q_k)` over the wrong classes k. No factor is held constant, as in the authors' code.
 
     Args:
         **options: those of `TRADES`, with the same defaults (the authors' code has beta 6).

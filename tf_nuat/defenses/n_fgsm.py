@@ -20,7 +20,7 @@ class NFGSM(SingleStep):
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
         epsilon: radius of the threat model and length of the step, above 0; in the L-infinity norm at most 1.
-        noise_scale: radius of the noise in epsilon, at least 0 (the paper has 2).
+        noise_scale: radius of the noise divided by epsilon, at least 0 (the paper has 2).
         **options: those of `SingleStep`.
 
     Raises:
@@ -39,7 +39,7 @@ class NFGSM(SingleStep):
         self.noise_scale = validation.number("noise_scale", noise_scale, at_least=0.0)
 
     def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
-        """Returns the images (B, H, W, C) after noise and step; `start`: where the step begins, behind the noise."""
+        """Returns the images (B, H, W, C) after noise and step; `start`: where the step begins, after the noise."""
         norm, radius = norms.of(self.norm), self.radius()
         if start is None:
             start = norm.random_point(x, self.noise_scale * radius, self.draw_seed)

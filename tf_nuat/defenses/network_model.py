@@ -1,4 +1,4 @@
-"""`NetworkModel`: the `keras.Model` around a network that is trained, and its average; what Keras asks of it."""
+"""`NetworkModel`: the `keras.Model` around a trained network and its average, with the methods that Keras calls."""
 
 import contextlib
 import typing
@@ -17,9 +17,9 @@ from tf_nuat.models import averaging, weights
 
 
 class NetworkModel(keras_compat.Model):
-    """Trains `network` by `fit`; `evaluate` and `predict` are those of the network on the images as they are.
+    """Trains `network` by `fit`; `evaluate` and `predict` apply the network to the images as they are.
 
-    How a step trains it, a subclass says in `train_step`.
+    A subclass defines the training step, `train_step`.
 
     Args:
         network, ema_decay, name: see `Defense`.
@@ -41,7 +41,7 @@ class NetworkModel(keras_compat.Model):
         self._trainable = weights.trainable(network)
         self._has_ended_epoch = False
         self._digests_before = self._digests()
-        self._metrics_take_rows: bool | None = None  # as the first labels were that they saw
+        self._metrics_take_rows: bool | None = None  # whether the first labels were rows; None before them
         self._batch_numbers = BatchNumbers()
         self.epoch = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="epoch")
         self.built = True
@@ -57,14 +57,14 @@ class NetworkModel(keras_compat.Model):
     def batches(self) -> tf.Tensor:
         """Number of batches trained on, an integer scalar: the clock of schedules and random draws.
 
-        It is more than `step` where gradients are accumulated. Keras reads learning rates at it, too.
+        It is more than `step` if gradients are accumulated. Keras also evaluates learning rates at it.
         """
         optimizer = getattr(self, "optimizer", None)
         return tf.constant(0) if optimizer is None else keras_compat.batches_of(optimizer).value
 
     @property
     def trainable_variables(self) -> list[keras.Variable]:
-        # The average has trainable variables of its own, which are not the optimizer's.
+        # The average has trainable variables of its own, which the optimizer does not train.
         return self.trained_network.trainable_variables
 
     @property
@@ -96,8 +96,8 @@ class NetworkModel(keras_compat.Model):
     ) -> None:
         """Configures training as `keras.Model.compile` does, without XLA unless asked for.
 
-        XLA runs these steps about 1.7 times slower than TensorFlow's graph on a CPU. Where layers of `network` were
-        frozen or unfrozen since it was compiled before, those of `trained_network` become so as well.
+        On a CPU, XLA runs these steps about 1.7 times slower than TensorFlow's graph. If layers of `network` were
+        frozen or unfrozen since the last `compile`, those of `trained_network` become so as well.
         """
         if loss is not None:
             validation.refuse("loss", loss, f"None, because {type(self).__name__} brings its own")
@@ -117,8 +117,8 @@ class NetworkModel(keras_compat.Model):
             auto_scale_loss=auto_scale_loss,
         )
 
-    # What Keras saves: `get_config` and `from_config` make the model anew, `compile_from_config` its optimizer, and the
-    # weights of all are put back after that.
+    # Saving and loading: `get_config` and `from_config` rebuild the model, `compile_from_config` its optimizer; Keras
+    # restores all weights after that.
 
     def get_config(self) -> dict[str, typing.Any]:
         return saving.config_of(self)
@@ -141,7 +141,7 @@ class NetworkModel(keras_compat.Model):
 
     def load_own_variables(self, store: typing.Any) -> None:
         stored = {name: store[name] for name in list(store.keys())}
-        # The files of earlier versions have neither the end of the epoch nor the draws.
+        # Files of earlier versions have neither `has_ended_epoch` nor the draws.
         self._has_ended_epoch = bool(stored.pop("has_ended_epoch", False))
         for number, state in enumerate(self._states_of_draws()):
             if f"draws_{number}" in stored:
@@ -152,7 +152,7 @@ class NetworkModel(keras_compat.Model):
         return _without(self.weights, self.variables)
 
     def export(self, *arguments: typing.Any, **options: typing.Any) -> typing.Any:
-        """Exports the inference of `network`, as `keras.Model.export` does."""
+        """Exports `network` for inference, as `keras.Model.export` does."""
         return self.network.export(*arguments, **options)
 
     def fit(
@@ -168,7 +168,7 @@ class NetworkModel(keras_compat.Model):
         """Trains as `keras.Model.fit` does; images and labels are checked before any work starts, and in every batch.
 
         Raises:
-            ValueError: it is not compiled, or images or labels are wrong, in the data or in a batch of a generator.
+            ValueError: the model is not compiled, or images or labels are wrong, also in a batch of a generator.
         """
         if not self.compiled:
             raise ValueError("fit is called before compile; allowed: model.compile(optimizer) first")
@@ -189,10 +189,10 @@ class NetworkModel(keras_compat.Model):
         return history
 
     def train_what_was_set(self) -> None:
-        """Gives the trained network the weights of `network`, where those were set since both were made or trained.
+        """Copies the weights of `network` to the trained network if they were set after both were made or trained.
 
-        Is called before the first batch of an optimizer. What was trained is trained further where it was loaded
-        together with its average, or compiled again.
+        Called before the first batch of an optimizer. A trained network that was loaded together with its average, or
+        compiled again, keeps its own weights.
         """
         if self.ema_decay is not None:
             (average, trained), (average_before, trained_before) = self._digests(), self._digests_before
@@ -202,7 +202,7 @@ class NetworkModel(keras_compat.Model):
         self._digests_before = self._digests()
 
     def _digests(self) -> tuple[str, ...]:
-        """Returns what changes with the weights of `network` and of `trained_network`; nothing without an average."""
+        """Returns digests of the weights of `network` and of `trained_network`; () without an average."""
         networks = () if self.ema_decay is None else (self.network, self.trained_network)
         return tuple(files.digest(*each.get_weights()) for each in networks)
 
@@ -234,7 +234,7 @@ class NetworkModel(keras_compat.Model):
             return super().test_on_batch(x, y, *arguments, **options)
 
     def make_train_function(self, force: bool = False) -> typing.Any:
-        """Makes the function that Keras calls for each batch, or several, of training; its calls are counted."""
+        """Makes the function that Keras calls for one or several training batches, with its calls counted."""
         before = getattr(self, "train_function", None)
         super().make_train_function(force)
         if vars(self)["train_function"] is not before:
@@ -242,7 +242,7 @@ class NetworkModel(keras_compat.Model):
         return self.train_function
 
     def make_test_function(self, force: bool = False) -> typing.Any:
-        """Makes the function that Keras calls for each batch, or several, of an evaluation; its calls are counted."""
+        """Makes the function that Keras calls for one or several evaluation batches, with its calls counted."""
         before = getattr(self, "test_function", None)
         super().make_test_function(force)
         if vars(self)["test_function"] is not before:
@@ -253,31 +253,31 @@ class NetworkModel(keras_compat.Model):
         return self._batch_numbers.naming(kind, each_call=self.steps_per_execution, before=before)
 
     def count_batches(self) -> int:
-        """Returns `batches` as a Python number; outside of a step."""
+        """Returns `batches` as a Python number; not for use in a step."""
         return int(parallel.scalar(tf.convert_to_tensor(self.batches)))
 
     def on_epoch_begin(self, epoch: int) -> None:
-        """Is called by `fit` as an epoch begins, with its number, from 0.
+        """Called by `fit` at the beginning of an epoch, with its number, from 0.
 
-        A second `fit` without `initial_epoch` counts from 0 again; `self.epoch` goes on. An epoch that was interrupted
-        is begun again.
+        A second `fit` without `initial_epoch` counts from 0 again, but `self.epoch` goes on. An interrupted epoch
+        begins again.
         """
         goes_on = self.count_batches() > 0  # of this optimizer
         self.epoch.assign(max(epoch, parallel.scalar(self.epoch) + self._has_ended_epoch if goes_on else 0))
         self._has_ended_epoch = False
 
     def on_epoch_end(self) -> None:
-        """Is called by `fit` as an epoch ends."""
+        """Called by `fit` at the end of an epoch."""
         self._has_ended_epoch = True
 
     def update_averages(self) -> None:
-        """Moves the averaged network, where there is one, after each optimizer step."""
+        """Updates the averaged network, if there is one, after each optimizer step."""
         if self.ema_decay is not None:
             decay = averaging.decay_at(self.step, self.ema_decay)
             averaging.update(self.network, self.trained_network, self.where_weights_changed(decay))
 
     def where_weights_changed(self, decay: tf.Tensor) -> tf.Tensor:
-        """Returns the decay of an average in this batch: 1 where the optimizer only gathers gradients."""
+        """Returns the decay of an average in this batch: 1 if the optimizer only accumulates gradients."""
         accumulated = keras_compat.without_loss_scale(self.optimizer).gradient_accumulation_steps
         if not accumulated:
             return decay
@@ -303,8 +303,8 @@ class NetworkModel(keras_compat.Model):
         """Updates the metrics with a batch, and returns the logs of the step; `loss` is this replica's share."""
         for metric in self.metrics:
             if metric.name == "loss":
-                # The mean over the replicas of share * replicas is the whole. Each counts as much as every other,
-                # however many images it has, and all together as much as the images of the global batch.
+                # The loss is the mean over the replicas of share * replicas. All replicas have the same weight, however
+                # many images each has, and the weights add up to the number of images in the global batch.
                 images = tf.cast(parallel.total(tf.shape(logits)[0]), tf.float32)
                 metric.update_state(loss * parallel.replicas(), sample_weight=parallel.share_of_batch_statistic(images))
         return self.logs_of_step(self.compute_metrics(batch.x, batch.y, logits, batch.sample_weight))
@@ -312,9 +312,10 @@ class NetworkModel(keras_compat.Model):
     def compute_metrics(
         self, x: typing.Any, y: typing.Any, y_pred: typing.Any, sample_weight: typing.Any = None
     ) -> dict[str, tf.Tensor]:
-        """Updates the compiled metrics, with labels of the kind that they have seen first.
+        """Updates the compiled metrics, with labels converted to the kind of the first ones.
 
-        Keras chooses what "accuracy" means by the first labels, whole numbers or rows; others may come in validation.
+        Keras chooses the meaning of "accuracy" by the first labels, whole numbers or rows. Validation may have the
+        other kind.
         """
         are_rows = len(y.shape) == 2 and y.shape[-1] != 1
         if self._metrics_take_rows is None:
@@ -325,12 +326,12 @@ class NetworkModel(keras_compat.Model):
 
 
 def with_penalties(loss: tf.Tensor, network: keras.Model) -> tf.Tensor:
-    """Returns a replica's share of a loss with that of the penalties that layers of the network add to it.
+    """Returns a replica's share of a loss plus its share of the penalties of the network's layers.
 
-    Of what a layer adds in a forward, an activity regularizer for instance, Keras knows the last forward alone.
+    Of penalties that depend on the forward pass, such as activity regularizers, Keras keeps those of the last one only.
     """
     for penalty in network.losses:
-        loss += parallel.share_of_batch_statistic(penalty)
+        loss += parallel.share_of_batch_statistic(tf.cast(penalty, loss.dtype))  # 16 bits in mixed precision
     return loss
 
 

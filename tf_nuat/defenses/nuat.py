@@ -9,7 +9,7 @@ import tensorflow as tf
 from tf_nuat import attacks, losses, parallel, schedules
 from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.attacks.nuclear import bernoulli_start
-from tf_nuat.core import placement, validation
+from tf_nuat.core import files, placement, validation
 from tf_nuat.defenses.base import Defense, Facts, ObjectiveValue
 from tf_nuat.defenses.passes import Passes
 from tf_nuat.models import averaging, batch_norm, weights
@@ -27,7 +27,7 @@ class NuAT(Defense):
         alpha: magnitude of the Bernoulli noise at which the gradient is taken, in [0, epsilon]; default `epsilon / 2`
             (the paper has 4/255 for 8/255, and epsilon itself on MNIST). In L2, the length of that noise.
         nuclear_weight: lambda, in the attack and in training: a number, at least 0, or a schedule of the step.
-        norm: "linf", the paper's, or "l2", the norm of the threat model, of the step and of the noise.
+        norm: norm of the threat model, of the step and of the noise: "linf", as in the paper, or "l2".
         **options: those of `Defense`.
 
     Raises:
@@ -72,7 +72,11 @@ class NuAT(Defense):
 
     def passes(self, batch_size: int) -> Passes:
         # The clean images are forwarded in the attack of every other batch.
-        return Passes(input_gradient=1.0, training=2.0, forward=0.5)
+        return Passes(input_gradient=1.0, training=2.0, forward=self._clean_forwards(0.5))
+
+    def _clean_forwards(self, share: float) -> float:
+        """Returns `share` of a forward, or 0 without the nuclear norm, for which alone the attack forwards x."""
+        return 0.0 if self.nuclear_weight == 0 else share
 
     def weight(self) -> tf.Tensor:
         """Returns lambda at this step, a float32 scalar."""
@@ -92,7 +96,7 @@ class NuAT(Defense):
         weight: float | tf.Tensor,
         logits_fn: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ) -> tf.Tensor:
-        """Returns images one step of size epsilon along equation 1 away from the start."""
+        """Returns the images after one step of size epsilon from `start` along the gradient of equation 1."""
         start = bernoulli_start(x, self.alpha, self.draw_seed, self.norm) if start is None else start
         return attacks.nuclear(
             logits_fn or self.attacked, x, y, epsilon=self.epsilon, weight=weight, start=start, norm=self.norm
@@ -114,8 +118,8 @@ class NuAT2(NuAT):
     """NuAT2: a nuclear-norm step on every batch, then a step of the cross-entropy alone (section 5.3).
 
     Args:
-        attack_ema_decay: where given, in (0, 1), the first step is taken on an average of the trained network with this
-            decay per step, kept for the attack (NuAT2-WA: 0.99); the trained network itself during the first epoch.
+        attack_ema_decay: if given, the first step is taken on a weight average of the trained network, kept for the
+            attack, with this decay per step, in (0, 1) (NuAT2-WA: 0.99). The first epoch does not average.
         **options: those of `NuAT`.
 
     Example:
@@ -134,6 +138,7 @@ class NuAT2(NuAT):
             validation.number("attack_ema_decay", attack_ema_decay, above=0.0, below=1.0)
             self.attack_network = averaging.copy_of(network)
             batch_norm.fuse(self.attack_network)
+            self._attack_digest_at_first = files.digest(*self.attack_network.get_weights())
 
     def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         first_on = None if self.attack_network is None else inference(self.attack_network)
@@ -141,17 +146,20 @@ class NuAT2(NuAT):
         return self.cross_entropy_step(x, x_adv, y)
 
     def passes(self, batch_size: int) -> Passes:
-        return Passes(input_gradient=2.0, training=2.0, forward=1.0)
+        return Passes(input_gradient=2.0, training=2.0, forward=self._clean_forwards(1.0))
 
     def train_what_was_set(self) -> None:
         super().train_what_was_set()
-        if self.attack_network is not None:
+        if self.attack_network is None:
+            return
+        # An average that was trained, or loaded, goes on.
+        if files.digest(*self.attack_network.get_weights()) == self._attack_digest_at_first:
             weights.copy(self.trained_network, to=self.attack_network)
 
     def update_averages(self) -> None:
         super().update_averages()
         if self.attack_network is not None:
-            # Without memory during the first epoch, the average is the trained network itself.
+            # With the decay 0 during the first epoch, the average is the trained network itself.
             decay = tf.where(tf.equal(self.epoch.value, 0), 0.0, self.attack_ema_decay)
             averaging.update(self.attack_network, self.trained_network, self.where_weights_changed(decay))
 
@@ -160,7 +168,7 @@ class NuATH(NuAT):
     """NuAT-H: NuAT that takes NuAT2's two steps while training looks unstable (section 5.5).
 
     A sudden drop of the clean training loss is the first sign that a network has learned to mask its gradients. While
-    the mean of the last steps is below `threshold` times the mean over the previous epoch, the attack takes two steps.
+    the mean loss of the last steps is below `threshold` times that of the previous epoch, the attack takes two steps.
 
     Args:
         threshold: in (0, 1]; the higher, the more often two steps are taken.
@@ -185,9 +193,9 @@ class NuATH(NuAT):
 
     @property
     def extra_epochs(self) -> float:
-        """Epochs' worth of batches that took two steps so far: the subscript of table 1b."""
+        """Number of batches so far that took two steps, in epochs: the subscript of table 1b."""
         in_last, epochs_before = parallel.scalar(self.epoch_steps), parallel.scalar(self.epoch)
-        # The last epoch may be a part of one. Those before it are whole, and of the same length.
+        # The last epoch may be incomplete. Those before it are whole, and of the same length.
         in_whole = max(in_last, (self.count_batches() - in_last) / max(epochs_before, 1))
         return parallel.scalar(self.two_step_batches) / in_whole if in_whole else 0.0
 
@@ -198,7 +206,8 @@ class NuATH(NuAT):
         # A batch that takes two steps has the passes of NuAT2.
         batches = self.count_batches()
         extra = parallel.scalar(self.two_step_batches) / batches if batches else 0.0
-        return Passes(input_gradient=1.0 + extra, training=2.0, forward=0.5 + extra / 2)
+        forward = self._clean_forwards(0.5 + extra / 2)
+        return Passes(input_gradient=1.0 + extra, training=2.0, forward=forward)
 
     def takes_two_steps(self) -> tf.Tensor:
         """Returns whether the clean loss has dropped suddenly, a boolean scalar."""
@@ -212,14 +221,14 @@ class NuATH(NuAT):
 
     def objective(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor) -> ObjectiveValue:
         loss, logits, *_ = super().objective(x, x_adv, y)
-        with parallel.weighing(None):  # a drop of the weights is none of the loss
+        with parallel.weighing(None):  # lower sample weights are no drop of the loss
             clean_loss = parallel.share_of_mean(losses.cross_entropy(logits, y))
         return loss, logits, {"clean_loss": clean_loss}
 
     def observe(self, facts: Facts) -> None:
-        """Keeps the means of the clean loss, without what is no number, and counts the batches that took two steps."""
+        """Keeps the means of the clean loss, without values that are not finite, and counts the two-step batches."""
         clean_loss = parallel.total(facts["clean_loss"])
-        is_known = tf.math.is_finite(clean_loss)  # where the loss is scaled, a step that overflows is skipped
+        is_known = tf.math.is_finite(clean_loss)  # with loss scaling, a step that overflows is skipped
         self.two_step_batches.assign_add(tf.cast(self.takes_two_steps(), tf.float32))
         self.epoch_loss_sum.assign_add(tf.where(is_known, clean_loss, 0.0))
         self.epoch_steps.assign_add(tf.cast(is_known, tf.float32))

@@ -4,12 +4,12 @@ import typing
 
 
 class Passes(typing.NamedTuple):
-    """What a training step does to an image of its batch, in passes through the network, averaged over a long run.
+    """Passes through the network for an image in a training step, averaged over a long run.
 
     Attributes:
-        input_gradient: forwards and backwards to the image, in the attack: the FBP of table 8 of Vivek and Babu (2020).
-        training: forwards and backwards to the weights; one that goes through a gradient to the image counts twice.
-        forward: forwards without a backward.
+        input_gradient: forward-backward passes to the image, in the attack: FBP in table 8 of Vivek and Babu (2020).
+        training: forward-backward passes to the weights; one through a gradient of the image counts twice.
+        forward: forward passes without a backward pass.
 
     Example:
         >>> import tf_nuat

@@ -22,7 +22,7 @@ class PGDAT(Defense):
         epsilon: radius of the threat model, above 0; in the L-infinity norm at most 1.
         steps: steps of PGD, at least 1.
         step_size: length of a step, above 0; default `epsilon / 4`, the authors' 2/255 of 8/255.
-        random_start: start from a uniform draw from the ball, else from the clean images.
+        random_start: whether to start from a uniform draw from the ball; else from the clean images.
         norm: "linf" or "l2", the norm of the threat model.
         **options: those of `Defense`.
 

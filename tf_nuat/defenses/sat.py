@@ -1,7 +1,7 @@
 """SAT-R1, SAT-R2, SAT-R3: regularizers for single-step adversarial training (Vivek and Babu, 2020).
 
-All three train on FGSM images, and penalize what tells a network that masks its gradients from a robust one. The two
-kinds of adversarial images that each compares go through the network as one batch.
+All three train on FGSM images. Each penalizes a difference that networks with masked gradients show and robust ones do
+not. Each compares two kinds of adversarial images, which go through the network as one batch.
 """
 
 import typing
@@ -20,8 +20,8 @@ from tf_nuat.defenses.passes import Passes
 class SATR1(Defense):
     """SAT-R1: FGSM and I-FGSM images have the same logits (equation 14).
 
-    Minimizes `CE(f(x_fgsm), y) + lambda / k * sum |g(x_fgsm) - g(x_ifgsm)|^2`, the sum being over the last k images of
-    the batch. No other image takes the iterative attack.
+    Minimizes `CE(f(x_fgsm), y) + lambda / k * sum |g(x_fgsm) - g(x_ifgsm)|^2`, where the sum is over the last k images
+    of the batch. Only these take the iterative attack.
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
@@ -66,7 +66,7 @@ class SATR1(Defense):
         if self.regularizer_weight == 0:
             return x_fgsm
         own = parallel.own_of_last(self.pairs, x)
-        # A replica without a pair attacks one image all the same: TensorFlow's fused convolutions do not take none.
+        # A replica without a pair attacks one image all the same: TensorFlow's fused convolutions take no empty batch.
         first = tf.shape(x)[0] - tf.maximum(own, 1)
         x_ifgsm = attacks.ifgsm(self.attacked, x[first:], y[first:], epsilon=self.epsilon, steps=self.steps)
         x_ifgsm = x_ifgsm[tf.shape(x_ifgsm)[0] - own :]
@@ -97,8 +97,8 @@ class SATR2(Defense):
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
         epsilon: radius of the L-infinity threat model, above 0.
         alpha: length of the random step of R-FGSM, in [0, epsilon]; default `epsilon / 30`, the authors' 0.01 of 0.3
-            (on CIFAR-10 they have 2/255 of 8/255). R-FGSM ends within epsilon, as its paper has it; the authors' code
-            takes a step of epsilon after the noise, and ends up to alpha beyond.
+            (on CIFAR-10 they have 2/255 of 8/255). R-FGSM stays within epsilon, as in its paper. The authors' code
+            takes a step of epsilon after the noise, and so ends up to alpha outside the ball.
         regularizer_weight: lambda: a number, at least 0, or a schedule of the step.
         **options: those of `Defense`.
 
@@ -151,8 +151,8 @@ class SATR2(Defense):
 class SATR3(Defense):
     """SAT-R3: the loss grows with the length of the FGSM step (equation 16).
 
-    Minimizes `loss_high + lambda * max(0, loss_low - tau * loss_high)`, the mean cross-entropies after two steps along
-    one gradient, of lengths epsilon and `epsilon_low`.
+    Minimizes `loss_high + lambda * max(0, loss_low - tau * loss_high)`. The two losses are the mean cross-entropies
+    after steps of lengths epsilon and `epsilon_low` along the same gradient.
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
@@ -160,7 +160,8 @@ class SATR3(Defense):
         epsilon_low: length of the short step, in (0, epsilon); default `epsilon / 2` (the authors' code has 0.1 of 0.3
             on MNIST, 2/255 of 8/255 on CIFAR-10).
         alpha: magnitude of the random signs from which both steps start, in [0, epsilon]; default 0, as in the paper.
-            The authors' code has 0.01 and 2/255; as there, the steps are no shorter for it, and end up to alpha beyond.
+            The authors' code has 0.01 and 2/255. As there, the steps keep their lengths, and so end up to alpha outside
+            the ball.
         regularizer_weight: lambda: a number, at least 0, or a schedule of the step.
         tau: largest ratio of the two losses that is not penalized, in (0, 1).
         **options: those of `Defense`.
@@ -210,7 +211,7 @@ class SATR3(Defense):
             return super().objective(x, x_adv, y)
         low_logits, high_logits = tf.split(self.trained_network(x_adv, training=True), 2)
         low, high = (parallel.share_of_mean(losses.cross_entropy(part, y)) for part in (low_logits, high_logits))
-        # The hinge is one of the global batch: a replica whose own share is on the other side follows the rest.
+        # The hinge is that of the global batch, also for a replica whose own share is on its other side.
         excess = low - self.tau * high
         active = tf.cast(parallel.total(tf.stop_gradient(excess)) > 0.0, tf.float32)
         weight = schedules.value_at(self.regularizer_weight, self.batches)

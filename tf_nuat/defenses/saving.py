@@ -1,4 +1,4 @@
-"""A whole defense as a file: its configuration, and what cannot be saved, refused before training."""
+"""Saving of a whole defense: its configuration, and an error before training if it cannot be saved."""
 
 import inspect
 import types
@@ -14,10 +14,10 @@ _MISSING = object()
 
 
 def config_of(model: "Defense") -> dict[str, typing.Any]:
-    """Returns the arguments that a defense was made with, serialized: its attributes of the same names.
+    """Returns the serialized constructor arguments of a defense, from its attributes of the same names.
 
     Raises:
-        ValueError: an argument is no attribute (EAT's sources), or nothing that Keras could load again.
+        ValueError: an argument has no attribute (EAT's sources), or Keras could not load its value again.
     """
     parameters = inspect.signature(type(model)).parameters.values()
     names = [each.name for each in parameters if each.kind is not inspect.Parameter.VAR_KEYWORD]
@@ -39,7 +39,7 @@ def _serialized(model: "Defense", name: str) -> typing.Any:
 
 
 def refuse(model: "Defense", why: str) -> typing.NoReturn:
-    """Raises the `ValueError` of a defense that cannot be saved whole, which says what can."""
+    """Raises a `ValueError`: the defense cannot be saved whole. The message says what can be saved."""
     raise ValueError(
         f"{type(model).__name__} cannot be saved whole: it {why}; allowed: model.network.save(path), in training by "
         "keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: model.network.save(path))"
@@ -47,7 +47,7 @@ def refuse(model: "Defense", why: str) -> typing.NoReturn:
 
 
 def check_callbacks(model: "Defense", callbacks: typing.Any) -> None:
-    """Refuses, before training, to save a defense whole at the end of an epoch where that would fail."""
+    """Raises, before training, if a callback would save the whole defense after an epoch, and that would fail."""
     for each in keras.tree.flatten(getattr(callbacks, "callbacks", callbacks) or []):
         if isinstance(each, keras.callbacks.ModelCheckpoint) and not each.save_weights_only:
             model.get_config()

@@ -1,4 +1,4 @@
-"""`SingleStep`: what N-FGSM, GradAlign and ELLE share, an FGSM image and an epsilon that may be warmed up."""
+"""`SingleStep`: the base of N-FGSM, GradAlign and ELLE, with FGSM images and an optional warm-up of epsilon."""
 
 import typing
 
@@ -14,15 +14,15 @@ from tf_nuat.defenses.passes import Passes
 class SingleStep(Defense):
     """Minimizes the cross-entropy of the FGSM images of the whole batch; subclasses add noise or a regularizer.
 
-    The authors of the subclasses take these attacks in training mode; here, as everywhere in this package, BatchNorm
-    has its moving statistics in an attack.
+    The authors of these methods attack in training mode. Here, as everywhere in this package, BatchNorm uses its moving
+    statistics in an attack.
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
         epsilon: radius of the threat model, above 0; in the L-infinity norm at most 1.
-        epsilon_share: share of epsilon that the attack has, its noise too, a number, at least 0, or a schedule of the
-            step: a ramp from 0 to 1 warms epsilon up.
-        norm: "linf", the papers', or "l2", the norm of the threat model, of the step and of the noise.
+        epsilon_share: share of epsilon that the attack and its noise use: a number, at least 0, or a schedule of the
+            step. A ramp from 0 to 1 warms up epsilon.
+        norm: norm of the threat model, of the step and of the noise: "linf", as in the papers, or "l2".
         **options: those of `Defense`.
 
     Raises:

@@ -1,6 +1,6 @@
-"""Generators and `PyDataset`s, whose batches are checked as they come.
+"""Checks the batches of generators and `PyDataset`s as they come.
 
-Keras and TensorFlow would cast some wrong batches to what the first one was, and answer to others with a traceback.
+Keras and TensorFlow would cast some wrong batches to the type of the first one, and fail with a traceback on others.
 """
 
 import types
@@ -16,7 +16,7 @@ Place = Callable[[int], str]
 
 
 class Form:
-    """What a network takes, and what the first batch had: the number of parts, the kind of labels."""
+    """What batches must agree with: the network's shapes; the first batch's number of parts and kind of labels."""
 
     def __init__(self, network: keras.Model, place: Place) -> None:
         self.image_shape = network.input_shape[1:]
@@ -28,7 +28,7 @@ class Form:
         """Returns batch `number`, from 1, as a tuple of arrays.
 
         Raises:
-            BatchError: the network does not take it, or it is of another kind than the first.
+            BatchError: the network does not take it, or its kind differs from that of the first.
         """
         try:
             given = [_array(each) for each in parts(data)]
@@ -56,10 +56,10 @@ def _array(value: typing.Any) -> typing.Any:
 
 
 def checked(x: typing.Any, network: keras.Model, place: Place) -> typing.Any:
-    """Returns a generator or a `keras.utils.PyDataset` that checks each batch; anything else as it is.
+    """Returns a generator or a `keras.utils.PyDataset` so that it checks each batch; anything else as it is.
 
     Args:
-        place: function of the number of a batch in `x`, from 1, that returns in words which it is.
+        place: function of the number of a batch in `x`, from 1, that returns which batch it is, in words.
     """
     if isinstance(x, types.GeneratorType):
         return _generator(x, Form(network, place))
@@ -75,14 +75,14 @@ def _generator(batches: Iterator[typing.Any], form: Form) -> Iterator[typing.Any
         except BatchError as error:
             if number == 1:
                 raise
-            # A generator that raises has ended. Keras may look ahead, and forget what it saw: it is to see it again.
+            # A generator that raises has ended. Keras may look ahead and drop the error, so all later batches raise it.
             while True:
                 yield (_Wrong(error),) * len(batch)
         yield batch
 
 
 class _Wrong:
-    """Stands for the arrays of a wrong batch: whoever asks for a shape gets the error."""
+    """Stands in for the arrays of a wrong batch: reading their shape raises the error."""
 
     def __init__(self, error: BatchError) -> None:
         self.error = error
@@ -93,7 +93,7 @@ class _Wrong:
 
 
 class _PyDataset(keras.utils.PyDataset):
-    """Another `PyDataset` whose batches are checked."""
+    """A `PyDataset` that checks the batches of another one."""
 
     def __init__(self, dataset: keras.utils.PyDataset, form: Form) -> None:
         super().__init__(dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size)

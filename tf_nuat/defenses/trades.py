@@ -19,7 +19,7 @@ class TRADES(Defense):
     """TRADES: adversarial images keep the prediction of the clean ones, whatever it is (algorithm 1).
 
     The attack increases `KL(softmax f(x) || softmax f(x_adv))`; training minimizes
-    `CE(f(x), y) + beta * mean KL(softmax f(x) || softmax f(x_adv))`, and both predictions learn from the divergence.
+    `CE(f(x), y) + beta * mean KL(softmax f(x) || softmax f(x_adv))`, with gradients through both predictions.
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
@@ -61,12 +61,12 @@ class TRADES(Defense):
         return self.ascend(x, tf.nn.softmax(tf.cast(self.attacked(x), tf.float32)), start)
 
     def ascend(self, x: tf.Tensor, labels: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
-        """Returns images after the steps of the attack, which raise their cross-entropy.
+        """Returns the images after the steps of the attack, which increase the cross-entropy.
 
         Args:
             x: clean images (B, H, W, C), the centre of the ball.
-            labels: what the cross-entropy is taken with, integers (B,) or rows of probabilities (B, K).
-            start: images at which the attack begins; else x with a little normal noise.
+            labels: labels of the cross-entropy, integers (B,) or rows of probabilities (B, K).
+            start: images at which the attack begins; None is x with a little normal noise.
         """
         if start is None:
             start = x + START_NOISE * draws.normal(x, self.draw_seed)

@@ -1,4 +1,4 @@
-"""The data that a defense is fitted to: checked before any work starts, and replayed."""
+"""Checks the data of `fit` before any work starts, and replays its batches."""
 
 import typing
 
@@ -18,8 +18,8 @@ def check(network: keras.Model, x: typing.Any, y: typing.Any, **options: typing.
         x, y, **options: what `keras.Model.fit` takes.
 
     Raises:
-        ValueError: the images are no floating point in [0, 1] of the network's shape, a label is no class of it, a
-            weight is negative or not finite, or a dataset is not one of batches (images, labels[, sample_weight]).
+        ValueError: the images are not floating point in [0, 1] of the network's shape, a label is none of its classes,
+            a weight is negative or not finite, or a dataset has no batches (images, labels[, sample_weight]).
     """
     check_images_and_labels(network, "x", x, "y", y)
     check_sample_weight("sample_weight", options.get("sample_weight"), x)
@@ -37,7 +37,7 @@ def check(network: keras.Model, x: typing.Any, y: typing.Any, **options: typing.
 def check_images_and_labels(
     network: keras.Model, x_argument: str, x: typing.Any, y_argument: str, y: typing.Any
 ) -> None:
-    """Refuses arrays, or a dataset whose first batch is wrong; the error names the arguments as it is told to."""
+    """Refuses wrong arrays, or a dataset with a wrong first batch; the error uses the given names of the arguments."""
     spec = None
     if isinstance(x, tf.data.Dataset):
         spec, batch = x.element_spec, next(iter(x.take(1)), None)
@@ -46,7 +46,7 @@ def check_images_and_labels(
         x, y, *_ = batch
         y_argument = f"labels of {x_argument}"
     if not isinstance(x, (np.ndarray, tf.Tensor)):
-        return  # a generator gives its batches once: `sources` looks at them as they come
+        return  # a generator gives its batches once: `sources` checks them as they come
     validation.images(x_argument, x, input_shape=network.input_shape[1:])
     validation.labels(y_argument, y, num_classes=network.output_shape[-1], num_images=len(x))
     if spec is not None:
@@ -67,7 +67,7 @@ def check_forms(network: keras.Model, x: typing.Any, y: typing.Any, sample_weigh
 
 def check_sample_weight(argument: str, value: typing.Any, x: typing.Any) -> None:
     """Refuses weights that are not one finite number, at least 0, for each of the images x."""
-    if value is None or not isinstance(x, (np.ndarray, tf.Tensor)):  # Keras has its own word for a dataset's
+    if value is None or not isinstance(x, (np.ndarray, tf.Tensor)):  # Keras itself refuses those beside a dataset
         return
     weights = np.asarray(value)
     if weights.dtype.kind not in "biuf" or weights.shape not in ((len(x),), (len(x), 1)):
@@ -91,9 +91,9 @@ def check_class_weight(value: typing.Any, num_classes: int) -> None:
 
 
 def every_class_weight(value: dict[int, float], num_classes: int) -> dict[int, float]:
-    """Returns `class_weight` with the weight 1 of each class that it lacks.
+    """Returns `class_weight` with the weight 1 for each class that it lacks.
 
-    Of a dataset, Keras looks labels up in a table that ends with the last class of the dict.
+    For a dataset, Keras looks up labels in a table that ends with the last class of the dict.
     """
     return {each: float(value.get(each, 1.0)) for each in range(num_classes)}
 
@@ -102,14 +102,14 @@ def replayed(dataset: tf.data.Dataset, replays: int) -> tf.data.Dataset:
     """Returns `dataset` with each of its elements `replays` times in a row."""
     count = dataset.cardinality()
     repeated = dataset.flat_map(lambda *batch: tf.data.Dataset.from_tensors(batch).repeat(replays))
-    if count != tf.data.UNKNOWN_CARDINALITY:  # of which `flat_map` knows nothing
+    if count != tf.data.UNKNOWN_CARDINALITY:  # `flat_map` does not pass it on
         count = count if count == tf.data.INFINITE_CARDINALITY else count * replays
         repeated = repeated.apply(tf.data.experimental.assert_cardinality(count))
     return repeated
 
 
 def batches(*arrays: typing.Any, batch_size: int, shuffle: bool) -> tf.data.Dataset:
-    """Returns arrays as a dataset of batches, in a new order at each iteration where they are to be shuffled."""
+    """Returns arrays as a dataset of batches; with `shuffle`, in a new order at each iteration."""
     tensors = [tf.convert_to_tensor(array) for array in arrays]
     indices = tf.data.Dataset.range(len(tensors[0]))
     if shuffle:

@@ -1,13 +1,13 @@
-"""Attacks an image classifier and reports how many images withstand the worst that was found for each.
+"""Attacks an image classifier and reports how many images withstand all attacks.
 
     python -m tf_nuat.evaluate --checkpoint runs/mnist/network.keras
     python -m tf_nuat.evaluate --checkpoint any.keras --dataset mnist --epsilon 0.3 --attack autoattack
     python -m tf_nuat.evaluate --checkpoint any.h5 --pixels 0..255 --dataset images.npz --epsilon 0.03
 
 Any classifier that Keras saved will do; `--pixels` says what it takes. One that is no better than always answering the
-commonest class is fed wrongly, or has learned nothing: it is refused, with what was found to help. Prints a table, and
-writes `results.json` and `record.npz` (for each image: which attack fooled it, how far away) into the output folder.
-The same command goes on with an evaluation that was interrupted.
+commonest class is fed wrongly or has learned nothing: it is refused, with a hint at what would help. The command prints
+a table, and writes `results.json` and `record.npz` (for each image: which attack fooled it, how far away) into the
+output folder. The same command continues an evaluation that was interrupted.
 """
 
 import pathlib
@@ -30,7 +30,7 @@ from tf_nuat.parallel import workers
 
 Chosen = tuple[str, dict[str, Any]]  # name and settings of an attack
 _TAKERS = [name for name, kind in attacks.ATTACKS.items() if "surrogate" in kind.needs]
-# Flags that have to be the same on all workers. Files may lie elsewhere on each: what is in them is compared later.
+# Flags that have to be the same on all workers. Paths of files may differ: their contents are compared later.
 _ALIKE = ("split", "samples", "seed", "epsilon", "norm", "attack", "options", "pixels", "output", "precision")
 
 
@@ -143,13 +143,13 @@ def _evaluate(values: Any, strategy: tf.distribute.Strategy) -> int:
 
 
 def _say_what_is_fed_wrongly(found: Mapping[str, wiring.Wiring], anyway: bool, is_chief: bool) -> bool:
-    """Prints of networks, by their arguments, which are fed wrongly; returns whether the evaluation may go on."""
-    wrong = {argument: each.sentence for argument, each in found.items() if not each.is_right}
+    """Prints which networks, named by their arguments, are fed wrongly; returns whether the evaluation may go on."""
+    wrong = {argument: each for argument, each in found.items() if not each.is_right}
     if is_chief:
-        for argument, sentence in wrong.items():
-            remedy = wiring.OF_SURROGATE if argument.startswith("--surrogate") else ""
+        for argument, each in wrong.items():
+            remedy = wiring.OF_SURROGATE if each.hints and argument.startswith("--surrogate") else ""
             remedy += "" if anyway else "; --anyway goes on all the same"
-            print(f"{'warning' if anyway else 'error'}: {argument}: {sentence}{remedy}", file=sys.stderr)
+            print(f"{'warning' if anyway else 'error'}: {argument}: {each.sentence}{remedy}", file=sys.stderr)
     return anyway or not wrong
 
 
@@ -157,7 +157,7 @@ def _surrogate(chosen: Sequence[Chosen], values: Any) -> keras.Model | None:
     """Returns the surrogate that the flags name; None where no attack needs one.
 
     Raises:
-        ValueError: there is none where it is needed, or the other way round, or it cannot be read.
+        ValueError: a surrogate is missing, is given although no attack needs one, or cannot be read.
     """
     if any(name in _TAKERS for name, _ in chosen) != (values.surrogate is not None):
         raise ValueError(
@@ -170,7 +170,7 @@ def _surrogate(chosen: Sequence[Chosen], values: Any) -> keras.Model | None:
 
 
 def with_options(names: Sequence[str], options: Mapping[str, Any]) -> list[Chosen]:
-    """Returns pairs (name, settings) of attacks, each with those of the options that it takes.
+    """Returns pairs (name, settings) of attacks, each with the options that it takes.
 
     Raises:
         ValueError: no attack takes one of the options.

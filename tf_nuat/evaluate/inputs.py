@@ -1,7 +1,7 @@
-"""From the flags of a command to networks, images and a threat model, with everything checked before any work.
+"""Turns the flags of a command into networks, images and a threat model, and checks all of it before any work.
 
-`tf_nuat.evaluate`, `sanity.run` and `sanity.figures` take a network that anyone may have saved, and ask the card beside
-it for what the flags leave out. A card is data: it names no code, and no path elsewhere on the machine.
+`tf_nuat.evaluate`, `sanity.run` and `sanity.figures` take a network that anyone may have saved. The card beside it says
+what the flags leave out. A card is data: it names no code, and no path elsewhere on the machine.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from tf_nuat.core import functions, json_input, validation
 from tf_nuat.data import image_lists
 from tf_nuat.data.datasets import MissingSplitError
 
-# How a network is judged of whose classes not all have an image: where there are training images, every class has some.
+# The remedy if some classes of a network have no image. Where there are training images, every class has some.
 _WITHOUT_IMAGES = (
     "--class_names FILE with the names of all outputs, where --dataset is a .csv or .npz file of test images alone"
 )
@@ -79,20 +79,20 @@ class Flags(Protocol):
 
 
 def define(values: flags.FlagValues, **more: str) -> None:
-    """Adds `FLAGS` to `values`; `more` goes on with the help of some of them."""
+    """Adds `FLAGS` to `values`; `more` is added to the help of some of them."""
     for name, (kind, default, text) in FLAGS.items():
         kind(name, default, f"{text}. {more[name]}" if name in more else text, flag_values=values)
 
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What networks are asked: to withstand every change within a ball, on images of a dataset.
+    """What is asked of networks: to withstand every change within a ball, on images of a dataset.
 
     Attributes:
         dataset: its name, its path, or `module:function`.
         epsilon: radius of the ball, pixels in [0, 1].
         norm: name of its norm.
-        cards: of each network, what is beside it; None where there is no card.
+        cards: the card beside each network; None if there is none.
         class_names: names of the classes in the order of the outputs; None: as the dataset has them.
     """
 
@@ -117,13 +117,13 @@ def asked(
     zero: bool = False,
     say: Callable[[str], None] = print,
 ) -> Asked:
-    """Returns what the flags ask of networks and, where they leave something out, the cards beside these.
+    """Returns what is asked of networks, by the flags or, where they leave something out, by the cards.
 
     Args:
-        values: flags, those of `FLAGS` among them.
+        values: flags, which include those of `FLAGS`.
         networks: pairs of a checkpoint's path and the network that was loaded from it.
         zero: whether epsilon may be 0.
-        say: gets one line that names what a card asks for, before any of it is used.
+        say: gets one line that names what comes from a card, before any of it is used.
 
     Raises:
         ValueError: a flag or a value in a card is wrong, is missing, or cards disagree.
@@ -163,7 +163,7 @@ class _Value:
 
 
 def _card_beside(path: pathlib.Path, values: Flags, say: Callable[[str], None]) -> Card | None:
-    """Returns the card beside a checkpoint. One that cannot be read is left out where the flags say everything."""
+    """Returns the card beside a checkpoint. A card that cannot be read is left out if the flags say everything."""
     try:
         return card.beside(path)
     except ValueError as error:
@@ -177,7 +177,7 @@ def _card_beside(path: pathlib.Path, values: Flags, say: Callable[[str], None]) 
 def _agreed(
     name: str, given: Any, cards: Sequence[tuple[pathlib.Path, Card | None]], *, otherwise: str | None = None
 ) -> _Value:
-    """Returns the value of a flag or, where it is not given, what all cards say; else what it is `otherwise`."""
+    """Returns the value of a flag or, if it is not given, of all cards; cards without it have the value `otherwise`."""
     if given is not None:
         return _Value(given, f"--{name}")
     found = [_said(name, place, beside, otherwise) for place, beside in cards]
@@ -243,7 +243,7 @@ def check_dataset_of_card(argument: str, name: str, place: str | os.PathLike) ->
     """Returns `name`, the dataset that the card at `place` names.
 
     Raises:
-        ValueError: it is a function, or a path out of the card's folder and the current one; `argument` stands in it.
+        ValueError: it is a function, or a path outside of the card's folder and the current one. It names `argument`.
     """
     if name in data.DATASETS:
         return name
@@ -278,17 +278,17 @@ def sample(
     """Returns images of a dataset for `network`, prepared as for its training: (images, labels, class_names).
 
     Args:
-        network: whose input shape images from files get. A size that it leaves open is that of the card.
+        network: images from files get its input shape. The card gives the sizes that the network leaves open.
         beside: the card beside it, if there is one.
         dataset, **options: what `tf_nuat.data.sample` takes. `at_most=True` says that `samples` is a default, which
-            becomes smaller where so many images do not fit in memory.
+            becomes smaller if so many images do not fit in memory.
 
     Raises:
         ValueError: as `tf_nuat.data.sample`.
     """
     if options.get("class_names") is None and beside is not None and (names := class_names_of(beside, card.NAME)):
         options["class_names"] = names
-    if data.reads_files(dataset):  # others are as they are
+    if data.reads_files(dataset):  # images of other datasets stay as they are
         prepared = beside.data_options if beside is not None else {}
         options["input_shape"] = _shape(network.input_shape[1:], prepared.get("input_shape"))
         options.update({name: prepared[name] for name in ("augmentation", "corrupt") if name in prepared})
@@ -296,7 +296,7 @@ def sample(
 
 
 def _shape(taken: tuple[int | None, ...], trained: Any) -> tuple[int | None, ...]:
-    """Returns the shape that a network takes, with sizes that it leaves open as a card says that it was trained."""
+    """Returns the shape that a network takes; sizes that it leaves open are those of its training, from the card."""
     if trained is None or None not in taken:
         return taken
     field = json_input.Field("input_shape", card.NAME)
@@ -309,10 +309,10 @@ def _shape(taken: tuple[int | None, ...], trained: Any) -> tuple[int | None, ...
 def training_sample(
     network: keras.Model, beside: Card | None, dataset: str, **options: Any
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Returns training images and labels, as `sample`; None where the dataset has none, as a file of test images.
+    """Returns training images and labels, as `sample`; None if the dataset has none, such as a file of test images.
 
-    Of images that are read from files, it returns as many as fit in memory. Those that cannot be read are left out with
-    a warning: what is judged does not need them.
+    Of images that are read from files, it returns as many as fit in memory. If they cannot be read, it logs a warning
+    and returns None: a judgement does not need them.
     """
     try:
         return sample(network, beside, dataset, split="train", at_most=True, **options)[:2]

@@ -1,4 +1,4 @@
-"""The journal of an evaluation: a file from which it goes on after it was killed."""
+"""The journal of an evaluation: a file from which it continues after a kill."""
 
 import json
 import os
@@ -26,14 +26,14 @@ _KEPT = ("fooled_by", "distance", "steps", "seconds")
 
 
 class Journal:
-    """What is known of an evaluation so far, in a file from which it goes on after it was killed.
+    """The progress of an evaluation, in a file from which it continues after a kill.
 
     Args:
         folder: where the file is, or None to keep none.
-        save_every: seconds from one time to the next.
-        own: bool (N,), which images are attacked here.
-        identity: dict of names to values, JSON, that say which evaluation it is.
-        name: of the file.
+        save_every: seconds between two saves.
+        own: bool (N,), which images this process attacks.
+        identity: dict of names to JSON values that identify the evaluation.
+        name: name of the file.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class Journal:
             self._load(self._path)
 
     def attacked(self) -> np.ndarray:
-        """Returns the rows that this stage's attack gets, those included that it has fooled already."""
+        """Returns the rows that this stage's attack gets, including those that it has fooled already."""
         return np.flatnonzero(self._own & ((self.fooled_by == ROBUST) | (self.fooled_by == self.stage)))
 
     def continue_with(self, pool: Pool) -> None:
-        """Has the pool go on from where the file says it was."""
+        """Restores the state that the file has of the pool, if any."""
         if self._pool is not None:
             try:
                 pool.restore(self._pool)
@@ -74,18 +74,18 @@ class Journal:
             self._pool = None
 
     def next_stage(self) -> None:
-        """Notes that the attack has ended."""
+        """Begins the next stage, and saves."""
         self.stage += 1
         self.save()
 
     def save_sometimes(self, pool: Pool) -> None:
-        """Saves where the last time is long enough ago."""
+        """Saves if the last save is long enough ago."""
         waited = time.monotonic() - self._saved
         if self._save_every == 0.0 or waited > max(self._save_every, 20 * self._saving):
             self.save(pool)
 
     def save(self, pool: Pool | None = None) -> None:
-        """Replaces the file. Where that fails the evaluation goes on, with a warning."""
+        """Replaces the file. If that fails, the evaluation goes on, with a warning."""
         if self._path is None:
             return
         began = time.monotonic()
@@ -107,11 +107,11 @@ class Journal:
         identity = json_input.parsed(where, str(arrays["identity"]), allowed=allowed)
         if not isinstance(identity, dict):
             raise ValueError(f"{where} is not the journal of an evaluation; allowed: {allowed}")
-        names = {**self._identity, **identity}  # one process has no `worker`: it goes on with no worker's share
+        names = {**self._identity, **identity}  # a single process has no `worker`: it refuses a worker's share
         if differing := [name for name in names if identity.get(name) != self._identity.get(name)]:
             raise ValueError(
                 f"out is {str(path.parent)!r}, which has an evaluation with other {', '.join(differing)}; "
-                f"allowed: another folder, or the same arguments to go on with that one"
+                "allowed: another folder, or the same arguments and version of tf_nuat to go on with that one"
             )
         kept = {name: getattr(self, name) for name in _KEPT}
         wanted = {name: Shape(value.dtype.kind, value.shape) for name, value in kept.items()}
@@ -124,7 +124,7 @@ class Journal:
         } or None
 
     def join(self, strategy: tf.distribute.Strategy | None) -> None:
-        """Takes in what the other workers know of their images."""
+        """Adds the results that the other workers have for their images."""
         if workers.count(strategy) > 1:
             every = workers.arrays_of_all([self.fooled_by, self.distance, self.steps, self.seconds], strategy)
             for index, (fooled_by, distance, _, _) in enumerate(every):
@@ -154,7 +154,7 @@ def identity_of(
     chosen: Sequence[AttackStage],
     precision: str,
 ) -> dict[str, Any]:
-    """Returns what makes an evaluation the same one, as names and JSON values."""
+    """Returns the names and JSON values that identify an evaluation."""
     return {
         "network": fingerprint(network),
         "images": files.digest(images),
@@ -168,7 +168,7 @@ def identity_of(
 
 
 def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns settings as JSON has them, with the fingerprint of a surrogate in its place."""
+    """Returns settings as JSON values, with a surrogate replaced by its fingerprint."""
     return {name: _plain(value) for name, value in settings.items()}
 
 
@@ -176,7 +176,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, keras.Model):
         return fingerprint(value)
     if callable(value):
-        return "a function"  # `worst_case` keeps nothing of it in a folder
+        return "a function"  # `worst_case` refuses it together with a folder
     if tf.is_tensor(value) or isinstance(value, (np.generic, np.ndarray)):
         return np.asarray(value).tolist()
     return value

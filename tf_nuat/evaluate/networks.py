@@ -1,4 +1,4 @@
-"""The flags that say what a network's file is, and the network that they make of it."""
+"""The flags that describe a network's file, and functions that read a network with them."""
 
 import hashlib
 import os
@@ -66,19 +66,19 @@ def read(argument: str, path: str | os.PathLike, values: Any, *, say: Callable[[
 
 
 def read_other(argument: str, path: str | os.PathLike, values: Any, *, say: Callable[[str], None] = print) -> Adapted:
-    """Returns another network than the checkpoint, a surrogate, which has pixels and outputs of its own."""
+    """Returns a network other than the checkpoint, a surrogate: the flags of pixels and outputs are not for it."""
     return _adapted(argument, path, values, say)
 
 
 def made_of(path: str | os.PathLike, values: Any) -> list[str | None]:
-    """Returns what tells the network that `read` makes of a checkpoint from others, which may have the same weights."""
+    """Returns what distinguishes the network that `read` makes of a checkpoint from others with the same weights."""
     given = values.network
     architecture = sha256(given) if given and pathlib.Path(given).exists() else given
     return [sha256(path), values.pixels, values.output, architecture]
 
 
 def sha256(path: str | os.PathLike) -> str:
-    """Returns that of a file or, of the folder of a SavedModel, of its files in the order of their names."""
+    """Returns the SHA-256 of a file or, for the folder of a SavedModel, of its files in the order of their names."""
     path = pathlib.Path(path)
     files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
     return hashlib.sha256(b"".join(each.read_bytes() for each in files)).hexdigest()

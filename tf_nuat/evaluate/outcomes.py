@@ -68,15 +68,15 @@ def correct(
         network: a Keras network, or any function of images (B, H, W, C) that returns logits (B, K).
         images_and_labels: arrays (images, labels), or a dataset of batches of them, in an order that does not change.
         attack: None for the images as they are, or `attack(network, x, y) -> x_adv`, for example
-            `functools.partial(tf_nuat.attacks.pgd, epsilon=0.3)`. Under an attack of this package, what the network
-            gets wrong without it is wrong; the others leave the batch as soon as they are fooled.
-        among: bool (N,), which images to attack, where the attack is one of this package; None for all. What becomes of
-            the others is what they are without it.
+            `functools.partial(tf_nuat.attacks.pgd, epsilon=0.3)`. An attack of this package skips images that the
+            network gets wrong without it, which count as wrong; others leave the batch as soon as they are fooled.
+        among: bool (N,), which images an attack of this package attacks; None for all. The others keep their outcome
+            without attack.
         batch_size: whole number, at least 1.
         precision: of the gradients of an attack of this package, see `tf_nuat.models.precision.attacked`.
         strategy: a `tf.distribute.Strategy` under which the network was built, whose replicas share the batches of
             such an attack; None for one device. Several workers share the images: each attacks its own on one device,
-            and learns what became of all.
+            and returns the outcomes of all.
         progress: what to call the work in a progress bar, which only a terminal shows; None for no bar.
 
     Raises:
@@ -115,7 +115,7 @@ def correct(
 
 
 def _take_to_its_end(pool: Pool, outcomes: np.ndarray, progress: str | None) -> None:
-    """Makes `outcomes`, bool (N,), false for the images that an attack fools; `progress`: see `correct`."""
+    """Runs an attack, and makes `outcomes`, bool (N,), false for images that are fooled; `progress`: see `correct`."""
     with tqdm(total=pool.size, desc=progress, unit="image", disable=progress is None or None, leave=False) as bar:
         for ended, fooled, _ in pool:
             outcomes[ended] = ~fooled
@@ -129,14 +129,14 @@ def _of_this_package(attack: Callable[..., Any] | None) -> tuple[Attack, dict[st
     if isinstance(attack, functools.partial) and not attack.args:
         function, settings = attack.func, attack.keywords
     if not isinstance(function, Attack) or any(np.ndim(value) for value in settings.values()):
-        return None  # what belongs to single images cannot go through the pool
+        return None  # the pool takes no settings that differ between images
     return function, settings
 
 
 def _stages_of(
     function: Attack, settings: dict[str, Any], network: Logits, images: np.ndarray
 ) -> list[tuple[Attack, dict[str, Any]]]:
-    """Returns what an attack of this package consists of, each with its settings."""
+    """Returns the stages of an attack of this package, each with its settings."""
     if function.is_single:
         return [(function, settings)]
     of_all = {name: value for name, value in settings.items() if name in ("epsilon", "seed")}
@@ -154,7 +154,7 @@ def _correct_by_batches(
     batch_size: int,
     progress: str | None,
 ) -> np.ndarray:
-    """Each batch has the same shape: the last one is filled up."""
+    """Returns what `correct` does, batch by batch. All batches have the same shape: the last one is filled up."""
     outcomes = np.zeros(len(images), bool)
     batch_size = min(batch_size, len(images))
     with tqdm(total=len(images), desc=progress, unit="image", disable=progress is None or None, leave=False) as bar:
@@ -184,9 +184,9 @@ def wilson(successes: int, images: int, *, confidence: float = 0.95) -> tuple[fl
 
 
 def share(outcomes: np.ndarray, name: str = "accuracy") -> dict[str, Any]:
-    """Returns, as a card has it, the share of images of which `outcomes`, bool (N,), is true.
+    """Returns the share of images for which `outcomes`, bool (N,), is true, in the form that cards have.
 
-    That is a dict of the share, in [0, 1], under `name`, its 95 % Wilson "interval", and the number of "images".
+    It is a dict of the share, in [0, 1], under `name`, its 95 % Wilson "interval", and the number of "images".
 
     Example:
         >>> import numpy as np

@@ -1,4 +1,4 @@
-"""`Record`: what became of every image under several attacks."""
+"""`Record`: the outcome of every image under several attacks."""
 
 import dataclasses
 import os
@@ -16,9 +16,9 @@ ROBUST, WRONG = -1, -2  # in `Record.fooled_by`
 
 @dataclasses.dataclass
 class Attacked:
-    """What an attack of an evaluation did: its name and settings, how many images it got and fooled, what it took.
+    """The result of an attack in an evaluation: its name and settings, how many images it got and fooled, its cost.
 
-    `steps` counts those of all images: of most attacks a step is a gradient, of Square a forward pass.
+    `steps` is the sum over all images. A step of most attacks is a gradient, a step of Square a forward pass.
 
     Example:
         >>> from tf_nuat.evaluate import Attacked
@@ -36,7 +36,7 @@ class Attacked:
 
 @dataclasses.dataclass
 class Record:
-    """What became of every image.
+    """The outcome of every image.
 
     Attributes:
         stages: list of `Attacked`, in the order in which they were run.
@@ -85,7 +85,7 @@ class Record:
         return rows
 
     def save(self, folder: str | os.PathLike[str], about: Mapping[str, Any] | None = None) -> None:
-        """Writes `record.npz` and `results.json` into an existing folder; `about`, a dict, is for the latter, too."""
+        """Writes `record.npz` and `results.json` into an existing folder; the latter also gets the dict `about`."""
         folder = pathlib.Path(folder)
         files.save_arrays(folder / "record.npz", fooled_by=self.fooled_by, distance=self.distance)
         content = {name: getattr(self, name) for name in ("norm", "epsilon", "precision")}

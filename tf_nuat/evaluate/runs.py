@@ -1,4 +1,4 @@
-"""What cards of runs say, in numbers and in words: for tables, pages and figures that compare runs."""
+"""The contents of cards as numbers and as text, for tables, pages and figures that compare runs."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ PASSES = ("input_gradient", "training", "forward", "forward_backward")  # of a c
 
 @dataclasses.dataclass(frozen=True)
 class Conditions:
-    """Under what accuracies were measured: those of equal conditions can be compared.
+    """The conditions of measured accuracies; accuracies with equal conditions can be compared.
 
     Attributes:
         dataset: its name, its path or `module:function`.
@@ -45,7 +45,7 @@ class Conditions:
 
 
 def conditions(card: Card) -> Conditions:
-    """Returns under what the accuracies of a run's card were measured."""
+    """Returns the conditions under which the accuracies of a run's card were measured."""
     measures = {name: card.measures[name] for name in card.measured if name != "clean"}
     images = {name: each.images for name, each in card.measured.items()}
     return Conditions(card.dataset, card.norm, card.epsilon, measures, images)
@@ -60,8 +60,8 @@ def described(attack: Mapping[str, Any]) -> str:
 def record(card: Card) -> dict[str, Any]:
     """Returns the numbers of a run's card, a flat dict of column to value; None where the card says nothing.
 
-    Accuracies are in [0, 1], and `epochs` is the number of those that were trained, the last perhaps in part. The
-    passes, of `defenses.Passes`, are per training image and epoch.
+    Accuracies are in [0, 1]. `epochs` is the number of epochs that were trained, the last one perhaps in part. Passes
+    are those of `defenses.Passes`, per training image and epoch.
     """
     values: dict[str, Any] = {
         "defense": card.defense,

@@ -1,8 +1,8 @@
-"""Is a network fed as it was trained? Of one that is not, no accuracy means anything, clean or under attack.
+"""Is a network fed as it was trained? If it is not, no accuracy means anything, clean or under attack.
 
-A network that takes pixels in [0, 255] and gets them in [0, 1], or whose classes stand in another order than the
-data's, runs without an error: its accuracy is all that shows it. It has to be significantly above the share of the
-commonest class, which is what chance means throughout: always answering that class reaches it.
+A network that takes pixels in [0, 255] and gets them in [0, 1], or whose classes are in another order than the data's,
+runs without an error. Only its accuracy shows the mistake: it has to be significantly above chance. Chance means the
+share of the commonest class throughout, which a network reaches if it always answers that class.
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ from tf_nuat.evaluate.outcomes import exceeds, predict
 from tf_nuat.models.inference import Logits, compiled_for
 from tf_nuat.networks.pixels import PixelForm
 
-LOOKED_AT = 1000  # images at most: a share of them is known to 3 %
-TRIED_ON = 250  # of them, where the network is right on many: trying takes eight times as long as looking
+LOOKED_AT = 1000  # largest number of images: a share of them is known to 3 %
+TRIED_ON = 250  # of them, to try changes on if the network is right on many: that takes eight times as long
 SIGNIFICANCE = 0.05
-FAR = 0.8  # of the way from chance to 1: whatever is right on as many is fed as it was trained
+FAR = 0.8  # share of the way from chance to 1 at which a network is surely fed as it was trained
 DARK = 1 / 8  # a sample whose highest pixel is below it does not have the range [0, 1]
 _BATCH = 250
-# What an error ends with, where --pixels is not of the one network that is fed wrongly.
+# The end of an error, if --pixels is not only for the network that is fed wrongly.
 _SAVE = "save tf_nuat.networks.adapt(FILE, pixels=FORM).network"
 OF_SURROGATE = f"; --pixels is of --checkpoint alone; for --surrogate {_SAVE}"
 OF_SEVERAL = f"; --pixels is of every --checkpoint; for one alone {_SAVE}"
@@ -30,17 +30,17 @@ OF_SEVERAL = f"; --pixels is of every --checkpoint; for one alone {_SAVE}"
 
 @dataclasses.dataclass(frozen=True)
 class Wiring:
-    """What a network does with a sample.
+    """What `look` has found about a network and a sample.
 
     Attributes:
         accuracy: share of the images that it is right on, in [0, 1].
         chance: share of the commonest class, in [0, 1].
         images: number of images that were looked at.
-        is_right: whether there is something to judge: the accuracy is `FAR` of the way from chance to 1; or it is
-            half of that way or significantly above chance, and nothing that is tried makes the network right on many
-            more.
+        is_right: whether there is something to judge. The accuracy is `FAR` of the way from chance to 1; or it is half
+            of that way or significantly above chance, and no change that is tried makes the network right on many more
+            images.
         only_answer: the class that it gives for every image; None where it gives several.
-        hints: what makes it right on many more, the best first.
+        hints: the changes that make it right on many more images, the best first.
     """
 
     accuracy: float
@@ -73,10 +73,10 @@ def look(
 
     Args:
         network: classifier, images (B, H, W, C) in [0, 1] -> logits (B, K).
-        images, labels: (N, H, W, C) in [0, 1], and integers (N,); of many, `LOOKED_AT` are looked at.
+        images, labels: (N, H, W, C) in [0, 1], and integers (N,); at most `LOOKED_AT` of them are used.
         class_names: names of the K classes; None for their numbers.
-        pixels: the form that the network takes, as `tf_nuat.networks.adapt` was told. With "0..255", images whose
-            highest pixel is below `DARK` are refused: to pixels that were divided once too often, any epsilon is large.
+        pixels: the form of pixels that `tf_nuat.networks.adapt` was given. With "0..255", images whose highest pixel is
+            below `DARK` are refused: for pixels that were divided once too often, any epsilon is large.
     """
     found, highest = _looked(network, images, labels, class_names), float(images.max())
     if found.is_right and pixels == "0..255" and highest < DARK:
@@ -99,13 +99,13 @@ def check(
     """Raises a `ValueError` where `look` finds that a network is fed wrongly, or has learned nothing.
 
     Args:
-        argument: how the error begins: what names the network.
-        network, images, labels, class_names, pixels: as of `look`.
-        remedy: how the error ends.
+        argument: beginning of the error, which names the network.
+        network, images, labels, class_names, pixels: as in `look`.
+        remedy: end of the error where a change makes the network right.
     """
     found = look(network, images, labels, class_names, pixels=pixels)
     if not found.is_right:
-        raise ValueError(f"{argument}: {found.sentence}{remedy}")
+        raise ValueError(f"{argument}: {found.sentence}{remedy if found.hints else ''}")
 
 
 def _looked(network: Logits, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str] | None) -> Wiring:
@@ -140,7 +140,7 @@ def _answers(network: Logits, images: np.ndarray) -> np.ndarray:
     return np.concatenate(found)
 
 
-# What is tried where a network does no better than chance: what to type, or what seems to be so; what that does.
+# The changes to try, by what to type or what seems to be wrong: functions of images.
 Changes = dict[str, Callable[[np.ndarray], np.ndarray]]
 
 
@@ -161,14 +161,14 @@ _OF_COLOURS: Changes = {
     "with --pixels 0..255, and colours in the order blue, green, red,": lambda images: 255.0 * images[..., ::-1],
 }
 _OF_SQUARES: Changes = {"with height and width exchanged": lambda images: images.transpose(0, 2, 1, 3)}
-# How far a change has to bring the accuracy, from chance towards 1, to be named. What is fitted has to go further.
+# The share of the way from chance to 1 that a change has to gain to be named. A fitted change has to gain more.
 CLEARLY, CLEARLY_FITTED = 0.25, 0.5
 
 
 def _hints(
     network: Logits, images: np.ndarray, labels: np.ndarray, names: Sequence[str], at_least: float
 ) -> Iterator[str]:
-    """Yields what makes a network right on clearly more than a share `at_least` of the images, the best two."""
+    """Yields the best two changes that make a network right on clearly more than a share `at_least` of the images."""
     changes: Changes = {"": lambda images: images, **_OF_PIXELS}
     if images.shape[3] == 3:
         changes |= _OF_COLOURS

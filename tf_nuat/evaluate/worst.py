@@ -1,4 +1,4 @@
-"""The worst of several attacks for each image, with a record of which attack fooled the network, and how far away."""
+"""Several attacks on each image, with a record of which attack fooled the network, and how far away."""
 
 import contextlib
 import os
@@ -27,16 +27,16 @@ Chosen = str | Sequence[str | tuple[str, Mapping[str, Any]]]  # a name, or names
 
 
 def stages(names_and_settings: Chosen, *, num_classes: int, norm: str) -> list[AttackStage]:
-    """Returns the list of (name, attack, settings) that a list of attacks stands for.
+    """Returns the stages of a list of attacks, a list of (name, attack, settings).
 
     Args:
-        names_and_settings: a name of `tf_nuat.ATTACKS`, or a list of names and of pairs (name, settings), a dict of
-            keywords without `epsilon` and `norm`. An attack that consists of others, AutoAttack, stands for these.
+        names_and_settings: a name of `tf_nuat.ATTACKS`, or a list of names and of pairs (name, settings). Settings are
+            a dict of keywords without `epsilon` and `norm`. AutoAttack is replaced by the attacks that it consists of.
         num_classes: number K of logits.
         norm: name of the norm.
 
     Raises:
-        ValueError: an attack is unknown, or not one of this norm, or a setting is not one that it takes.
+        ValueError: an attack is unknown, or does not support the norm, or does not take a setting.
     """
     given = [names_and_settings] if isinstance(names_and_settings, str) else list(names_and_settings)
     if not given:
@@ -73,19 +73,21 @@ def worst_case(
         attacks: what `stages` takes.
         epsilon: radius of the threat model, at least 0.
         norm: name of the norm, a key of `tf_nuat.NORMS`.
-        seed: whole number, at least 0. The draws for an image follow from it and from the image's place among all.
-        batch_size, precision, strategy: as for `tf_nuat.evaluate.correct`. Each of several workers keeps what it knows
-            of its own images in `folder`; the chief writes the record, which all return.
-        folder: where the record goes, and what the same call goes on from after a kill; None to keep nothing.
-        save_every: seconds after which that is saved, seldomer where saving takes a twentieth of it; 0 saves it always.
-        progress: whether to show progress bars; text to call them by it, and not by the attacks' names.
-        about: a dict of JSON values that the written results shall say too: which images these are, for instance.
-        made_of: what the network was made of beside its configuration, JSON values: with others, it is another
-            evaluation.
+        seed: whole number, at least 0. The draws for an image depend on it and on the image's place among all.
+        batch_size, precision, strategy: as for `tf_nuat.evaluate.correct`. Each of several workers saves the progress
+            on its own images in `folder`; the chief writes the record, and all return it.
+        folder: where to save the record and the progress, from which the same call continues after a kill; None to save
+            nothing.
+        save_every: seconds between two saves of the progress, or 20 times what a save takes if that is longer; 0 saves
+            every time.
+        progress: whether to show progress bars; text is their title, in place of the attacks' names.
+        about: a dict of JSON values to add to the written results, such as which images these are.
+        made_of: JSON values that say what the network was made of, besides its configuration. Other values make it
+            another evaluation.
 
     Raises:
-        ValueError: an argument is out of its range, logits are not finite, or the folder is of another evaluation; or
-            it is given with a function as the surrogate of an attack.
+        ValueError: an argument is out of its range, logits are not finite, the folder has another evaluation, or a
+            folder is given and a surrogate is a function.
 
     Example:
         >>> import tf_nuat
@@ -121,7 +123,7 @@ def worst_case(
 def _checked(
     network: keras.Model, images_and_labels: Examples, *, batch_size: int, epsilon: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the images and labels; raises a `ValueError` for what is wrong with arguments of `worst_case`."""
+    """Returns the images and labels; raises a `ValueError` if an argument of `worst_case` is not valid."""
     validation.classifier("network", network)
     images, labels = arrays(images_and_labels, network)
     validation.logits_on("network", network, images)
@@ -132,7 +134,7 @@ def _checked(
 
 
 def _check_told_apart(chosen: Sequence[AttackStage]) -> None:
-    """Raises a `ValueError` where a setting is a function: who goes on with it later may have another."""
+    """Raises a `ValueError` if a setting is a function: the evaluation might be continued with another one."""
     for name, _, settings in chosen:
         for key, value in settings.items():
             if callable(value) and not isinstance(value, keras.Model):
@@ -140,7 +142,7 @@ def _check_told_apart(chosen: Sequence[AttackStage]) -> None:
 
 
 def _owned(folder: str | os.PathLike[str] | None) -> contextlib.AbstractContextManager[None]:
-    """Returns a context in which the folder, if there is one, is this process's alone."""
+    """Returns a context in which the folder, if there is one, belongs to this process alone."""
     if folder is None:
         return contextlib.nullcontext()
     return files.owned("out", validation.output_folder("out", folder))
@@ -149,7 +151,7 @@ def _owned(folder: str | os.PathLike[str] | None) -> contextlib.AbstractContextM
 def _save(record: Record, folder: str | os.PathLike[str], about: Mapping[str, Any] | None) -> None:
     try:
         record.save(folder, about)
-    except OSError as error:  # what took so long must not be lost for this
+    except OSError as error:  # the results, which took long, must not be lost for this
         logging.error("the record is not saved: %s", error)
 
 
@@ -163,7 +165,7 @@ def _begun(
     batch_size: int,
     strategy: tf.distribute.Strategy | None,
 ) -> Journal:
-    """Returns the journal of this worker's images, in which it is known what is wrong without an attack."""
+    """Returns the journal of this worker's images, which marks those that are wrong without an attack."""
     index, count = workers.index(strategy), workers.count(strategy)
     if count > 1:
         identity = {**identity, "worker": [index, count]}
@@ -186,7 +188,7 @@ def _run(
     progress: bool | str,
     options: Mapping[str, Any],
 ) -> None:
-    """Takes the attack of the journal's stage to its end; `options` are those of `Pool`."""
+    """Runs the attack of the journal's stage to its end; `options` are those of `Pool`."""
     name, attack, settings = stage
     settings = {"seed": seed, **settings} if "seed" in attack.keywords else settings
     pool, images = Pool(attack, *sample, journal.attacked(), settings, **options), sample[1]

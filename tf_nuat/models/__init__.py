@@ -1,1 +1,1 @@
-"""What one does to any `keras.Model`: copy and average its weights, compute in 16 bits."""
+"""Functions for any `keras.Model`: copy and average its weights, compute in 16 bits."""

@@ -30,7 +30,7 @@ def decay_at(step: tf.Tensor, decay: float) -> tf.Tensor:
 def update(average: keras.Model, network: keras.Model, decay: tf.Tensor) -> None:
     """Moves every weight of `average` towards `network`: `average = decay * average + (1 - decay) * weight`.
 
-    Called in a training step, in every replica; the weights of all replicas are the same.
+    Call it in a training step, in every replica; the weights of all replicas are the same.
     """
 
     def towards(weight: tf.Variable, target: tf.Tensor) -> None:

@@ -1,6 +1,6 @@
-"""BatchNorm in one kernel, in 16 bits: Keras composes it of a dozen in float32, between two casts.
+"""BatchNorm in one kernel, in 16 bits: Keras takes a dozen kernels in float32, between two casts.
 
-A ResNet in bfloat16 spends most of its time there. In float32 there is little to gain on a processor, and the kernel's
+A ResNet in bfloat16 spends most of its time in BatchNorm. In float32 there is little to gain on a CPU, and the kernel's
 gradients are less exact.
 """
 
@@ -13,10 +13,10 @@ from tf_nuat.models import weights
 
 
 def fuse(network: keras.Model) -> None:
-    """Makes BatchNorm layers that compute in 16 bits do so in one kernel of TensorFlow, with the results of Keras's.
+    """Makes BatchNorm layers that compute in 16 bits use one kernel of TensorFlow, with the same results as Keras.
 
-    Changes nothing that is saved: the layers are Keras's own, and a network that is cloned or loaded computes as
-    Keras's do. Leaves alone what the kernel cannot do, and layers of a subclass.
+    It changes nothing that is saved: the layers are Keras's own, and a network that is cloned or loaded computes as
+    Keras does. It leaves out layers of a subclass, and those with options that the kernel does not have.
     """
     for layer in weights.layers_of(network):
         if type(layer) is keras.layers.BatchNormalization and _can_be_fused(layer):
@@ -34,7 +34,7 @@ def _call(
     training: bool | None = None,
     mask: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """The `call` of a layer that is fused, for batches of images; all else is left to that of Keras."""
+    """The `call` of a layer that is fused, for batches of images; Keras's own `call` takes all else."""
     trains = training and layer.trainable
     if mask is not None or len(inputs.shape) != 4 or not (trains or _is_deterministic_in_inference()):
         return keras.layers.BatchNormalization.call(layer, inputs, training=training, mask=mask)
@@ -53,5 +53,5 @@ def _call(
 
 
 def _is_deterministic_in_inference() -> bool:
-    """Returns whether the gradient is, with moving statistics: on a GPU TensorFlow raises where that is asked for."""
+    """Returns whether the gradient in inference is deterministic: on a GPU, TensorFlow raises if it has to be."""
     return not tf.config.list_physical_devices("GPU")

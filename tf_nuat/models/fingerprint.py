@@ -1,4 +1,4 @@
-"""What tells a network from others: its weights and, where Keras can make it, its configuration."""
+"""Fingerprints of networks, from their weights and, where Keras can make it, their configuration."""
 
 import hashlib
 import json
@@ -10,16 +10,17 @@ import keras
 
 from tf_nuat.core import files
 
-_LEFT_OUT = ("name", "trainable", "build_config", "compile_config")  # no logit depends on them
+# No logit depends on them. Keras draws a seed that is not given; a SavedModel may lie elsewhere.
+_LEFT_OUT = ("name", "trainable", "build_config", "compile_config", "filepath", "seed")
 _WIRING = ("keras_history", "input_layers", "output_layers")  # where a graph names its operations
 
 
 def fingerprint(network: keras.Model) -> str:
-    """Returns a hexadecimal string that two networks share only where their weights and configurations are equal.
+    """Returns a hexadecimal string that two networks share only if their weights and configurations are equal.
 
-    Operations count by their places, not by their names: a network that is built again keeps its fingerprint. The code
-    of a Lambda does not count. Where Keras cannot make the configuration, as of a layer of one's own without
-    `get_config`, the weights alone do.
+    Operations count by their places, not by their names, so a network that is built again keeps its fingerprint. The
+    code of a Lambda does not count. If Keras cannot make the configuration, for a custom layer without `get_config`,
+    only the weights count.
     """
     text = files.digest(*network.get_weights()) + _configuration(network)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -28,7 +29,7 @@ def fingerprint(network: keras.Model) -> str:
 def _configuration(network: keras.Model) -> str:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that functions are not safe to load
+            warnings.simplefilter("ignore")  # Keras warns that functions are not safe to load
             described = keras.saving.serialize_keras_object(network)
         return json.dumps(_without_names(described, {}), sort_keys=True)
     except Exception:  # whatever a layer of the user's own raises
@@ -36,7 +37,7 @@ def _configuration(network: keras.Model) -> str:
 
 
 def _without_names(value: Any, places: Mapping[Any, int]) -> Any:
-    """Returns a configuration, or a part of one, in which operations of a graph have their `places` for names."""
+    """Returns a configuration, or a part of one, with the names of a graph's operations replaced by their `places`."""
     if isinstance(value, (list, tuple)):
         return [_without_names(each, places) for each in value]
     if not isinstance(value, dict):
@@ -49,7 +50,7 @@ def _without_names(value: Any, places: Mapping[Any, int]) -> Any:
 
 
 def _part(name: str, value: Any, places: Mapping[Any, int]) -> Any:
-    if name == "dtype":  # of which the name is what counts
+    if name == "dtype":  # its name counts
         return value
     if name in _WIRING:
         return keras.tree.map_structure(lambda each: places.get(each, each), value)

@@ -1,4 +1,4 @@
-"""The logits of a network in inference mode, as attacks and evaluations see them; what is compiled for a network."""
+"""The logits of a network in inference mode, as attacks and evaluations see them, and functions compiled for it."""
 
 import functools
 from collections.abc import Callable, Hashable
@@ -16,7 +16,7 @@ Logits: TypeAlias = Any  # a `keras.Model` or a function: images (B, H, W, C) ->
 def compiled_for(logits_fn: Logits, function: Callable[..., Any], shape: Hashable = None) -> Callable[..., Any]:
     """Returns `function(logits_fn, ...)`, compiled, as a function of the other arguments.
 
-    It is compiled once for a network, and for a shape of its images: TensorFlow would generalize over shapes.
+    It is compiled once for each network and shape of images: otherwise TensorFlow would generalize over shapes.
     """
     return made_once(
         logits_fn,
@@ -28,7 +28,7 @@ def compiled_for(logits_fn: Logits, function: Callable[..., Any], shape: Hashabl
 def inference(logits_fn: Logits) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns the logits of a network in inference mode: BatchNorm uses its moving statistics and keeps them.
 
-    Where the network computes in float16, gradients to the images are scaled on their way: see `_scaled`.
+    If the network computes in float16, gradients with respect to the images are scaled: see `_scaled`.
     """
     if not isinstance(logits_fn, keras.Model):
         return logits_fn
@@ -37,10 +37,10 @@ def inference(logits_fn: Logits) -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def graph_of(logits_fn: Logits) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns `inference` of a network, which is traced once for all that is compiled for batches of any size.
+    """Returns `inference` of a network, traced only once for all functions of batches of any size.
 
-    To trace a network takes longer than to trace an attack. Without this each attack would trace it, several times.
-    Batches of one size keep that size, and trace the network as `inference` does. So does a function of images.
+    Tracing a network takes longer than tracing an attack, and each attack would trace it several times. Batches of a
+    fixed size keep that size, and trace the network as `inference` does. A function of images is returned as it is.
     """
     if not isinstance(logits_fn, keras.Model):
         return logits_fn
@@ -54,11 +54,11 @@ LARGEST_SCALED = 256.0  # far from float16's largest and smallest numbers
 
 
 def _scaled(network: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns `network`, whose gradients to the images pass it so large that float16 does not round them to 0.
+    """Returns `network`, with gradients scaled up while they pass through it, so that float16 does not round them to 0.
 
-    The gradient of an image's loss with respect to its logits is brought to about `LARGEST_SCALED`, and the gradient
-    with respect to the image brought back: by powers of 2, which change no digit. The gradient may be tiny: that of an
-    image of which the network is sure, for instance. A gradient of 0 has no sign, and would end the attack.
+    The gradient of an image's loss with respect to its logits is scaled to about `LARGEST_SCALED`, and the gradient
+    with respect to the image is scaled back: by powers of 2, which change no digit. The gradient may be tiny, for
+    instance if the network is sure of the image. A gradient of 0 has no sign, and would end the attack.
     """
 
     @tf.custom_gradient

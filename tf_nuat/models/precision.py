@@ -21,7 +21,7 @@ POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")  # of training: names 
 
 
 def attacked(network: Callable[..., tf.Tensor], precision: str) -> Callable[..., tf.Tensor]:
-    """Returns what to take the gradients of an attack on: `network`, or its twin in bfloat16, whose weights are equal.
+    """Returns the network for the gradients of an attack: `network`, or its twin in bfloat16 with equal weights.
 
     Args:
         network: a `keras.Model`, or any function, which has no twin.
@@ -42,15 +42,15 @@ def attacked(network: Callable[..., tf.Tensor], precision: str) -> Callable[...,
 
 
 def of_gradients(network: Callable[..., tf.Tensor], precision: str) -> str:
-    """Returns what `attacked` computes in, "float32" or "bfloat16"; arguments and errors are its own."""
+    """Returns the precision that `attacked` chooses, "float32" or "bfloat16"; arguments and errors are the same."""
     return "float32" if attacked(network, precision) is network else "bfloat16"
 
 
 def computing_in(network: keras.Model, policy: str) -> keras.Model:
-    """Returns the twin of `network` that computes in `policy`, one of `POLICIES`, with the weights of this moment.
+    """Returns the twin of `network` that computes in `policy`, one of `POLICIES`, with the current weights.
 
-    Asked again, it is the same twin, with the weights of that moment. A network that has that policy already is
-    returned as it is.
+    Every call returns the same twin, and updates its weights. A network that already has that policy is returned as it
+    is.
 
     Raises:
         ValueError: the network cannot be cloned.
@@ -88,7 +88,7 @@ def _twin(network: keras.Model, policy: str) -> keras.Model:
     return twin
 
 
-LEAST_WORK = 100_000  # weights, below which the time goes elsewhere
+LEAST_WORK = 100_000  # number of weights, below which other work takes most of the time
 
 
 def pays(network: keras.Model) -> bool:

@@ -1,7 +1,7 @@
-"""Layers that draw random numbers in training: augmentation that a network begins with, and whatever is within.
+"""Layers that draw random numbers in training: augmentation at the beginning of a network, and others within it.
 
-Augmentation belongs before the attack: what is attacked is the augmented image, and clean and adversarial images of one
-step have the same augmentation. A training step has the layers draw once, and then goes past them.
+Augmentation belongs before the attack: the attack begins at the augmented image, and the clean and adversarial images
+of a step have the same augmentation. A training step calls these layers once, and then bypasses them.
 """
 
 import contextlib
@@ -50,14 +50,14 @@ def augmented(network: keras.Model, x: tf.Tensor) -> tf.Tensor:
 
 
 def prepare(network: keras.Model) -> None:
-    """Has the augmentation of a network return its inputs within `past_augmentation`."""
+    """Makes the augmentation of a network return its inputs within `past_augmentation`."""
     for layer in augmentation(network):
         keras_compat.return_inputs_while(layer, _augmented.get)
 
 
 @contextlib.contextmanager
 def past_augmentation() -> Iterator[None]:
-    """A context in which the images that a prepared network gets are augmented already."""
+    """A context in which a prepared network bypasses its augmentation: its images are augmented already."""
     token = _augmented.set(True)
     try:
         yield
@@ -66,7 +66,7 @@ def past_augmentation() -> Iterator[None]:
 
 
 def of_augmented_images(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorates a method that takes images behind the augmentation: see `past_augmentation`."""
+    """Decorates a method that takes images that are augmented already: see `past_augmentation`."""
 
     @functools.wraps(function)
     def wrapped(*arguments: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Copies of networks, and the weights of one network for another of the same layers."""
+"""Copies networks, and copies weights between networks of the same layers."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -41,7 +41,7 @@ def clone(network: keras.Model, changed: Callable[[keras.Layer, dict[str, Any]],
 
 
 def layers_of(network: keras.Model) -> Iterator[keras.Layer]:
-    """Returns the layers of a network that compute, those of networks within it in their place."""
+    """Returns the layers of a network that compute; networks within it are replaced by their layers."""
     for layer in network.layers:
         if isinstance(layer, keras.Model):
             yield from layers_of(layer)
@@ -55,8 +55,8 @@ def trainable(network: keras.Model) -> tuple[bool, ...]:
 
 
 def set_trainable(network: keras.Model, flags: Sequence[bool]) -> None:
-    """Makes a network of the same layers trainable where `trainable` of another has returned so."""
-    for layer, flag in zip(_with_networks(network), flags):  # a network before its layers, which it passes its flag to
+    """Sets the flags that `trainable` has returned for a network of the same layers."""
+    for layer, flag in zip(_with_networks(network), flags):  # a network comes before its layers: it sets their flags
         layer.trainable = flag
 
 

@@ -1,4 +1,4 @@
-"""Networks: functional Keras models of stock layers, from images in [0, 1] to logits; `adapt` makes one of any."""
+"""Networks: functional Keras models of stock layers, from images in [0, 1] to logits; `adapt` converts others."""
 
 from collections.abc import Callable
 

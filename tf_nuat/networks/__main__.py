@@ -1,10 +1,10 @@
-"""Lists the networks that were trained robust, or writes one of them, with its card, into a folder.
+"""Lists the pre-trained robust networks, or writes one of them, with its card, into a folder.
 
     python -m tf_nuat.networks
     python -m tf_nuat.networks --name mnist_nuat --out runs/pretrained
     python -m sanity.run --checkpoint runs/pretrained/network.keras
 
-Two are in the package. `--source` is a folder or URL that has the others, as `results` in the project's repository.
+Two are in the package. `--source` is a folder or URL with the others, such as `results` in the project's repository.
 """
 
 from collections.abc import Iterable, Sequence

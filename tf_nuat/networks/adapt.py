@@ -1,6 +1,6 @@
-"""`adapt`: what people have as a network becomes one in this package's sense, at the edge, once.
+"""`adapt`: converts any classifier of images into a network in the form of this package.
 
-That is a functional Keras model, images (B, H, W, C) in [0, 1] -> logits (B, K), K at least 2.
+That form is a functional Keras model, images (B, H, W, C) in [0, 1] -> logits (B, K), K at least 2.
 """
 
 import os
@@ -47,22 +47,22 @@ def adapt(
 ) -> Adapted:
     """Returns a classifier as a network of images in [0, 1] that returns logits, and what was changed.
 
-    A model that needs no change is returned itself. Of any other, layers are shared with it, all but a last one whose
-    activation was taken off.
+    A model that needs no change is returned itself. Otherwise the network shares the layers of the model, except a last
+    layer whose activation was removed.
 
     Args:
         model_or_path: a built `keras.Model`; a file that Keras 1, 2 or 3 saved (`.keras`, `.h5`); the folder of a
             SavedModel; or, with `architecture`, a file of weights.
-        pixels: what the model takes: "0..1", "0..255", "-1..1", "caffe" or "torch" (as `preprocess_input` of
+        pixels: pixels that the model takes: "0..1", "0..255", "-1..1", "caffe" or "torch" (as `preprocess_input` of
             `keras.applications` makes them), or mean and standard deviation, of pixels in [0, 1], a pair or a text
-            "MEAN/DEVIATION". Of a model that takes bytes (uint8) "0..1" stands for "0..255".
-        outputs: name of the output that belongs to the classes, where there are several; "auto" where there is one.
-            A softmax or sigmoid at its end is taken off; of one inside a function or a graph, the logarithm or the
-            logit is computed. One sigmoid, or one logit, becomes the logits of two classes, 0 and z.
+            "MEAN/DEVIATION". For a model that takes bytes (uint8), "0..1" means "0..255".
+        outputs: name of the output for the classes, if there are several; "auto" if there is one. A softmax or sigmoid
+            at its end is removed. If that is inside a function or a graph, the logarithm or the logit of the output is
+            computed. A single sigmoid, or a single logit z, becomes the logits of two classes, 0 and z.
         architecture: a model of the same layers, for a file of weights.
-        input_shape: (height, width, channels) of the images, where the model takes pixels in a row, or a shape that it
-            does not tell.
-        modules: names of modules to import, where layers of one's own are defined.
+        input_shape: (height, width, channels) of the images, if the model takes pixels in a row or does not tell its
+            input shape.
+        modules: names of modules to import, which define custom layers.
         trust: whether code of the file may be run: Lambda layers.
         argument: what to call the model in an error.
 
@@ -130,23 +130,23 @@ def _functional(
             f"{argument} has several inputs: {shapes}; allowed: one of images, as keras.Model(image, model([image, "
             "OTHERS])), where the others are fixed"
         )
-    if not keras_compat.is_graph(model):  # its graph does not say what its own `call` does
+    if not keras_compat.is_graph(model):  # its graph does not show its own `call`
         return _wrapped(model, keras.Input(tuple(inputs[0].shape[1:]), dtype=inputs[0].dtype))
     if isinstance(model, keras.Sequential) or isinstance(model.input, keras.KerasTensor):
         return model, []
     changes = ["its input was taken out of a dict"] if isinstance(model.input, dict) else []
-    return keras.Model(inputs[0], model.output, name=model.name), changes  # of a list Keras warns at every call
+    return keras.Model(inputs[0], model.output, name=model.name), changes  # Keras would warn of a list at every call
 
 
 def _wrapped(model: keras.Model, image: keras.KerasTensor) -> tuple[keras.Model, list[str]]:
-    """Returns a model of a class of its owner's as one layer of a functional model, and what was changed."""
-    taken = getattr(model, "input", None)  # of a class without a graph, there is none
+    """Returns a functional model with a model of a custom class as its layer, and what was changed."""
+    taken = getattr(model, "input", None)  # a class without a graph has none
     given = dict.fromkeys(taken, image) if isinstance(taken, dict) else image
     return keras.Model(image, model(given)), [f"the class {type(model).__name__} was put into a functional model"]
 
 
 def _of_floats(model: keras.Model) -> keras.Model:
-    """Returns the model with an input of floating point: a cast to integers, as an input has it, has no gradient."""
+    """Returns the model with a floating-point input: the cast of an integer input has no gradient."""
     floats = keras.Input(tuple(model.inputs[0].shape[1:]), dtype="float32")
     changed = keras.models.clone_model(model, input_tensors=floats)
     weights.copy(model, to=changed)
@@ -156,7 +156,7 @@ def _of_floats(model: keras.Model) -> keras.Model:
 def _with_front(
     argument: str, network: keras.Model, form: PixelForm, input_shape: Sequence[int | None] | None
 ) -> tuple[keras.Model, list[str]]:
-    """Returns the network behind what makes of images in [0, 1] that which it takes, and what that does."""
+    """Returns the network behind layers that convert images in [0, 1] to its input, and what these change."""
     arranged = network_pixels.arrangement(argument, tuple(network.inputs[0].shape[1:]), input_shape)
     layer, name = network_pixels.layer("--pixels (pixels)", form, arranged.image[2])
     layers = [*([] if layer is None else [layer]), *arranged.layers]
@@ -174,7 +174,7 @@ _REGRESSIONS = ("meansquared", "meanabsolute", "huber", "logcosh", "mse", "mae",
 
 
 def _refuse_regression(argument: str, output: keras.KerasTensor, loss: object) -> None:
-    """Raises a `ValueError` where a model of one output was trained to hit a number."""
+    """Raises a `ValueError` if a model with one output was trained with the loss of a regression."""
     name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
     if output.shape[-1] == 1 and name.lower().replace("_", "").startswith(_REGRESSIONS):
         raise ValueError(
@@ -183,7 +183,7 @@ def _refuse_regression(argument: str, output: keras.KerasTensor, loss: object) -
 
 
 def _loss_in(path: pathlib.Path) -> str | None:
-    """Returns the name of the loss that a file's model was compiled with; None where it does not say."""
+    """Returns the name of the loss that a file's model was compiled with; None if unknown."""
     if path.is_dir():
         return None
     loss = network_file.compiled_with(path).get("loss")

@@ -11,7 +11,7 @@ from tf_nuat.core import validation
 from tf_nuat.networks.pixels import preprocessing
 from tf_nuat.networks.resnet import image_input, logits
 
-# The module of each network, whose `preprocess_input` it was trained with.
+# The module of each network; the network was trained with the `preprocess_input` of the module.
 APPLICATIONS = {
     **dict.fromkeys(["ConvNeXtTiny", "ConvNeXtSmall", "ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtXLarge"], "convnext"),
     **dict.fromkeys(["DenseNet121", "DenseNet169", "DenseNet201"], "densenet"),
@@ -41,8 +41,8 @@ def application(
 ) -> keras.Model:
     """Returns a network of `keras.applications` on images in [0, 1], with global average pooling and a new last layer.
 
-    All of it is trained, as fine-tuning usually does, BatchNorm included. Only where the preprocessing is a convolution
-    (colours in the order blue, green, red: VGG, ResNet), that stays as it is.
+    All layers are trained, BatchNorm included, as is usual in fine-tuning. Only preprocessing that is a convolution
+    (colours in the order blue, green, red: VGG, ResNet) stays as it is.
 
     Args:
         input_shape: (height, width, 3) of the images; how small they may be depends on the network (mostly 32x32).
@@ -56,7 +56,7 @@ def application(
         A `keras.Model` of stock layers from images (B, H, W, 3) to logits (B, K).
 
     Raises:
-        ValueError: an argument is out of range, or the weights cannot be had.
+        ValueError: an argument is out of range, or the weights cannot be loaded.
         TypeError: the network has no such option.
 
     Source: https://keras.io/api/applications names the paper of each.

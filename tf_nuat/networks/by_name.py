@@ -20,7 +20,7 @@ ENDINGS = (".keras", ".h5", ".hdf5")  # of files that Keras writes
 
 
 def check_name(argument: str, name: Any) -> str:
-    """Returns `name`, as text, where `builder` knows it; raises what that raises."""
+    """Returns `name` as text if `builder` knows it; else raises the error of `builder`."""
     name = os.fspath(name) if isinstance(name, os.PathLike) else name
     builder(argument, name)
     return name
@@ -31,8 +31,8 @@ def builder(argument: str, name: Any) -> Callable[..., keras.Model]:
 
     Args:
         argument: what to call the name in an error.
-        name: a name in `NETWORKS`; `module:function`, such a function of the user's own; or the path of a file that
-            Keras saved, a network that is trained further, whose options are those of `networks.adapt`.
+        name: a name in `NETWORKS`; `module:function`, such a function of the user's own; or the path of a network that
+            Keras saved, to train it further. Its options are those of `networks.adapt`.
 
     Raises:
         ValueError: it is none of these, the function cannot be imported, or the file is missing.
@@ -53,7 +53,7 @@ def builder(argument: str, name: Any) -> Callable[..., keras.Model]:
         outputs: str = AUTO,
         modules: Sequence[str] = (),
     ) -> keras.Model:
-        del num_classes  # it has its own, which `fitting` looks at
+        del num_classes  # the saved network has its own, which `fitting` checks
         adapted = adapt(
             name, pixels=pixels, outputs=outputs, modules=modules, input_shape=input_shape, argument=argument
         )
@@ -65,7 +65,7 @@ def builder(argument: str, name: Any) -> Callable[..., keras.Model]:
 
 
 def changes(name: str, options: Mapping[str, Any], *, input_shape: Sequence[int]) -> list[str]:
-    """Returns what `adapt` changes of a network from a file, in words; [] for other names, or where it is gone."""
+    """Returns the changes of `adapt` to a network from a file, in words; [] for other names or a missing file."""
     try:
         return adapt(name, input_shape=input_shape, **options).changes if is_saved(name) else []
     except ValueError:  # a card is written all the same
@@ -73,7 +73,7 @@ def changes(name: str, options: Mapping[str, Any], *, input_shape: Sequence[int]
 
 
 def is_saved(name: Any) -> bool:
-    """Returns whether `name` is the path of a file that Keras saved, or of a SavedModel, by its looks."""
+    """Returns whether `name` looks like the path of a file that Keras saved, or of a SavedModel."""
     if not isinstance(name, str) or not name:
         return False
     path = pathlib.Path(name)
@@ -81,13 +81,13 @@ def is_saved(name: Any) -> bool:
 
 
 def architecture(argument: str, name: str, *, modules: Sequence[str] = (), trust: bool = False) -> keras.Model:
-    """Returns a network for weights that a file has: what `model.to_json()` wrote, a network's file, or a function.
+    """Returns a network to load weights into, from the JSON of `model.to_json()`, a network's file, or a function.
 
     Args:
         argument: what to call the name in an error.
         name: path of a `.json` file, or of a network that Keras saved; `module:function`, or a name in `NETWORKS`,
             which is called without arguments.
-        modules: names of modules to import before, where the layers of one's own are.
+        modules: names of modules to import before, which define custom layers.
         trust: whether Lambda layers of a file may be run.
 
     Raises:
@@ -105,10 +105,10 @@ def architecture(argument: str, name: str, *, modules: Sequence[str] = (), trust
 
 
 def fitting(argument: str, network: Any, *, input_shape: Sequence[int], num_classes: int) -> keras.Model:
-    """Returns `network`, a classifier of images (B, *`input_shape`) with a logit for each of `num_classes`.
+    """Returns `network` if it is a classifier of images (B, *`input_shape`) with a logit for each of `num_classes`.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is not.
     """
     validation.classifier(argument, network)
     taken = network.input_shape[1:]
@@ -123,7 +123,7 @@ def fitting(argument: str, network: Any, *, input_shape: Sequence[int], num_clas
 
 
 def check_saving(argument: str, network: keras.Model) -> None:
-    """Raises a `ValueError` where `network` cannot be loaded once it is saved, as layers of one's own may not."""
+    """Raises a `ValueError` if `network` cannot be saved and loaded again, as may happen with custom layers."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "network.keras"
         try:

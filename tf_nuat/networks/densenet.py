@@ -13,9 +13,9 @@ def densenet_bc_100(
 ) -> keras.Model:
     """Returns DenseNet-BC of 100 layers, without dropout: 769,162 trainable parameters for CIFAR-10.
 
-    Three stages of 16 bottleneck layers each add `growth` channels a layer; between them the channels are halved
-    (compression 0.5) and the images too; 32x32 images end as 8x8 feature maps. Convolutions have no bias and start from
-    He's normal distribution by fan-out, as in the original.
+    Three stages of 16 bottleneck layers each add `growth` channels a layer. Between the stages, the number of channels
+    (compression 0.5) and the image size are halved; 32x32 images end as 8x8 feature maps. Convolutions have no bias and
+    start from He's normal distribution by fan-out, as in the original.
 
     Args:
         input_shape: (height, width, channels) of the images, float32 in [0, 1]; at least 4x4.

@@ -1,7 +1,7 @@
-"""`differentiable`: a network that answers as it is, and has a stand-in for whatever in it has no gradient.
+"""`differentiable`: a network with the same outputs, and with stand-ins for operations that have no gradient.
 
-The attack on such a network is BPDA, the backward pass differentiable approximation (Athalye et al., "Obfuscated
-gradients give a false sense of security", 2018), for which the operations to replace are found by measurement.
+An attack on it is BPDA, the backward pass differentiable approximation (Athalye et al., "Obfuscated gradients give a
+false sense of security", 2018). Measurements find the operations to replace.
 """
 
 from typing import Any
@@ -15,18 +15,18 @@ from tf_nuat.networks import lost_gradients
 from tf_nuat.networks.operations import Walk
 from tf_nuat.networks.stand_ins import StandIn
 
-MOST_IMAGES = 32  # on which operations are looked at
-MOST_NUMBERS = MOST_IMAGES * 32 * 32 * 3  # in these: what an operation makes of them is held in memory
+MOST_IMAGES = 32  # on which operations are measured
+MOST_NUMBERS = MOST_IMAGES * 32 * 32 * 3  # in these images: the outputs of operations are held in memory
 
 
 class Differentiable:
-    """A network that forwards as it is and has stand-ins backwards: images (B, H, W, C) -> logits (B, K).
+    """A network with stand-ins in its backward pass only: images (B, H, W, C) -> logits (B, K).
 
     Attributes:
         network: the network, whose layers it calls; nothing in it is changed.
         stand_ins: tuple of `StandIn`, in the order of the network; empty where every operation has a gradient.
-        decided_at: name of the first operation whose outputs (B, K) are ordered as the logits are, where others follow,
-            which scale or squash them, for instance; None where that is the last.
+        decided_at: name of the first operation whose outputs (B, K) have the order of the logits; later operations only
+            scale or squash them, for instance. None if it is the last operation.
 
     Example:
         >>> import keras
@@ -51,9 +51,9 @@ class Differentiable:
         return self.with_early_logits(x)[0]
 
     def with_early_logits(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the logits (B, K), and the outputs (B, K) of the operation `decided_at`: the logits where it is None.
+        """Returns the logits (B, K), and the outputs (B, K) of the operation `decided_at`: the logits if it is None.
 
-        Both are float32. Where what follows `decided_at` rounds a gradient to 0, the early logits have it still.
+        Both are float32. If the operations after `decided_at` round a gradient to 0, the early logits still have it.
         """
         decided_at = self._found.decided_at
         walk = Walk(self._found.steps, watched=() if decided_at is None else (decided_at,))
@@ -62,29 +62,28 @@ class Differentiable:
 
 
 def differentiable(network: keras.Model, images: Any = None, *, radius: float = 0.1, seed: int = 0) -> Differentiable:
-    """Returns a function that answers exactly as `network` and has a gradient where the network has none.
+    """Returns a function with exactly the outputs of `network`, and with a gradient where the network has none.
 
-    Each operation of the network, in networks within it too, is looked at: how much its output changes with the images,
-    and how much of this its gradient accounts for. Rounding, thresholds, casts, arg max, quantised transforms and
-    detached layers account for nothing. A fast wave that is added to the images accounts for far more than there is.
-    Both get a stand-in; several in a row that pass on whole numbers or truth values get one together. A stand-in is the
-    identity times a number where shapes agree, softmax where the operation says which is the largest, else a small
-    network that is trained to imitate the operation.
+    For each operation, also in nested networks, it measures how much the output changes with the images, and how much
+    of that change the gradient predicts. The gradients of rounding, thresholds, casts, arg max, quantised transforms
+    and detached layers predict none of it. The gradient of a fast wave that is added to the images predicts far too
+    much. Both kinds of operations get a stand-in; several in a row that pass on integers or booleans share one. The
+    stand-in is a multiple of the identity if the shapes agree, softmax if the operation marks the largest entry, else
+    a small network that is trained to imitate the operation.
 
     Args:
         network: a functional or sequential `keras.Model`, images (B, H, W, C) -> logits (B, K). It is not changed.
-        images: (N, H, W, C) in [0, 1], of the kind that the network is made for, of which the first 32 at most
-            are looked at; None for uniform noise.
-        radius: largest change of a pixel, above 0 and at most 1, at which operations are looked at: the epsilon of the
-            attack.
+        images: (N, H, W, C) in [0, 1], of the kind that the network is made for; at most the first 32 are used. None
+            for uniform noise.
+        radius: largest change of a pixel in the measurements, above 0 and at most 1: the epsilon of the attack.
         seed: whole number, at least 0, from which all draws follow.
 
     Returns:
         A `Differentiable`. Attacks take it in the place of a network.
 
     Raises:
-        ValueError: an argument is out of its range, or the network is of a kind whose operations are not known: a
-            subclass of `keras.Model` with a `call` of its own. (A layer of one's own is one operation.)
+        ValueError: an argument is out of its range, or the operations of the network are unknown: it is a subclass of
+            `keras.Model` with a `call` of its own. (A custom layer counts as one operation.)
 
     Example:
         >>> import keras

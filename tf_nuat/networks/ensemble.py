@@ -1,10 +1,10 @@
 """The networks A, B, C and D of ensemble adversarial training for MNIST.
 
-The layers are those of Table 1 of Vivek and Babu, "Regularizers for single-step adversarial training", 2020. What it
-leaves open is taken from the code of Tramer et al., "Ensemble adversarial training: attacks and defenses", 2018:
-convolutions are not padded and have stride 1, but for the strides and the padding of B; the hidden layers of D start
-from He's normal distribution, all others from Keras's default (Glorot). That code's C has no pooling, so C has only the
-missing padding from it.
+The layers are those of Table 1 of Vivek and Babu, "Regularizers for single-step adversarial training", 2020. Details
+that the table leaves open follow the code of Tramer et al., "Ensemble adversarial training: attacks and defenses",
+2018: convolutions are not padded and have stride 1, except for the strides and the padding of B; the hidden layers of D
+start from He's normal distribution, all others from Keras's default (Glorot). Network C follows that code only in its
+lack of padding, since C has no pooling there.
 """
 
 from collections.abc import Sequence

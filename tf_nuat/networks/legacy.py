@@ -1,6 +1,6 @@
-"""Configurations of networks that Keras 1 and 2 wrote, in words that Keras 3 understands.
+"""Converts configurations of networks from Keras 1 and 2 to the form of Keras 3.
 
-Data become data: nothing of a configuration is built or run here.
+Nothing of a configuration is built or run here.
 """
 
 import inspect
@@ -14,7 +14,7 @@ from tf_nuat.networks import tensorflow_functions
 
 Config = dict[str, Any]
 
-# What Keras 1 called the arguments of its layers; what is None was dropped since, or concerns training alone.
+# Arguments of layers of Keras 1 and their names today; None for those that were dropped, or concern only training.
 _RENAMED: dict[str, str | None] = {
     "border_mode": "padding",
     "subsample": "strides",
@@ -35,34 +35,34 @@ _RENAMED: dict[str, str | None] = {
     "gamma_init": None,
 }
 _OF_KERAS_1 = {*_RENAMED, "dim_ordering", "nb_row", "nb_col"} - {"length", "bias"}
-_CLASSES: dict[str, tuple[str, dict[str, str]]] = {  # as they are called now, and their arguments
+_CLASSES: dict[str, tuple[str, dict[str, str]]] = {  # name today, and renamed arguments
     "Convolution2D": ("Conv2D", {}),
     "Deconvolution2D": ("Conv2DTranspose", {}),
     "SeparableConvolution2D": ("SeparableConv2D", {}),
     "SyncBatchNormalization": ("BatchNormalization", {}),
     "ThresholdedReLU": ("ReLU", {"theta": "threshold"}),
 }
-# Where Keras 3 has the networks that Keras 2 had elsewhere, in files that say so: `.keras`.
+# Modules of networks in `.keras` files of Keras 2, and their places in Keras 3.
 _MODULES = {
     f"{place}.{name}": f"keras.src.models.{now}"
     for place in ("keras.engine", "keras.src.engine")
     for name, now in (("functional", "functional"), ("sequential", "sequential"), ("training", "model"))
 }
 _DATA_FORMATS = {"tf": "channels_last", "th": "channels_first"}
-# What Keras 2 kept of layers and Keras 3 does not take, which changes no output of a trained network.
+# Arguments that Keras 2 saved and Keras 3 does not take; they change no output of a trained network.
 _OF_TRAINING = ("trainable", "rng_type", "query_shape", "key_shape", "value_shape")
 _ENDINGS_OF_TRAINING = ("_initializer", "_regularizer", "_constraint")
 
 
 class UnknownFunctionError(ValueError):
-    """A network calls functions that Keras 3 has not; the message goes on after a file's name."""
+    """A network calls functions that Keras 3 does not have; the message continues the name of a file."""
 
 
 def mended(config: Config) -> tuple[Config, list[str]]:
-    """Returns a saved network's configuration as Keras 3 reads it, and what was changed, in words; none for its own.
+    """Returns a saved network's configuration in the form of Keras 3, and the changes, in words; [] if none is needed.
 
     Raises:
-        UnknownFunctionError: it calls functions of TensorFlow that Keras 3 has not.
+        UnknownFunctionError: it calls functions of TensorFlow that Keras 3 does not have.
     """
     functions = sorted(_functions(config))
     unknown = [f"tf.{name}" for name in functions if name not in tensorflow_functions.FUNCTIONS]
@@ -83,7 +83,7 @@ def mended(config: Config) -> tuple[Config, list[str]]:
 def with_module(config: Config) -> Config:
     """Returns a saved network's configuration with the module of its class, which Keras 1 and 2 did not write."""
     found = {"module": "keras", "registered_name": None, **config}
-    if (found["module"], found["class_name"]) == ("keras", "Functional"):  # which Keras 3 finds as a Model
+    if (found["module"], found["class_name"]) == ("keras", "Functional"):  # Keras 3 finds it as a Model
         found["class_name"] = "Model"
     return found
 
@@ -133,7 +133,7 @@ def _mend(value: Any, changes: set[str], left_out: set[str]) -> None:
 
 
 def _mend_sequential(network: Config) -> None:
-    """Begins a sequential network with an input, of which older ones had the shape in their first layer."""
+    """Adds an input to a sequential network; older Keras has the input's shape in the first layer."""
     if isinstance(network["config"], list):
         network["config"] = {"name": "sequential", "layers": network["config"]}
     layers = network["config"].get("layers")
@@ -144,7 +144,7 @@ def _mend_sequential(network: Config) -> None:
 
 def _mend_layer(layer: Config, changes: set[str], left_out: set[str]) -> None:
     name, config = layer["class_name"], layer["config"]
-    if "module" in layer:  # in a form that Keras 2 and 3 share, of which these are the differences
+    if "module" in layer:  # in the form that Keras 2 and 3 share, except for these differences
         layer["module"] = _MODULES.get(layer["module"], layer["module"])
         if name != "InputLayer":
             config.pop("batch_input_shape", None)
@@ -173,9 +173,9 @@ def _mend_layer(layer: Config, changes: set[str], left_out: set[str]) -> None:
 
 
 def _mend_calls(network: Config) -> None:
-    """Writes as Keras 3 does what is the only input or output, which networks are called, and tensors in keywords.
+    """Rewrites single inputs and outputs, calls of nested networks, and tensors in keywords in the form of Keras 3.
 
-    To Keras 2 call 0 of a network within a network is the one that made it.
+    In Keras 2, call 0 of a nested network is the one that made it.
     """
     for key in ("input_layers", "output_layers"):
         if len(network.get(key, ())) == 1 and isinstance(network[key][0], list):
@@ -232,7 +232,7 @@ def _is_stock(name: str) -> bool:
 
 
 def _keywords(kind: type) -> set[str]:
-    """Returns the keywords that a layer takes: its own and, where it hands on others, those of its bases."""
+    """Returns the keywords that a layer takes: its own and, if it passes on others, those of its bases."""
     found = {"batch_input_shape", "batch_shape", "input_shape", "build_config"}
     for base in kind.__mro__:
         if "__init__" in vars(base):
@@ -244,15 +244,15 @@ def _keywords(kind: type) -> set[str]:
 
 
 def _is_neutral(key: str, value: Any) -> bool:
-    """Whether a keyword that a layer does not take says nothing of its outputs."""
+    """Returns whether a keyword that a layer does not take has no effect on its outputs."""
     is_off = value is None or value is False or (key, value) in (("groups", 1), ("mode", 0))
     return is_off or key in _OF_TRAINING or key.endswith(_ENDINGS_OF_TRAINING)
 
 
 def _node(node: Any, is_function: bool) -> Config:
-    """Returns a call in the form of Keras 3: of ["name", 0, 0, {keywords}], or of a list of such, its first argument.
+    """Returns a call in the form of Keras 3, whose first argument is ["name", 0, 0, {keywords}] or a list of such.
 
-    Of a layer that takes one tensor, the list has one; a function is called with a list of one, too.
+    For a layer that takes one tensor, the list has one entry; but a function may take a list of one tensor.
     """
     if not node or isinstance(node, dict):
         return node

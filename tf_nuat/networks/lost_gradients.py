@@ -1,4 +1,4 @@
-"""Where in a network gradients get lost: operations whose output changes with the images while the gradient is zero."""
+"""Finds where a network loses the gradient: operations whose output changes with the images, at a gradient of zero."""
 
 from typing import Any, NamedTuple
 
@@ -10,23 +10,23 @@ from tf_nuat.networks import stand_ins
 from tf_nuat.networks.operations import Place, Step, Walk, tensors_in
 from tf_nuat.networks.stand_ins import StandIn
 
-DRAWS = 2  # of the direction in which an output is looked at
-ROUNDS = 16  # of the images, with new noise, that an imitation is trained on
-FOLLOWED = 1e-3  # share of the change of an output below which its gradient says nothing of it
-SHATTERED = 2.0  # share of the squared change that a gradient misses, above which no gradient would do better
-RELATED = 0.5  # share of the variance of an output that its input has to explain for the identity to do
-ORDERED = 0.995  # share of the images of which an operation has to decide the answer
+DRAWS = 2  # random directions in which the change of an output is measured
+ROUNDS = 16  # passes of the images, each with new noise, on which an imitation is trained
+FOLLOWED = 1e-3  # a gradient that predicts at most this share of an output's change is lost
+SHATTERED = 2.0  # a gradient that misses more than this share of the squared change is worse than none
+RELATED = 0.5  # share of an output's variance that its input must explain for the identity to stand in
+ORDERED = 0.995  # share of the images for which an operation must decide the prediction
 
 
 class Found(NamedTuple):
-    """What a look at a network has found: what to do at which place, and where the answer is decided, if not last."""
+    """What `look` finds: the steps, by place, and the place that decides the prediction; None if that is the last."""
 
     steps: dict[Place, Step]
     decided_at: Place | None
 
 
 def look(network: keras.Model, images: np.ndarray, *, radius: float, seed: int) -> Found:
-    """Returns what `Found` says, of a network on images (N, H, W, C), float32, and within `radius` of their pixels."""
+    """Returns the `Found` of a network, measured on images (N, H, W, C), float32, and within `radius` of them."""
     draws = np.random.default_rng(seed)
     looking = _Look(3 * len(images), draws)
     logits = looking.through(network, _variants(images, radius, draws))
@@ -57,8 +57,8 @@ class _Look(Walk):
     """A run through a network, on `_variants` of images, that measures each operation on its way.
 
     Attributes:
-        steps: what to do behind the operations that lose the gradient, so far.
-        to_imitate: the places of those for which the identity will not do, with that where it is possible, else None.
+        steps: what to do after the operations that lose the gradient, so far.
+        to_imitate: places where the identity is a bad stand-in; the value is that identity, or None without one.
         scores: outputs (3 N, K) by place, of operations with one such output.
     """
 
@@ -94,12 +94,12 @@ class _Look(Walk):
         return outputs
 
     def _source(self, inputs: list[tf.Tensor], changing: list[int], output: tf.Tensor) -> int:
-        """Returns the number of the input that the gradient is to go to: one of the output's shape, else the first."""
+        """Returns the index of the input that gets the gradient: one with the output's shape, else the first."""
         alike = (each for each in changing if self.carrier(inputs[each]).shape == output.shape)
         return next(alike, changing[0])
 
     def _look(self, tape: tf.GradientTape, inputs: list[tf.Tensor], output: tf.Tensor) -> tuple[bool, bool]:
-        """Returns whether the gradient of an output says nothing of how it changes, and whether it says too much."""
+        """Returns whether the gradient of an output predicts nothing of its change, and whether far too much."""
         count = self._rows // 3
         moved = [each for each in inputs if self._changes(each)]
         changed, followed, is_zero = [], [], True
@@ -118,10 +118,10 @@ class _Look(Walk):
         return bool(np.sum(follows**2) <= FOLLOWED**2 * size), bool(missed > SHATTERED * size)
 
     def _find(self, place: Place, source: int, taken: np.ndarray, returned: np.ndarray, is_shattered: bool) -> None:
-        """Keeps the stand-in of an operation, or that one has to be trained."""
+        """Keeps the stand-in of an operation, or that one must be trained."""
         name, identity = place[0].name, None
         if taken.shape == returned.shape and is_shattered:
-            # Noise moves the output as little as the gradient is right: what is left of it is what follows the input.
+            # A fast wave moves the output only little, however large its gradient: the rest follows the input.
             changes = (_change(each, self._rows // 3) for each in (taken, returned))
             scale, explained = stand_ins.slope(*changes)
             identity = stand_ins.scaled_identity(name, *((scale, explained) if explained >= RELATED else (0.0, 0.0)))
@@ -147,7 +147,7 @@ def _change(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def _along(way: np.ndarray, tensor: tf.Tensor, count: int) -> np.ndarray:
-    """Returns how far a tensor of the variants goes along `way`, from each image to the noise beside it, (N,)."""
+    """Returns the change of a tensor from each image to its noisy variant, projected on `way`, (N,)."""
     change = _change(np.asarray(tf.cast(tensor, tf.float32)), count)
     return np.sum((way[:count] * change).reshape(count, -1), axis=1)
 

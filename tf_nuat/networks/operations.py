@@ -1,4 +1,4 @@
-"""A network computed operation by operation, with stand-ins in the place of gradients."""
+"""Computes a network operation by operation, with stand-ins for gradients."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
@@ -9,14 +9,14 @@ import tensorflow as tf
 from tf_nuat.core import keras_compat
 from tf_nuat.networks.stand_ins import StandIn
 
-# An operation, the number of times that the network has used it before, and the number of its output.
+# An operation, the number of times that the network used it before, and the index of its output.
 Place = tuple[keras.Operation, int, int]
 
 
 class Step(NamedTuple):
-    """What to do behind an operation: the number of the input that its gradient goes to, and the stand-in for it.
+    """What to do after an operation: the index of the input that gets the gradient, and the stand-in.
 
-    Whole numbers and truth values carry no gradient: without a stand-in, the input is kept for the one that follows.
+    Integers and booleans carry no gradient: without a stand-in, the input is kept for that of a later operation.
     """
 
     source: int
@@ -24,13 +24,13 @@ class Step(NamedTuple):
 
 
 def run(network: keras.Model, x: Any, call: Callable[..., Any]) -> tf.Tensor:
-    """Returns the output of a network, of which `call` computes each operation that is not itself such a network.
+    """Returns the output of a network; `call` computes each operation that is not itself such a network.
 
     Args:
-        network: one that `keras_compat.is_graph`.
+        network: a network for which `keras_compat.is_graph` is true.
         x: images (B, H, W, C).
-        call: function of an operation, the number of times that it was used before, its arguments, a tuple, and its
-            keywords, a dict: its outputs.
+        call: function of an operation, the number of times that it was used before, its arguments (a tuple) and its
+            keywords (a dict), that returns its outputs.
     """
     uses: dict[keras.Operation, int] = {}
 
@@ -57,12 +57,12 @@ class Walk:
 
     Attributes:
         seen: the outputs at the watched places.
-        sources: the tensors that stand-ins take there, where there is a step.
+        sources: the tensors that stand-ins take at watched places with a step.
     """
 
     def __init__(self, steps: Mapping[Place, Step], watched: Collection[Place] = ()) -> None:
         self._steps, self._watched = steps, watched
-        self._carried: dict[int, tuple[tf.Tensor, tf.Tensor]] = {}  # by what carries no gradient, what does
+        self._carried: dict[int, tuple[tf.Tensor, tf.Tensor]] = {}  # by id: a tensor, and its carrier
         self.seen: dict[Place, tf.Tensor] = {}
         self.sources: dict[Place, tf.Tensor] = {}
 
@@ -71,12 +71,12 @@ class Walk:
         return run(network, x, self._call)
 
     def carrier(self, tensor: tf.Tensor) -> tf.Tensor:
-        """Returns the tensor that a gradient goes to where it is to go to this one: mostly this."""
+        """Returns the tensor that gets the gradient of `tensor`: mostly `tensor` itself."""
         return self._carried.get(id(tensor), (tensor, tensor))[1]
 
     def carry(self, tensor: tf.Tensor, carrier: tf.Tensor) -> None:
-        """Has the gradient of a tensor without one go to another, from now on."""
-        self._carried[id(tensor)] = (tensor, carrier)  # with the tensor, whose number is its own while it lives
+        """Sends the gradient of `tensor`, which carries none, to `carrier` from now on."""
+        self._carried[id(tensor)] = (tensor, carrier)  # the tensor too, since its id is unique only while it lives
 
     def _call(self, operation: keras.Operation, use: int, arguments: tuple, options: dict[str, Any]) -> Any:
         outputs = operation(*arguments, **options)
@@ -93,7 +93,7 @@ class Walk:
         return keras.tree.pack_sequence_as(outputs, flat)
 
     def _replaced(self, output: tf.Tensor, source: tf.Tensor, stand_in: StandIn | None) -> tf.Tensor:
-        """Returns the output, with the gradient of the stand-in; where it carries none, its carrier is kept."""
+        """Returns the output with the gradient of the stand-in; without one, keeps the carrier of integers."""
         if stand_in is not None:
             instead = tf.cast(stand_in.function(tf.cast(source, tf.float32)), output.dtype)
             return tf.stop_gradient(output) + (instead - tf.stop_gradient(instead))  # adds 0, exactly

@@ -1,7 +1,7 @@
-"""What a network ends in, made logits (B, K), K at least 2.
+"""Converts the output of a network to logits (B, K), K at least 2.
 
-It may be probabilities, one number for two classes, or several outputs. Softmax and sigmoid are taken off, whether they
-are a layer, the activation of a layer or an operation; the weights stay.
+The network may return probabilities, one number for two classes, or several outputs. Softmax and sigmoid are removed,
+whether they are a layer, the activation of a layer or an operation; the weights stay.
 """
 
 import itertools
@@ -13,16 +13,16 @@ import numpy as np
 from tf_nuat.core import keras_compat, validation
 
 AUTO = "auto"
-SMALLEST = 1e-30  # of a probability: its logarithm is finite, and float32 has it
-_PROBED = 16  # random images that show what is no layer of Keras
+SMALLEST = 1e-30  # probability; its logarithm is finite, and float32 can represent it
+_PROBED = 16  # random images, to see the outputs of what is not a layer of Keras
 
 _SOFTMAX, _SIGMOID = ("softmax", "softmax_v2"), ("sigmoid",)  # the second is the name of `tf.nn.softmax`
-# Layers that move numbers, or leave them as they are: what stands before them may be a softmax.
+# Layers that only move or pass on numbers: a softmax may come before them.
 _PASSED = (keras.layers.Reshape, keras.layers.Flatten, keras.layers.Dropout, keras.layers.Identity)
 
 
 def chosen(argument: str, network: keras.Model, name: str) -> tuple[keras.KerasTensor, list[str]]:
-    """Returns the output of that name, or the only one where it is "auto", and what was chosen, in words.
+    """Returns the output of that name, or the only one for "auto", and what was chosen, in words.
 
     Raises:
         ValueError: there are several, or none of that name.
@@ -44,7 +44,7 @@ def chosen(argument: str, network: keras.Model, name: str) -> tuple[keras.KerasT
 def named(network: keras.Model) -> dict[str, keras.KerasTensor]:
     """Returns the outputs of a functional network by name: the keys of a dict, else the names of the layers.
 
-    A layer that returns several has one name: those after the first get a number, as "base_1".
+    If a layer returns several outputs, those after the first get a number, as "base_1".
     """
     structure = _structure(network)
     if isinstance(structure, dict) and all(isinstance(each, keras.KerasTensor) for each in structure.values()):
@@ -67,7 +67,7 @@ def logits(argument: str, network: keras.Model, output: keras.KerasTensor) -> tu
     """Returns the network from its inputs to the logits behind `output`, and what was changed, in words.
 
     Raises:
-        ValueError: it is no output of a classifier.
+        ValueError: it is not the output of a classifier.
     """
     changes: list[str] = []
     if len(output.shape) > 2 and all(size == 1 for size in output.shape[1:-1]):
@@ -96,7 +96,7 @@ def logits(argument: str, network: keras.Model, output: keras.KerasTensor) -> tu
 
 
 def _before(tensor: keras.KerasTensor) -> tuple[str, keras.KerasTensor] | None:
-    """Returns the kind of function that a tensor ends in, and the tensor without it; None where there is none."""
+    """Returns the kind of the last function, "softmax" or "sigmoid", and the tensor before it; None without one."""
     operation = keras_compat.operation_of(tensor)
     inputs = keras_compat.inputs_of(tensor)
     if isinstance(operation, keras.Model):
@@ -127,7 +127,7 @@ def _before(tensor: keras.KerasTensor) -> tuple[str, keras.KerasTensor] | None:
 
 
 def _without_activation(layer: keras.Layer, inputs: keras.KerasTensor) -> keras.KerasTensor:
-    """Returns what a layer makes of `inputs` with its weights, and without its activation."""
+    """Returns the output of a layer for `inputs`, with its weights but without its activation."""
     linear = type(layer).from_config({**layer.get_config(), "activation": "linear"})
     output = linear(inputs)
     linear.set_weights(layer.get_weights())
@@ -151,25 +151,29 @@ def _kind(name: str) -> str | None:
 
 
 def _logarithm(network: keras.Model, output: keras.KerasTensor) -> tuple[keras.KerasTensor, list[str]]:
-    """Returns the logarithm of probabilities that sum to 1, the logits of others from 0 to 1, and the rest as it is.
+    """Returns the logarithm of probabilities that sum to 1, the logits of others in [0, 1], and other outputs as is.
 
-    A softmax that is inside a function, an average or a graph cannot be taken off. Its logarithm differs from the
-    logits by a number for each image, which changes no answer and no loss.
+    A softmax inside a function, an average or a graph cannot be removed. Its logarithm differs from the logits by a
+    constant for each image, which changes no prediction and no loss.
     """
     if isinstance(keras_compat.operation_of(output), (keras.layers.Dense, keras.layers.Conv2D)):
         return output, []  # with another activation: no probabilities
     shape = [size or 32 for size in network.inputs[0].shape[1:]]
-    noise = np.random.default_rng(0).uniform(size=(_PROBED, *shape)).astype(network.inputs[0].dtype)
-    values = keras.ops.convert_to_numpy(keras.Model(network.inputs[0], output)(noise, training=False)).astype(
+    noise = np.random.default_rng(0).uniform(size=(_PROBED, *shape))
+    images = np.concatenate([noise, 255.0 * noise, 2.0 * noise - 1.0]).astype(network.inputs[0].dtype)
+    values = keras.ops.convert_to_numpy(keras.Model(network.inputs[0], output)(images, training=False)).astype(
         np.float64
     )
-    if values.shape[1] > 1 and validation.are_probabilities(values):
+    several = values.shape[1] > 1
+    if several and validation.are_probabilities(values[:_PROBED]):
         said = "it returns probabilities from which no softmax can be taken off: their logarithm was taken"
         return keras.ops.log(keras.ops.maximum(keras.ops.cast(output, "float32"), SMALLEST)), [said]
-    if not np.all((values >= 0.0) & (values <= 1.0)):
+    # Logits that are not negative may be small, or all 0, for pixels of another range than the network's.
+    inside = values if several else values[:_PROBED]
+    if not np.all((inside >= 0.0) & (inside <= 1.0)) or (several and np.ptp(values) == 0.0):
         return output, []
     said = "it returns a probability from which no sigmoid can be taken off: its logit was computed"
-    if values.shape[1] > 1:
+    if several:
         said = "its outputs are all from 0 to 1, as of sigmoids that cannot be taken off: their logits were computed"
     return _logit(keras.ops.cast(output, "float32")), [said]
 

@@ -1,4 +1,4 @@
-"""What stands before a network that takes images in another form: other ranges of pixels, other shapes, bytes."""
+"""Layers in front of a network that takes images in another form: other ranges of pixels, other shapes, bytes."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import numpy as np
 
 from tf_nuat.core import validation
 
-# The forms that have a name: what `keras.applications` calls "tf" is -1..1.
+# The forms with a name; -1..1 is "tf" in `keras.applications`.
 FORMS = ("0..1", "0..255", "-1..1", "caffe", "torch")
 PixelForm = str | tuple[Sequence[float] | float, Sequence[float] | float]
 
@@ -18,16 +18,16 @@ _CHANNELS = (1, 3)
 
 
 def layer(argument: str, form: PixelForm, channels: int | None) -> tuple[keras.Layer | None, str]:
-    """Returns the layer that makes of pixels in [0, 1] those of a form, None where these are the same, and its name.
+    """Returns the layer that converts pixels in [0, 1] to a form, None if none is needed, and the name of the form.
 
     Args:
         argument: what to call the form in an error.
-        form: a name in `FORMS`; or mean and standard deviation of each channel, or of all, of pixels in [0, 1], a pair
+        form: a name in `FORMS`; or mean and standard deviation of pixels in [0, 1], for each channel or for all, a pair
             or a text "0.5,0.5,0.5/0.2,0.2,0.2".
-        channels: of the images.
+        channels: number of channels of the images.
 
     Raises:
-        ValueError: there is no such form, or it is none for so many channels.
+        ValueError: there is no such form, or it does not fit the number of channels.
 
     Source: the modes of `keras.applications.imagenet_utils.preprocess_input`.
     """
@@ -65,12 +65,12 @@ def _statistics(argument: str, form: PixelForm) -> tuple[np.ndarray, np.ndarray]
 def preprocessing(preprocess_input: Callable[[np.ndarray], np.ndarray], *, name: str = "preprocessing") -> keras.Layer:
     """Returns a layer that does to images (B, H, W, 3) in [0, 1] what `preprocess_input` does to them in [0, 255].
 
-    Every such function of `keras.applications` moves and scales the three channels of a pixel, and some exchange them:
-    what it does to black and to the three colours tells all.
+    Every such function of `keras.applications` shifts and scales the three channels of a pixel, and some exchange them.
+    So its values for black and for the three pure colours determine it.
     """
     colours = np.concatenate([np.zeros((1, 3)), 255 * np.eye(3)])[:, None, None]
     black, *shown = preprocess_input(colours)[:, 0, 0]
-    matrix, full = np.array(shown) - black, keras.config.floatx()  # in less precision, steps of a pixel would be lost
+    matrix, full = np.array(shown) - black, keras.config.floatx()  # lower precision would round pixels
     scale = np.diag(matrix)
     if np.array_equal(matrix, np.diag(scale)):
         return keras.layers.Rescaling(scale.tolist(), black.tolist(), dtype=full, name=name)
@@ -85,8 +85,8 @@ class Arrangement:
     """How images (H, W, C) become what a network takes.
 
     Attributes:
-        image: their shape.
-        layers: that rearrange them, in order; none where the network takes them as they are.
+        image: shape of the images.
+        layers: layers that rearrange them, in order; none if the network takes them as they are.
         said: what was changed, in words; None for nothing.
     """
 
@@ -102,8 +102,8 @@ def arrangement(
 
     Args:
         argument: what to call the network in an error.
-        taken: their shape.
-        input_shape: (H, W, C) of the images, where `taken` does not tell.
+        taken: shape of these inputs.
+        input_shape: (H, W, C) of the images, if `taken` does not determine it.
 
     Raises:
         ValueError: it takes no images, or their shape cannot be known.

@@ -110,7 +110,7 @@ def preact_resnet18(input_shape: Sequence[int] = (32, 32, 3), num_classes: int =
 
 
 def image_input(input_shape: Sequence[int], num_classes: int, *, smallest: int = 1) -> keras.KerasTensor:
-    """Returns the `keras.Input` of images of `input_shape`, once it and `num_classes` are found to be in range.
+    """Returns the `keras.Input` for images of `input_shape`, after a check of it and of `num_classes`.
 
     Args:
         input_shape: (height, width, channels), positive whole numbers.
@@ -128,7 +128,7 @@ def image_input(input_shape: Sequence[int], num_classes: int, *, smallest: int =
 
 
 def logits(x: keras.KerasTensor, num_classes: int) -> keras.KerasTensor:
-    """Returns logits (B, num_classes), in full precision under mixed precision too, of features `x` (B, D)."""
+    """Returns logits (B, num_classes) of features `x` (B, D), in full precision even under mixed precision."""
     torch_uniform = keras.initializers.VarianceScaling(scale=1 / 3, mode="fan_in", distribution="uniform")
     layer = keras.layers.Dense(
         num_classes, kernel_initializer=torch_uniform, dtype=keras.config.floatx(), name="logits"
@@ -224,7 +224,7 @@ def _shortcut(x: keras.KerasTensor, filters: int, stride: int) -> keras.KerasTen
 
 
 def _blocks(width: int, counts: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yields (filters, stride) of every block of the four stages, of which `counts` holds the numbers of blocks."""
+    """Yields (filters, stride) of every block of the four stages; `counts` has the number of blocks of each stage."""
     for stage, count in enumerate(counts):
         for block in range(count):
             yield width * 2**stage, 2 if stage > 0 and block == 0 else 1

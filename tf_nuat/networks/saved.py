@@ -1,4 +1,4 @@
-"""Networks as files: what Keras 1 to 3 saved, SavedModel folders of TensorFlow, and weights beside an architecture."""
+"""Reads networks from files: those of Keras 1 to 3, SavedModel folders of TensorFlow, weights for an architecture."""
 
 import contextlib
 import functools
@@ -44,8 +44,8 @@ def read(
         path: a `.keras` file; an `.h5` file of Keras 1, 2 or 3; a folder of TensorFlow's SavedModel; or, with
             `architecture`, a file of weights.
         architecture: a network of the same layers, which gets the weights of the file.
-        modules: names of modules to import before, where the layers of one's own are.
-        trust: whether code of the file (Lambda layers; operations that reach for files) may be run.
+        modules: names of modules to import before, which define custom layers.
+        trust: whether code of the file (Lambda layers; operations that access files) may be run.
 
     Raises:
         ValueError: it is none of these, cannot be read, or has code that is not trusted.
@@ -97,7 +97,7 @@ def from_json(argument: str, path: PathLike, *, modules: Sequence[str] = (), tru
 def _checked(
     argument: str, path: PathLike, config: dict[str, Any], objects: Mapping[str, Any], *, trust: bool = False
 ) -> tuple[dict[str, Any], list[str]]:
-    """Returns a configuration as Keras 3 reads it, and what was changed; raises where it has code not to be run."""
+    """Returns a configuration as Keras 3 reads it, and what was changed; raises if it has code that is not trusted."""
     where = f"{argument} is {os.fspath(path)!r}"
     try:
         mended, changes = legacy.mended(config)
@@ -105,7 +105,7 @@ def _checked(
         raise ValueError(f"{where}, {error}") from error
     except Exception as error:  # whatever a damaged configuration raises
         raise validation.not_read(argument, path, error) from error
-    if not trust and (code := untrusted.code_in(mended, objects)):  # of what Keras is given
+    if not trust and (code := untrusted.code_in(mended, objects)):  # checks what Keras will get
         raise ValueError(f"{where}, which has {code}; allowed: {_TRUST}")
     if trust:
         keras_compat.give_names_to_lambdas({"K": keras.backend, "keras": keras, "np": np, "tf": tf})
@@ -113,7 +113,7 @@ def _checked(
 
 
 def _objects_of(modules: Sequence[str]) -> dict[str, Any]:
-    """Returns by name what a file may name: what modules, which are imported, have for networks, and some of ours."""
+    """Imports `modules`; returns the objects that a file may name, by name: theirs for networks, and some of ours."""
     layers_of_functions = dict.fromkeys(tensorflow_functions.CLASSES, tensorflow_functions.TensorFlowFunction)
     found: dict[str, Any] = {**_ACTIVATIONS, **layers_of_functions}
     for name in modules:
@@ -124,9 +124,9 @@ def _objects_of(modules: Sequence[str]) -> dict[str, Any]:
 
 
 def _is_for_networks(value: Any) -> bool:
-    """Returns whether a file may name a value in a module: a class that Keras builds, or a function, as an activation.
+    """Returns whether a file may name a value of a module: a class that Keras builds, or a function like an activation.
 
-    A module also has what it imports, `shutil.rmtree` perhaps, which is for no network.
+    A module also has the names that it imports, perhaps `shutil.rmtree`, which no network needs.
     """
     if inspect.isclass(value):
         return hasattr(value, "from_config") and not untrusted.is_code(value)
@@ -137,9 +137,9 @@ def _is_for_networks(value: Any) -> bool:
 
 @contextlib.contextmanager
 def _with_config(path: pathlib.Path, config: dict[str, Any] | None) -> Iterator[pathlib.Path]:
-    """A context with the name of the file or, where there is another configuration, of a copy that has it.
+    """A context with the path of the file or, with another configuration, of a copy that has it.
 
-    Keras looks at the ending of a name to know what a file is: it gets the one that fits the file.
+    Keras tells the kind of a file from the ending of its name, so the path has the ending that fits.
     """
     ending = ".h5" if network_file.is_hdf5(path) else ".keras"
     if config is None and (path.suffix == ending or (ending == ".h5" and path.suffix == ".hdf5")):
@@ -162,7 +162,7 @@ def _with_config(path: pathlib.Path, config: dict[str, Any] | None) -> Iterator[
 
 
 def _with_weights(argument: str, path: pathlib.Path, architecture: keras.Model) -> Read:
-    """Returns the architecture with the weights in a file, of Keras 3's own form or of that before."""
+    """Returns the architecture with the weights of a file, in the form of Keras 3 or of earlier versions."""
     endings = {".weights.h5": "layers", ".h5": None}
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -181,7 +181,7 @@ def _with_weights(argument: str, path: pathlib.Path, architecture: keras.Model) 
 
 
 def _saved_model(argument: str, path: pathlib.Path, trust: bool) -> Read:
-    """Returns a network of one layer, the graph of a SavedModel's serving signature, whose outputs may be several."""
+    """Returns a network of one layer, the graph of a SavedModel's serving signature; it may have several outputs."""
     where = f"{argument} is {str(path)!r}, a SavedModel"
     try:
         reaching = untrusted_graph.reaching_operation(path)

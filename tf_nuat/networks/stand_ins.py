@@ -1,8 +1,8 @@
-"""Stand-ins for operations without a gradient: what an operation does roughly, as a function that has one.
+"""Stand-ins for operations without a gradient: functions with a gradient that approximate an operation.
 
-Where an operation keeps the shape of its input it is the identity times a number, the straight-through estimator, or
-softmax where it says which is the largest; else, or where its output has little to do with its input, a small network
-is trained to imitate it.
+If the operation keeps the shape of its input, the stand-in is a multiple of the identity (the straight-through
+estimator), or softmax if the operation marks the largest entry. Otherwise, or if the output has little to do with the
+input, it is a small network that is trained to imitate the operation.
 """
 
 import dataclasses
@@ -15,17 +15,17 @@ import tensorflow as tf
 IDENTITY, SOFTMAX, IMITATION = "identity", "softmax", "imitation"
 STEPS, BATCH, RATE = 300, 32, 5e-3  # of the training of an imitation
 TESTED = 0.2  # the share of the pairs that an imitation is tested on
-WIDTH = 32  # channels of an imitation of images; units are eight times as many
+WIDTH = 32  # hidden channels of an imitation of images; others have eight times as many hidden units
 
 
 @dataclasses.dataclass(frozen=True)
 class StandIn:
-    """What takes the place of an operation, or of several in a row, on the way backwards.
+    """Takes the place of an operation, or of several in a row, in the backward pass.
 
     Attributes:
-        operation: name of the operation, the last where it is several.
+        operation: name of the operation, or of the last of several.
         kind: "identity", times `scale`; "softmax"; or "imitation", a small network.
-        scale: of the identity. 0 takes the operation out: what it adds changes too fast to be followed.
+        scale: of the identity. 0 takes the operation out, because its output changes too fast to be followed.
         explained: share of the variance of the operation's output that the stand-in explains, at most 1.
         function: tensors (B, ...) -> tensors of the shape of the output.
     """
@@ -45,7 +45,8 @@ def scaled_identity(operation: str, scale: float, explained: float) -> StandIn:
 def of_largest(operation: str, source: np.ndarray, output: np.ndarray) -> StandIn | None:
     """Returns softmax for an operation whose output is 1 where its input (N, ..., K) is largest, and 0 elsewhere.
 
-    None for any other. A sum of such outputs counts votes; that of the inputs would be decided by the loudest voter.
+    Returns None for any other operation. The sum of several such outputs counts votes; with the identity instead, the
+    input with the largest values would decide it.
     """
     largest = np.eye(source.shape[-1], dtype=output.dtype)[source.argmax(axis=-1)]
     if source.ndim < 2 or not np.array_equal(output, largest):
@@ -55,9 +56,9 @@ def of_largest(operation: str, source: np.ndarray, output: np.ndarray) -> StandI
 
 
 def slope(source: np.ndarray, output: np.ndarray) -> tuple[float, float]:
-    """Returns the factor by which `source` (N, ...) is nearest to `output`, of the same shape, and what it explains.
+    """Returns the factor that brings `source` (N, ...) nearest to `output`, of the same shape, and what it explains.
 
-    Both are taken without their mean over the N images; what is explained is a share of the output's variance.
+    The mean over the N images is subtracted from both first. What it explains is a share of the output's variance.
     """
     source, output = (each.astype(np.float64) - each.mean(axis=0, dtype=np.float64) for each in (source, output))
     both, own, others = np.sum(source * output), np.sum(source**2), np.sum(output**2)
@@ -98,7 +99,7 @@ def _moments(values: np.ndarray) -> tuple[float, float]:
 
 
 def _network(taken: tuple[int, ...], returned: tuple[int, ...], seed: int) -> keras.Model:
-    """Returns a network, not trained, of a linear part and one with a hidden layer, which are added."""
+    """Returns an untrained network, the sum of a linear part and of one with a hidden layer."""
     seeds = iter(np.random.SeedSequence(seed).generate_state(3))
 
     def layer(kind: Callable[..., keras.Layer], *sizes: int, **options: str) -> keras.Layer:

@@ -1,6 +1,6 @@
 """Functions of TensorFlow that Keras 2 kept in functional networks as layers, `TFOpLambda` and `SlicingOpLambda`.
 
-A network is read with a `TensorFlowFunction` in the place of each. `inlined` then has the operations of Keras instead,
+A network is read with a `TensorFlowFunction` in place of each. `inlined` then replaces these by operations of Keras,
 which any Keras 3 loads.
 """
 
@@ -14,7 +14,7 @@ from tf_nuat.core import keras_compat
 
 CLASSES = ("TFOpLambda", "SlicingOpLambda")
 
-CONSTANT = "first"  # keyword of a first argument that is no tensor
+CONSTANT = "first"  # keyword for a first argument that is not a tensor
 ELLIPSIS = "..."  # in a slice
 
 ops = keras.ops
@@ -114,7 +114,7 @@ class TensorFlowFunction(keras.layers.Layer):
 
 
 def inlined(network: keras.Model) -> keras.Model:
-    """Returns the network with the operations of Keras where it has a `TensorFlowFunction`; the others are shared."""
+    """Returns the network with each `TensorFlowFunction` replaced by operations of Keras; other layers are shared."""
     if not any(_has_function(layer) for layer in network.layers):
         return network
 
@@ -132,7 +132,7 @@ def inlined(network: keras.Model) -> keras.Model:
 
 
 def _named(name: str, outputs: Any, inputs: Any) -> Any:
-    """Gives the operations from `inputs` to `outputs` names after that of a layer: theirs may be those of others."""
+    """Names the operations from `inputs` to `outputs` after a layer, because their own names may not be unique."""
     reached = {id(each) for each in keras.tree.flatten(inputs)}
     ahead, number = keras.tree.flatten(outputs), 0
     while ahead:

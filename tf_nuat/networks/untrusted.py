@@ -1,4 +1,4 @@
-"""What the configuration of a network of someone else may name, and how large a network it may describe."""
+"""Limits for the configuration of someone else's network: what it may name, and the size that it may describe."""
 
 import copy
 import random
@@ -11,7 +11,7 @@ import keras
 from tf_nuat.core import json_input, keras_compat
 from tf_nuat.networks import legacy
 
-# Layers that run what is elsewhere, or is written in Python, and what they are, in words.
+# Layers that run Python code, or something from elsewhere, and what that is, in words.
 _CODE = {
     "Lambda": "Python code of whoever saved it",
     "__lambda__": "Python code of whoever saved it",
@@ -20,7 +20,7 @@ _CODE = {
     "JaxLayer": "Python code of whoever saved it",
     "FlaxLayer": "Python code of whoever saved it",
 }
-# Modules of Keras that have what networks are made of; others load files, download, or change settings.
+# Modules of Keras with the parts of networks; others load files, download, or change settings.
 _MODULES = (
     "activations",
     "constraints",
@@ -35,23 +35,23 @@ _MODULES = (
     "optimizers",
     "quantizers",
     "regularizers",
-    "src",  # of which Keras takes classes of layers and the like alone
+    "src",  # Keras takes only classes of layers and the like from it
 )
-_PACKAGES = ("keras_cv", "keras_hub", "keras_nlp")  # which Keras imports where a file names them
+_PACKAGES = ("keras_cv", "keras_hub", "keras_nlp")  # Keras imports them if a file names them
 LARGE = 2**26  # numbers: 256 MiB
 
 
 def code_in(config: Any, objects: Mapping[str, Any]) -> str | None:
-    """Returns what in a configuration would run code or reach for files, in words; None where nothing does.
+    """Returns what in a configuration would run code or access files, in words; None if nothing does.
 
     Args:
         config: the configuration.
-        objects: by name, what it may name beside what Keras has.
+        objects: objects, by name, that it may name besides those of Keras.
     """
     for each in _objects(config):
         module = each["module"] if isinstance(each.get("module"), str) else ""
         for name in _names(each):
-            # Keras looks for the whole at once: "layers.Lambda" of "keras" is the Lambda of "keras.layers".
+            # Keras looks up the joined name: "layers.Lambda" of "keras" is the Lambda of "keras.layers".
             *place, last = f"{module}.{name}".split(".")
             if last in _CODE:
                 return f"a {last} layer: {_CODE[last]}"
@@ -66,7 +66,7 @@ def code_in(config: Any, objects: Mapping[str, Any]) -> str | None:
 
 
 def is_code(kind: type) -> bool:
-    """Returns whether a class is one of Keras's own that run code; under whatever name."""
+    """Returns whether a class is one of Keras's own that run code, whatever name a module has for it."""
     return kind.__name__ in _CODE and kind.__module__.partition(".")[0] == "keras"
 
 
@@ -79,11 +79,11 @@ def _names(described: dict[str, Any]) -> Iterator[str]:
 
 
 def _called(described: dict[str, Any], objects: Mapping[str, Any]) -> str | None:
-    """Returns the name of what stands for a class and is none that Keras builds; None where there is no such.
+    """Returns the name of an object where a class that Keras builds belongs, but which is none; None if all are.
 
-    What has no `from_config` Keras calls with the keywords in the file, where that is in the form of Keras 2.
+    If a file is in the form of Keras 2, Keras calls objects without `from_config` with the keywords in the file.
     """
-    if described["class_name"] == "function":  # which is handed on, as an activation, and not called
+    if described["class_name"] == "function":  # which is passed on, as an activation, and not called
         return None
     for name in _names(described):
         found = keras.saving.get_registered_object(name, custom_objects=objects)
@@ -95,7 +95,7 @@ def _called(described: dict[str, Any], objects: Mapping[str, Any]) -> str | None
 
 
 def _objects(config: Any) -> Iterator[dict[str, Any]]:
-    """Yields all that a configuration names by a class."""
+    """Yields all dicts in a configuration that name a class."""
     if isinstance(config, dict):
         if "class_name" in config:
             yield config
@@ -107,9 +107,9 @@ def _objects(config: Any) -> Iterator[dict[str, Any]]:
 
 
 def check_size(config: dict[str, Any], objects: Mapping[str, Any], there: int) -> None:
-    """Raises a `ValueError` where a network has far more weights than the `there` numbers that its file has.
+    """Raises a `ValueError` if a network has far more weights than its file has numbers, which is `there`.
 
-    The network is built without them: what fails otherwise is left for Keras to say, when it reads the file.
+    The network is built without values of its weights. Keras reports any other failure later, when it reads the file.
     """
     state = random.getstate()  # from which Keras takes seeds
     try:

@@ -1,4 +1,4 @@
-"""What the graph of a SavedModel of someone else may do: compute, and write to the terminal."""
+"""Checks that the graph of someone else's SavedModel only computes, and writes to the terminal at most."""
 
 import functools
 import pathlib
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# Operations that reach files, Python, other processes or the network, without the number of their version.
+# Operations, without their version numbers, that reach files, Python, other processes or the network.
 _REACHING = frozenset(
     {
         "CSVDataset",
@@ -63,7 +63,7 @@ _REACHING = frozenset(
     }
 )
 _TERMINAL = {b"stdout", b"stderr", b"log(info)", b"log(warning)", b"log(error)"}  # where PrintV2 may write
-# Operations of the functions that every SavedModel has, by which its weights are saved and restored.
+# Operations of the functions with which every SavedModel saves and restores its weights.
 _SAVING = frozenset({"MergeV2Checkpoints", "Save", "SaveSlices", "ShardedFilename", "ShardedFilespec"})
 _RESTORING = frozenset({"Restore", "RestoreSlice"})
 
@@ -100,7 +100,7 @@ def _kind(operation: str) -> str:
 
 
 def _reaches(node: Any) -> bool:
-    if node.op == "PrintV2":  # the stream may also be set where a function is called: then it is no text here
+    if node.op == "PrintV2":  # the caller of a function may also set the stream: then there is no text here
         return "output_stream" in node.attr and node.attr["output_stream"].s not in _TERMINAL
     return _kind(node.op) in _REACHING
 
@@ -119,7 +119,7 @@ def _misused_savers(graph: Any) -> set[str]:
 
 
 def _is_of_objects(graph: Any) -> bool:
-    """Returns whether a graph is one of TensorFlow 2, of which only functions are run, and not its own nodes."""
+    """Returns whether a graph is of TensorFlow 2, which runs only its functions, not its own nodes."""
     return graph.HasField("object_graph_def")
 
 
@@ -135,9 +135,9 @@ def _called_by_name(graph: Any) -> bytes:
 
 
 def _needs(graph: Any) -> dict[str, set[str]]:
-    """Returns of all functions of a graph and, where they are run, of its nodes, by name: what they run.
+    """Returns what each function of a graph runs, by name, and what each node does, if the nodes are run.
 
-    That are operations, functions, and the nodes whose outputs they take.
+    These are operations, functions, and the nodes whose outputs are taken.
     """
     found = {
         each.signature.name: set().union(*map(_operations, each.node_def)) for each in graph.graph_def.library.function
@@ -156,7 +156,7 @@ def _operations(node: Any) -> set[str]:
 
 
 def _running(operation: str, needs: Mapping[str, set[str]]) -> set[str]:
-    """Returns the names of what runs an operation, or needs what does."""
+    """Returns the names of all functions and nodes that run an operation, directly or through others."""
     found: set[str] = set()
     ahead = {operation}
     while ahead:

@@ -11,8 +11,8 @@ from tf_nuat.networks.resnet import convolution, image_input, logits, normalize_
 def vgg11(input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10, *, width: int = 64) -> keras.Model:
     """Returns VGG-11 for small images: 9,231,114 trainable parameters for CIFAR-10.
 
-    Five stages of 3x3 convolutions, each followed by BatchNorm and ReLU, end in 2x2 max pooling. A pooling of an odd
-    size rounds up, so that images of every size are taken; 28x28 and 32x32 images end as one vector, 224x224 images as
+    Five stages of 3x3 convolutions, each followed by BatchNorm and ReLU, end in 2x2 max pooling. Pooling rounds odd
+    sizes up, so images of every size work; 28x28 and 32x32 images end as one vector, 224x224 images as
     7x7 feature maps. Convolutions have a bias, as in the usual CIFAR variant, and start from He's normal distribution
     by fan-out.
 

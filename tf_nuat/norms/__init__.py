@@ -1,7 +1,7 @@
 """`NORMS`: the geometry of threat models, an object for each norm.
 
 A threat model allows every image that is within `epsilon` of the clean one, in a norm, and within [0, 1]. Everything
-that depends on the norm is a method here: no other module compares the names of norms.
+that several modules need of a norm is a method here. What one attack needs is a table of its own, by the norm's name.
 """
 
 from tf_nuat.core import validation
@@ -18,7 +18,7 @@ NORMS: dict[str, Norm] = {norm.name: norm for norm in (LINF, L2(), L1())}
 
 
 def of(norm: str | Norm) -> Norm:
-    """Returns the norm that `norm`, a name or the object itself, is.
+    """Returns the object of a norm, for its name or the object itself.
 
     Raises:
         ValueError: there is no norm of that name.

@@ -1,4 +1,4 @@
-"""What norms and attacks ask of the pixels of images, and of the box [0, 1] that these are in."""
+"""Functions of pixels and of the box [0, 1] around them, for norms and attacks."""
 
 import tensorflow as tf
 
@@ -8,7 +8,7 @@ def sign_of_largest(gradient: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
 
     Args:
         gradient: (B, H, W, C), finite.
-        number: how many entries of each image (B,), int32, at least 1: as large ones are taken as well, and zeros not.
+        number: how many entries of each image (B,), int32, at least 1. Ties are included, zeros are not.
 
     Example:
         >>> import tensorflow as tf
@@ -25,7 +25,7 @@ def sign_of_largest(gradient: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
 
 
 def inwards(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    """Returns the gradient, without what would take pixels at 0 or 1 out of [0, 1].
+    """Returns the gradient, set to 0 where it would take pixels at 0 or 1 out of [0, 1].
 
     Example:
         >>> import tensorflow as tf
@@ -39,11 +39,11 @@ def inwards(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
 
 
 def shared_out(budget: tf.Tensor | float, most: tf.Tensor, rank: tf.Tensor) -> tf.Tensor:
-    """Returns how much of a budget each pixel gets: first those of the highest rank, each what it can take.
+    """Returns how much of a budget each pixel gets: those of the highest rank come first, and take all they can.
 
     Args:
         budget: of an image, at least 0.
-        most: what a pixel can take (B, H, W, C), at least 0.
+        most: largest amount that a pixel can take (B, H, W, C), at least 0.
         rank: of the pixels (B, H, W, C).
 
     Example:
@@ -76,5 +76,5 @@ def corners(x: tf.Tensor, epsilon: tf.Tensor | float) -> tuple[tf.Tensor, tf.Ten
 
 
 def per_pixel(value: tf.Tensor) -> tf.Tensor:
-    """Returns a value of each image (B,) in the form (B, 1, 1, 1), which goes with its pixels."""
+    """Returns a value of each image (B,) in the shape (B, 1, 1, 1), which broadcasts over pixels."""
     return value[:, None, None, None]

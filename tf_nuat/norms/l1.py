@@ -9,12 +9,12 @@ from tf_nuat import draws
 from tf_nuat.norms.geometry import per_pixel, shared_out, sign_of_largest
 from tf_nuat.norms.norm import Norm
 
-BISECTIONS = 30  # more than a float has digits
+BISECTIONS = 30  # more than a float32 has bits of precision
 SPARSITY = 100  # the 99th percentile is SLIDE's default
 
 
 class L1(Norm):
-    """L1: the sum of the changes of all pixels. Where it is small few pixels change, and those by much.
+    """L1: the sum of the absolute changes of all pixels. It allows large changes of few pixels.
 
     Example:
         >>> import tensorflow as tf
@@ -25,7 +25,7 @@ class L1(Norm):
 
     name, label, order = "l1", "L1", 1
     direction_label = "sign of the gradient's largest entries"
-    way = 10.0  # where 2.5 are often too few for an ascent to leave its random start behind
+    way = 10.0  # with 2.5, an ascent often stays too close to its random start
 
     def length(self, change: tf.Tensor) -> tf.Tensor:
         return tf.reduce_sum(tf.abs(change), axis=(1, 2, 3))
@@ -42,9 +42,9 @@ class L1(Norm):
     def projection(self, x: tf.Tensor, epsilon: tf.Tensor | float) -> Callable[[tf.Tensor], tf.Tensor]:
         """Returns the function that finds the nearest image, in L2, in both the ball and [0, 1].
 
-        Every pixel comes nearer to x by one and the same amount, as far as x at most, and then is cut to [0, 1] (Croce
-        and Hein, "Mind the box", 2021). The amount is searched for by bisection; where that stops the
-        image is inside. `epsilon` may be one radius for each image (B,).
+        All pixels move towards x by the same amount, at most as far as x, and then are cut to [0, 1] (Croce and Hein,
+        "Mind the box", 2021). Bisection finds the amount, and ends with an image inside of the ball. `epsilon` may be
+        one radius for each image (B,).
         """
 
         def project(x_adv: tf.Tensor) -> tf.Tensor:
@@ -69,17 +69,17 @@ class L1(Norm):
         return project
 
     def steepest(self, gradient: tf.Tensor) -> tf.Tensor:
-        """Returns the sign of the gradient at its largest entries, one in `SPARSITY`, over their number.
+        """Returns the sign of the gradient at its largest entries, one in `SPARSITY`, divided by their number.
 
-        The very steepest step changes one pixel alone, and one pixel in a step is too few: this is the step of SLIDE
-        (Tramer and Boneh, 2019).
+        The steepest step would change a single pixel, which is too few. This is the step of SLIDE (Tramer and Boneh,
+        2019).
         """
         return sign_of_largest(gradient, tf.fill(tf.shape(gradient)[:1], self._pixels_of_step(gradient)))
 
     def step(self, x_adv: tf.Tensor, gradient: tf.Tensor, size: tf.Tensor | float) -> tf.Tensor:
-        """Returns what `steepest` does, within [0, 1]: what a pixel has no room for goes to the next largest entries.
+        """Returns the step of `steepest` within [0, 1]: the next largest entries get what a pixel has no room for.
 
-        Without this, steps push again and again against the border of [0, 1].
+        Without this, steps would push pixels at 0 or 1 out of [0, 1] again and again.
         """
         room = tf.where(gradient > 0.0, 1.0 - x_adv, x_adv)
         most = tf.where(tf.equal(gradient, 0.0), 0.0, tf.minimum(room, size / self._pixels_of_step(gradient)))
@@ -89,7 +89,7 @@ class L1(Norm):
         return -(-int(np.prod(gradient.shape[1:])) // SPARSITY)
 
     def random_change(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        # Shares of a whole, of which one more than there are pixels is left out, are uniform.
+        # Shares of a sum with one draw more than there are pixels are uniform in the ball.
         return self._shares(x, seed, left_out=_exponential(x[:, :1, :1, :1], draws.fold_in(seed, 2)))
 
     def random_direction(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -37,7 +37,7 @@ class L2(Norm):
     def projection(self, x: tf.Tensor, epsilon: tf.Tensor | float) -> Callable[[tf.Tensor], tf.Tensor]:
         """Returns the function that shortens the difference from x to `epsilon`, and then cuts to [0, 1].
 
-        Cutting to [0, 1], where x is, brings no pixel farther from x.
+        x lies in [0, 1], so cutting to [0, 1] moves no pixel away from x.
         """
 
         def project(x_adv: tf.Tensor) -> tf.Tensor:
@@ -49,12 +49,12 @@ class L2(Norm):
 
     def steepest(self, gradient: tf.Tensor) -> tf.Tensor:
         """Returns the gradient over its length."""
-        # Squares of small gradients underflow, those of the largest entry's multiples do not.
+        # Squares of small gradients underflow; squares of gradients divided by their largest entry do not.
         scaled = tf.math.divide_no_nan(gradient, tf.reduce_max(tf.abs(gradient), axis=(1, 2, 3), keepdims=True))
         return tf.math.divide_no_nan(scaled, per_pixel(self.length(scaled)))
 
     def random_change(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        # A ball of radius r holds the share r^D of the volume of the one of radius 1.
+        # A ball of radius r has r^D times the volume of the unit ball.
         share = draws.uniform(x[:, :1, :1, :1], draws.fold_in(seed, 1))
         coordinates = tf.cast(tf.reduce_prod(tf.shape(x)[1:]), x.dtype)
         return self.random_direction(x, seed) * share ** (1.0 / coordinates)

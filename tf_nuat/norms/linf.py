@@ -52,9 +52,9 @@ class Linf(Norm):
         return tf.math.divide_no_nan(change, tf.reduce_max(tf.abs(change), axis=(1, 2, 3), keepdims=True))
 
     def orthogonal_direction(self, directions: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Returns random signs that agree with those of `directions` as often as they do not.
+        """Returns random signs, half of which agree with those of `directions`.
 
-        They are drawn uniformly among these; where the number of signs is odd, one entry is 0.
+        The draw is uniform among all such signs. If the number of signs is odd, one entry is 0.
         """
         flat = directions.reshape(len(directions), -1).astype(np.float64)
         drawn = generator.choice([-1.0, 1.0], size=flat.shape)

@@ -1,4 +1,4 @@
-"""`Norm`: what a threat model asks of a norm."""
+"""`Norm`: the interface of the norms of threat models."""
 
 import abc
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ class Norm(abc.ABC):
         order: p of the p-norm, as NumPy's `ord`.
         direction_label: what reports call the steepest direction.
         random_label: what reports call a random direction.
-        way: the length of all steps of PGD together, by default, in epsilon.
+        way: the default length of all steps of PGD together, in units of epsilon.
 
     Example:
         >>> from tf_nuat import norms
@@ -40,7 +40,7 @@ class Norm(abc.ABC):
 
     @abc.abstractmethod
     def distances(self, change: np.ndarray) -> np.ndarray:
-        """Returns what `length` does, of and as NumPy arrays: (N,) for a change (N, H, W, C)."""
+        """Returns what `length` does, for NumPy arrays: (N,) for a change (N, H, W, C)."""
 
     @abc.abstractmethod
     def dual_length(self, gradient: tf.Tensor) -> tf.Tensor:
@@ -54,18 +54,19 @@ class Norm(abc.ABC):
     def projection(self, x: tf.Tensor, epsilon: tf.Tensor | float) -> Callable[[tf.Tensor], tf.Tensor]:
         """Returns the function that moves images into the ball of radius `epsilon` around x and into [0, 1].
 
-        An image in both stays as it is. Of another the result need not be the nearest one.
+        An image in both stays as it is. For any other, the result need not be the nearest one.
         """
 
     @abc.abstractmethod
     def steepest(self, gradient: tf.Tensor) -> tf.Tensor:
-        """Returns the step of length 1 that climbs fastest, 0 where the gradient (B, H, W, C), finite, of an image is.
+        """Returns the step of length 1 that climbs fastest; 0 for an image whose gradient is 0.
 
-        It has the form of the gradient: attacks without a version of their own for a norm take it.
+        The gradient (B, H, W, C) is finite, and the step has its shape. Attacks without their own version for a norm
+        take this step.
         """
 
     def step(self, x_adv: tf.Tensor, gradient: tf.Tensor, size: tf.Tensor | float) -> tf.Tensor:
-        """Returns the step, of length `size`, that an ascent takes from x_adv, where the loss has this gradient."""
+        """Returns the step of length `size` that an ascent takes from x_adv, given the gradient of the loss there."""
         return size * self.steepest(gradient)
 
     @abc.abstractmethod
@@ -83,7 +84,7 @@ class Norm(abc.ABC):
     def orthogonal_direction(self, directions: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Returns a random change of each image of length 1, orthogonal to `directions`, both (N, H, W, C), float32.
 
-        It is a normal draw without what is along the direction.
+        It is a normal draw without its component along the direction.
         """
         smallest = np.finfo(np.float64).tiny
         flat = directions.reshape(len(directions), -1).astype(np.float64)

@@ -1,9 +1,9 @@
 """Statistics of the global batch under `tf.distribute`.
 
-Inside a replica, a batch is a share of the global batch. Whatever is a statistic of the whole batch (a mean, the
-nuclear norm, the draw of the starting noise) goes through this module, so that two devices with 32 images each do what
-one device with 64 does. Which images FGSM-AT, R-FGSM-AT and EAT attack is counted in each share: it is the same where a
-share is a multiple of their `every`. On one replica nothing is communicated.
+Inside a replica, a batch is a share of the global batch. Every statistic of the whole batch (a mean, the nuclear norm,
+the draw of the starting noise) goes through this module, so that two devices with 32 images each do what one device
+with 64 does. There is one exception: FGSM-AT, R-FGSM-AT and EAT count the images to attack within each share. They
+attack the same images if a share is a multiple of their `every`. On one replica nothing is communicated.
 
 Convention for losses: each replica computes its share, and the shares of all replicas add up to the loss of the
 global batch. Keras's optimizers add up the gradients of the replicas, which then equal those of one device.
@@ -69,7 +69,7 @@ class Weights:
         self.used = False
 
 
-# Of the batch at hand. Each replica is traced in a thread of its own, and a context variable belongs to a thread.
+# Those of the current batch. Each replica is traced in its own thread, and a context variable belongs to a thread.
 _weights: contextvars.ContextVar[Weights | None] = contextvars.ContextVar("weights", default=None)
 
 
@@ -96,12 +96,12 @@ def weighing(sample_weight: tf.Tensor | None) -> Iterator[Weights]:
 def share_of_mean(per_example: tf.Tensor, counted: tf.Tensor | None = None) -> tf.Tensor:
     """Returns this replica's share of the mean of `per_example` (B,) over the global batch.
 
-    Where `fit` has sample weights it is the sum of weight times value over the number of examples, as in Keras: the
-    weights do not change the divisor. `per_example` may be of the last examples of the batch alone.
+    If `fit` has sample weights, it is the sum of weight times value over the number of examples, as in Keras: the
+    weights do not change the divisor. `per_example` may only have the last examples of the batch.
 
     Args:
         per_example: a value of each example, (B,).
-        counted: bool (B,), of which examples the mean is, 0 where there are none; all where it is not given.
+        counted: bool (B,), the examples whose mean to take, which is 0 if there are none; None for all.
 
     Example:
         >>> import tensorflow as tf
@@ -176,10 +176,10 @@ def own_of_last(count: int, rows: tf.Tensor) -> int | tf.Tensor:
 
 
 def average_statistics(network: keras.Model) -> None:
-    """Averages over the replicas what the network keeps beside its trainable weights: BatchNorm's moving statistics.
+    """Averages over the replicas the weights that training moves without the optimizer: BatchNorm's statistics.
 
-    Each replica has updated those with its own share of the batch. Called in a training step, in every replica; after
-    it all have the same, so that attacks, evaluation and checkpoints do not depend on which replica is asked.
+    Each replica has updated its own with its share of the batch. Call this in a training step, in every replica.
+    Afterwards all are equal, so attacks, evaluation and checkpoints do not depend on the replica that they use.
 
     Example:
         >>> import keras
@@ -215,7 +215,7 @@ def moving_statistics(network: keras.Model) -> list[keras.Variable]:
 def synchronized(network: keras.Model) -> keras.Model:
     """Returns a copy of the network whose BatchNorm layers normalize with the statistics of the global batch.
 
-    Without it each replica normalizes its own images. Where these are few, that is another, noisier training.
+    Without it, each replica normalizes its own images. If these are few, that is another, noisier training.
 
     Raises:
         ValueError: the network cannot be cloned.

@@ -27,9 +27,9 @@ def _multiworker(wait: float) -> tf.distribute.Strategy:
 def strategy(name: str, *, wait: float = workers.WAIT) -> tf.distribute.Strategy:
     """Returns a `tf.distribute` strategy: "one" device, "mirrored" over all of this machine, "multiworker", or "auto".
 
-    "multiworker" is for all processes that `TF_CONFIG` names, one of which this is: see `tf_nuat.parallel.workers`. It
-    has to be called before anything else that TensorFlow does. "auto" is that where `TF_CONFIG` names several, and
-    "mirrored" where there are several GPUs. Build networks, defense and optimizer under its `scope()`.
+    "multiworker" spans all processes that `TF_CONFIG` names, this one included: see `tf_nuat.parallel.workers`. It has
+    to be called before TensorFlow does anything else. "auto" is "multiworker" if `TF_CONFIG` names several processes,
+    "mirrored" if there are several GPUs, else "one". Build networks, defense and optimizer under its `scope()`.
 
     Args:
         name: one of `STRATEGIES`.

@@ -1,8 +1,7 @@
-"""Several processes, on one machine or many, that train one network: who they are, that they agree, that all are there.
+"""Several processes, on one machine or many, that train one network: who they are, and whether all agree and respond.
 
-Each runs the same command with `--strategy multiworker` and a `TF_CONFIG` of its own. The first worker is the chief:
-it alone reads and writes checkpoints and results. What it knows and the others need goes over the network, so that no
-folder has to be shared.
+Each runs the same command with `--strategy multiworker` and its own `TF_CONFIG`. The first worker is the chief: it
+alone reads and writes checkpoints and results. It sends the others what they need, so no folder has to be shared.
 """
 
 import contextlib
@@ -27,8 +26,8 @@ from tf_nuat.core import keras_compat, validation
 from tf_nuat.models import weights
 
 EXAMPLE = '{"cluster": {"worker": ["host-a:2222", "host-b:2222"]}, "task": {"type": "worker", "index": 0}}'
-PATIENCE = 30  # seconds after which a worker that waits says for whom
-WAIT = 1800.0  # seconds after which it waits no longer, unless told
+PATIENCE = 30  # seconds after which a waiting worker says for whom it waits
+WAIT = 1800.0  # seconds after which it gives up, by default
 WAIT_HELP = "seconds to wait for the other workers of TF_CONFIG, with --strategy multiworker"
 STARTING = 60.0  # seconds that TensorFlow may take to start once all workers are there
 
@@ -123,14 +122,14 @@ def start(cluster: Cluster, *, wait: float = WAIT) -> tf.distribute.Strategy:
             "strategy is 'multiworker' after TensorFlow was used; allowed: in a process that begins with it"
         ) from error
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)  # TensorFlow has it noted, and nothing more
+        signal.signal(signal.SIGTERM, before)  # TensorFlow's own handler only notes the signal
     return strategy
 
 
 def _meet(cluster: Cluster, wait: float) -> None:
-    """Waits until every worker has been seen at its address, and says for whom.
+    """Waits until every worker has been seen at its address, and says for whom it waits.
 
-    TensorFlow waits too, for ever, in silence, and deaf to signals.
+    TensorFlow would also wait, but for ever, without a word, and without a reaction to signals.
 
     Raises:
         LostError: `wait` seconds have passed.
@@ -151,14 +150,14 @@ def _meet(cluster: Cluster, wait: float) -> None:
             if missing and time.monotonic() - said > PATIENCE:
                 said = time.monotonic()
                 logging.warning("waiting for %s, which no worker answers at", names)
-            time.sleep(0.1 if missing else 0.5)  # at last, for the others to see this one
+            time.sleep(0.1 if missing else 0.5)  # the last wait lets the others see this worker
 
 
 @contextlib.contextmanager
 def _ended_after(seconds: float) -> Iterator[None]:
-    """A context that ends the process, with a line, where it takes longer.
+    """A context that ends the process, with a line, if it takes longer.
 
-    A worker that was seen and has ended since is one that TensorFlow waits for: no exception would reach it there.
+    TensorFlow waits for a worker that was seen and has ended since, and no exception reaches it while it waits.
     """
 
     def end() -> None:
@@ -204,7 +203,7 @@ def _answers(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=2) as found:
-            # Where nobody listens, a connection on one machine may get that port for its own end, and meet itself.
+            # If nobody listens, a connection within one machine may get that port as its own, and connect to itself.
             return found.getsockname() != found.getpeername()
     except OSError:
         return False
@@ -212,7 +211,7 @@ def _answers(address: str) -> bool:
 
 @contextlib.contextmanager
 def together(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """A context in which the loss of another worker is a `LostError` of one line."""
+    """A context that turns the loss of another worker into a `LostError` of one line."""
     try:
         yield
     except keras_compat.LOST as error:
@@ -228,7 +227,7 @@ def together(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 
 def _only_other(strategy: tf.distribute.Strategy, own: str) -> str:
-    """Returns the other task where there is one alone."""
+    """Returns the name of the other task if there is only one, else "a worker"."""
     jobs = strategy.cluster_resolver.cluster_spec().as_dict()
     others = [f"{job} {number}" for job in jobs for number in range(len(jobs[job])) if f"{job} {number}" != own]
     return others[0] if len(others) == 1 else "a worker"
@@ -251,17 +250,17 @@ def index(strategy: tf.distribute.Strategy) -> int:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Returns whether this process reads and writes checkpoints and results; always, where there is one worker."""
+    """Returns whether this process reads and writes checkpoints and results; always true if there is one worker."""
     return index(strategy) == 0
 
 
 def several(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy | None:
-    """Returns a strategy over several workers, who share the images of an attack; None for any other."""
+    """Returns the strategy if it is over several workers, who share the images of an attack; else None."""
     return strategy if count(strategy) > 1 else None
 
 
 def gathered(array: Any, strategy: tf.distribute.Strategy) -> np.ndarray:
-    """Returns `array`, int32 and of the same shape on every worker, of all workers: (workers, ...)."""
+    """Returns the arrays of all workers, (workers, ...); `array` is int32 and has the same shape on every worker."""
     if count(strategy) == 1:
         return np.asarray(array)[None]
     every = strategy.run(_gather, args=(tf.constant(array, tf.int32),))
@@ -289,7 +288,7 @@ def of_all(contents: bytes, strategy: tf.distribute.Strategy) -> list[bytes]:
 
 
 def from_chief(contents: bytes, strategy: tf.distribute.Strategy) -> bytes:
-    """Returns the bytes `contents` of the chief; those of the other workers do not count, and may be empty."""
+    """Returns the bytes `contents` of the chief; those of the other workers are ignored, and may be empty."""
     if count(strategy) == 1:
         return contents
     contents = contents if is_chief(strategy) else b""
@@ -299,7 +298,7 @@ def from_chief(contents: bytes, strategy: tf.distribute.Strategy) -> bytes:
 
 
 def _as_numbers(contents: bytes, *, size: int) -> np.ndarray:
-    """Returns bytes as int32, four at a time, with zeros behind them for `size` in all."""
+    """Returns bytes as int32, four at a time, padded with zeros to at least `size` bytes."""
     return np.frombuffer(contents.ljust(-(-size // 4) * 4, b"\0"), np.int32)
 
 
@@ -312,7 +311,7 @@ def _of_first(numbers: tf.Tensor) -> tf.Tensor:
 
 
 def arrays_from_chief(arrays: Sequence[np.ndarray], strategy: tf.distribute.Strategy) -> Sequence[np.ndarray]:
-    """Returns the chief's list of arrays; that of the other workers does not count, and may be empty."""
+    """Returns the chief's list of arrays; those of the other workers are ignored, and may be empty."""
     if count(strategy) == 1:
         return arrays
     return _unpacked(from_chief(_packed(arrays), strategy))
@@ -335,7 +334,7 @@ def _unpacked(contents: bytes) -> list[np.ndarray]:
 
 
 def share_weights(network: keras.Model, strategy: tf.distribute.Strategy) -> None:
-    """Gives the network of every worker the weights that it has on the chief."""
+    """Gives the network of every worker the chief's weights."""
     if count(strategy) > 1:
         weights.assign(network, arrays_from_chief(network.get_weights(), strategy))
 
@@ -350,7 +349,7 @@ def agree(facts: Mapping[str, Any], strategy: tf.distribute.Strategy) -> None:
     for number, other in enumerate(others, start=1):
         for name in sorted(set(first) | set(other)):
             if first.get(name) != other.get(name):
-                with contextlib.suppress(tf.errors.OpError):  # nobody leaves before all know: the others would lose it
+                with contextlib.suppress(tf.errors.OpError):  # all leave together: none seems lost to the others
                     gathered([0], strategy)
                 raise ValueError(
                     f"{name} is {other.get(name)!r} on worker {number}, and {first.get(name)!r} on the chief; "

@@ -1,4 +1,4 @@
-"""A Keras callback that saves the whole state of training, and the way back from it."""
+"""A Keras callback that saves the whole state of training, and functions that restore it."""
 
 import json
 import pathlib
@@ -19,13 +19,13 @@ Logs = dict[str, float] | None  # what Keras hands to a callback
 
 
 class State(typing.NamedTuple):
-    """How far training is.
+    """How far training has come.
 
     Attributes:
-        history: list of dicts, the logs of the whole epochs.
-        batches: trained in the epoch after those.
-        seconds: that these took.
-        arrays: what the variables are; None before training.
+        history: list of dicts, the logs of the finished epochs.
+        batches: number of batches trained in the current epoch.
+        seconds: time that these batches took.
+        arrays: saved values of the variables, to be restored; None if there are none.
     """
 
     history: list[dict[str, float]]
@@ -35,12 +35,13 @@ class State(typing.NamedTuple):
 
 
 class Backup(keras.callbacks.Callback):
-    """Saves the whole state of training, for `restored` to go on from, bit for bit.
+    """Saves the whole state of training, so that a resumed run continues from it bit for bit.
 
-    That is the weights, averages, optimizer and the defense's own state, the metrics of the epoch so far, and how many
-    batches were trained. It is saved after each epoch, and within one every `save_every` seconds, into a ring of
-    checkpoints (`tf_nuat.training.checkpoints`). Of several workers the chief alone writes. Put it last, so that it
-    sees what other callbacks added to the logs. Within an epoch, what has numbers that are not finite is not saved.
+    The state has the weights, averages, optimizer and the defense's own state, the metrics of the epoch so far, and the
+    number of trained batches. It is saved after each epoch, and within an epoch every `save_every` seconds, as one of
+    the newest few checkpoints (`tf_nuat.training.checkpoints`). Of several workers only the chief writes. Put the
+    callback last, so that it sees what other callbacks add to the logs. Within an epoch, a state with numbers that are
+    not finite is not saved.
 
     Args:
         folder: where the checkpoints are kept.
@@ -80,8 +81,8 @@ class Backup(keras.callbacks.Callback):
         self.state = self.state._replace(arrays=None)
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
-        # The batches before this one have ended. After the last of an epoch none begins, and it is not the place: the
-        # epoch is not over before it is validated.
+        # The batches before this one have ended. Nothing is saved after the last batch of an epoch: the epoch is over
+        # only after its validation.
         if batch:
             batches, now = self.first + batch, time.perf_counter()
             self.state = self.state._replace(batches=batches, seconds=now - self.begin)
@@ -106,7 +107,7 @@ class Backup(keras.callbacks.Callback):
         return batches % self.LOOK_EVERY == 0 and bool(workers.gathered(is_time, strategy)[0])
 
     def _save(self) -> None:
-        arrays = [np.asarray(variable) for variable in state_of(self.model)]  # on several workers, of all of them
+        arrays = [np.asarray(variable) for variable in state_of(self.model)]  # every worker reads them
         if self.state.batches and not all(np.isfinite(array).all() for array in arrays):
             return  # training is about to end: see `callback_list`
         if workers.is_chief(self.model.distribute_strategy):
@@ -116,9 +117,9 @@ class Backup(keras.callbacks.Callback):
 
 
 def restored(folder: str | pathlib.Path, strategy: tf.distribute.Strategy | None) -> State:
-    """Returns the `State` of the newest checkpoint in `folder`; that of the chief, where there are several workers.
+    """Returns the `State` of the newest checkpoint in `folder`; on several workers, that of the chief.
 
-    Without a checkpoint it is that of the beginning.
+    Without a checkpoint it is the state before training.
     """
     found = checkpoints.newest(folder) if workers.is_chief(strategy) else None
     arrays, facts = found or ([], {})

@@ -1,4 +1,4 @@
-"""What a recipe describes, built: its data, its networks, and the defense of each stage."""
+"""Builds what a recipe describes: its data, its networks, and the defense of each stage."""
 
 import functools
 import pathlib
@@ -36,7 +36,7 @@ def build(
         stage: index in `recipe.plan()`.
         before: the defense of the stage before, whose networks and optimizer this one takes over.
         sources: the source networks of ensemble adversarial training.
-        stretch: a variable that holds the steps of an epoch of the schedules, instead of those of the recipe.
+        stretch: variable with the steps per epoch of the schedules; None for those of the recipe.
         jit_compile: whether XLA compiles the training step.
 
     Example:
@@ -60,7 +60,7 @@ def build(
         model.take_over(before)
         return model
     network = build_network(recipe.network, splits, recipe.network_options)
-    workers.share_weights(network, tf.distribute.get_strategy())  # a saved network may be another one elsewhere
+    workers.share_weights(network, tf.distribute.get_strategy())  # a saved network may differ between workers
     if recipe.synchronized_batch_norm:
         network = parallel.synchronized(network)
     model = make(network=precision.computing_in(network, recipe.precision))
@@ -74,14 +74,14 @@ def build(
 
 
 def build_network(name: str, splits: Splits, options: dict[str, Any]) -> keras.Model:
-    """Returns the network that `by_name.builder` knows by `name`, for the data."""
+    """Returns the network `name`, see `by_name.builder`, for the shapes of the data."""
     shapes: dict[str, Any] = {"input_shape": splits.input_shape, "num_classes": splits.num_classes}
     network = _call(by_name.builder("network", name), options, **shapes)
     return by_name.fitting(f"network {name}", network, **shapes)
 
 
 def source_networks(recipe: Recipe, splits: Splits, out: pathlib.Path) -> list[keras.Model]:
-    """Returns the recipe's source networks: those that are not trained yet are as they will be built."""
+    """Returns the recipe's source networks; those that are not trained yet are built without training."""
 
     def source(name: str) -> keras.Model:
         if name not in networks.NETWORKS:

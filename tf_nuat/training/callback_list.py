@@ -1,4 +1,4 @@
-"""Keras's list of callbacks: the host waits for the device after some batches only, and an epoch may be shorter."""
+"""Keras's list of callbacks, but the host waits for the device less often, and the last epoch may be shorter."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,11 +9,11 @@ import keras
 class CallbackList(keras.callbacks.CallbackList):
     """Calls `on_train_batch_end` after every `EVERY`-th batch of an epoch and after the last.
 
-    With TensorFlow, Keras makes Python numbers of the logs of a batch before it calls a callback, and so waits for the
-    step to end: a GPU then has nothing to do until the host has begun the next. The logs are means over the epoch so
-    far, in which a loss that is not a number stays. What has to see every batch has `on_train_batch_begin`.
+    With TensorFlow, Keras converts the logs of a batch to Python numbers before it calls a callback, and so waits for
+    the step to end: a GPU is then idle until the host begins the next step. The logs are means over the epoch so far,
+    so a NaN loss stays in them. A callback that must see every batch has `on_train_batch_begin`.
 
-    A last epoch that is shorter belongs to the same `fit`: to end one and begin another takes seconds.
+    A shorter last epoch belongs to the same `fit`, because ending one and beginning another takes seconds.
 
     Args:
         *arguments, **options: those of `keras.callbacks.CallbackList`.
@@ -27,7 +27,7 @@ class CallbackList(keras.callbacks.CallbackList):
         self.lengths = list(lengths)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.params["steps"] = self.lengths.pop(0)  # what the callbacks see, too
+        self.params["steps"] = self.lengths.pop(0)  # callbacks read it, too
         super().on_epoch_begin(epoch, logs)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:

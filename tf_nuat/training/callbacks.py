@@ -17,9 +17,9 @@ from tf_nuat.parallel import workers
 
 
 def _network(model: keras.Model, which: str) -> keras.Model:
-    """Returns the `network` or `trained_network` of a defense; any other model itself, returning logits.
+    """Returns the `network` or `trained_network` of a defense; any other model adapted to return logits.
 
-    What had to be changed of it is made anew: a layer whose activation was taken off has a copy of the weights.
+    Adapts the model anew each time, because a layer whose activation was removed has a copy of the weights.
     """
     found = getattr(model, which, None)
     return adapt(model, argument="the model").network if found is None else found
@@ -28,16 +28,16 @@ def _network(model: keras.Model, which: str) -> keras.Model:
 class RobustValidation(keras.callbacks.Callback):
     """Measures robust accuracy after each epoch, shows it as `val_robust_accuracy`, and keeps the best network.
 
-    It judges `model.network` of a defense: the averaged network, where that averages weights. Of any other model, which
-    has to take images in [0, 1], it judges the logits. Whatever that computes in while
-    it trains, it is judged, and saved, in float32.
+    It evaluates `model.network` of a defense: the averaged network, if the defense averages weights. It evaluates the
+    logits of any other model, which must take images in [0, 1]. It evaluates and saves in float32, whatever the
+    precision of training.
 
     Args:
         images, labels: validation images (N, H, W, C) in [0, 1] and their labels.
         attack: function `(network, x, y) -> x_adv`, see `tf_nuat.evaluate.accuracy`.
         path: where to save the best network (.keras); None to save nothing.
-        monitor: the entry of the logs that makes it the best, the higher the better; None keeps the latest network.
-        best: value of that to exceed, when a run continues.
+        monitor: the entry of the logs that decides which network is best (highest); None keeps the latest network.
+        best: value of this entry to exceed, for a run that continues.
         batch_size: images in a batch.
 
     Example:
@@ -105,9 +105,9 @@ def overfits_catastrophically(
 ) -> bool:
     """Returns whether a network withstands FGSM but not PGD, as one does after catastrophic overfitting.
 
-    True where, of the images that are classified correctly, significantly more than `fgsm_share` still are under FGSM,
-    and, of those that are under FGSM, significantly fewer than `pgd_share` are under PGD. The first condition leaves
-    out undefended networks, which FGSM fools too; the second leaves out robust ones. The limits lie between the
+    Two conditions must hold. Significantly more than `fgsm_share` of the correctly classified images stay correct under
+    FGSM: this excludes undefended networks, which FGSM fools too. Significantly fewer than `pgd_share` of the images
+    that are correct under FGSM are correct under PGD: this excludes robust networks. The limits lie between the
     published networks (tables 3, 4, 5, 7 and 9 of Vivek and Babu):
 
     - pseudo-robust (FGSM-AT, EAT): at least 0.51 under FGSM, and at most 0.12 of those under PGD;
@@ -115,7 +115,7 @@ def overfits_catastrophically(
     - weak (R-FGSM adversarial training on MNIST): at least 0.50 of those under FGSM are correct under PGD, too;
     - robust (PGD-AT, TRADES, SAT): at least 0.71 of them.
 
-    At an epsilon so small that FGSM fools but half of the images, an undefended network may pass for an overfitted one.
+    If epsilon is so small that FGSM fools only half of the images, an undefended network may look overfitted.
 
     Args:
         fgsm_correct, pgd_correct, clean_correct: bool (N,), which of the same images are classified correctly under
@@ -155,10 +155,10 @@ def overfits_catastrophically(
 class MaskingAlarm(keras.callbacks.Callback):
     """Warns after an epoch in which the network masks its gradients: FGSM cannot fool it any longer, PGD can.
 
-    It judges `model.trained_network` of a defense, where that begins: an average follows epochs later; any other model
-    itself. It adds to the logs, for the
-    callbacks after it, the accuracies `val_fgsm_accuracy` and `val_pgd_accuracy` of that network, and `masking_alarm`,
-    1.0 where it rang and 0.0 elsewhere. What it rings at: `overfits_catastrophically`.
+    It evaluates `model.trained_network` of a defense, since masking begins there and an average follows epochs later;
+    any other model itself. It adds to the logs, for the callbacks after it, the accuracies `val_fgsm_accuracy` and
+    `val_pgd_accuracy` of that network, and `masking_alarm`: 1.0 if it rang, else 0.0. It rings if
+    `overfits_catastrophically` is true.
 
     Args:
         images, labels: validation images (N, H, W, C) in [0, 1] and their labels, a few hundred.
@@ -169,8 +169,8 @@ class MaskingAlarm(keras.callbacks.Callback):
         batch_size: images in a batch.
 
     Raises:
-        ValueError: an argument is out of its range, or the images are too few for the alarm to ever ring; as training
-            begins, also where the network does not take the images or the labels.
+        ValueError: an argument is out of its range, or the images are too few for the alarm to ever ring; when training
+            begins, also if the network does not take the images or the labels.
 
     Example:
         >>> import keras
@@ -184,7 +184,7 @@ class MaskingAlarm(keras.callbacks.Callback):
     """
 
     ACTIONS = ("warn", "stop")
-    NORMS = ("linf",)  # its limits were found there, and tried nowhere else
+    NORMS = ("linf",)  # its limits were found in this norm, and not tried in others
 
     def __init__(
         self,

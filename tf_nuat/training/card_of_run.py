@@ -1,4 +1,4 @@
-"""The card of a run: what was done, and what came of it."""
+"""Makes the card of a run: what was done, and the results."""
 
 import importlib.metadata
 import itertools
@@ -31,12 +31,12 @@ def card_of(
     """Returns the card.
 
     Args:
-        splits: what was trained with.
-        trained: what training came to.
-        network: the one that is kept.
+        splits: the data.
+        trained: the result of training.
+        network: the network that is kept.
         outcomes: which test images it classified correctly, by measure.
         sources: cards of the source networks that were trained for it.
-        strategy: what it was trained under.
+        strategy: the distribution strategy of training.
     """
     recipe, model, history, passes = trained
     seconds = sum(logs["seconds"] for logs in history)

@@ -1,4 +1,4 @@
-"""A ring of checkpoints: the newest few are kept, so that there is one to go back to where the newest is damaged."""
+"""Checkpoints of a run: the newest few are kept, so that an older one can replace a damaged one."""
 
 import json
 import os
@@ -15,16 +15,16 @@ KEPT = 3
 
 
 def save(folder: str | pathlib.Path, number: int, arrays: list[np.ndarray], facts: dict[str, Any]) -> None:
-    """Writes a checkpoint at once, and removes those beyond the newest `KEPT`.
+    """Writes a checkpoint, and removes all but the newest `KEPT`.
 
     Args:
-        folder: where they are, made where it is missing.
-        number: whole number, higher than those of the checkpoints before: how many batches were trained.
+        folder: folder of the checkpoints, made if it is missing.
+        number: number of trained batches, higher than those of the checkpoints before.
         arrays: list of NumPy arrays.
         facts: dict of JSON values.
 
     Raises:
-        files.NotSavedError: it cannot be written; the checkpoints before are as they were.
+        files.NotSavedError: it cannot be written; the checkpoints before are unchanged.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -35,9 +35,9 @@ def save(folder: str | pathlib.Path, number: int, arrays: list[np.ndarray], fact
 
 
 def newest(folder: str | pathlib.Path) -> tuple[list[np.ndarray], dict[str, Any]] | None:
-    """Returns the arrays and the facts of the newest checkpoint that is whole, or None where there is none.
+    """Returns the arrays and the facts of the newest checkpoint that is not damaged, or None if there is none.
 
-    Every one that is damaged is named in a warning.
+    A warning names each damaged one.
     """
     folder = pathlib.Path(folder)
     for number in _numbers(folder):

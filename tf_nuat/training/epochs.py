@@ -1,4 +1,4 @@
-"""The epochs of a run: its stages one after the other, from where it was killed."""
+"""Trains the epochs of a run, stage by stage; a killed run continues where it stopped."""
 
 import itertools
 import json
@@ -31,10 +31,10 @@ History = list[dict[str, float]]  # the logs of each epoch
 
 
 class Trained(NamedTuple):
-    """What training came to.
+    """The result of training.
 
     Attributes:
-        recipe: what was trained: its epochs are those that `minutes` were fitted to.
+        recipe: the recipe, with the number of epochs that was fitted to its `minutes`, if it has them.
         model: the defense of the last stage.
         history: logs of all epochs.
         passes: mean `Passes` of an image in an epoch.
@@ -47,10 +47,10 @@ class Trained(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What the epochs of a run share: arguments of `tf_nuat.training.run`, and what it has made of them.
+    """What the epochs of a run share: arguments of `tf_nuat.training.run`, and values made from them.
 
-    `is_fitted`: whether the epochs of the recipe are those to train, and not to be fitted to its `minutes` first.
-    `begun`: when the minutes began, by `time.perf_counter`.
+    `is_fitted`: whether the recipe's number of epochs is final; else it is first fitted to the recipe's `minutes`.
+    `begun`: the `time.perf_counter` at which the minutes began.
     """
 
     recipe: Recipe
@@ -65,12 +65,12 @@ class Run(NamedTuple):
 
     @property
     def shown(self) -> str | int:
-        """What Keras shows: nothing where `EpochLines` does, and on other workers than the chief."""
+        """The `verbose` of Keras: 0 if `EpochLines` shows the epochs, and on all workers but the chief."""
         return self.verbose if self.verbose != "auto" and workers.is_chief(self.strategy) else 0
 
     @property
     def lengths(self) -> list[int]:
-        """Batches of each epoch, of all stages."""
+        """Number of batches in each epoch, of all stages."""
         return list(itertools.chain(*self.recipe.steps(self.splits.steps_per_epoch)))
 
 
@@ -92,9 +92,9 @@ def train(run: Run, sources: list[keras.Model]) -> Trained:
             stretch.assign(run.recipe.stretched(run.splits.steps_per_epoch))
         stages = run.recipe.steps(run.splits.steps_per_epoch)
         end = sum(map(len, stages[: number + 1]))
-        model.build_state()  # variables that the first step makes would have it traced a second time
+        model.build_state()  # the first step would make variables, and be traced a second time
         if state.arrays is not None and len(state.history) + bool(state.batches) <= end:
-            backup.put_back(model, state.arrays)  # into the defense of the stage that left it
+            backup.put_back(model, state.arrays)  # into the defense of the stage that saved it
             if not state.batches:
                 state = state._replace(arrays=None)
         while len(state.history) < end and not has_ended(state.history, run.recipe):
@@ -108,7 +108,7 @@ def train(run: Run, sources: list[keras.Model]) -> Trained:
 
 
 def _stretch(run: Run) -> tf.Variable | None:
-    """Returns the steps of an epoch of the schedules, which are not known before the speed is; None without minutes."""
+    """Returns a variable with the schedules' steps per epoch, which depend on the speed; None without minutes."""
     if run.recipe.minutes is None:
         return None
     with run.strategy.scope():
@@ -116,13 +116,13 @@ def _stretch(run: Run) -> tf.Variable | None:
 
 
 def _fitted(run: Run, model: defenses.Defense, sources: list[keras.Model]) -> Run:
-    """Returns the run with the epochs that its minutes are enough for; the model is as it was before."""
+    """Returns the run with the number of epochs that fit into its minutes; leaves the model as it was."""
     recipe, speeds = run.recipe, list[minutes.Speed]()
-    trial = run._replace(out=run.out / "trial")  # what an epoch saves takes its time, too
+    trial = run._replace(out=run.out / "trial")  # saving after an epoch takes time, too
     try:
         each: Any = model
         for number in range(len(recipe.plan())):
-            if number:  # thrown away: a stage begins where the one before it has ended
+            if number:  # only to be timed: the real stage begins where the one before it ends
                 with run.strategy.scope():
                     each = build(recipe, run.splits, stage=number, before=each, sources=sources)
             speeds.append(_speed(trial, each, is_first=not number))
@@ -141,11 +141,11 @@ def _fitted(run: Run, model: defenses.Defense, sources: list[keras.Model]) -> Ru
 
 
 def _speed(trial: Run, model: defenses.Defense, *, is_first: bool) -> minutes.Speed:
-    """Returns the `Speed` of a stage, whose defense is `model`, and which is then as it was before."""
+    """Returns the `Speed` of a stage with the defense `model`; leaves the model as it was."""
     model.build_state()
     before = [np.array(variable) for variable in backup.state_of(model)]
     keeps_state = backup.Backup(trial.out / "state", lengths=[minutes.WARM_UP, minutes.MOST])
-    each_epoch = _measured_and_saved(model, trial, keeps_state)  # once: what its attacks compile is compiled when timed
+    each_epoch = _measured_and_saved(model, trial, keeps_state)  # made once: attacks are timed after they are compiled
 
     def train_some(most: int, watch: minutes.Stopwatch) -> None:
         backup.put_back(model, before)
@@ -168,7 +168,7 @@ def _speed(trial: Run, model: defenses.Defense, *, is_first: bool) -> minutes.Sp
 
 
 def _train_until(end: int, model: defenses.Defense, run: Run, state: backup.State) -> backup.State:
-    """Trains the epochs until `end`, or what is left of one that was interrupted; returns the new state."""
+    """Trains the epochs until `end`, or the rest of an interrupted one; returns the new state."""
     splits, done, batches, lengths = run.splits, len(state.history), state.batches, run.lengths
     left = [lengths[done] - batches] if batches else lengths[done:end]
     keeps_state = backup.Backup(run.out / "state", lengths=lengths, state=state, save_every=run.save_every)
@@ -198,13 +198,13 @@ def _train_until(end: int, model: defenses.Defense, run: Run, state: backup.Stat
 
 
 def _callbacks(model: defenses.Defense, run: Run, keeps_state: backup.Backup, lengths: list[int]) -> CallbackList:
-    """Returns what happens after each epoch, of `lengths` batches, in this order: each sees the logs so far."""
+    """Returns the callbacks for epochs of `lengths` batches; each sees what those before it add to the logs."""
     history = keeps_state.state.history
 
     def stop_early(epoch: int, logs: Mapping[str, float]) -> None:
         model.stop_training |= has_ended(keeps_state.state.history, run.recipe)
 
-    # NaN raises before the epoch ends: no other callback gets to save weights that are not numbers.
+    # A NaN loss raises before the epoch ends, so no other callback saves weights that are NaN.
     every: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN(raise_error=True)]
     every += [*_measured_and_saved(model, run, keeps_state), keras.callbacks.LambdaCallback(on_epoch_end=stop_early)]
     if run.verbose == "auto" and workers.is_chief(run.strategy):
@@ -227,7 +227,7 @@ def _measured_and_saved(
 def _validating(
     model: defenses.Defense, run: Run, path: pathlib.Path | None, history: History
 ) -> list[keras.callbacks.Callback]:
-    """Returns the callbacks that validate; the best network, better than those of `history`, is saved to `path`."""
+    """Returns the callbacks that validate, and save the network to `path` if it is better than those of `history`."""
     recipe, splits = run.recipe, run.splits
     order = np.random.default_rng(recipe.seed).permutation(len(splits.labels("validation")))
     images, labels = splits.take("validation", order[: recipe.selection_images])
@@ -250,9 +250,9 @@ def _validating(
 
 
 def _batches_after(count: int, model: defenses.Defense, splits: Splits) -> Any:
-    """Returns the endless training batches after `count` batches, of which a defense may take each several times.
+    """Returns the endless training batches after the first `count`, where each replay of a batch counts as one.
 
-    Of several workers each reads the images of its own replicas alone.
+    Each of several workers reads the images of its own replicas only.
     """
     used, again = divmod(count, model.replays)
     place = divmod(used, splits.steps_per_epoch)
@@ -270,14 +270,14 @@ def _batches_after(count: int, model: defenses.Defense, splits: Splits) -> Any:
 
 
 def alarm_images(recipe: Recipe, splits: Splits) -> int:
-    """Returns the number of validation images that the masking alarm looks at, 0 where it is not used."""
+    """Returns the number of validation images for the masking alarm, 0 without an alarm."""
     if recipe.masking_alarm is None or recipe.norm not in callbacks.MaskingAlarm.NORMS:
         return 0
     return min(len(splits.labels("validation")), recipe.selection_images, ALARM_IMAGES)
 
 
 def has_ended(history: History, recipe: Recipe) -> bool:
-    """Returns whether training is over before its last epoch: the alarm rang, or patience is at its end."""
+    """Returns whether training ends before its last epoch: the alarm stops it, or `patience` has run out."""
     if not history:
         return False
     if recipe.masking_alarm == "stop" and history[-1].get("masking_alarm"):

@@ -42,29 +42,29 @@ def run(
 ) -> Card:
     """Trains `recipe`, measures it, and leaves the results in the folder `out`.
 
-    Killed and started again with the same arguments, it continues from its last checkpoint, repeats nothing that is
-    finished, and ends with the network of a run that was not killed (bit for bit, where the operations of the device
-    are deterministic: see `tf.config.experimental.enable_op_determinism`).
+    If a run is killed, start it again with the same arguments: it continues from its last checkpoint and repeats
+    nothing that is finished. It ends with the network of an uninterrupted run (bit for bit, if the operations of the
+    device are deterministic: see `tf.config.experimental.enable_op_determinism`).
 
     Args:
         recipe: a `Recipe`.
-        out: folder, made where it is missing. In it: `network.keras`, the network of the epoch that was best on the
-            validation split; `last.keras`, that of the last epoch (both averaged, where the defense averages);
-            `card.json`, what was done and measured; `outcomes.npz`, of each measure, which test images were classified
-            correctly, bool (N,); `logs/`, for TensorBoard; `state/`, while the run is not finished.
-        data_dir: where the datasets are (default: TensorFlow Datasets' own, or TFDS_DATA_DIR).
-        strategy: "auto", "one", "mirrored" or "multiworker", see `tf_nuat.parallel.strategy`. Of several workers the
-            chief alone reads and writes `out`.
+        out: folder, made if it is missing. In it: `network.keras`, the network of the epoch that was best on the
+            validation split; `last.keras`, that of the last epoch (both averaged, if the defense averages);
+            `card.json`, what was done and measured; `outcomes.npz`, for each measure, which test images were classified
+            correctly, bool (N,); `logs/`, for TensorBoard; `state/`, until the run is finished.
+        data_dir: folder of the datasets (default: TensorFlow Datasets' own, or TFDS_DATA_DIR).
+        strategy: "auto", "one", "mirrored" or "multiworker", see `tf_nuat.parallel.strategy`. Of several workers only
+            the chief reads and writes `out`.
         save_every: seconds of training that a kill may cost, at least 0; the end of an epoch is always saved.
-        jit_compile: whether XLA compiles the training step: for GPUs, it is slower on CPUs.
+        jit_compile: whether XLA compiles the training step; this is for one GPU, and slower on CPUs.
         verbose: "auto" for a line an epoch, with the time left; 0 for nothing; 1 and 2 as in `keras.Model.fit`.
 
     Returns:
-        what `card.json` says.
+        The `Card` that `card.json` holds.
 
     Raises:
         ValueError: an argument is wrong; raised before any work.
-        FloatingPointError: the loss became NaN or infinite; what was good is kept.
+        FloatingPointError: the loss became NaN or infinite; what was saved before is kept.
         files.NotSavedError: a file cannot be written (the disk is full, for instance); what was saved before is kept.
         workers.LostError: another worker has ended.
 
@@ -102,7 +102,7 @@ def _carried_out(
     verbose: str | int,
     begun: float,
 ) -> Card:
-    """Trains and measures what `run` has checked; `options` are those of `run`, which has begun at `begun`."""
+    """Trains and measures after the checks of `run`, which began at `begun`; `options` are keywords of `run`."""
     checked = time.perf_counter()
     own = [name for name in dict.fromkeys(recipe.sources) if name in networks.NETWORKS]  # others are files
     source_cards = [run(recipe.of_source(name), out / "sources" / name, **options, verbose=verbose) for name in own]
@@ -131,10 +131,10 @@ def check(
     save_every: float = 600.0,
     jit_compile: bool = False,
 ) -> tuple[Card | None, Any]:
-    """Finds out, before any work, whether `run` can do its own with these arguments, which are those of `run`.
+    """Checks, before any work, whether `run` can run with these arguments, which are its own.
 
     Returns:
-        the card and None where `out` holds this run, finished; else None and the splits of the data.
+        The card and None if `out` holds this run, finished; else None and the splits of the data.
 
     Raises:
         ValueError: an argument is wrong, or `out` holds another run.
@@ -150,7 +150,9 @@ def check(
     """
     validation.number("save_every", save_every, at_least=0.0)
     validation.one_of("jit_compile", jit_compile, (False, True))
-    distributed = parallel.strategy(strategy)  # before anything else: several workers have to begin with it
+    distributed = parallel.strategy(strategy)  # before anything else: several workers must begin with it
+    if jit_compile and distributed.num_replicas_in_sync > 1:  # XLA takes no variable of another device
+        validation.refuse("jit_compile", jit_compile, "on one device (strategy 'one')")
     out, content = pathlib.Path(out), None
     path = out / cards.NAME
     if workers.is_chief(distributed):
@@ -172,7 +174,7 @@ def check(
 
 
 def _check_against_data(recipe: Recipe, splits: Splits, out: pathlib.Path) -> None:
-    """Raises a `ValueError` for what only the data show to be wrong; warns where the masking alarm cannot ring."""
+    """Raises a `ValueError` for errors that only the data reveal; warns if the masking alarm cannot ring."""
     largest = norms.of(recipe.norm).largest(splits.input_shape)
     validation.number("epsilon", recipe.epsilon, at_most=largest)
     for spec in (recipe.selection, *recipe.measures.values()):
@@ -184,7 +186,7 @@ def _check_against_data(recipe: Recipe, splits: Splits, out: pathlib.Path) -> No
         logging.warning("no masking alarm: %d validation images are too few to show that a network overfits", count)
     untrained = building.source_networks(recipe, splits, out)
     model: Any = None  # before the first stage
-    for stage in range(len(recipe.plan())):  # whatever is wrong with their options shows here
+    for stage in range(len(recipe.plan())):  # shows what is wrong with their options
         model = building.build(recipe, splits, stage=stage, before=model, sources=untrained)
     if recipe.network not in networks.NETWORKS:
         by_name.check_saving(f"network {recipe.network}", model.network)
@@ -193,7 +195,7 @@ def _check_against_data(recipe: Recipe, splits: Splits, out: pathlib.Path) -> No
 
 
 def _check_wiring(recipe: Recipe, splits: Splits, network: keras.Model) -> None:
-    """Raises a `ValueError` where a saved network is fed wrongly; warns where it is merely no better than chance."""
+    """Raises a `ValueError` if a saved network gets wrong inputs; warns if it is just no better than chance."""
     labels = splits.labels("validation")
     looked_at = stratified(labels, min(len(labels), wiring.LOOKED_AT), seed=recipe.seed)
     pixels = recipe.network_options.get("pixels", "0..1")
@@ -206,7 +208,7 @@ def _check_wiring(recipe: Recipe, splits: Splits, network: keras.Model) -> None:
 
 
 def _refuse_another_run(out: pathlib.Path, recipe: Recipe) -> None:
-    """Raises a `ValueError` where `out` holds a run of another recipe, or one that cannot be read."""
+    """Raises a `ValueError` if `out` holds a run of another recipe, or one that cannot be read."""
     path = out / "recipe.json"
     if path.exists():
         content = json_input.load("recipe", path)
@@ -224,7 +226,7 @@ def _refuse_another_run(out: pathlib.Path, recipe: Recipe) -> None:
 
 
 def _with_fitted_epochs(recipe: Recipe, out: pathlib.Path, strategy: tf.distribute.Strategy) -> tuple[Recipe, bool]:
-    """Returns the recipe with the epochs that its minutes were fitted to, and whether they were, or need not be."""
+    """Returns the recipe, with epochs already fitted to its minutes if there are any, and if its epochs are final."""
     if recipe.minutes is None:
         return recipe, True
     path, known = out / "recipe.json", None
@@ -247,7 +249,7 @@ def _shared_sources(
 
 
 def _kept_network(model: Any, out: pathlib.Path, strategy: tf.distribute.Strategy) -> keras.Model:
-    """Returns the network of the best epoch, in float32, the same on all workers: the chief has it in a file."""
+    """Returns the network of the best epoch, in float32, the same on all workers; the chief reads it from its file."""
     network = precision.computing_in(model.network, "float32")
     if workers.is_chief(strategy):
         network = validation.load_network("network", out / "network.keras")

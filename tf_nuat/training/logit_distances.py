@@ -28,7 +28,7 @@ def logit_distances(
 ) -> dict[str, np.ndarray]:
     """Returns the Euclidean distances from the logits of FGSM's adversaries to those of I-FGSM's and of R-FGSM's.
 
-    A robust network answers all three alike; where gradients are masked the distances grow.
+    A robust network has similar logits for all three. If gradients are masked, the distances grow.
 
     Args:
         network: images (B, H, W, C) -> logits (B, K).
@@ -65,20 +65,20 @@ def _logits(network: keras.Model, x: tf.Tensor) -> np.ndarray:
 
 
 class LogitDistances(keras.callbacks.Callback):
-    """Measures `logit_distances` of the trained network before training and after every so many optimizer steps.
+    """Measures `logit_distances` of the trained network before training and once in `every` optimizer steps.
 
-    `history` is what it has found, a dict of lists: "iteration", and for each pair the mean, as
-    "fgsm_ifgsm" and "fgsm_rfgsm", and its standard error, as "fgsm_ifgsm_error" and "fgsm_rfgsm_error".
+    `history` has the results, a dict of lists: "iteration", and for each pair the mean, as "fgsm_ifgsm" and
+    "fgsm_rfgsm", and its standard error, as "fgsm_ifgsm_error" and "fgsm_rfgsm_error".
 
     Args:
         images, labels: validation images (N, H, W, C) in [0, 1] and their labels, a few hundred.
         epsilon: radius of the attacks, in (0, 1].
         every: optimizer steps between two measurements, at least 1.
-        path: JSON file to keep `history` in, with the settings, which `sanity.figures` draws; None for none.
+        path: JSON file for `history` and the settings, which `sanity.figures` draws; None for no file.
         **settings: further keywords of `logit_distances`.
 
     Raises:
-        ValueError: an argument is out of its range; as training begins, also where the network does not take the images
+        ValueError: an argument is out of its range; when training begins, also if the network does not take the images
             or the labels.
     """
 

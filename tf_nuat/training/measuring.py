@@ -1,4 +1,4 @@
-"""What a trained network is worth: its accuracy on the test split, clean and under the measures of its recipe."""
+"""Measures a trained network: its accuracy on the test split, clean and under the measures of its recipe."""
 
 import pathlib
 import sys
@@ -21,8 +21,8 @@ def measure(
 ) -> dict[str, np.ndarray]:
     """Returns which test images are classified correctly, a dict of measure, "clean" the first, to bool (N,).
 
-    Several workers share the images, else one device has them all. What is known so far is kept in `folder`; of several
-    workers, of whom one alone has it, nothing is.
+    Several workers share the images; otherwise one device takes them all. Results so far are kept in `folder`, but not
+    with several workers, of which only one has that folder.
     """
     several = workers.several(strategy)
     options: dict[str, Any] = {"batch_size": batch_of_attacks(recipe, splits), "strategy": several}
@@ -49,6 +49,6 @@ def measure(
 
 
 def batch_of_attacks(recipe: Recipe, splits: Splits) -> int:
-    """Returns the number of images in a batch of an attack: large images leave no memory for more than in training."""
+    """Returns the batch size of an attack; for large images at most that of training, for lack of memory."""
     height, width, _ = splits.input_shape
     return EVALUATED if height * width <= LARGE else min(EVALUATED, recipe.batch_size)

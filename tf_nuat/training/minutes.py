@@ -1,4 +1,4 @@
-"""How long to train where a recipe has minutes, not epochs: the speed is measured in the first steps."""
+"""Fits the number of epochs to a recipe's minutes, by the speed of the first steps."""
 
 import dataclasses
 import math
@@ -10,16 +10,16 @@ import keras
 
 from tf_nuat.training.recipe import Recipe
 
-WARM_UP = 2  # batches whose time says nothing: what is compiled is compiled there
-PART = 0.03  # of the minutes, in which the speed is measured
-LEAST, MOST = 10, 1000  # batches that are timed, where the minutes allow
-RESERVE = 0.01  # of the minutes, for what is saved and logged
+WARM_UP = 2  # batches that are not timed: their steps are compiled
+PART = 0.03  # share of the minutes in which the speed is measured
+LEAST, MOST = 10, 1000  # batches that are timed, if the minutes allow
+RESERVE = 0.01  # share of the minutes for saving and logging
 
 Logs = dict[str, float] | None  # what Keras hands to a callback
 
 
 class TooFewError(ValueError):
-    """The minutes end before a step of each stage and its validation."""
+    """The minutes are too few for a step of each stage and its validation."""
 
 
 class Speed(typing.NamedTuple):
@@ -28,8 +28,8 @@ class Speed(typing.NamedTuple):
     Attributes:
         step: seconds of a batch.
         validation: seconds from the last batch of an epoch to the end of its last callback. It is measured in the first
-            epoch of a `fit`, with what begins there, as a network that withstands attacks will take longer to validate.
-        start: seconds of `fit` before its first epoch and after its last, and what is compiled for a later stage.
+            epoch of a `fit`, start-up included, since a network that withstands attacks will take longer to validate.
+        start: seconds of `fit` before its first epoch and after its last, and of compiling for a later stage.
     """
 
     step: float
@@ -41,8 +41,8 @@ class Stopwatch(keras.callbacks.Callback):
     """Measures a `Speed`; ends the epoch once enough batches were timed. Put it last.
 
     Args:
-        seconds: after which the batches that were timed are enough, if there were `LEAST` of them.
-        most: number of batches at most.
+        seconds: time after which `LEAST` timed batches are enough; with fewer, it takes four times as long.
+        most: largest number of batches.
     """
 
     def __init__(self, seconds: float, most: int) -> None:
@@ -57,7 +57,7 @@ class Stopwatch(keras.callbacks.Callback):
         self.batches += 1
         self.trained = time.perf_counter()
         spent = self.trained - self.begun
-        # Attacks may alternate from batch to batch: an even number has them in proportion.
+        # Attacks may alternate from batch to batch: an even number of batches has both in equal parts.
         is_enough = spent > self.seconds * (1 if self.batches >= LEAST else 4) and self.batches % 2 == 0
         if is_enough or self.batches >= self.most:
             self.model.stop_training = True
@@ -74,10 +74,10 @@ def measured(
     """Returns the `Speed` of a stage of training.
 
     Args:
-        minutes: those of the stage, about.
-        train: function of a number of batches and of a callback, which trains on as many at most, and validates.
-        workers: processes that train together: several wait for each other, and so take the same number of batches.
-        compiles_again: whether what is compiled here is compiled once more when the stage begins.
+        minutes: minutes of the stage, roughly.
+        train: function of a number of batches and a callback that trains on at most so many batches, and validates.
+        workers: number of processes that train together; several wait for each other, so all time `LEAST` batches.
+        compiles_again: whether the stage compiles once more when it begins.
     """
     started = time.perf_counter()
     train(WARM_UP, Stopwatch(0.0, WARM_UP))  # the second time nothing is compiled
@@ -89,13 +89,13 @@ def measured(
 
 
 def fitted(recipe: Recipe, steps_per_epoch: int, speeds: Sequence[Speed], seconds: float) -> Recipe:
-    """Returns the recipe with the epochs, perhaps a part of one, that end in time with their validations.
+    """Returns the recipe with as many epochs, perhaps a fraction, as end in time with their validations.
 
     Args:
-        recipe: has `minutes`.
+        recipe: a `Recipe` with `minutes`.
         steps_per_epoch: batches in an epoch.
-        speeds: of each stage on this machine.
-        seconds: that have passed since training began.
+        speeds: the `Speed` of each stage on this machine.
+        seconds: time that has passed since training began.
 
     Raises:
         TooFewError: the minutes are too few for a batch of each stage.

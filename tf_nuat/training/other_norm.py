@@ -1,4 +1,4 @@
-"""A recipe under another norm than the one that it was written for."""
+"""Changes a recipe to another norm than the one that it was written for."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 # Options of defenses, and settings of attacks, that are lengths in the norm of a recipe, or the norm itself.
 OF_ONE_NORM = ("alpha", "epsilon", "norm", "step_size")
-STEPS = 40  # of PGD where the attack that it stands for has none
+STEPS = 40  # of PGD if the attack that it replaces has none
 
 
 def changes(recipe: "Recipe", norm: str) -> dict[str, Any]:
-    """Returns the fields of a recipe that are other ones under `norm`, a dict of name to value.
+    """Returns the fields of a recipe that change under `norm`, a dict of name to value.
 
-    Steps and noise are those that a defense or an attack has by default, a share of epsilon. Epochs are selected under
-    PGD. A measure stays what it is; one without a version in that norm becomes PGD, and is named so.
+    Steps and noise become the defaults of the defense or attack, a share of epsilon. The best epoch is selected under
+    PGD. Measures keep their attack; one without a version in that norm is replaced by PGD, and renamed.
     """
     measures: dict[str, AttackSpec] = {}
     for name, spec in recipe.measures.items():

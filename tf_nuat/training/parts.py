@@ -19,13 +19,13 @@ from tf_nuat import attacks, defenses, norms, schedules
 from tf_nuat.core import validation
 from tf_nuat.networks import adapt
 
-# What every defense gets from the trainer: arguments that are no options of a recipe.
+# Arguments that the trainer passes to every defense; they are not options of a recipe.
 SUPPLIED = ("network", "epsilon", "norm", "seed")
-_NOT_GIVEN: Any = None  # of what has to be given: a check says so, in one line, where Python would raise a TypeError
+_NOT_GIVEN: Any = None  # default of what must be given: a check says so in one line, instead of Python's TypeError
 
 
 def plain(argument: str, value: Any) -> Any:
-    """Returns `value` as JSON has it: numbers, text, booleans, None, and lists and dicts of these; parts as dicts.
+    """Returns `value` in the types of JSON: numbers, text, booleans, None, lists and dicts; parts by their `to_json`.
 
     Raises:
         ValueError: it is, or holds, anything else. The error names `argument`.
@@ -49,8 +49,8 @@ class AttackSpec:
 
     Args:
         attack: name in `ATTACKS`.
-        **settings: keywords of the attack. `epsilon` and `norm` are the recipe's unless they are given. A network that
-            the attack needs, the surrogate of "transfer" for instance, is the path of a `.keras` file.
+        **settings: keywords of the attack. `epsilon` and `norm` are the recipe's unless given. A network that the
+            attack needs, for instance the surrogate of "transfer", is given by the path of its `.keras` file.
 
     Raises:
         ValueError: there is no such attack, or a setting is unknown, missing or out of its range.
@@ -77,11 +77,11 @@ class AttackSpec:
         return _call("AttackSpec", self.attack, self.settings)
 
     def check_norm(self, norm: str) -> None:
-        """Raises a `ValueError` where the attack has no version for `norm`, that of the recipe."""
+        """Raises a `ValueError` if the attack has no version for the recipe's `norm`."""
         attacks.ATTACKS[self.attack].check_norm(self.settings.get("norm", norm))
 
     def check_data(self, *, input_shape: tuple[int, ...], num_classes: int, norm: str) -> None:
-        """Raises a `ValueError` where the attack cannot be run on images of this shape (H, W, C) and of K classes."""
+        """Raises a `ValueError` if the attack cannot run on images of this shape (H, W, C) and of K classes."""
         kind = attacks.ATTACKS[self.attack]
         settings = {name: value for name, value in self.loaded().items() if name not in ("epsilon", "norm", "seed")}
         kind.stages(settings, num_classes=num_classes, norm=self.settings.get("norm", norm))
@@ -110,7 +110,7 @@ class AttackSpec:
 
     @classmethod
     def from_json(cls, content: Any) -> Self:
-        """Returns the attack that `to_json` has described."""
+        """Returns the attack from what `to_json` returned."""
         if not isinstance(content, Mapping) or "attack" not in content:
             validation.refuse("attack", content, 'a dict as {"attack": "pgd", "steps": 40}')
         settings = dict(content)
@@ -183,7 +183,7 @@ class ScheduleSpec:
 
     @classmethod
     def from_json(cls, content: Any) -> Self:
-        """Returns the schedule that `to_json` has described."""
+        """Returns the schedule from what `to_json` returned."""
         if not is_schedule(content):
             validation.refuse("schedule", content, 'a pair as ["ramp", {"peak": 4.0, "epochs": 30}]')
         name, arguments = content
@@ -201,7 +201,7 @@ def is_schedule(content: Any) -> bool:
 
 
 def options_from_json(content: Any) -> Any:
-    """Returns options of a defense, or one number, as a recipe has them: pairs that describe schedules as schedules."""
+    """Returns options of a defense, or one value, from JSON; pairs that describe schedules become `ScheduleSpec`s."""
     if isinstance(content, Mapping):
         return {name: options_from_json(value) for name, value in content.items()}
     return ScheduleSpec.from_json(content) if is_schedule(content) else content
@@ -213,7 +213,7 @@ class Stage:
 
     Args:
         defense: name in `defenses.DEFENSES`.
-        epochs: number of epochs, at least 1; it has to be given.
+        epochs: number of epochs, at least 1; required.
         options: keywords of the defense; a weight may be a `ScheduleSpec`.
 
     Raises:
@@ -245,7 +245,7 @@ class Stage:
 
     @classmethod
     def from_json(cls, content: Any) -> Self:
-        """Returns the stage that `to_json` has described."""
+        """Returns the stage from what `to_json` returned."""
         if not isinstance(content, Mapping) or set(content) - {"defense", "epochs", "defense_options"}:
             validation.refuse("stages", content, "dicts of defense, epochs and defense_options")
         options = options_from_json(content.get("defense_options", {}))
@@ -253,7 +253,7 @@ class Stage:
 
 
 def check_options(defense: str, options: Any) -> None:
-    """Raises a `ValueError` where the defense of that name does not take one of `options`, as far as names tell."""
+    """Raises a `ValueError` if `options` has a name that the defense does not take, or lacks one that it needs."""
     kind = defenses.DEFENSES[defense]
     if not isinstance(options, Mapping):
         raise ValueError(f"options of {kind.__name__} are {options!r}; allowed: a dict of keywords")
@@ -272,17 +272,17 @@ def check_options(defense: str, options: Any) -> None:
 
 
 def largest_epsilon(norm: str) -> float | None:
-    """Returns the largest radius that means anything in a norm, for images of any size; None where there is none."""
+    """Returns the largest meaningful radius in a norm, for images of any size; None without a limit."""
     of_any_size: tuple[Any, ...] = (math.inf, 1, 1)
     largest = norms.of(norm).largest(of_any_size)
     return None if math.isinf(largest) else largest
 
 
 def epochs_of(lengths: Sequence[int], total: int, steps_per_epoch: int) -> list[list[int]]:
-    """Returns for each stage the batches of each of its epochs: `steps_per_epoch`, or what is left for its last one.
+    """Returns for each stage the number of batches in each epoch: `steps_per_epoch`, or the rest in its last one.
 
     Args:
-        lengths: of the stages, which share `total` batches in this proportion.
+        lengths: of the stages; they share `total` batches in this proportion.
         total: batches of the whole training.
         steps_per_epoch: batches in an epoch.
     """
@@ -302,7 +302,7 @@ def _not_given(parameters: Mapping[str, Any], given: Mapping[str, Any]) -> list[
 
 
 def _named(argument: str, name: Any, table: Mapping[str, Any]) -> Any:
-    """Returns what stands in `table` under `name`; refuses anything but text, a dict of the old form for instance."""
+    """Returns the entry `name` of `table`; refuses a name that is not text, for instance a dict of the old form."""
     if not isinstance(name, str):
         validation.refuse(argument, name, ", ".join(sorted(table)))
     return validation.one_of(argument, name, table)

@@ -1,4 +1,4 @@
-"""What a run shows while it trains: a line an epoch, within 80 columns, a bar of the epoch on a terminal, and logs."""
+"""Shows the progress of a run: a line per epoch, within 80 columns, a bar on a terminal, and logs for TensorBoard."""
 
 import contextlib
 import sys
@@ -13,7 +13,7 @@ from tf_nuat.core import files
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
-    """The logs of TensorBoard; where they cannot be written, on a full disk for instance, training ends with one line.
+    """Writes logs for TensorBoard; if that fails, on a full disk for instance, training ends with a one-line error.
 
     Raises:
         NotSavedError: the folder cannot be written.
@@ -46,10 +46,10 @@ class TensorBoard(keras.callbacks.TensorBoard):
 class EpochLines(keras.callbacks.Callback):
     """Prints a line after each epoch: loss, accuracies on the validation split, seconds, and the time left.
 
-    Put it after the callbacks that measure, whose logs it shows. On a terminal a bar shows the batches of the epoch.
+    Put it after the callbacks that measure: it shows their logs. On a terminal, a bar shows the batches of the epoch.
 
     Args:
-        lengths: batches of each epoch of the whole run, of which the last of a stage may have fewer.
+        lengths: batches of each epoch of the whole run; the last epoch of a stage may have fewer.
     """
 
     def __init__(self, lengths: Sequence[int]) -> None:
@@ -58,7 +58,7 @@ class EpochLines(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self.training = self.validating = 0.0  # seconds
-        self.batches = self.epochs = 0  # that these took
+        self.batches = self.epochs = 0  # trained in that time
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.begun = time.monotonic()
@@ -87,10 +87,10 @@ def line(epoch: int, epochs: int, logs: dict[str, float], seconds: float, left: 
     """Returns the line of an epoch.
 
     Args:
-        epoch: which, from 1.
-        epochs: of the whole run.
-        logs: what was measured, as Keras hands it to callbacks.
-        seconds: that an epoch takes, validation included.
+        epoch: number of the epoch, from 1.
+        epochs: number of epochs of the whole run.
+        logs: what was measured, as Keras passes it to callbacks.
+        seconds: time of an epoch, validation included.
         left: seconds until the last one ends.
     """
     cells = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}", f"loss {logs.get('loss', float('nan')):.3g}"]

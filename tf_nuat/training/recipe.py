@@ -27,7 +27,7 @@ def _field(text: str, *, flag: str | None = None, **default: Any) -> Any:
 class Recipe:
     """What to train, how, and how to measure it.
 
-    It checks itself when it is made: what can be known to fail without data and network fails there.
+    It checks itself when it is made: all errors that can be found without data and network are raised then.
 
     Example:
         >>> from tf_nuat.training import Recipe, ScheduleSpec
@@ -131,7 +131,7 @@ class Recipe:
         default=None,
     )
     patience: int | None = _field(
-        "epochs without a better one after which training ends early, where the best is kept; never unless given.",
+        "epochs without a better one that end training, if the best epoch is kept, not the last; never unless given.",
         flag="patience",
         default=None,
     )
@@ -160,7 +160,7 @@ class Recipe:
     def __post_init__(self) -> None:
         self._set(dataset=data.check_name("dataset", self.dataset))
         options = self.data_options
-        if isinstance(options, dict) and options.get("class_names") is not None:  # a file may change another day
+        if isinstance(options, dict) and options.get("class_names") is not None:  # a file may change later
             names = data.read_class_names("class_names", options["class_names"])
             self._set(data_options={**options, "class_names": names})
         self._set(network=by_name.check_name("network", self.network))
@@ -232,7 +232,7 @@ class Recipe:
             raise ValueError(f"epochs is {self.epochs}; allowed: a number to which stages of {written} epochs stretch")
 
     def _choose_by(self, kinds: list[type[defenses.Defense]]) -> None:
-        """Fills in what the defenses say of the choice of the best epoch, and of the masking alarm."""
+        """Fills in the defenses' choice of the best epoch, and of the masking alarm."""
         if not any(kind.MASKING_ALARM for kind in kinds):
             self._set(masking_alarm=None)
         if self.masking_alarm is not None:
@@ -257,9 +257,9 @@ class Recipe:
                 )
 
     def plan(self) -> list[Stage]:
-        """Returns the stages of training, one where there are no `stages`, with the epochs that each takes.
+        """Returns the stages of training with their epochs; a single stage if there are no `stages`.
 
-        Where `minutes` decide, these are the epochs of the schedule, in proportion to those that are trained.
+        With `minutes`, these are the epochs of the schedule, in proportion to those that are trained.
         """
         stages = self.stages or (Stage(self.defense, self.schedule_epochs, self.defense_options),)
         if self.minutes is not None:
@@ -268,7 +268,7 @@ class Recipe:
         return [dataclasses.replace(stage, epochs=length) for stage, length in zip(stages, lengths)]
 
     def steps(self, steps_per_epoch: int, total: int | None = None) -> list[list[int]]:
-        """Returns for each stage the batches of each of its epochs: `steps_per_epoch`, or what is left for the last.
+        """Returns for each stage the number of batches in each epoch: `steps_per_epoch`, or the rest in the last.
 
         `total`: batches of the whole training; those of `epochs` unless given.
         """
@@ -327,19 +327,19 @@ class Recipe:
 
     @classmethod
     def from_json(cls, content: Any, source: str = "recipe") -> Self:
-        """Returns the recipe that `to_json`, of this version or an earlier one, has described.
+        """Returns the recipe from what `to_json`, of this version or an earlier one, returned.
 
         Args:
-            content: what the JSON says. Fields that it does not have get their defaults.
-            source: what an error calls it, the path of a file for instance.
+            content: the content of the JSON. Missing fields get their defaults.
+            source: what an error calls it, for instance the path of a file.
 
         Raises:
-            ValueError: it is no recipe, is of a later schema, or cannot be made: a file is gone, for instance.
+            ValueError: it is not a recipe, has a later schema, or cannot be made, for instance because a file is gone.
         """
         return cls(**whole_from_json(cls, content, source))
 
 
-# The fields say themselves what they are; who reads the documentation finds it there, too.
+# Adds the help text of each field to the docstring, for the documentation.
 Recipe.__doc__ = "\n".join(
     [
         inspect.cleandoc(Recipe.__doc__ or ""),

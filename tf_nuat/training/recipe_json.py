@@ -1,4 +1,4 @@
-"""How a recipe is read from JSON: from a card, or from `recipe.json` in the folder of a run."""
+"""Reads a recipe from JSON: from a card, or from `recipe.json` in the folder of a run."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,18 +6,18 @@ from typing import Any
 
 from tf_nuat.training.parts import AttackSpec, Stage, options_from_json, plain
 
-SCHEMA = 1  # of a recipe as JSON; one without a number is of before there were numbers, and of the same form
+SCHEMA = 1  # of a recipe as JSON; older recipes, without a number, have the same form
 
 
 def fields_from_json(recipe: type, content: Any, source: str) -> dict[str, Any]:
-    """Returns the fields of a recipe that JSON describes, a dict of name to value, with its parts made.
+    """Returns the fields of a recipe from JSON, a dict of name to value, with its parts as objects.
 
     Args:
         recipe: the class `Recipe`.
         content, source: as for `Recipe.from_json`.
 
     Raises:
-        ValueError: it describes no recipe, or one of a later schema.
+        ValueError: it is not a recipe, or one of a later schema.
     """
     if not isinstance(content, Mapping):
         raise ValueError(f"{source} is no recipe; allowed: a dict of its fields")
@@ -37,10 +37,10 @@ def fields_from_json(recipe: type, content: Any, source: str) -> dict[str, Any]:
 
 
 def whole_from_json(recipe: type, content: Any, source: str) -> dict[str, Any]:
-    """Returns what `fields_from_json` does, where no field that has to be there is missing.
+    """Returns what `fields_from_json` does, and checks that no required field is missing.
 
     Raises:
-        ValueError: one is, or see `fields_from_json`.
+        ValueError: a required field is missing, or see `fields_from_json`.
     """
     values = fields_from_json(recipe, content, source)
     lacking = [each.name for each in dataclasses.fields(recipe) if _is_required(each) and each.name not in values]
@@ -50,15 +50,15 @@ def whole_from_json(recipe: type, content: Any, source: str) -> dict[str, Any]:
 
 
 def differences(recipe: type, one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Returns the names, sorted, of the fields in which two recipes as JSON are not the same run.
+    """Returns the sorted names of the fields by which two recipes, as JSON, are different runs.
 
-    What others say of a run, `source` and `claimed`, changes nothing of it. Where both have minutes, the epochs follow
-    from the machine. A field that one does not have, its version did not have: it has its default, or, where the
-    default depends on the defense, what the other has.
+    `source` and `claimed` do not affect a run, so they are ignored. So are the epochs if both recipes have `minutes`:
+    they depend on the machine. A missing field did not exist in the recipe's version: it counts as its default or, if
+    the default depends on the defense, as equal to the other recipe's.
 
     Args:
         recipe: the class `Recipe`.
-        one, other: what `Recipe.to_json`, of this version or an earlier one, has described.
+        one, other: what `Recipe.to_json`, of this version or an earlier one, returned.
     """
     ignored = {"schema", "source", "claimed"}
     ignored |= {name for name in _FILLED_IN if name not in one or name not in other}

@@ -1,6 +1,6 @@
-"""Networks that were trained robust, by name: two in the package, the others from a folder or URL of the user's.
+"""Pre-trained robust networks by name: two in the package, the others from a folder or URL of the user's.
 
-`index.json` says of each what it is, how robust it was measured, its licence, and the SHA-256 of its file.
+For each, `index.json` has a description, its measured robustness, its licence, and the SHA-256 of its file.
 """
 
 import os
@@ -61,16 +61,16 @@ def index() -> Mapping[str, Entry]:
 
 
 def files(name: str, *, source: str | os.PathLike[str] | None = None) -> tuple[pathlib.Path, pathlib.Path]:
-    """Returns the paths of a network's file, whose checksum is right, and of its card.
+    """Returns the paths of a network's file, after a check of its checksum, and of its card.
 
     Args:
         name: of the network, a key of `index()`.
-        source: for networks that the package does not have: a folder, or the URL of one, in which the file has the
-            `path` of its entry; the folder `results` of the project's repository is one. What was read from there
-            before is in a cache, in which it is looked for without `source`.
+        source: for networks that are not in the package: a folder, or the URL of one, in which the file has the `path`
+            of its entry, such as `results` in the project's repository. Files from a URL are kept in a cache; without
+            `source`, only the cache is searched.
 
     Raises:
-        ValueError: there is no such network, its file is in none of these places, or the checksum does not fit.
+        ValueError: there is no such network, its file is not found, or the checksum is wrong.
     """
     entry = validation.one_of("name", name, index())
     if entry.is_in_package:
@@ -79,19 +79,19 @@ def files(name: str, *, source: str | os.PathLike[str] | None = None) -> tuple[p
 
 
 def pretrained(name: str, *, source: str | os.PathLike[str] | None = None) -> keras.Model:
-    """Returns a network that was trained robust, images (B, H, W, C), float32 in [0, 1] -> logits (B, K).
+    """Returns a pre-trained robust network, images (B, H, W, C), float32 in [0, 1] -> logits (B, K).
 
-    `python -m tf_nuat.networks` lists the networks with what was measured.
+    `python -m tf_nuat.networks` lists the networks with their measured accuracies.
 
     Args:
         name: of the network, "mnist_nuat" for instance.
-        source: a folder or URL, for networks that the package does not have: see `files`.
+        source: a folder or URL, for networks that are not in the package: see `files`.
 
     Returns:
         A `keras.Model` of stock Keras layers, not compiled. Any defense trains it further.
 
     Raises:
-        ValueError: there is no such network, it cannot be read, or its checksum does not fit.
+        ValueError: there is no such network, it cannot be read, or its checksum is wrong.
 
     >>> import tf_nuat
     >>> network = tf_nuat.networks.pretrained("mnist_nuat")

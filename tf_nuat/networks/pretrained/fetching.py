@@ -1,4 +1,4 @@
-"""Files of pre-trained networks, in a folder, in the cache or at a URL: none is used unless its checksum fits."""
+"""Files of pre-trained networks, in a folder, in the cache or at a URL: only files with the right checksum are used."""
 
 import hashlib
 import os
@@ -18,13 +18,13 @@ PATIENCE = 60  # seconds without an answer
 
 
 def cache() -> pathlib.Path:
-    """Returns the folder of the cache: TF_NUAT_CACHE, else tf_nuat in that of the user's caches."""
+    """Returns the folder of the cache: TF_NUAT_CACHE, else tf_nuat in the folder of the user's caches."""
     home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     return pathlib.Path(os.environ.get(CACHE) or pathlib.Path(home) / "tf_nuat")
 
 
 def checked(entry: "Entry", path: pathlib.Path) -> pathlib.Path:
-    """Returns `path` where it is the file of the entry.
+    """Returns `path` if it is the file of the entry.
 
     Raises:
         ValueError: it is missing, or has another checksum.
@@ -60,7 +60,7 @@ def fetched(entry: "Entry", source: str) -> Found:
     """Returns a network's file and card in the folder `source` or, copied into the cache, from the URL `source`.
 
     Raises:
-        ValueError: they are not there, or the checksum does not fit.
+        ValueError: they are not there, or the checksum is wrong.
     """
     if not _is_url(source):
         path = pathlib.Path(source) / entry.path
@@ -84,7 +84,7 @@ def fetched(entry: "Entry", source: str) -> Found:
 
 
 def _cached(entry: "Entry") -> Found:
-    """Returns where the cache has a network; of another version of the package another file may have its name."""
+    """Returns the paths in the cache; the checksum in their name tells apart files of different package versions."""
     path = cache() / f"{entry.name}-{entry.sha256[:12]}.keras"
     return path, path.with_suffix(".json")
 
