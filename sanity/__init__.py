@@ -21,7 +21,7 @@ Example:
     >>> result = judgement.results[1]
 """
 
-import tf_nuat as tf_nuat  # before anything imports TensorFlow, which it makes quiet
+import tf_nuat as tf_nuat  # must come first: it silences TensorFlow before anything imports it
 
 # isort: split
 

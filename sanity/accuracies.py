@@ -1,4 +1,4 @@
-"""The accuracies of a judgement, as facts and in words: in the worst case, and what each attack left."""
+"""The accuracies of a judgement, as data and in words: in the worst case, and after each attack."""
 
 import dataclasses
 
@@ -6,32 +6,35 @@ import numpy as np
 
 from sanity import labels as attack_labels
 from sanity import verdict
-from sanity.evaluation import counted
 from sanity.verdict import WorstCase
 
 
-def worst_case(subject, settings, left_out):
-    """Returns the `WorstCase`; `left_out`: names of attacks that were not run on all images."""
+def worst_case(subject, settings, left_out, cut_short=()):
+    """Returns the `WorstCase`.
+
+    `left_out` are names of attacks that were not run on all images. If the mean of many answers decides, these attacks
+    do not count, and the attempts of the adaptive stage in `cut_short` take their place.
+    """
     pgd = subject.correct("pgd", **settings.pgd(subject.epsilon))
-    found = counted(subject.evaluations(), subject.epsilon)
-    within = [each for each in found if each.attack is not None]
-    fooled = [int(np.sum(pgd & ~each.correct)) for each in within]
-    strongest, answers = int(np.argmax(fooled)), found[0].answers
+    found = subject.counted()
+    within, answers = [each for each in found if each.attack is not None], found[0].answers
+    before = pgd if answers == 1 else subject.correct()  # PGD is judged by single answers
+    fooled = [int(np.sum(before & ~each.correct)) for each in within]
+    strongest = int(np.argmax(fooled))
     return WorstCase(
         **dataclasses.asdict(verdict.accuracy(subject.worst_case(), settings)),
         attacks=len(within),
-        attack=attack_labels.of(within[strongest]) if any(fooled) else "PGD",
+        attack=attack_labels.of(within[strongest]) if any(fooled) or answers > 1 else "PGD",
         fooled=fooled[strongest],
-        left_out=tuple(left_out) if answers == 1 else (),  # by single answers, none of them would count
+        left_out=tuple(left_out if answers == 1 else cut_short),
         answers=answers,
     )
 
 
 def _left(subject):
-    """Returns what each attack leaves of all images, pairs (`Evaluation`, bool (N,)).
+    """Returns which of all images remain correct after each attack, pairs (`Evaluation`, bool (N,)).
 
-    An attack that was run on what others left leaves no more than those before it where it was not run. Those before
-    it are of as many answers of the network.
+    On images on which the attack was not run, the earlier attacks with the same number of answers decide.
     """
     worst, found = {}, []
     for each in subject.evaluations():
@@ -67,11 +70,13 @@ def described(subject, settings):
 
 
 def sentence(clean, robust, pgd, way_round, subject, settings, *, is_random):
-    """Returns the accuracies in words; `is_random` says whether the network's answers are."""
+    """Returns the accuracies in words; `is_random` says whether the network's answers are random."""
     low, high = robust.interval
-    stronger = f"{robust.attack} fooled {robust.fooled} images that PGD did not. " if robust.fooled else ""
+    beyond = " that PGD did not" if robust.answers == 1 else ""
+    stronger = f"{robust.attack} fooled {robust.fooled} images{beyond}. " if robust.fooled else ""
     missing = f"Not run on all of them: {'; '.join(robust.left_out)}. " if robust.left_out else ""
-    alone = f"PGD alone says {pgd.accuracy:.1%}, publish {robust.accuracy:.1%}"
+    most = "at most " if robust.left_out else ""
+    alone = f"PGD alone says {pgd.accuracy:.1%}, publish {most}{robust.accuracy:.1%}"
     if pgd.correct == robust.correct:
         alone = f"PGD alone says the same, {pgd.accuracy:.1%}"
     if robust.answers > 1:
@@ -79,7 +84,7 @@ def sentence(clean, robust, pgd, way_round, subject, settings, *, is_random):
         alone = f"{counts}By one answer each PGD alone leaves {pgd.accuracy:.1%}"
     elif is_random:
         alone = f"Its answers are random, and one that is wrong counts. {alone}"
-    if way_round is not None and way_round.best is not None:
+    elif way_round is not None and way_round.best is not None:
         alone += f". Round what may hide the gradients {way_round.best.attack} fooled {way_round.best.fooled} images"
     return (
         f"{robust.accuracy:.1%} of {robust.images} images withstand the worst of {robust.attacks} attacks within "

@@ -1,19 +1,19 @@
-"""How much time is left for a judgement."""
+"""The time budget of a judgement."""
 
 import time
 
 
 class Clock:
-    """Time that runs out.
+    """A time budget.
 
     Args:
-        seconds: how many there are from now on; None for no limit.
-        slow_seconds: how many there are for a network that is slow, at least `seconds`; None for no more.
+        seconds: the budget, from now on; None for no limit.
+        slow_seconds: the budget for a slow network, at least `seconds`; None for the same.
 
     Attributes:
-        seconds: infinite without a limit.
-        speed: gradients of an image that the network takes in a second; infinite where nobody has measured it.
-        reserved: share of the time, in [0, 1), that is kept for what comes later, and does not count as left.
+        seconds: the current budget; infinite without a limit.
+        speed: image gradients that the network computes per second; infinite until measured.
+        reserved: share of the budget, in [0, 1), that is reserved for later stages and does not count as left.
 
     Example:
         >>> Clock(60.0).has_time_for(gradients=1000), Clock(0.0).has_time_for(gradients=1000)
@@ -29,18 +29,18 @@ class Clock:
 
     @property
     def spent(self) -> float:
-        """Seconds since it began."""
+        """Seconds since the start."""
         return time.monotonic() - self._begun
 
     @property
     def left(self) -> float:
-        """Seconds that are left, below 0 where there are none, infinite without a limit."""
+        """Remaining seconds; negative if the budget is exceeded, infinite without a limit."""
         return self.seconds * (1.0 - self.reserved) - self.spent
 
     def extend(self) -> None:
-        """Gives the time that there is for a network that is slow."""
+        """Raises the budget to that for a slow network."""
         self.seconds = max(self.seconds, self._slow_seconds)
 
     def has_time_for(self, gradients: float) -> bool:
-        """Returns whether so many gradients of an image fit into what is left."""
+        """Returns whether this number of image gradients fits into the remaining time."""
         return self.left > 0.0 and gradients / self.speed <= self.left

@@ -1,7 +1,6 @@
-"""What is kept of an attack that was run on the images of a subject."""
+"""The stored outcomes of attacks on the images of a subject."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -26,16 +25,16 @@ class Surrogate:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """One attack that was run on the images.
+    """One attack on the images, with its outcome.
 
     Attributes:
         attack: its name; None for no attack.
         settings: its keywords.
-        source: the surrogate, or whatever else it was computed on; None for the network itself.
-        correct: which images remained correctly classified, bool (N,). Of those that were not attacked it says what
-            they are without attack.
+        source: the surrogate or other function that it was computed on; None for the network itself.
+        correct: which images remained correctly classified, bool (N,). For images that were not attacked, whether they
+            are correct without attack.
         among: which images were attacked, bool (N,); None for all.
-        answers: how many answers of the network, their mean, decide on an image.
+        answers: number of network answers whose mean decides on an image.
 
     Example:
         >>> subject = Subject(network, images, labels, epsilon=0.02)
@@ -54,7 +53,7 @@ class Evaluation:
 
 @dataclasses.dataclass
 class Known:
-    """What is known of an attack: `correct` and whether it was `attacked`, of every image of the sample, bool (N,)."""
+    """What is known about an attack: which images of the sample were `attacked` and which are `correct`, bool (N,)."""
 
     attack: str | None
     settings: dict
@@ -64,17 +63,8 @@ class Known:
     answers: int = 1
 
 
-def counted(evaluations: Sequence[Evaluation], epsilon: float) -> list[Evaluation]:
-    """Returns the evaluations that the worst case is of: within epsilon, and of as many answers as any.
-
-    Where the answers of a network are random, a single one says little.
-    """
-    answers = max(each.answers for each in evaluations)
-    return [each for each in evaluations if each.answers == answers and each.settings.get("epsilon", 0.0) <= epsilon]
-
-
 def titled(attack, source, settings):
-    """Returns what to call an attack with its settings, on the network or from a surrogate, in a progress bar."""
+    """Returns the title of a progress bar for an attack: its name, settings and source."""
     if attack is None:
         return "clean"
     shown = {name: value if isinstance(value, str) else f"{value:g}" for name, value in settings.items()}

@@ -1,7 +1,9 @@
-"""From the flags of the command line to a subject, with everything checked before any work."""
+"""Turns command-line flags into a subject, and checks everything before any work starts."""
 
 import dataclasses
 import pathlib
+
+from absl import logging
 
 from sanity import measure
 from sanity.clock import Clock
@@ -12,7 +14,7 @@ from tf_nuat.core import validation
 from tf_nuat.evaluate import inputs, networks, wiring
 
 NEEDS_SURROGATE = "white_box_beats_black_box"  # the check
-AROUND = 25.0  # seconds that a command takes before and after the checks: to begin, and to write the report
+AROUND = 25.0  # seconds that a command needs to start and to write the report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +29,10 @@ class Inputs:
 
 
 def collect(flags, command, *, progress=False):
-    """Returns the `Inputs` that `flags` (see `sanity.run`) describe; `command` is kept as their provenance, and the
-    subject shows its progress where `progress` is true.
+    """Returns the `Inputs` that `flags` (see `sanity.run`) describe.
 
-    The output folder is made last, when everything else is known to be good.
+    `command` becomes part of the provenance; `progress` says whether the subject shows its progress. The output folder
+    is made last, after everything else has been checked.
 
     Raises:
         ValueError: a flag is wrong, or does not fit the others; the message names it.
@@ -47,22 +49,21 @@ def collect(flags, command, *, progress=False):
     path = pathlib.Path(flags.checkpoint)
     network, changes = networks.read("--checkpoint", path, flags)
     asked = inputs.asked(flags, [(path, network)])
-    surrogates = [networks.read_other("--surrogate", name, flags).network for name in flags.surrogate]
+    surrogates = {name: networks.read_other("--surrogate", name, flags).network for name in flags.surrogate}
     options = {"seed": flags.seed, "data_dir": flags.data_dir, "class_names": asked.class_names}
     by_default = flags.samples is None
     samples = max(budget.samples, network.output_shape[-1]) if by_default else flags.samples
     wanted = {"samples": samples, "at_most": by_default}
     images, labels, class_names = inputs.sample(network, asked.cards[0], asked.dataset, **wanted, **options)
     images, labels = in_order(images, labels, flags.seed)
-    named = {f"--surrogate {name}": each for name, each in zip(flags.surrogate, surrogates)}
+    named = {f"--surrogate {name}": each for name, each in surrogates.items()}
     for argument, each in {f"--checkpoint {path}": network, **named}.items():
         inputs.fits(argument, each, images, class_names, asked.dataset)
     sample = (images, labels, class_names)
     wiring.check(f"--checkpoint {path}", network, *sample, pixels=flags.pixels)
-    for argument, each in named.items():
-        wiring.check(argument, each, *sample, remedy=wiring.OF_SURROGATE)
+    surrogates = _useful(surrogates, sample)
     training_data = None
-    if not surrogates and NEEDS_SURROGATE in checks:  # without training images, it says that it was skipped
+    if not surrogates and NEEDS_SURROGATE in checks:  # without training images, that check is skipped
         most = measure.surrogate.MOST_IMAGES
         training_data = inputs.training_sample(network, asked.cards[0], asked.dataset, samples=most, **options)
     check_size("--dataset gives" if by_default else "--samples leaves", len(labels), network.output_shape[-1])
@@ -73,7 +74,7 @@ def collect(flags, command, *, progress=False):
         labels,
         epsilon=asked.epsilon,
         norm=asked.norm,
-        surrogates=surrogates,
+        surrogates=list(surrogates.values()),
         training_data=training_data,
         seed=flags.seed,
         progress=progress,
@@ -83,22 +84,41 @@ def collect(flags, command, *, progress=False):
         resume=flags.resume,
     )
     out = validation.output_folder("--out", out)
-    return Inputs(subject, checks, budget.settings, out, _provenance(flags, command, path, asked, changes, class_names))
+    provenance = _provenance(surrogates, command, path, asked, changes, class_names)
+    return Inputs(subject, checks, budget.settings, out, provenance)
+
+
+def _useful(surrogates, sample):
+    """Returns the surrogates that have learned something, a dict of path to network; a warning names the others.
+
+    Raises:
+        ValueError: one is fed wrongly.
+    """
+    useful = {}
+    for name, network in surrogates.items():
+        found = wiring.look(network, *sample)
+        if found.hints:
+            raise ValueError(f"--surrogate {name}: {found.sentence}{wiring.OF_SURROGATE}")
+        if found.is_right:
+            useful[name] = network
+        else:
+            logging.warning("--surrogate %s is left out: %s", name, found.sentence)
+    return useful
 
 
 def _seconds(minutes):
-    """Returns how long the checks may take of the minutes of a command."""
+    """Returns the seconds that a command of so many minutes leaves for the checks."""
     return 60.0 * minutes - min(AROUND, 60.0 * minutes / 7.0)
 
 
-def _provenance(flags, command, path, asked, changes, class_names):
-    """Returns where the network at `path` and the sample come from, a dict of facts."""
+def _provenance(surrogates, command, path, asked, changes, class_names):
+    """Returns a dict of facts about the origin of the network at `path` and of the sample."""
     return {
         "command": command,
         "checkpoint": str(path),
         "checkpoint_sha256": networks.sha256(path),
         "adapted": changes,
-        "surrogates": list(flags.surrogate),
+        "surrogates": list(surrogates),
         "dataset": asked.dataset,
         "split": "test",
         "class_names": list(class_names),

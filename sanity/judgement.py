@@ -25,7 +25,7 @@ from tf_nuat import data, norms
 from tf_nuat.core import validation
 from tf_nuat.evaluate import wiring
 
-ADAPTIVE_SECONDS = 600.0  # that it takes to find a way round, where there is no other limit
+ADAPTIVE_SECONDS = 600.0  # for the adaptive stage, if there is no other limit
 PACKAGES = ("tensorflow", "keras", "numpy", "scipy")
 
 
@@ -41,15 +41,15 @@ class Judgement:
         headline, accuracies, advice: the verdict in words with its reason, the accuracies behind it, and what to do.
         rule: how the verdict was reached.
         clean: `Accuracy` without attack.
-        robust: `WorstCase` over every attack within epsilon that was run: the figure to publish. Where the network's
+        robust: `WorstCase` over every attack within epsilon that was run: the figure to publish. If the network's
             answers are random, only attacks count that were judged by the mean of many answers.
-        reported_by_pgd: `Accuracy` that PGD alone leaves, the white-box attack of the settings.
-        adaptive: `sanity.adaptive.Adaptive`, what found a way round hidden gradients; None where none was looked for.
+        reported_by_pgd: `Accuracy` under PGD alone, the white-box attack of the settings.
+        adaptive: `sanity.adaptive.Adaptive`, the outcome of the adaptive stage; None if it was not run.
         results: tuple of `sanity.result.Result`, one per check.
-        subject: dict of facts: network, sample, threat model, surrogates, versions.
+        subject: dict of facts: network, whether its answers are random, sample, threat model, surrogates, versions.
         settings: the `Settings`.
-        evaluations: list of what was run, with the accuracy that each attack left.
-        provenance: dict of facts that the caller knows: checkpoint, dataset, command.
+        evaluations: list of the attacks that were run, with the accuracy that each left.
+        provenance: dict of facts from the caller: checkpoint, dataset, command.
         schema: version of this structure.
         examples: tuple of `sanity.measure.examples.Example`, adversaries of PGD; not part of the JSON form.
 
@@ -83,6 +83,11 @@ class Judgement:
         return f"{self.headline} {self.accuracies}"
 
     @property
+    def is_upper_limit(self) -> bool:
+        """Whether the worst case is only an upper limit: masking is not ruled out, or attacks were left out."""
+        return self.masking != verdict.NOT_SEEN or bool(self.robust.left_out)
+
+    @property
     def failed(self) -> tuple[str, ...]:
         """Names of the checks that failed."""
         return tuple(result.name for result in self.results if result.verdict is Verdict.FAIL)
@@ -106,20 +111,20 @@ def judge(
     minutes: float | None = None,
     progress: bool = True,
 ) -> Judgement:
-    """Judges whether the robustness of `network` is real; for perturbations of at most `epsilon` in a norm.
+    """Judges whether the robustness of `network` is real, for perturbations of at most `epsilon` in a norm.
 
     Args:
         network: a built `keras.Model`, images (B, H, W, C) in [0, 1] -> logits (B, K). It is not changed.
-        images: (N, H, W, C), floating point in [0, 1], which the network was not trained on. Fewer are looked at where
-            they decide.
+        images: (N, H, W, C), floating point in [0, 1], which the network was not trained on. Only a part of them is
+            used if it decides.
         labels: whole numbers below K, (N,) or (N, 1), or one-hot (N, K).
-        epsilon: radius of the threat model, above 0; at most 1 in L-infinity, sqrt(H W C) in L2.
-        norm: of the threat model, a key of `tf_nuat.NORMS`. A check whose attacks have no version for it is skipped.
-        surrogates: networks as above, trained by other means, for attacks by transfer.
-        training_data: (images, labels) to train a surrogate on where none is given; None for no surrogate.
-        seed: whole number, at least 0, from which all random draws follow.
+        epsilon: radius of the threat model, above 0; at most 1 in L-infinity, sqrt(H W C) in L2, H W C in L1.
+        norm: norm of the threat model, a key of `tf_nuat.NORMS`. A check whose attacks do not support it is skipped.
+        surrogates: networks as above, trained by other means, as sources of transfer attacks.
+        training_data: (images, labels) to train a surrogate on if none is given; None for no surrogate.
+        seed: whole number, at least 0, that determines all random draws.
         checks: names of the checks to run, keys of `sanity.checks.CHECKS`; default all.
-        minutes: how long it may take, above 0; None for as long as it takes.
+        minutes: time limit, above 0; None for no limit.
         progress: whether to show progress bars.
 
     Returns:
@@ -151,16 +156,16 @@ def judge(
 
 
 def check_size(found: str, images: int, num_classes: int) -> None:
-    """Refuses a sample of fewer images than the network has classes; `found`: how the error begins, "images has"."""
+    """Raises `ValueError` if there are fewer images than classes; the message begins with `found`, "images has"."""
     if images < num_classes:
         allowed = f"at least as many as the network has classes, {num_classes}"
         raise ValueError(f"{found} {images} images; allowed: {allowed}")
 
 
 def in_order(images: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the sample in an order in which the first images, however many, have each class in proportion.
+    """Returns the sample in an order in which any number of first images has the classes in proportion.
 
-    What is no sample is returned as it is: `Subject` says what is wrong with it.
+    An invalid sample is returned unchanged: `Subject` raises the error.
     """
     classes = np.asarray(labels)
     is_one_hot = classes.ndim == 2 and classes.shape[1] > 1
@@ -213,19 +218,19 @@ def judge_subject(
     say: Callable[[str], None] | None = None,
     provenance: dict | None = None,
 ) -> Judgement:
-    """Returns the `Judgement` on a `Subject`, whose sample is in the order of `in_order`; otherwise see `judge`.
+    """Returns the `Judgement` on a `Subject` whose sample is in the order of `in_order`; otherwise see `judge`.
 
-    `say` is called with a line for each answer on the way, and `provenance`, a dict of facts, is kept in the judgement.
+    `say` is called with a line for each intermediate answer. `provenance`, a dict of facts, is kept in the judgement.
     """
     settings = dataclasses.replace(settings or Settings(), way=subject.norm.way)
     looks = Looks(subject, checked_names(checks), settings, progress=progress, say=say)
     results = looks.results()
-    random_answers = is_random(subject)
-    way_round = _way_round(subject, results, settings, random_answers)
+    random_answers, way_round = _way_round(subject, results, settings)
     pgd = verdict.accuracy(subject.correct("pgd", **settings.pgd(subject.epsilon)), settings)
     shown = measure.examples.found_by_pgd(subject, settings)
     clean = verdict.accuracy(subject.correct(), settings)
-    robust = accuracies.worst_case(subject, settings, looks.left_out())
+    cut_short = ("the adaptive stage",) if way_round is None else way_round.cut_short
+    robust = accuracies.worst_case(subject, settings, looks.left_out(), cut_short)
     found = verdict.overall(results, clean, robust, subject.chance)
     robustness = verdict.robustness(clean, robust, subject.chance)
     said = accuracies.sentence(clean, robust, pgd, way_round, subject, settings, is_random=random_answers)
@@ -242,7 +247,7 @@ def judge_subject(
         reported_by_pgd=pgd,
         adaptive=way_round,
         results=results,
-        subject=_facts(subject),
+        subject={**_facts(subject), "random_answers": random_answers},
         settings=settings,
         evaluations=accuracies.described(subject, settings),
         provenance=dict(provenance or {}),
@@ -250,23 +255,25 @@ def judge_subject(
     )
 
 
-def _way_round(subject, results, settings, random_answers):
-    """Returns what the adaptive stage finds where gradients may be hidden or answers are random, and time is left.
+def _way_round(subject, results, settings):
+    """Returns whether the network's answers are random, and the outcome of the adaptive stage.
 
-    Else, and where it breaks, None.
+    The stage runs if gradients may be masked or answers are random, and time is left. Otherwise, and if it fails with
+    an error, the outcome is None.
     """
     subject.clock.reserved = 0.0
-    seconds = min(subject.clock.left, ADAPTIVE_SECONDS)
-    is_needed = random_answers or verdict.masking(results) != verdict.NOT_SEEN
-    if not is_needed or seconds <= 0.0:
-        return None
+    random_answers = False
+    outcome = None
     try:
-        return adaptive.find_way_round(subject, results, settings, seconds=seconds)
+        random_answers = is_random(subject, results)
+        seconds = min(subject.clock.left, ADAPTIVE_SECONDS)
+        if seconds > 0.0 and (random_answers or verdict.masking(results) != verdict.NOT_SEEN):
+            outcome = adaptive.find_way_round(subject, results, settings, seconds=seconds)
     except (MemoryError, tf.errors.ResourceExhaustedError):
         raise
     except Exception as error:
         logging.error("the adaptive stage ended with %s: %s", type(error).__name__, " ".join(str(error).split())[:300])
-        return None
+    return random_answers, outcome
 
 
 def _facts(subject):

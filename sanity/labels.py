@@ -1,4 +1,4 @@
-"""What the attacks are called in reports."""
+"""The names of attacks in reports."""
 
 from sanity.evaluation import Evaluation
 
@@ -20,11 +20,11 @@ NAMES = {
     "random_search": "random points",
     "spsa": "SPSA",
 }
-TOLD = ("loss", "weight", "steps", "restarts", "targets", "queries")  # settings that tell one from another
+TOLD = ("loss", "weight", "steps", "restarts", "targets", "queries")  # settings that distinguish attacks
 
 
 def of(evaluation: Evaluation) -> str:
-    """Returns the name of the attack of an evaluation, with the settings that tell it from others, and its source."""
+    """Returns the name of an evaluation's attack, with its distinguishing settings and its source."""
     if evaluation.attack is None:
         return "no attack"
     words = [NAMES.get(evaluation.attack, evaluation.attack)]

@@ -1,4 +1,4 @@
-"""The checks of a judgement, on samples that grow until they decide."""
+"""Runs the checks of a judgement on a sample that grows until they decide."""
 
 import dataclasses
 import inspect
@@ -19,25 +19,26 @@ from sanity.result import Result, Verdict, skipped
 from sanity.settings import Settings
 from sanity.subject import NoVersionError, Subject
 
-FIRST = 200  # images of the first look; each look has twice as many
-FEWEST = 80  # of it, where time is short: a check passes where none of 73 shows a sign
-SHARE = 0.4  # of the time, that the first look may take
-NARROW = 0.05  # interval of the figure to publish, for which more images need not be judged
-WAY_ROUND = 0.5  # of the time, that is kept for a way round hidden gradients once a sign of them is seen
-SOON = 2  # checks, after which there is a first answer: the second runs PGD
-FIGURE = "adaptive_attack_is_not_stronger"  # what gives the accuracy, which goes on as long as there are images
-REPORTING = ("second_opinion", "nuclear_norm_separates")  # which decide nothing, and may be left out
+FIRST = 200  # images of the first look; each further look doubles the number
+FEWEST = 80  # images of the first look if time is short: a check passes if none of 73 shows a sign
+SHARE = 0.4  # share of the time for the first look
+NARROW = 0.05  # width of the interval of the figure to publish at which no more images are needed
+WAY_ROUND = 0.5  # share of the time that is reserved for the adaptive stage once a sign of masking is seen
+SOON = 2  # checks before the first answer: the second check runs PGD
+FIGURE = "adaptive_attack_is_not_stronger"  # the check that gives the accuracy; it is part of every look
+SEARCH = "gradient_free_is_not_stronger"  # the check whose cost depends on what PGD leaves
+REPORTING = ("second_opinion", "nuclear_norm_separates")  # checks that decide nothing, and may be left out
 
 
 class Looks:
-    """The checks of a judgement.
+    """The checks of a judgement, run in several looks at a growing sample.
 
     Args:
-        subject: the `Subject`, which looks at all its images.
-        names: of the checks, keys of `CHECKS`.
+        subject: the `Subject`, with all its images in use.
+        names: names of the checks, keys of `CHECKS`.
         settings: the `Settings`, whose `alpha` the looks share.
         progress: whether to show a bar.
-        say: is called with a line for each answer on the way; None for nobody.
+        say: function that is called with a line for each intermediate answer; None for no answers.
     """
 
     def __init__(
@@ -63,12 +64,12 @@ class Looks:
         self._settings = dataclasses.replace(settings, alpha=settings.alpha / len(self._sizes))
         self._results: dict[str, Result] = {}
         self._has_time = True
-        self._finished = 0  # images that every attack of FIGURE had its turn on
+        self._finished = 0  # images on which no attack of FIGURE was left out
 
     def results(self) -> tuple[Result, ...]:
         """Runs the checks and returns their results, in the order of their names.
 
-        The subject looks afterwards at the images that all attacks of `FIGURE` had their turn on, where there are any.
+        Afterwards the subject uses the images on which no attack of `FIGURE` was left out, if there are any.
         """
         before = 0
         for size, following in itertools.zip_longest(self._sizes, self._sizes[1:]):
@@ -79,20 +80,20 @@ class Looks:
             if following is None or not self._goes_on(size - before, following - size):
                 break
             before = size
-        # An accuracy of images of which some were attacked less than others would be that of no attack.
+        # If some images had been attacked less than others, the accuracy would be that of no attack.
         self._subject.look_at(self._finished or len(self._subject))
         return tuple(self._results[name] for name in self._names)
 
     def left_out(self) -> list[str]:
-        """Returns the names of the attacks of `FIGURE` that had no turn on some images, for want of time."""
+        """Returns the names of the attacks of `FIGURE` that were left out on some images for lack of time."""
         return attacks_left_out(self._subject, self._settings) if FIGURE in self._names else []
 
     def _planned(self, settings: Settings) -> list[int]:
-        """Returns the numbers of images of the looks that there may be."""
+        """Returns the number of images of each look that may be needed."""
         most, clock = self._subject.sample_size, self._subject.clock
         each = {name: costs.of_check(name, 1, settings) for name in self._names}
         cost = sum(each.values())
-        if not clock.has_time_for(2.0 * FEWEST * (cost - each.get(FIGURE, 0.0))):  # half of it goes into compiling
+        if not clock.has_time_for(2.0 * FEWEST * (cost - each.get(FIGURE, 0.0))):  # compiling takes half of the time
             clock.extend()
         fits = min(float(FIRST), SHARE * clock.left * clock.speed / max(cost, 1.0))
         sizes = [min(most, max(FEWEST, int(fits)))]
@@ -115,9 +116,9 @@ class Looks:
         self._answer()
 
     def _reserve(self) -> None:
-        """Keeps time for a way round hidden gradients, once a sign of them is seen: more signs would tell no more.
+        """Reserves time for the adaptive stage once there is a sign of masking: more signs would add nothing.
 
-        It is one that will be significant whatever the p-values of the checks to come are.
+        The sign must be significant whatever the p-values of the remaining checks are.
         """
         level = self._settings.alpha / len(self._names)
         failed = [each for each in self._results.values() if each.masking and each.verdict is Verdict.FAIL]
@@ -128,7 +129,7 @@ class Looks:
         return name == FIGURE or self._results[name].verdict is Verdict.INCONCLUSIVE
 
     def _goes_on(self, new: int, following: int) -> bool:
-        """Returns whether `following` more images are needed, and there is time for them: `new` ones were looked at."""
+        """Returns whether `following` more images are needed and time allows them; the last look added `new` images."""
         if not self._has_time:
             return False
         found = self._results.values()
@@ -156,7 +157,7 @@ class Looks:
         )
 
     def _share_alpha(self) -> None:
-        """Judges again, at its share of alpha, what is significant alone and not among all."""
+        """Repeats checks that are significant alone but not among all checks, each at its share of alpha."""
         found = {
             name: result.p_value
             for name, result in self._results.items()
@@ -169,7 +170,7 @@ class Looks:
                 self._results[name] = dataclasses.replace(again, seconds=seconds)
 
     def _checked(self, name: str, settings: Settings, *, is_known: bool = False) -> Result:
-        """Returns the result of a check; where what it measures `is_known`, it takes no time."""
+        """Returns the result of a check; `is_known` says that its measurements are stored, so it takes no time."""
         began = time.perf_counter()
         result = self._made(name, settings, is_known=is_known)
         result = dataclasses.replace(result, question=_question(CHECKS[name]))
@@ -178,25 +179,24 @@ class Looks:
     def _made(self, name: str, settings: Settings, *, is_known: bool) -> Result:
         """Returns the result of a check.
 
-        It is skipped where an attack that it needs has no version for the norm, and inconclusive where no time is left
-        for it, and where it breaks: a network of any kind may do that to a check, and the others are worth having. One
-        of `REPORTING` is skipped there as well.
+        The check is skipped if an attack that it needs has no version for the norm. It is inconclusive, or skipped if
+        it is one of `REPORTING`, if no time is left for it or if it raises an error. Some networks may break a check;
+        the other checks still run.
         """
         subject = self._subject
         about: dict[str, typing.Any] = {"sample_size": len(subject), "remedy": "Rely on the other checks."}
         about["reference"] = CHECKS[name].__globals__.get("REFERENCE", "")
         about["masking"] = name not in (FIGURE, *REPORTING)
         undone = Verdict.SKIPPED if name in REPORTING else Verdict.INCONCLUSIVE
-        needed = costs.of_check(name, len(subject), settings)
-        is_free = is_known or name == FIGURE  # which leaves attacks out by itself
-        if not is_free and not subject.clock.has_time_for(needed):
-            about["remedy"] = "Give it more time (--minutes)."
-            reason = (
-                f"No time is left for it: it may take {needed / subject.clock.speed:.0f} s on {len(subject)} images."
-            )
-            self._has_time = False
-            return dataclasses.replace(skipped(name, reason, **about), verdict=undone)
+        is_free = is_known or name == FIGURE  # FIGURE leaves out attacks by itself
+        size, clock = len(subject), subject.clock
         try:
+            needed = costs.of_search(subject, settings) if name == SEARCH else costs.of_check(name, size, settings)
+            if not is_free and not clock.has_time_for(needed):
+                about["remedy"] = "Give it more time (--minutes)."
+                reason = f"No time is left for it: it may take {needed / clock.speed:.0f} s on {size} images."
+                self._has_time = False
+                return dataclasses.replace(skipped(name, reason, **about), verdict=undone)
             return CHECKS[name](subject, settings)
         except NoVersionError as error:
             return skipped(name, str(error), **about)
@@ -209,6 +209,6 @@ class Looks:
 
 
 def _question(check: Callable) -> str:
-    """Returns what a check asks: the first line of its module, or of itself."""
+    """Returns what a check asks: the first line of the docstring of its module, or else of its own."""
     documented = inspect.getdoc(sys.modules.get(check.__module__)) if check.__module__.startswith("sanity.") else None
     return (documented or inspect.getdoc(check) or "").split("\n")[0]

@@ -1,4 +1,4 @@
-"""What a judgement has evaluated so far, in a file, so that one that was interrupted does not begin anew."""
+"""Saves the outcomes of a judgement to a file, so that an interrupted judgement can resume."""
 
 import json
 import os
@@ -14,12 +14,12 @@ _KEPT = {"identity": Shape("U", ()), "keys": Shape("U", ()), "outcomes": Shape("
 
 
 class OutcomeCache:
-    """Outcomes of attacks by their settings, kept in a file after each.
+    """Outcomes of attacks by their settings; the file is saved after each attack.
 
     Args:
-        path: the `.npz` file, or None to keep none.
-        identity: dict of names to JSON values that say which network and sample the outcomes belong to.
-        resume: whether to go on from what the file has; else it is replaced.
+        path: the `.npz` file; None to save nothing.
+        identity: dict of names to JSON values that identify the network and the sample of the outcomes.
+        resume: whether to load the outcomes in the file; otherwise it is replaced.
 
     Raises:
         ValueError: the file cannot be read, or belongs to another network or sample.
@@ -35,12 +35,11 @@ class OutcomeCache:
             self._load(self._path)
 
     def get(self, key: tuple) -> np.ndarray | None:
-        """Returns which images remained correct, and which were attacked, bool (2, N), of the attack that `key` stands
-        for; None if unknown."""
+        """Returns which images remained correct and which were attacked, bool (2, N); None if the key is unknown."""
         return self._outcomes.get(json.dumps(key))
 
     def keep(self, key: tuple, outcome: np.ndarray) -> None:
-        """Keeps an outcome, bool (2, N), in the file, too. `key` is made of lists, strings and numbers."""
+        """Stores an outcome, bool (2, N), and saves the file. `key` is made of lists, strings and numbers."""
         self._outcomes[json.dumps(key)] = outcome
         if self._path is not None:
             keys = list(self._outcomes)
@@ -48,7 +47,7 @@ class OutcomeCache:
             content = {"identity": json.dumps(self._identity), "keys": json.dumps(keys), "outcomes": stacked}
             try:
                 files.save_arrays(self._path, **content)
-            except files.NotSavedError as error:  # the judgement goes on; what cannot be kept is evaluated again
+            except files.NotSavedError as error:  # the judgement goes on; a resumed one repeats what was not saved
                 logging.warning("%s", error)
 
     def _load(self, path):

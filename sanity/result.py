@@ -1,29 +1,30 @@
-"""What a check returns, and its form as JSON.
+"""The result of a check, and the JSON form of a judgement.
 
 `results.json`, schema 2, is one object:
 
-- `schema`: the number 2; it grows when a field is renamed or removed, or a value gets another meaning, not when one is
-  added. Of schema 1, verdicts were "attack too weak" and "inconclusive" as well, and `masking`, `reported_by_pgd` and
-  `adaptive` were not there.
+- `schema`: the number 2. It grows when a field is renamed or removed or a value changes its meaning, not when a field
+  is added. Schema 1 also had the verdicts "attack too weak" and "inconclusive", and lacked `masking`,
+  `reported_by_pgd` and `adaptive`.
 - `verdict`: "genuinely robust", "partly robust", "not robust", "masked gradients suspected", "undecided" or "not
   judged".
 - `masking`: "suspected", "not seen" or "undecided".
 - `robustness`: "genuinely robust", "partly robust" or "not robust", by the worst case alone.
 - `advice`: what to do next.
-- `headline`, `accuracies`, `rule`: the verdict in words, what is behind it, and the rule that decided it.
+- `headline`, `accuracies`, `rule`: the verdict in words, the accuracies in words, and the rule that decided.
 - `clean`, `robust`, `reported_by_pgd`: `{"correct", "images", "accuracy", "interval"}`, without attack, in the worst
-  case, and under PGD alone. `robust` has `attacks`, their number; `attack`, the one that fooled most images that PGD
-  alone does not, and `fooled`, how many; `left_out`, the attacks that were not run on all images; and `answers`, how
-  many answers of the network, their mean, decide on an image: more than 1 where they are random. Of a network that is
-  "not judged" the last two are the accuracy without attack.
-- `adaptive`: what found a way round hidden gradients, the attributes of `sanity.adaptive.Adaptive`; null where none was
-  looked for.
-- `subject`: the network, the sample, the threat model, the surrogates and the versions of the packages.
+  case, and under PGD alone. `robust` also has `attacks`, the number of attacks; `attack`, the one that fooled the most
+  images that PGD alone does not, and `fooled`, their number; `left_out`, the attacks that were not run on all images;
+  and `answers`, the number of network answers whose mean decides on an image: more than 1 if answers are random. Then
+  `fooled` counts all images that `attack` fooled, and `left_out` names attempts of the adaptive stage. For a network
+  that is "not judged", `robust` and `reported_by_pgd` have the accuracy without attack.
+- `adaptive`: the outcome of the adaptive stage, the attributes of `sanity.adaptive.Adaptive`; null if it was not run.
+- `subject`: the network and whether its answers are random (`random_answers`), the sample, the threat model, the
+  surrogates and the versions of the packages.
 - `settings`: the attributes of `sanity.settings.Settings`.
-- `evaluations`: what was run, a list of `{"attack", "label", "settings", "source", "answers", "images", "accuracy",
-  "interval", "left", "within_epsilon"}`: `images` of the sample were attacked, and `accuracy` is theirs; `left` is what
-  is left of all images by this attack and, where it was not run, by those before it.
-- `provenance`: what the command line knows: checkpoint, dataset, command, what a model card beside the checkpoint says.
+- `evaluations`: the attacks that were run, a list of `{"attack", "label", "settings", "source", "answers", "images",
+  "accuracy", "interval", "left", "within_epsilon"}`. `images` is the number of attacked images, and `accuracy` is
+  theirs. `left` is the share of all images that remain correct; earlier attacks decide on images without this one.
+- `provenance`: facts from the command line: checkpoint, dataset, command, and the model card beside the checkpoint.
 - `results`: a list of the attributes of `Result`, one object per check.
 
 Accuracies, rates and their differences are fractions in [0, 1] (differences in [-1, 1]); intervals are `[low, high]`.
@@ -39,7 +40,7 @@ SCHEMA = 2
 
 
 class Verdict(enum.StrEnum):
-    """What a check says.
+    """The verdict of a check.
 
     Example:
         >>> result.verdict is Verdict.PASS, Verdict.PASS.value
@@ -55,26 +56,26 @@ class Verdict(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a check saw.
+    """The result of a check.
 
     Attributes:
         name: the check's key in `sanity.checks.CHECKS`.
         verdict: a `Verdict`.
         quantity: what `value` is, in words.
-        value, threshold: what was measured and what it was compared with, fractions; None where nothing was measured.
-        good: "at most" or "at least": where the value is good, relative to the threshold.
+        value, threshold: the measured fraction and the one that it is compared with; None if nothing was measured.
+        good: "at most" or "at least": the side of the threshold on which a value is good.
         sample_size: number of images.
-        interval: (low, high) of `value`, at the confidence of the settings; None where nothing was measured.
-        series: `Curves`, `Bars`, `Surface` or `Histogram` for the figure; None where nothing was measured.
+        interval: (low, high) of `value`, at the confidence of the settings; None if nothing was measured.
+        series: `Curves`, `Bars`, `Surface` or `Histogram` for the figure; None if nothing was measured.
         explanation: what was seen and what it means.
         remedy: what to do; empty for a check that passed.
         reference: where the check comes from.
         seconds: how long it took.
-        masking: whether it speaks of masked gradients. One that does not has the verdict "reported": it measures, and
-            fails nothing.
+        masking: whether the check tests for masked gradients. One that does not has the verdict "reported" and never
+            fails.
         question: what the check asks, in words.
-        p_value: of "there is no sign of masking", over all comparisons of the check, at most 1: it fails below its
-            share of alpha. None where nothing was tested, and where the sign is a fact and no matter of chance.
+        p_value: p-value of "there is no sign of masking", over all comparisons of the check, at most 1. The check fails
+            if it is below its share of alpha. None if nothing was tested, or if the sign is certain.
 
     Example:
         >>> result.title, result.verdict.value, result.sample_size
@@ -107,7 +108,7 @@ class Result:
 
     @property
     def shown(self) -> str:
-        """What the figure shows; empty where there is none."""
+        """What the figure shows; empty if there is none."""
         return "" if self.series is None else self.series.shown
 
 
@@ -123,7 +124,7 @@ def skipped(name: str, reason: str, *, sample_size: int, remedy: str, reference:
 
 
 def to_json(value: typing.Any) -> typing.Any:
-    """Returns `value`, of dataclasses, sequences, dicts, numbers and NumPy scalars, as what `json.dumps` takes.
+    """Converts dataclasses, sequences, dicts, numbers and NumPy scalars to what `json.dumps` accepts.
 
     Fields whose metadata say `json=False` are left out.
 

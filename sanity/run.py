@@ -3,13 +3,14 @@
     python -m sanity.run --checkpoint runs/mnist/network.keras
     python -m sanity.run --checkpoint any.keras --dataset mnist --epsilon 0.3 --out runs/judged
 
-Any classifier that Keras saved will do: `.keras`, `.h5`, a SavedModel, with a softmax or without; `--pixels` says what
-it takes. Answers two questions: are its gradients masked, and how many images withstand the worst of all attacks? The
-sample grows until both are decided, or the images (`--samples`) or the time (`--minutes`) end. Writes `report.html`,
-`results.json`, `card.md`, `junit.xml`, one figure per check and pictures of adversaries into the output folder.
+The checkpoint is any classifier that Keras saved (`.keras`, `.h5` or a SavedModel), with or without a softmax;
+`--pixels` says which pixel range it takes. The judgement answers two questions: Are the gradients masked? How many
+images withstand the worst of all attacks? The sample grows until both are decided, or until the images (`--samples`) or
+the time (`--minutes`) run out. The command writes `report.html`, `results.json`, `card.md`, `junit.xml`, one figure per
+check and pictures of adversaries into the output folder.
 
-Exit status: 0, masked gradients are not seen; 1, they are suspected; 2, could not judge: wrong input, or a network that
-is no better than always answering the commonest class; 3, undecided.
+Exit status: 0, masked gradients not seen; 1, masked gradients suspected; 2, not judged, because the input is wrong or
+the network is no better than always answering the commonest class; 3, undecided.
 """
 
 import contextlib
@@ -101,7 +102,7 @@ def _judge_and_report(given, progress):
         say=lambda line: print(line, flush=True),
         provenance=given.provenance,
     )
-    print(f"{table(judgement)}\n\n{judgement.sentence}\n", flush=True)  # first: a full disk does not take that away
+    print(f"{table(judgement)}\n\n{judgement.sentence}\n", flush=True)  # before writing: the disk may be full
     written, failed = report.write(judgement, given.out)
     for line in failed:
         print(f"error: {line}", file=sys.stderr)

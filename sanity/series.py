@@ -1,4 +1,4 @@
-"""What a figure shows: lines, bars, surfaces or counts, as plain data that is part of a result."""
+"""The content of a figure: lines, bars, surfaces or counts, as plain data that is part of a result."""
 
 import dataclasses
 
@@ -137,13 +137,13 @@ class Surface:
 
 @dataclasses.dataclass(frozen=True)
 class Histogram:
-    """A figure of counts between edges on a log axis, and of counts that have no place on it.
+    """A histogram on a log axis, with counts of the values that have no place on the axis.
 
     Attributes:
-        x_label: what is counted by its size.
-        edges: above 0, rising, one more than `counts`; none where nothing has a place.
-        counts: whole numbers: bin i is edges[i] <= x < edges[i + 1], the last one with its upper edge.
-        apart: tuple of (name, count) of what has no place on the axis: zeros, for instance.
+        x_label: the quantity on the axis.
+        edges: above 0, rising, one more than `counts`; empty if no value has a place on the axis.
+        counts: whole numbers: bin i is edges[i] <= x < edges[i + 1]; the last bin includes its upper edge.
+        apart: tuple of (name, count) of values that have no place on the axis: zeros, for instance.
         kind: "histogram".
 
     Example:

@@ -1,4 +1,4 @@
-"""What all checks share: how sure they are, and how hard they attack."""
+"""The settings that all checks share: statistical thresholds and the strength of the attacks."""
 
 import dataclasses
 import typing
@@ -8,26 +8,26 @@ from tf_nuat.core import validation
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Statistical thresholds and the white-box attack.
+    """Statistical thresholds and the strength of the attacks.
 
     Attributes:
-        alpha: error probability of a judgement, in (0, 1): at most this often are masked gradients suspected of an
-            honest network. The checks that speak of masking share it (Holm), and a check that makes several comparisons
-            divides its share among them (Bonferroni). Of a check alone it is the significance level.
+        alpha: largest probability of suspecting masked gradients in an honest network, in (0, 1). The checks that test
+            for masking share it (Holm), and a check with several comparisons divides its share among them (Bonferroni).
+            For a single check it is the significance level.
         confidence: confidence of the intervals that are reported, in (0, 1).
-        detectable: a check passes only where the sample rules out a sign of masking of this size, in (0, 1);
-            0.05 is 5 points of accuracy. A smaller sample is inconclusive.
-        steps: steps of the PGD that stands for "the white-box attack" where a check compares it with another, at
-            least 1; the step size is `way` epsilon / steps.
-        way: length of all steps of PGD together, in epsilon, above 0: that of the norm.
-        most_steps: steps at most where their number is what is looked at, at least 2 and `steps`.
-        restarts: restarts of PGD where it is compared with attacks that know the defense, at least 1.
-        fab_targets: classes that FAB is run towards, at least 1. It seldom finds what APGD-T does not.
-        queries: of Square, at least 1: 1,000 take a minute for LeNet+ and 1,000 images on two cores.
-        points: of random search, at least 1.
-        slow_images: number of images for `second_opinion`, which takes long an image, at least 2.
-        planted_images: number of images for `decision_boundary_binarization`, which takes long, too, at least 2. Of an
-            attack that misses one planted adversary in ten, 250 tell so in three cases of four, 100 in one of three.
+        detectable: a check passes only if the sample rules out a sign of masking of this size, in (0, 1); 0.05 is 5
+            points of accuracy. A smaller sample is inconclusive.
+        steps: steps of PGD, the white-box attack that checks compare with others, at least 1; the step size is
+            `way` epsilon / steps.
+        way: total length of all steps of PGD, in epsilon, above 0; a judgement takes that of the norm.
+        most_steps: largest number of steps in checks that vary it, at least 2 and `steps`.
+        restarts: restarts of PGD in the comparison with stronger attacks, at least 1.
+        fab_targets: number of classes that FAB targets, at least 1. It seldom finds what APGD-T does not.
+        queries: queries of Square, at least 1: 1,000 take a minute for LeNet+ and 1,000 images on two cores.
+        points: points of random search, at least 1.
+        slow_images: number of images for `second_opinion`, which is slow, at least 2.
+        planted_images: number of images for `decision_boundary_binarization`, which is slow, too, at least 2. If an
+            attack misses one planted adversary in ten, 250 images show it in three cases of four, 100 in one of three.
 
     Raises:
         ValueError: an attribute is out of its range.
@@ -66,19 +66,19 @@ class Settings:
 
     @property
     def ascent_steps(self) -> int:
-        """Steps of the I-FGSM whose loss is compared with that of one step: 20 at most; 40 raise it by 2 % more."""
+        """Steps of the I-FGSM whose loss is compared with FGSM's: 20 at most; 40 raise the loss by only 2 % more."""
         return min(self.steps, 20)
 
 
 class Budget(typing.NamedTuple):
-    """What a judgement may cost at most.
+    """The most that a judgement may cost.
 
     Attributes:
         settings: the `Settings`.
         samples: number of images, unless another is given or there are more classes.
-        minutes: how long it takes, unless something else is given.
-        slow_minutes: as `minutes`, for a network that is slow: its checks on the fewest images take more than half of
-            them.
+        minutes: time limit, unless another is given.
+        slow_minutes: as `minutes`, for a slow network: one whose checks on the fewest images take more than half of
+            `minutes`.
 
     Example:
         >>> from sanity.settings import BUDGETS
@@ -92,7 +92,7 @@ class Budget(typing.NamedTuple):
     slow_minutes: float
 
 
-# The steps of PGD are not fewer where it is quick: 20 stop too soon on networks that are robust.
+# `quick` keeps all steps of PGD: 20 are too few on robust networks.
 BUDGETS = {
     "quick": Budget(Settings(most_steps=100, restarts=2, queries=300, points=50, planted_images=60), 400, 2.0, 3.0),
     "standard": Budget(Settings(), 1600, 12.0, 12.0),

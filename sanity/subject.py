@@ -1,4 +1,4 @@
-"""The subject of a judgement: a network, a labelled sample and a threat model, with every evaluation kept."""
+"""The subject of a judgement: a network, a labelled sample and a threat model. It stores every evaluation."""
 
 import dataclasses
 import functools
@@ -11,18 +11,19 @@ import numpy as np
 
 from sanity import measure
 from sanity.clock import Clock
-from sanity.evaluation import Evaluation, Known, Surrogate, counted, titled
+from sanity.evaluation import Evaluation, Known, Surrogate, titled
 from sanity.outcome_cache import OutcomeCache
 from tf_nuat import evaluate, norms
 from tf_nuat.attacks import ATTACKS
 from tf_nuat.core import files, validation
 from tf_nuat.models.fingerprint import fingerprint
 
-TRAINING = 0.25  # of the time that is left, which the training of a surrogate may take
+TRAINING = 0.25  # share of the remaining time for training a surrogate
+TRAINED = "trained surrogate"  # the name of that surrogate
 
 
 class NoVersionError(ValueError):
-    """An attack has no version for the norm of the threat model: the check that needs it is skipped.
+    """An attack has no version for the norm of the threat model; a check that needs it is skipped.
 
     Example:
         >>> Subject(network, images, labels, epsilon=1.0, norm="l1").has("fgsm")
@@ -33,33 +34,33 @@ class NoVersionError(ValueError):
 class Subject:
     """A network that is judged on a sample, for perturbations of at most `epsilon` in a norm.
 
-    The sample may grow: `look_at` says how many of the images are looked at, which are all of them at first. What is
-    known of an image is kept, and depends on no other image.
+    At first all images of the sample are in use; `look_at` restricts it to the first ones. Outcomes are stored per
+    image, and that of one image does not depend on the others.
 
     Args:
         network: a built `keras.Model`, images (B, H, W, C) in [0, 1] -> logits (B, K). It is never changed.
         images: (N, H, W, C), floating point in [0, 1].
         labels: integers (N,) below K, or one-hot (N, K).
         epsilon: radius of the threat model, above 0 and at most `largest` of the norm and the images.
-        norm: of the threat model, a key of `tf_nuat.NORMS`.
-        surrogates: networks as above, trained by other means, for attacks by transfer.
-        training_data: (images, labels) to train a surrogate on where none is given; None for no surrogate.
-        seed: whole number, at least 0, from which all random draws follow.
-        batch_size: images in a batch of an attack, or of whatever else looks at the network.
+        norm: norm of the threat model, a key of `tf_nuat.NORMS`.
+        surrogates: networks as above, trained by other means, as sources of transfer attacks.
+        training_data: (images, labels) to train a surrogate on if none is given; None for no surrogate.
+        seed: whole number, at least 0, that determines all random draws.
+        batch_size: images in a batch, for attacks and for everything else.
         progress: whether to show progress bars.
-        clock: the `Clock` by which attacks are left out where no time is left.
-        kept_in: file (.npz) for the outcomes of the attacks, or None to keep none.
-        made_of: what the network was made of beside its configuration, JSON values: outcomes of another are not taken.
-        resume: whether to take from that file what it has.
+        clock: the `Clock` that says whether there is time for an attack; None for no limit.
+        kept_in: file (.npz) for the outcomes of the attacks; None to save none.
+        made_of: JSON values that identify the network, beside its configuration: a file of another one is refused.
+        resume: whether to load the outcomes in that file.
 
     Attributes:
-        images, labels: those images of the sample that are looked at, float32 (N, H, W, C), and integers (N,).
+        images, labels: the images in use and their labels, float32 (N, H, W, C) and integers (N,).
         norm: the `tf_nuat.norms.Norm` of the threat model.
         num_classes: number K of logits.
 
     Raises:
-        ValueError: an argument is out of its range, a network does not return logits for the sample, or the file is
-            not one of this network and sample.
+        ValueError: an argument is out of its range, a network does not return logits for the sample, or the file
+            belongs to another network or sample.
 
     Example:
         >>> subject = Subject(network, images, labels, epsilon=0.02)
@@ -114,12 +115,12 @@ class Subject:
         self._memory = OutcomeCache(kept_in, identity, resume=resume)
 
     def look_at(self, size: int) -> None:
-        """Looks at the first `size` images of the sample from now on; what is known of the others is kept."""
+        """Restricts the sample to its first `size` images from now on; outcomes of the others are kept."""
         self._size = validation.whole_number("size", size, at_least=1)
 
     @property
     def sample_size(self) -> int:
-        """Number of images of the sample, of which `len` are looked at."""
+        """Number of images of the whole sample; `len` is the number in use."""
         return len(self._labels)
 
     @property
@@ -135,17 +136,17 @@ class Subject:
 
     @property
     def chance(self) -> float:
-        """The share of the commonest class in the sample: what always answering that class is right on."""
+        """The share of the commonest class in the sample: the accuracy of always answering that class."""
         return float(np.bincount(self.labels).max() / len(self))
 
     @property
     def largest(self) -> float:
-        """The radius within which any image can become any other: 1, or the diagonal of the cube in L2."""
+        """The radius within which any image can become any other: 1 in L-infinity, sqrt(H W C) in L2, H W C in L1."""
         return self.norm.largest(self._images.shape[1:])
 
     @property
     def radius_label(self) -> str:
-        """What an axis of radii shows."""
+        """The label of an axis of radii."""
         return f"epsilon ({self.norm.label}, pixels in [0, 1])"
 
     def has(self, attack: str) -> bool:
@@ -153,10 +154,10 @@ class Subject:
         return self.norm.name in ATTACKS[attack].norms
 
     def threat(self, attack: str | None) -> dict:
-        """Returns the keywords that tell an attack of the norm: none where that is what the attack takes by itself.
+        """Returns the keywords that set the norm of an attack; none if it is the default of the attack.
 
         Raises:
-            NoVersionError: it has no version for the norm.
+            NoVersionError: the attack has no version for the norm.
         """
         if attack is None:
             return {}
@@ -173,13 +174,13 @@ class Subject:
         among: np.ndarray | None = None,
         **settings: typing.Any,
     ) -> np.ndarray:
-        """Returns which images remain correctly classified, bool (N,); what was run before is not run again.
+        """Returns which images remain correctly classified, bool (N,); stored outcomes are reused.
 
         Args:
-            attack: a key of `tf_nuat.attacks.ATTACKS`; None for the images as they are, as is an epsilon of 0.
+            attack: a key of `tf_nuat.attacks.ATTACKS`; None, or an epsilon of 0, for no attack.
             source: the name of the surrogate on which the attack is computed; None for the network itself.
-            among: bool (N,), which images to attack, of the network itself; of the others the result is False.
-            **settings: the attack's keywords. Its norm, and its seed where it takes one, are the subject's.
+            among: bool (N,), which images to attack; the result is False for the others. None for all.
+            **settings: the attack's keywords. The subject adds its norm, and its seed if the attack takes one.
 
         Raises:
             NoVersionError: the attack, or its transfer from a surrogate, has no version for the norm.
@@ -198,15 +199,16 @@ class Subject:
             title = titled(attack, source, settings) if self._progress else None
             known.correct[: len(self)][missing] = self._evaluated(attack, source, settings, missing, title)[missing]
             known.attacked[: len(self)] |= missing
-            self._memory.keep(key, np.stack([known.correct, known.attacked]))
+            if self._is_repeatable(source):
+                self._memory.keep(key, np.stack([known.correct, known.attacked]))
         return known.correct[: len(self)] & wanted
 
     def not_attacked(self, attack: str, *, among: np.ndarray, **settings: typing.Any) -> int:
-        """Returns of how many images it is not known what an attack of the network itself leaves of them.
+        """Returns the number of images on which an attack on the network itself has not been run.
 
         Args:
             attack: a key of `tf_nuat.attacks.ATTACKS`.
-            among: bool (N,), the images that are meant.
+            among: bool (N,), the images to count.
             **settings: the attack's keywords, as for `correct`.
         """
         settings = self._in_full(attack, None, settings)
@@ -214,21 +216,25 @@ class Subject:
         return int(np.sum(among & ~known.attacked[: len(self)]))
 
     def _in_full(self, attack: str, source: str | None, settings: dict) -> dict:
-        """Returns the keywords of an attack with those that are the subject's."""
+        """Returns the keywords of an attack, with the subject's seed and norm added."""
         if "seed" in ATTACKS[attack].keywords:
             settings = {"seed": self.seed, **settings}
         return {**settings, **self.threat(attack), **(self.threat("transfer") if source else {})}
 
     def _of(self, key: tuple, settings: dict) -> Known:
-        """Returns what is known of an attack, of which `key` has the name and the source."""
+        """Returns what is known about an attack; `key` has its name and its source."""
         if key not in self._known:
-            kept = self._memory.get(key)
+            kept = self._memory.get(key) if self._is_repeatable(key[1]) else None
             correct, attacked = np.zeros((2, self.sample_size), bool) if kept is None else kept.copy()
             self._known[key] = Known(key[0], dict(settings), key[1], correct, attacked)
         return self._known[key]
 
+    def _is_repeatable(self, source: str | None) -> bool:
+        """Returns whether a judgement that resumes has the same source: not if the time limit ended its training."""
+        return source != TRAINED or not getattr(self._networks[source], "stop_training", False)  # `fit` sets it
+
     def _evaluated(self, attack, source, settings, missing, title):
-        """Returns which images remain correct, bool (N,), right for those that are `missing` alone."""
+        """Returns which images remain correct, bool (N,); only the entries of `missing` images are valid."""
         options = {"batch_size": self.batch_size, "progress": title}
         if attack is None:
             outcome = np.zeros(len(self), bool)
@@ -241,15 +247,15 @@ class Subject:
     def per_image(
         self, key: typing.Any, measured: Callable[..., Sequence[np.ndarray]], *, most: int | None = None
     ) -> list[np.ndarray]:
-        """Returns what `measured(images, labels, first)` finds for each image, a list of arrays (N, ...).
+        """Returns the results of `measured(images, labels, first)` for each image, a list of arrays (N, ...).
 
-        It is called for the images that were not looked at before under this `key`: `first` is the number of the first
-        of them, and what it finds of an image must depend on no other.
+        `measured` is called for the images without a stored result under `key`; `first` is the number of the first of
+        them. The result of an image must not depend on other images.
 
         Args:
-            key: a name for it, or anything that can be a key of a dict.
-            measured: returns arrays with a row for each image.
-            most: number of images that are enough, the first ones; None for all.
+            key: name of the measurement, or any other hashable value.
+            measured: function that returns arrays with a row for each image.
+            most: number of images to measure at most, the first ones; None for all.
         """
         size = len(self) if most is None else min(most, len(self))
         kept = self._measured.get(key)
@@ -261,9 +267,9 @@ class Subject:
         return [part[:size] for part in kept or []]
 
     def surrogates(self) -> tuple[Surrogate, ...]:
-        """Returns the given surrogates, else one that is trained at the first call, as a tuple of `Surrogate`.
+        """Returns the given surrogates, or else one that the first call trains, as a tuple of `Surrogate`.
 
-        It is empty where neither surrogates nor training data were given.
+        The tuple is empty if neither surrogates nor training data were given.
         """
         if self._surrogates is None:
             networks = {f"surrogate {number}": network for number, network in enumerate(self._given, start=1)}
@@ -272,7 +278,7 @@ class Subject:
                 options: dict[str, typing.Any] = {"num_classes": self.num_classes, "seed": self.seed}
                 seconds = TRAINING * self.clock.left
                 trained = measure.surrogate.train(images, labels, seconds=seconds, **options)
-                networks = {"trained surrogate": trained}
+                networks = {TRAINED: trained}
             sample = (self._images, self._labels)
             self._surrogates = tuple(
                 Surrogate(name, network, evaluate.correct(network, sample, batch_size=self.batch_size))
@@ -317,19 +323,19 @@ class Subject:
         among: np.ndarray | None = None,
         answers: int = 1,
     ) -> None:
-        """Keeps what an attack left that was run elsewhere, as an `Evaluation`: the worst case counts it from now on.
+        """Stores the outcome of an attack that was run elsewhere; the worst case counts it from now on.
 
         Args:
             attack: its name, which need not be a key of `tf_nuat.attacks.ATTACKS`; None for no attack.
-            settings: its keywords, strings and numbers, `epsilon` among them.
+            settings: its keywords, strings and numbers, including `epsilon`.
             correct: which images remained correctly classified, bool (N,).
             source: the network on which it was computed; None for the network itself.
             among: bool (N,), which images were attacked; None for all.
-            answers: how many answers of the network, their mean, decide on an image. Where it is more than one, what
-                single answers said no longer counts in the worst case.
+            answers: number of network answers whose mean decides on an image. If above one, outcomes by single answers
+                no longer count in the worst case.
 
         Raises:
-            ValueError: `correct` has not an entry for each image.
+            ValueError: `correct` does not have one entry per image.
         """
         correct = np.asarray(correct, bool)
         if correct.shape != (len(self),):
@@ -345,7 +351,7 @@ class Subject:
         clean, found = self.correct(), []
         for known in self._known.values():
             attacked = known.attacked[: len(self)]
-            if not np.any(attacked):  # it was run on others, or there was no time for it
+            if not np.any(attacked):  # it was run on other images only, or left out for lack of time
                 continue
             correct = np.where(attacked, known.correct[: len(self)], clean)
             among = None if np.all(attacked) else attacked.copy()
@@ -356,15 +362,23 @@ class Subject:
         """Returns whether an evaluation belongs to the threat model: its perturbations are no larger than epsilon."""
         return evaluation.settings.get("epsilon", 0.0) <= self.epsilon
 
+    def counted(self) -> list[Evaluation]:
+        """Returns the evaluations that count in the worst case: within epsilon, and with the largest number of answers.
+
+        If the answers of a network are random, a single one says little.
+        """
+        evaluations = self.evaluations()
+        answers = max(each.answers for each in evaluations)
+        return [each for each in evaluations if each.answers == answers and self.within_epsilon(each)]
+
     def worst_case(self) -> np.ndarray:
-        """Returns which images no attack within epsilon has fooled so far, bool (N,); `record` has more."""
-        found = counted(self.evaluations(), self.epsilon)
-        return np.logical_and.reduce([self.correct(), *(each.correct for each in found)])
+        """Returns which images no attack within epsilon, run here or recorded, has fooled so far, bool (N,)."""
+        return np.logical_and.reduce([self.correct(), *(each.correct for each in self.counted())])
 
     def _perturbation(self, attack, source, settings):
         if source is None:
             return functools.partial(ATTACKS[attack], **settings)
-        # A search would stop where the surrogate is fooled; what transfers goes on.
+        # A search stops once the surrogate is fooled; a transfer attack must go on.
         taken = {name: settings[name] for name in ("epsilon", "steps", "step_size", "norm") if name in settings}
         taken.setdefault("steps", 1)  # FGSM
         decay = 1.0 if attack == "mifgsm" else 0.0

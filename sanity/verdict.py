@@ -1,4 +1,4 @@
-"""From the results of the checks and the accuracies to a verdict, and the words for it."""
+"""Derives the verdict and its wording from the results of the checks and the accuracies."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ RULE = (
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-    """How many of `images` are classified correctly, that as a fraction, and its interval (low, high).
+    """The number of `images` that are classified correctly, the same as a fraction, and its interval (low, high).
 
     Example:
         >>> accuracy(np.array([True, True, True, False]), settings).accuracy
@@ -43,9 +43,10 @@ class Accuracy:
 class WorstCase(Accuracy):
     """The accuracy in the worst case over `attacks` attacks.
 
-    Of these `attack`, in words, fooled most images that PGD alone does not, `fooled` of them; each attack was run on
-    what was left at its turn. `left_out`, names, were not run on all images. `answers` is how many answers of the
-    network, their mean, decide on an image: more than one where they are random.
+    `attack`, in words, is the one that fooled the most images that PGD alone does not, and `fooled` is their number;
+    each attack was run on the images that earlier ones had left. `left_out` names the attacks that were not run on all
+    images. `answers` is the number of network answers whose mean decides on an image: more than one if answers are
+    random. Then PGD alone, which is judged by one answer, is no comparison: all images that `attack` fooled count.
 
     Example:
         >>> WorstCase(3, 4, 0.75, (0.3, 0.95), attacks=2, attack="PGD").attack
@@ -99,7 +100,7 @@ def robustness(clean: Accuracy, robust: Accuracy, chance: float) -> str:
 
 
 def is_sure(clean: Accuracy, robust: Accuracy, chance: float) -> bool:
-    """Returns whether more images could hardly change `robustness`: no limit of it lies within the interval.
+    """Returns whether more images could hardly change `robustness`: none of its thresholds lies within the interval.
 
     Example:
         >>> clean, robust = (accuracy(np.arange(100) < number, settings) for number in (95, 80))
@@ -111,7 +112,7 @@ def is_sure(clean: Accuracy, robust: Accuracy, chance: float) -> bool:
 
 
 def _enough(clean: Accuracy, chance: float) -> float:
-    """Returns the accuracy above which a network is genuinely robust: of two classes, half is what guessing gives."""
+    """Returns the accuracy above which a network is genuinely robust; with two classes, guessing reaches the half."""
     return max(clean.accuracy / 2, chance + (clean.accuracy - chance) / 4)
 
 
@@ -146,7 +147,7 @@ def headline(verdict: str, results: Sequence[Result]) -> str:
     }[verdict]
 
 
-def advice(results: Sequence[Result], robust: Accuracy, found: str, *, confidence: float = 0.95) -> str:
+def advice(results: Sequence[Result], robust: WorstCase, found: str, *, confidence: float = 0.95) -> str:
     """Returns what to do next; `found` is what `robustness` returned, `confidence` that of the interval.
 
     Example:
@@ -166,19 +167,23 @@ def advice(results: Sequence[Result], robust: Accuracy, found: str, *, confidenc
         remedies = [each.remedy for each in _of(results, Verdict.INCONCLUSIVE)]
         first = remedies[0] if remedies else "Run more of the checks (--checks)."
         return f"{first} Give it more time (--minutes) or a larger budget (--budget)."
+    missing = "; ".join(robust.left_out)
+    limit = f" That is an upper limit: {missing} did not run on all images." if missing else ""
     if found == NOT:
-        return f"Train with a defense that makes it robust. If you publish a figure, publish {figure}."
+        return f"Train with a defense that makes it robust. If you publish a figure, publish {figure}.{limit}"
+    if limit:
+        return f"Do not publish {figure} yet.{limit} Give it more time (--minutes); a check that broke says why."
     return f"Publish {figure}, with epsilon, the norm, and the attacks. card.md, beside this report, says all of it."
 
 
 def _of(results, verdict):
-    """Returns the results of checks of masking with this verdict, the clearest first: facts, then by p-value."""
+    """Returns the results of checks of masking with this verdict: certain signs first, then by p-value."""
     found = [result for result in results if result.masking and result.verdict is verdict]
     return sorted(found, key=lambda result: -1.0 if result.p_value is None else result.p_value)
 
 
 def _reason(results):
-    """Returns what the first of these results saw, and how many there are beside it."""
+    """Returns the explanation of the first of these results, and the number of the others."""
     if not results:
         return ""
     first, *others = results

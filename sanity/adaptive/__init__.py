@@ -1,7 +1,7 @@
-"""The adaptive stage: where a network hides its gradients, attacks that go round what hides them.
+"""The adaptive stage: attacks that bypass what hides the gradients of a network.
 
-`find_way_round` looks at what the network does, chooses by that what to attack in its place and how, and says what is
-left. It is told nothing of how the network was made.
+`find_way_round` inspects the network, chooses the attacks and the functions to attack in its place, and returns the
+outcomes. It is told nothing about how the network was made.
 """
 
 from sanity.adaptive.outcome import Adaptive, Attempt

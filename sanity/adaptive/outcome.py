@@ -1,4 +1,4 @@
-"""What the adaptive stage tried, and what that left."""
+"""The attacks that the adaptive stage tried, and their outcomes."""
 
 import dataclasses
 
@@ -7,14 +7,14 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """One attack of the adaptive stage, on the images that those before it had left.
+    """One attack of the adaptive stage, on the images that earlier ones had left.
 
     Attributes:
         attack: the attack and what it was run on, in words.
-        why: what was seen that speaks for it.
-        images: number of images that were attacked, at least 1.
-        accuracy: share of these that it left correctly classified.
-        interval: Wilson interval (low, high) of that.
+        why: the observations that speak for it.
+        images: number of images that were attacked before the time was over, at least 1.
+        accuracy: share of these that remained correctly classified.
+        interval: Wilson interval (low, high) of the accuracy.
         seconds: how long it took.
 
     Example:
@@ -37,13 +37,14 @@ class Attempt:
 
 @dataclasses.dataclass(frozen=True)
 class Adaptive:
-    """What `sanity.adaptive.find_way_round` returns.
+    """The outcome of `sanity.adaptive.find_way_round`.
 
     Attributes:
-        tried: the attempts, in their order; empty where no image was left to attack.
-        best: the one that fooled most images; None where none fooled any.
-        correct: which images of the sample withstood all of them and whatever was run before, bool (N,). What single
-            random answers said before does not count. Not part of the JSON form.
+        tried: the attempts, in their order; empty if no image or no time was left.
+        best: the one that fooled most images; None if none fooled any.
+        correct: which images of the sample withstood all attempts and all earlier attacks, bool (N,). Earlier outcomes
+            by single random answers do not count. Not part of the JSON form.
+        cut_short: names of the attempts that had no time for some image that withstood all the others.
 
     Example:
         >>> attempt = Attempt("pgd", "gradients are zero", images=2, accuracy=0.5, interval=(0.1, 0.9), seconds=1.0)
@@ -54,3 +55,4 @@ class Adaptive:
     tried: tuple[Attempt, ...]
     best: Attempt | None
     correct: np.ndarray = dataclasses.field(metadata={"json": False}, repr=False, compare=False)
+    cut_short: tuple[str, ...] = ()

@@ -1,9 +1,9 @@
-"""The images that are still standing, and the attacks that are run on them within a time."""
+"""The images that are not fooled yet, and the attacks that are run on them within a time limit."""
 
 import contextlib
 import time
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -19,23 +19,23 @@ from tf_nuat.attacks.pool import Pool
 from tf_nuat.evaluate.outcomes import predict
 from tf_nuat.models.inference import compiled_for, inference
 
-PASSES = 64  # of a network that draws random numbers, for a verdict
-SHARE = 0.5  # of the time that is left, which an attempt may take, that others have their turn
-BATCH = 128  # images at a time: the clock is looked at after a few steps
+PASSES = 64  # of a random network; their mean decides on an image
+SHARE = 0.5  # share of the remaining time for one attempt, so that others have their turn
+BATCH = 128  # images at a time: the clock is checked after a few steps
 
 
 def pixel_epsilon(subject: Subject) -> float:
-    """Returns how far a pixel goes where all go equally far."""
+    """Returns the largest change of each pixel if all pixels change equally."""
     return subject.epsilon / subject.largest
 
 
 class Standing:
-    """The images that nothing has fooled so far.
+    """The images that no attack has fooled so far.
 
     Args:
         subject: the network, the sample and the threat model.
         settings: for the confidence of the intervals.
-        is_random: whether the network draws random numbers: its answer is then that of the mean of many passes.
+        is_random: whether the network draws random numbers: its answer is then that of the mean logits of many passes.
         until: when the time is over, by `time.monotonic`.
     """
 
@@ -43,8 +43,9 @@ class Standing:
         self._subject, self._settings, self._is_random = subject, settings, is_random
         self._until = until
         self._tried: list[Attempt] = []
+        self._missed: dict[str, np.ndarray] = {}  # images that an attempt had no time for, bool (N,)
         self._correct = subject.worst_case()
-        if is_random:  # what single answers said of an image does not count
+        if is_random:  # outcomes by single answers do not count
             self._correct = self.answers(subject.images) == subject.labels
         self._clean = self._correct.copy()
 
@@ -60,7 +61,7 @@ class Standing:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is left to do: no image, or no time."""
+        """Whether no image or no time is left."""
         return not np.any(self._correct) or self.seconds_left <= 0.0
 
     @property
@@ -69,7 +70,7 @@ class Standing:
         return self._until - time.monotonic()
 
     def answers(self, images: np.ndarray) -> np.ndarray:
-        """Returns what the network says of images (n, H, W, C), integers (n,)."""
+        """Returns the classes that the network predicts for images (n, H, W, C), integers (n,)."""
         parts = [np.zeros(0, np.int64)]
         for first in range(0, len(images), BATCH):
             rows = np.arange(first, min(first + BATCH, len(images)))
@@ -79,14 +80,14 @@ class Standing:
         return np.concatenate(parts)
 
     def attack(self, name: str, settings: dict[str, typing.Any], surface: Surface, why: str, *, cost: int = 1) -> None:
-        """Runs an attack of `tf_nuat.ATTACKS` on a surface, on the images that are standing.
+        """Runs an attack of `tf_nuat.ATTACKS` on a surface, on the images that are still standing.
 
         Args:
-            name: of the attack.
+            name: name of the attack.
             settings: its keywords, without `epsilon`, `norm` and `seed`.
-            surface: what it takes the gradients of.
-            why: what speaks for it, in words.
-            cost: gradients for one, of which fewer images are attacked at a time.
+            surface: the function whose gradients it follows.
+            why: the reason for it, in words.
+            cost: network gradients per gradient of the surface; the larger it is, the smaller the batches.
         """
         subject, attack = self._subject, ATTACKS[name]
         until = time.monotonic() + SHARE * self.seconds_left
@@ -96,56 +97,51 @@ class Standing:
         batch_size = max(16, BATCH // cost)
         options: dict[str, typing.Any] = {"batch_size": batch_size, "precision": "float32"}
         pool = Pool(attack, surface.logits, subject.images, subject.labels, self.rows, given, **options)
-        with self.attempt(name, given, why, source=surface.name) as fool:
+        with self.attempt(name, given, why, source=surface.name) as attacked:
             for rows, fooled, x_adv in pool:
-                fool(rows[fooled], x_adv[fooled])
+                attacked[rows] = True
+                self.fool(rows[fooled], x_adv[fooled])
                 if time.monotonic() > until:
                     break
 
     @contextlib.contextmanager
     def attempt(
         self, attack: str, settings: dict[str, typing.Any], why: str, *, source: str | None = None
-    ) -> Iterator[Callable[[np.ndarray, np.ndarray], None]]:
-        """A context that keeps what happens in it as an attempt; `source` is the name of the surface that is attacked.
+    ) -> Iterator[np.ndarray]:
+        """A context that records the attack in it as an `Attempt`; `source` is the name of the attacked surface.
 
-        It gives `fool(rows, images)`, which looks at candidates (n, H, W, C) on the network itself.
+        It yields an array of False, bool (N,), in which the attack marks the images that it was run on. An attack that
+        was run on none has no `Attempt`; `Adaptive.cut_short` names it.
         """
-        rows, started = self.rows, time.monotonic()
-        yield self.fool
-        self._keep(attack, settings, why, source, rows, time.monotonic() - started)
+        stood, started = self._correct.copy(), time.monotonic()
+        attacked = np.zeros_like(stood)
+        yield attacked
+        seconds = time.monotonic() - started
+        name = attack if source is None else f"{attack} on {source}"
+        self._missed.setdefault(name, np.zeros_like(stood))[stood & ~attacked] = True
+        size, left = int(np.sum(attacked)), int(np.sum(attacked & self._correct))
+        if not size:
+            return
+        interval = statistics.wilson(left, size, confidence=self._settings.confidence)
+        self._tried.append(Attempt(name, why, size, left / size, interval, round(seconds, 2)))
+        numbers = {name: value for name, value in settings.items() if isinstance(value, (int, float, str, bool))}
+        source = None if source == NETWORK else source
+        answers = PASSES if self._is_random else 1
+        if self._is_random:
+            self._subject.record(None, {}, self._clean, answers=answers)
+        self._subject.record(attack, numbers, self._correct, source, among=attacked, answers=answers)
 
     def fool(self, rows: np.ndarray, images: np.ndarray) -> None:
-        """Takes those of the rows whose images the network gets wrong from those that are standing."""
+        """Marks rows as fooled if the network misclassifies their images."""
         if len(rows):
             self._correct[rows] &= self.answers(images) == self._subject.labels[rows]
 
-    def _keep(
-        self,
-        attack: str,
-        settings: dict[str, typing.Any],
-        why: str,
-        source: str | None,
-        attacked: np.ndarray,
-        seconds: float,
-    ) -> None:
-        """Keeps an attempt on the images `attacked`, integers (n,), in the list and in the subject."""
-        left = int(np.sum(self._correct[attacked]))
-        interval = statistics.wilson(left, len(attacked), confidence=self._settings.confidence)
-        name = attack if source is None else f"{attack} on {source}"
-        self._tried.append(Attempt(name, why, len(attacked), left / len(attacked), interval, round(seconds, 2)))
-        among = np.isin(np.arange(len(self._correct)), attacked)
-        correct = np.where(among, self._correct, self._subject.correct())
-        numbers = {name: value for name, value in settings.items() if isinstance(value, (int, float, str, bool))}
-        source = None if source == NETWORK else source
-        if self._is_random:
-            self._subject.record(None, {}, self._clean, answers=PASSES)
-        answers = PASSES if self._is_random else 1
-        self._subject.record(attack, numbers, correct, source, among=among, answers=answers)
-
     def outcome(self) -> Adaptive:
-        """Returns what was tried, and what is standing."""
+        """Returns the attempts so far, and the images still standing."""
         best = max(self._tried, key=lambda each: each.fooled, default=None)
-        return Adaptive(tuple(self._tried), best if best is not None and best.fooled else None, self._correct.copy())
+        best = best if best is not None and best.fooled else None
+        cut_short = tuple(name for name, missed in self._missed.items() if np.any(missed & self._correct))
+        return Adaptive(tuple(self._tried), best, self._correct.copy(), cut_short)
 
 
 def _mean_answer(network: keras.Model, x: tf.Tensor) -> tf.Tensor:

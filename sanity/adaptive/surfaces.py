@@ -1,4 +1,4 @@
-"""What is attacked in the place of a network: functions that answer as it does, with gradients that lead somewhere."""
+"""Functions that are attacked in place of a network: they give its answers, but their gradients are useful."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,11 +17,11 @@ from tf_nuat.models.inference import inference
 from tf_nuat.networks import Differentiable, differentiable
 
 LOOKED_AT = 50  # images
-PASSES, FEW_PASSES = 12, 4  # of a network that draws random numbers, for a gradient
+PASSES, FEW_PASSES = 12, 4  # of a random network, for a gradient
 FAITHFUL = 0.5  # share of the variance of an operation that its stand-in has to explain
-SHATTERED = 0.3  # agreement of gradients below which those around an image come first
-NEARBY = 0.125  # share of epsilon: how far away a gradient is compared with that at the image
-TINY = 1e-3  # by which the answer of the network is ahead of logits of unit scale that would say otherwise
+SHATTERED = 0.3  # agreement of gradients below which mean gradients around an image are tried first
+NEARBY = 0.125  # share of epsilon: the distance at which a gradient is compared with that at the image
+TINY = 1e-3  # lead of the network's answer over logits of unit scale that disagree with it
 NETWORK = "the network"  # the name of its surface
 
 Logits = Callable[[tf.Tensor], tf.Tensor]
@@ -29,12 +29,12 @@ Logits = Callable[[tf.Tensor], tf.Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class Surface:
-    """What an attack takes the gradients of.
+    """A function whose gradients an attack follows.
 
     Attributes:
         name: what it is, in words.
         logits: images (B, H, W, C) -> logits (B, K), the largest of which is the network's answer.
-        coarse: the same from fewer passes, of a network whose answers are random; None of any other.
+        coarse: the same from fewer passes, for a network whose answers are random; None for any other.
     """
 
     name: str
@@ -44,14 +44,14 @@ class Surface:
 
 @dataclasses.dataclass(frozen=True)
 class Signs:
-    """What a look at a network says about its gradients.
+    """Observations about the gradients of a network.
 
     Attributes:
-        random: whether the same images get other logits the next time.
+        random: whether the logits of the same images change from call to call.
         stand_ins: names of the operations that have no useful gradient of their own.
-        faithful: whether their stand-ins are near to what they do.
+        faithful: whether the stand-ins are close to these operations.
         decided_at: name of the operation after which the logits are only scaled or squashed; None for the last.
-        without_gradient: share of the images, in [0, 1], of which the margin on the surface has no gradient.
+        without_gradient: share of the images, in [0, 1], whose margin on the surface has no gradient.
         agreement: mean cosine, at most 1, of the gradients at an image and near it.
     """
 
@@ -64,12 +64,12 @@ class Signs:
 
     @property
     def explained(self) -> bool:
-        """Whether what hides the gradients was found, and those on the surface are as they should be."""
+        """Whether the cause of hidden gradients was found, and the gradients on the surface are sound."""
         found = bool(self.stand_ins) or self.decided_at is not None
         return found and self.faithful and self.without_gradient == 0.0 and self.agreement >= SHATTERED
 
     def words(self) -> str:
-        """Returns what was seen, as part of a sentence."""
+        """Returns the observations as part of a sentence."""
         seen = []
         if self.random:
             seen.append("its answers are random")
@@ -86,14 +86,14 @@ class Signs:
 def of(
     network: keras.Model, images: np.ndarray, labels: np.ndarray, *, epsilon: float, seed: int, is_random: bool
 ) -> tuple[Surface, Signs]:
-    """Returns the `Surface` on which to begin, and the `Signs` that were seen.
+    """Returns the `Surface` to attack first, and the `Signs` that were observed.
 
     Args:
         network: the network that is judged.
-        images, labels: (N, H, W, C) and integers (N,), of which a few are looked at.
+        images, labels: (N, H, W, C) and integers (N,), of which the first `LOOKED_AT` are used.
         epsilon: largest change of a pixel.
-        seed: whole number, from which all draws follow.
-        is_random: whether the same images get other logits the next time.
+        seed: whole number that determines all draws.
+        is_random: whether the logits of the same images change from call to call.
     """
     images, labels = images[:LOOKED_AT], labels[:LOOKED_AT]
     replaced = _replaced(network, images, epsilon=epsilon, seed=seed)
@@ -101,7 +101,7 @@ def of(
     faithful = replaced is None or all(each.scale == 0.0 or each.explained >= FAITHFUL for each in replaced.stand_ins)
     decided_at = None if replaced is None or is_random else replaced.decided_at
     if not stand_ins and decided_at is None:
-        replaced = None  # the network itself is compiled sooner
+        replaced = None  # the network itself compiles faster
     name = "the stand-ins of BPDA" if stand_ins else "early logits" if decided_at else NETWORK
     logits_fn = inference(network) if replaced is None else replaced
     if is_random:
@@ -126,12 +126,12 @@ def _replaced(network: keras.Model, images: np.ndarray, *, epsilon: float, seed:
     """Returns `tf_nuat.networks.differentiable`, or None for a network that cannot be run operation by operation."""
     try:
         return differentiable(network, images, radius=min(epsilon, 1.0), seed=seed)
-    except Exception:  # what is in the network may raise anything where it is called otherwise than by its author
+    except Exception:  # a layer may raise anything if it is called in a way that its author did not expect
         return None
 
 
 def _unit_scale(logits_fn: Logits, replaced: Differentiable | None, images: np.ndarray) -> Logits:
-    """Returns the early logits of a network, brought to unit scale and to its answer; its own where there are none."""
+    """Returns a network's early logits, or its logits if there are none, at unit scale and with its own answers."""
     both = (lambda x: (logits_fn(x),) * 2) if replaced is None else replaced.with_early_logits
     spread = float(np.std(both(tf.constant(images))[1]))
     scale = 1.0 / spread if np.isfinite(spread) and spread > 0.0 else 1.0
@@ -144,8 +144,7 @@ def _unit_scale(logits_fn: Logits, replaced: Differentiable | None, images: np.n
 
 
 def _in_float64(network: keras.Model, images: np.ndarray) -> Logits | None:
-    """Returns the network computed in float64, at unit scale, with the answers of the network itself; None if it cannot
-    be copied."""
+    """Returns the network in float64, at unit scale, with the answers of the original; None if it cannot be copied."""
     try:
         twin = weights.clone(network, lambda layer, config: {**config, "dtype": "float64"})
         weights.copy(network, to=twin)
@@ -162,7 +161,7 @@ def _in_float64(network: keras.Model, images: np.ndarray) -> Logits | None:
 
         def backward(upstream: tf.Tensor, variables: Any = ()) -> Any:
             gradient = tape.gradient(logits, x, tf.cast(upstream, logits.dtype), unconnected_gradients="zero")
-            # What float32 would round to 0 has a direction all the same.
+            # A gradient that float32 would round to 0 still has a direction.
             largest = tf.reduce_max(tf.abs(gradient), axis=(1, 2, 3), keepdims=True)
             return tf.cast(tf.math.divide_no_nan(gradient, largest), tf.float32), [None for _ in variables]
 
@@ -172,9 +171,9 @@ def _in_float64(network: keras.Model, images: np.ndarray) -> Logits | None:
 
 
 def answering(scores: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Returns scores (B, K) of unit scale whose largest is that of the answer which logits (B, K) give.
+    """Returns scores (B, K) of unit scale, changed so that the largest one is at the answer of `logits` (B, K).
 
-    Where the scores say otherwise, the answer's is raised; gradients are those of the scores.
+    Where the scores disagree with the answer, its score is raised; gradients are those of the scores.
     """
     answer = tf.one_hot(tf.argmax(logits, axis=1), scores.shape[1], on_value=True, off_value=False, dtype=tf.bool)
     others = tf.reduce_max(tf.where(answer, -tf.float32.max, scores), axis=1, keepdims=True)
@@ -183,7 +182,7 @@ def answering(scores: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def _gradients(logits_fn: Logits, images: np.ndarray, labels: np.ndarray, *, radius: float) -> tuple[float, float]:
-    """Returns the share of the images whose margin has no gradient, and how far gradients near by agree."""
+    """Returns the share of images whose margin has no gradient, and the mean cosine of gradients with those nearby."""
 
     def compared(x: tf.Tensor, y: tf.Tensor, index: tf.Tensor) -> list[tf.Tensor]:
         near = x + tf.random.stateless_uniform(tf.shape(x), (0, 0), -radius, radius)

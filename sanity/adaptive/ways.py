@@ -1,4 +1,4 @@
-"""Ways round what hides gradients, in the order in which they are tried."""
+"""Attacks that bypass what hides gradients, in the order in which they are tried."""
 
 import dataclasses
 import functools
@@ -23,11 +23,11 @@ from tf_nuat.attacks.ascent import ascend
 from tf_nuat.core import validation
 
 STEPS = 60
-ATTACKING = 1 / 3  # of the seconds, that attacks have at least, however long the look at the network takes
-TARGETS = 4  # wrong classes at first: where more help, all of them follow
+ATTACKING = 1 / 3  # share of the seconds that attacks get even if inspecting the network takes long
+TARGETS = 4  # wrong classes of the first targeted attack; the second takes all of them
 POINTS = 10  # of an averaged gradient
 RADII = (0.125, 0.25, 0.5, 1.0)  # shares of epsilon
-TRIED_ON = 32  # images, for a radius
+TRIED_ON = 32  # images, for choosing a radius
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,19 +42,20 @@ class Way:
 
 
 def find_way_round(subject: Subject, results: Sequence[Result], settings: Settings, *, seconds: float) -> Adaptive:
-    """Returns what is left of a network's accuracy by attacks that are chosen for what hides its gradients.
+    """Runs attacks that are chosen for what hides a network's gradients, and returns the outcomes.
 
-    Each is run on the images that are still standing: that `subject.worst_case()` has, and no attempt before. Whether
-    an image is fooled is what the network itself answers. Where its answers are random, it is the mean of many, and
-    what single answers said before does not count. What the attempts leave is recorded in the subject, whose worst case
-    counts it from then on.
+    Each attack is run on the images that are still standing: those in `subject.worst_case()` that no earlier attempt
+    has fooled. The network itself decides whether an image is fooled. If its answers are random, the mean of many
+    decides, and earlier outcomes by single answers do not count. The outcomes are recorded in the subject, whose worst
+    case counts them from then on.
 
     Args:
         subject: the network, the sample and the threat model.
-        results: of the checks, whose failures are reasons to attack.
+        results: results of the checks. Failures are named among the reasons for the attacks. The one of
+            `network_is_deterministic`, if it decided, says whether the answers are random.
         settings: `sanity.settings.Settings`, for the confidence of the intervals.
-        seconds: that it may take, above 0. The attack that is going on then is cut short. Where what hides gradients is
-            found, it takes less; where the look at the network takes most of it, attacks have a third all the same.
+        seconds: time limit, above 0, which cuts the running attack short. If the cause of hidden gradients is found, it
+            takes less time. If inspecting the network takes most of the time, attacks still get a third.
 
     Raises:
         ValueError: `seconds` is out of its range.
@@ -70,7 +71,7 @@ def find_way_round(subject: Subject, results: Sequence[Result], settings: Settin
     """
     validation.number("seconds", seconds, above=0.0)
     started = time.monotonic()
-    looked: dict[str, typing.Any] = {"epsilon": pixel_epsilon(subject), "is_random": is_random(subject)}
+    looked: dict[str, typing.Any] = {"epsilon": pixel_epsilon(subject), "is_random": is_random(subject, results)}
     surface, signs = surfaces.of(subject.network, subject.images, subject.labels, seed=subject.seed, **looked)
     failed = [f'"{each.title}" failed' for each in results if each.verdict is Verdict.FAIL and each.masking]
     seen = "; ".join([signs.words(), *failed])
@@ -87,14 +88,14 @@ def find_way_round(subject: Subject, results: Sequence[Result], settings: Settin
 
 
 def _ways(subject: Subject, surface: Surface, signs: Signs, standing: Standing, seen: str) -> Iterator[Way]:
-    """Yields the ways that go along gradients, the cheapest and most promising first."""
+    """Yields the attacks along gradients, the cheapest and most promising first."""
     passes = surfaces.PASSES if signs.random else 1
     few, many = _targeted(subject, 1, TARGETS), _targeted(subject, 2, subject.num_classes - 1)
     margin = {"steps": STEPS, "loss": "margin"}
     around = functools.partial(_around, subject, surface, signs, standing, seen)
     targeted = Way(*few, surface, f"one class after the other: {seen}", passes)
     if surface.coarse is not None:
-        # It stops for no image, as others do at the first draw by which it seems to be fooled.
+        # MI-FGSM does not stop early; other attacks stop at the first draw by which an image seems to be fooled.
         momentum = {"steps": STEPS // 3, "step_size": 2.5 * subject.epsilon / (STEPS // 3)}
         yield Way("mifgsm", momentum, Surface(surface.name, surface.coarse), f"few passes a step: {seen}")
     yield Way("pgd", margin, surface, f"along the margin, which does not saturate: {seen}", passes)
@@ -127,7 +128,7 @@ def _around(
     settings: dict[str, typing.Any],
     by: str,
 ) -> Iterator[Way]:
-    """Yields the way along the mean gradient around an image, with the radius that does most on a few."""
+    """Yields the attack along the mean gradient around an image, with the best radius on a few images."""
     if signs.random or standing.is_over:
         return
     points = POINTS if by == "gradients" else 5 * POINTS
@@ -139,7 +140,7 @@ def _around(
 
 
 def _best_radius(subject: Subject, mean: Averaged, standing: Standing) -> float:
-    """Returns the radius at which a short ascent fools most of a few images, or brings them nearest to it."""
+    """Returns the radius at which a short ascent fools most of a few images; if several do, that of the best margin."""
     rows = np.resize(standing.rows, TRIED_ON)
     x, y = tf.constant(subject.images[rows]), tf.constant(subject.labels[rows], tf.int64)
 

@@ -1,8 +1,8 @@
 """The checks: functions `(subject, settings) -> Result`, each of which looks for one sign of masked gradients.
 
 `subject` is a `sanity.subject.Subject`, `settings` a `sanity.settings.Settings`. A check neither prints nor changes the
-network. It fails only where the sign is significant; where the sample is too small to rule the sign out it is
-inconclusive; where it does not apply it is skipped.
+network. It fails only if the sign is significant. It is inconclusive if the sample is too small to rule out the sign,
+and skipped if it does not apply.
 """
 
 from sanity.checks.adaptive_attack_is_not_stronger import adaptive_attack_is_not_stronger
@@ -38,7 +38,7 @@ CHECKS = {
     "random_search_is_not_stronger": random_search_is_not_stronger,
     "decision_boundary_binarization": decision_boundary_binarization,
     "attack_does_not_fail": attack_does_not_fail,
-    # From here on nothing is decided about masking, and what there is no time for is left out.
+    # These decide nothing about masking, and are left out if there is no time.
     "adaptive_attack_is_not_stronger": adaptive_attack_is_not_stronger,
     "second_opinion": second_opinion,
     "nuclear_norm_separates": nuclear_norm_separates,

@@ -10,7 +10,7 @@ from sanity.subject import Subject
 NAME = "adaptive_attack_is_not_stronger"
 WEIGHTS = (4.0, 16.0, 1.0)  # NuAT trains with 1 on MNIST and 4 to 4.5 on CIFAR-10
 GAMA_STEPS = 100
-FEWEST_CLASSES = 4  # of targeted APGD
+FEWEST_CLASSES = 4  # for targeted APGD
 MOST_TARGETS = 9  # each costs as much as PGD
 REFERENCE = (
     "Croce and Hein, Reliable evaluation of adversarial robustness (AutoAttack), 2020; Tramer et al., On adaptive "
@@ -24,9 +24,9 @@ def adaptive_attack_is_not_stronger(subject: Subject, settings: Settings) -> Res
 
     They are PGD with restarts, APGD towards every wrong class (the `MOST_TARGETS` likeliest ones; left out below
     `FEWEST_CLASSES` classes), GAMA-PGD, PGD on the nuclear-norm objective for each of `WEIGHTS`, APGD along the
-    cross-entropy, FAB towards the likeliest wrong classes, and Square. Reported: the images that they fool and PGD with
-    one start does not. On nearly every network these are some: PGD alone is not the attack to report, which is no sign
-    of masked gradients. What is left after all of them counts in the worst case.
+    cross-entropy, FAB towards the likeliest wrong classes, and Square. The check reports the images that they fool and
+    PGD with one start does not. Nearly every network has some: PGD alone is not the attack to report, but that is no
+    sign of masked gradients. The worst case counts what is left after all of them.
 
     Attacks that have no version for the norm, or for which there is no time, are left out.
 
@@ -67,7 +67,7 @@ def adaptive_attack_is_not_stronger(subject: Subject, settings: Settings) -> Res
 
 
 def attacks_left_out(subject: Subject, settings: Settings) -> list[str]:
-    """Returns the names of these attacks that have not been run on some image that withstands all that were run."""
+    """Returns the names of the attacks of this check that were not run on every image that is still correct."""
     left = subject.worst_case()
     return [
         name
@@ -77,7 +77,7 @@ def attacks_left_out(subject: Subject, settings: Settings) -> list[str]:
 
 
 def _new(subject, attack, keywords, among):
-    """Returns how many of these images an attack has not been run on."""
+    """Returns the number of images of `among` on which an attack has not been run."""
     return subject.not_attacked(attack, among=among, **keywords)
 
 

@@ -24,7 +24,7 @@ RADIUS = 1 / 2  # of the small ball, in epsilon, as in the authors' code
 UNSTABLE = 0.1  # relative change of the margin
 LAST, MOVED = 10, 0.05  # steps, and the share of its range that the margin may still gain in them
 
-# Shares of the images, of those indicators that decide.
+# Tolerated shares of the images, for the indicators that decide.
 TOLERATED = {
     "unavailable gradients": 0.01,
     "unstable predictions": 0.1,
@@ -52,26 +52,26 @@ REMEDY = {
 def attack_does_not_fail(subject: Subject, settings: Settings) -> Result:
     """PGD at epsilon must show none of the indicators of attack failure, on images that it leaves correct.
 
-    The check compares the share of images that show an indicator, of those that are right without attack, with a
-    tolerated share. It fails where one is significantly larger (exact binomial, `settings.alpha` divided among the
-    indicators) and PGD leaves more than chance. It passes where all intervals end less than `settings.detectable` above
-    it. Four indicators decide, on images that PGD leaves:
+    For each indicator, the check compares the share of images that show it, among those that are correct without
+    attack, with a tolerated share. It fails if a share is significantly larger (exact binomial, `settings.alpha`
+    divided among the indicators) and PGD leaves more than chance. It passes if all intervals end less than
+    `settings.detectable` above their tolerances. Four indicators decide, on images that PGD leaves:
 
     - unavailable gradients: the gradient of the cross-entropy at the clean image is zero or not finite;
     - unstable predictions: the margin changes by more than 10 % on average over 100 draws from a ball of radius
-      epsilon / 2. On a linear network, no image that withstands PGD changes as much. The paper takes the loss of the
-      attack; the margin does not change with the scale of the logits;
+      epsilon / 2. On a linear network, no image that withstands PGD changes as much. The paper uses the loss of the
+      attack; the relative change of the margin does not depend on the scale of the logits;
     - lost adversaries: PGD meets an adversary, but the attack that is reported, with the same settings, finds none;
-    - transfer failure: the adversary that PGD found is none when the network sees it again.
+    - transfer failure: the adversary that PGD found does not fool the network a second time.
 
     Three are reported. They say that PGD may be too weak, which is no sign of masking, or belong to another check:
 
-    - silent success: PGD meets an adversary, but its last point is none. The attack that counts stops at the first;
-    - incomplete optimisation: PGD finds no adversary. The highest margin so far, scaled to [0, 1] by the whole way,
-      gains more than 0.05 in the last 10 steps, and as much again would fool the network;
+    - silent success: PGD meets an adversary, but its last point is none. The reported attack stops at the first one;
+    - incomplete optimisation: PGD finds no adversary. The highest margin so far gains more than 0.05 of the range of
+      the margin in the last 10 steps, and the same gain again would fool the network;
     - unconstrained attack failure: PGD finds no adversary where any image is allowed (`large_epsilon_reaches_chance`).
 
-    Skipped where no image is classified correctly.
+    Skipped if no image is classified correctly.
 
     Example:
         >>> attack_does_not_fail(subject, settings).verdict.value
@@ -120,7 +120,7 @@ def _series(shown, found, settings):
 def _decided(found, size, overrating):
     """Returns the verdict, the indicator that decided it, the explanation and the remedy.
 
-    `found` is a dict of indicators to the `Share` of the `size` images that show it; `overrating` says whether one
+    `found` is a dict of indicators to the `Share` of the `size` images that show them; `overrating` says whether a sign
     counts.
     """
     failing = [indicator for indicator, share in found.items() if share.verdict is Verdict.FAIL]
@@ -137,8 +137,11 @@ def _decided(found, size, overrating):
         unsure = failing or undecided
         main = max(unsure, key=lambda each: found[each].high - found[each].tolerance)
         explanation = f"{size} images are too few to rule out that the attack fails ({', '.join(unsure)})."
+        if overrating.words:
+            seen = ", ".join(f"{each} on {found[each].value:.1%}" for each in unsure)
+            explanation = f"The attack shows {seen} of the images.{overrating.words}"
         remedy = max((found[each] for each in unsure), key=lambda share: share.decisive or math.inf).more
-        return verdict, main, f"{explanation}{overrating.words}", remedy
+        return verdict, main, explanation, remedy
     main = min(found, key=lambda each: found[each].p_value)
     seen = ", ".join(f"{indicator} on {share.value:.1%}" for indicator, share in found.items())
     explanation = f"The attack shows no sign of failing beyond what is tolerated: {seen}.{overrating.words}"
@@ -146,7 +149,7 @@ def _decided(found, size, overrating):
 
 
 def _indicators(subject, settings, left):
-    """Returns which images show an indicator, a dict of names to bool (N,); `left` are those that PGD leaves."""
+    """Returns which images show each indicator, a dict of names to bool (N,); `left` are the images that PGD leaves."""
     seen = subject.trace(**settings.pgd(subject.epsilon))
     met, gains = np.any(seen.fooled, axis=0), still_gaining(seen.margins) > MOVED
     return {
@@ -161,10 +164,10 @@ def _indicators(subject, settings, left):
 
 
 def still_gaining(margins):
-    """Returns what the highest margin so far gains in the last `LAST` points, over the range of the whole way, (N,).
+    """Returns the gain of the highest margin so far in the last `LAST` points, as a share of the margin's range, (N,).
 
     Args:
-        margins: (points, N). The gain is 0 where the margin is the same all the way.
+        margins: (points, N). The gain is 0 if the margin is the same at all points.
     """
     highest, gain = _last_gain(margins)
     span = highest - np.min(margins, axis=0)
@@ -172,7 +175,7 @@ def still_gaining(margins):
 
 
 def after_as_much_again(margins):
-    """Returns the highest margin, (N,), were the gain of the last `LAST` points made once more."""
+    """Returns the highest margin, (N,), if the gain of the last `LAST` points were repeated."""
     highest, gain = _last_gain(margins)
     return highest + gain
 
@@ -183,7 +186,7 @@ def _last_gain(margins):
 
 
 def instability(subject):
-    """Returns the mean change of the margin over `DRAWS` points of a small ball around each image, relative to it."""
+    """Returns the mean relative change of the margin over `DRAWS` points of a small ball around each image, (N,)."""
     logits_fn, radius = graph_of(subject.network), RADIUS * subject.epsilon
 
     def change(x, y, index):

@@ -13,8 +13,8 @@ from tf_nuat import losses
 from tf_nuat.attacks import pgd, random_search
 
 NAME = "decision_boundary_binarization"
-# Points inside of the ball. With fewer, guessing finds more: 40 random points on a small robust convolutional
-# network 38 % with 99, 40 % with 199, 25 % with 499 and 21 % with the 999 of the paper, which cost twice as much.
+# Points inside the ball. With fewer, guessing finds more adversaries: on a small robust convolutional network, 40
+# random points find 38 % with 99, 40 % with 199, 25 % with 499 and 21 % with the paper's 999, which cost twice as much.
 INNER = 499
 FOUND = 0.95  # of the planted adversaries, by the attack
 EASY = 0.5  # of them, by random search
@@ -24,17 +24,16 @@ REFERENCE = "Zimmermann et al., Increasing confidence in adversarial robustness 
 def decision_boundary_binarization(subject: Subject, settings: Settings) -> Result:
     """PGD must find the adversaries of networks whose last layer was replaced by one that has them.
 
-    For each of the first `settings.planted_images` images a linear function of what enters the last `Dense` layer tells
-    `INNER` points inside the ball from one point on its surface. It replaces the layer, with its decision boundary next
-    to that point. The point is then an adversary, which PGD with unchanged settings has to find or to surpass. Images
-    count whose points are separable and whose planted point is an adversary in float32, too.
+    For each of the first `settings.planted_images` images, a linear function of the inputs of the last `Dense` layer
+    separates `INNER` points inside the ball from one point on its surface. It replaces the layer, with its decision
+    boundary next to that point. The point is then an adversary, and PGD with unchanged settings has to find it or a
+    better one. An image counts if its points are separable and its planted point is an adversary in float32, too.
 
-    Fails where the attack misses significantly more than 5 % of the adversaries (exact binomial), whatever random
-    search finds; passes where the sample rules out `settings.detectable` more. Skipped where the network has no last
-    `Dense` layer, where less than half of the images can be set up, and where finding shows nothing: PGD leaves no more
-    than chance, or as many random points as PGD takes steps find half of the adversaries. To pass is necessary, not
-    sufficient: in honest networks, one step of length 2.5 epsilon finds all adversaries; within half of the ball none
-    is found.
+    Fails if the attack misses significantly more than 5 % of the adversaries (exact binomial), whatever random search
+    finds; passes if the sample rules out `settings.detectable` more. Skipped if the network has no last `Dense` layer,
+    if less than half of the images can be set up, or if success would show nothing: PGD leaves no more than chance, or
+    as many random points as PGD takes steps find half of the adversaries. Passing is necessary, not sufficient: in
+    honest networks, one step of length 2.5 epsilon finds all adversaries; within half of the ball none is found.
 
     Example:
         >>> decision_boundary_binarization(subject, settings).verdict.value
@@ -65,7 +64,7 @@ def decision_boundary_binarization(subject: Subject, settings: Settings) -> Resu
 
 
 def _judged(found, drawn, settings, looked_at, overrating):
-    """Returns the `Result`, of whether PGD (`found`) and random points (`drawn`) find each planted adversary."""
+    """Returns the `Result`; `found` and `drawn` say which planted adversaries PGD and random points find."""
     size = len(found)
     missed = Share.of(size - int(np.sum(found)), size, 1.0 - FOUND, settings)
     by_chance = float(np.mean(drawn))
@@ -108,7 +107,7 @@ def _judged(found, drawn, settings, looked_at, overrating):
 def _words(verdict, seen, left, more):
     """Returns the explanation and the remedy.
 
-    `left` is what PGD leaves where no sign counts, `more` what to do where the sample does not decide.
+    `left` is what PGD leaves if no sign counts, `more` what to do if the sample does not decide.
     """
     return {
         Verdict.FAIL: (
@@ -131,8 +130,7 @@ class NotDenseError(Exception):
 
 
 def attacked(subject, settings, rows):
-    """Returns for the images `rows` of the subject whether an adversary was planted, and whether PGD and random search
-    find it: three bool arrays.
+    """Returns three bool arrays for the images `rows`: adversary planted, found by PGD, found by random search.
 
     Raises:
         NotDenseError: there is no last layer to replace.
@@ -172,11 +170,11 @@ def _ball(subject):
 
 
 def _compiled_features(features_of, layer, subject):
-    """Returns the function of images that returns what enters the layer; raises `NotDenseError` where it does not."""
+    """Returns the function from images to the inputs of the layer; raises `NotDenseError` if there is none."""
     unfit = NotDenseError("The network without its last dense layer does not return the features of an image.")
     try:
         features = compiled(features_of, tf.TensorSpec((None, *subject.images.shape[1:])))
-    except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:  # what follows does not take them
+    except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:  # later layers do not accept the features
         raise unfit from error
     if features.outputs[0].shape.as_list() != [None, layer.kernel.shape[0]]:
         raise unfit
@@ -184,8 +182,10 @@ def _compiled_features(features_of, layer, subject):
 
 
 def _compiled_outcomes(features_of, layer, subject, settings):
-    """Returns the function of images, planted adversaries, weights and biases of read-outs, and numbers of the images
-    that says whether the planted point is an adversary, and whether PGD and random search find one."""
+    """Returns a function that says whether planted points are adversaries, and whether PGD and random search find one.
+
+    It takes images, planted adversaries, weights and biases of read-outs, and numbers of the images.
+    """
     white_box = {**_ball(subject), **settings.pgd(subject.epsilon)}
 
     def outcomes(x, adversary, weights, biases, index):

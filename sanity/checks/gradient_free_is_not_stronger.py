@@ -20,15 +20,16 @@ REFERENCE = (
 def gradient_free_is_not_stronger(subject: Subject, settings: Settings) -> Result:
     """Square on the images that withstood PGD: it must find no adversaries that gradients do not lead to.
 
-    PGD with one random start misses a few images of an honest network as well: of 300 MNIST images Square finds 3
-    behind a TRADES network and 6 behind one of SAT-R2, and APGD along the same loss finds all 6. Of 300 digits it finds
-    9 behind a network without any defense, of which APGD finds one and PGD on the margin of the logits 7. Behind small
-    dense networks of PGD-AT, TRADES and NuAT it finds 22 to 57 of 353 digits, of which these two leave up to 7, and
-    APGD towards every wrong class none. So a second look is taken at what Square found, with these three. Fails where
-    the images that Square fools and no gradients lead to are significantly more than `TOLERANCE` of all images (exact
-    binomial; see `sanity.measure.survivors.Loss`), and PGD leaves more than chance. Passes where the sample rules out
-    `settings.detectable` more. What Square finds beyond PGD alone is no sign: PGD may be weak, or the cross-entropy has
-    no gradient where the logits have one, which `gradients_are_available` sees.
+    PGD with one random start misses a few images of honest networks, too. Of 300 MNIST images that PGD attacked, Square
+    finds 3 more for a TRADES network and 6 more for a SAT-R2 network; APGD along the same loss finds all 6. Of 300
+    digits it finds 9 more for an undefended network; APGD finds one of these, PGD on the margin of the logits 7. For
+    small dense networks of PGD-AT, TRADES and NuAT it finds 22 to 57 more of 353 digits; these two attacks leave up to
+    7 of them, and APGD towards every wrong class leaves none. So these three attacks take a second look at the images
+    that Square fools. The check fails if the images that withstand this second look are significantly more than
+    `TOLERANCE` of all images (exact binomial; see `sanity.measure.survivors.Loss`), and PGD leaves more than chance. It
+    passes if the sample rules out `settings.detectable` more. Images that Square fools and PGD alone does not are no
+    sign: PGD may be weak, or the cross-entropy has no gradient where the logits have one, which
+    `gradients_are_available` detects.
 
     Example:
         >>> gradient_free_is_not_stronger(subject, settings).verdict.value
@@ -67,7 +68,7 @@ def gradient_free_is_not_stronger(subject: Subject, settings: Settings) -> Resul
 
 
 def _left(subject, settings):
-    """Returns which images withstand PGD, which of these Square as well, and which that Square fools all gradients."""
+    """Returns which images withstand PGD, which of these withstand Square, and which of the rest the second look."""
     epsilon = subject.epsilon
     pgd = subject.correct("pgd", **settings.pgd(epsilon))
     square = subject.correct("square", among=pgd, epsilon=epsilon, queries=settings.queries)
@@ -80,7 +81,8 @@ def _left(subject, settings):
 
 
 def _words(verdict, found, loss, left, settings):
-    """Returns the explanation, of what was `found` and what is `left` where no sign counts, and the remedy."""
+    """Returns the explanation and the remedy; `found` is what was seen, `left` what PGD leaves if no sign counts."""
+    too_small = f" The sample is too small to rule out {loss.tolerance + settings.detectable:.1%}."
     return {
         Verdict.FAIL: (
             f"{found}: adversaries are there, and the gradients do not lead to them. The accuracy under PGD is too "
@@ -88,9 +90,6 @@ def _words(verdict, found, loss, left, settings):
             "Do not report the accuracy under PGD: report what is left after Square as well, or after AutoAttack. "
             "Look for what breaks the gradients: saturated logits, rounding, layers without a gradient.",
         ),
-        Verdict.INCONCLUSIVE: (
-            f"{found}. The sample is too small to rule out {loss.tolerance + settings.detectable:.1%}.{left}",
-            loss.more,
-        ),
+        Verdict.INCONCLUSIVE: (f"{found}.{left or too_small}", loss.more),
         Verdict.PASS: (f"{found}. More than {TOLERANCE:.1%}, beyond chance, would have been a sign.{left}", ""),
     }[verdict]

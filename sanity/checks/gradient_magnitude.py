@@ -21,9 +21,9 @@ REFERENCE = (
 def gradient_magnitude(subject: Subject, settings: Settings) -> Result:
     """Reports the squared L2 norm of the gradient of the cross-entropy at the images: its mean, largest and spread.
 
-    The magnitude is no verdict: networks that are robust have smaller gradients than those that are not, but how much
-    smaller says little. Fails where a gradient at an image is not a finite number, or where a logit on the way of PGD
-    is none: no sound network has one, so that one is proof, and no matter of chance.
+    The magnitude decides nothing: robust networks have smaller gradients than others, but how much smaller says little.
+    The check fails if a gradient at an image, or a logit during PGD, is not a finite number. No sound network has such
+    a value, so a single one is proof.
 
     Zero gradients are the subject of `gradients_are_available`.
 
@@ -52,7 +52,7 @@ def gradient_magnitude(subject: Subject, settings: Settings) -> Result:
 
 
 def _words(at_images, on_the_way):
-    """Returns the explanation and the remedy; both are shares of the images."""
+    """Returns the explanation and the remedy; both arguments are shares of the images."""
     remedy = (
         "Do not report the accuracy under attacks that follow gradients. Look for a square root, a logarithm or a "
         "division that meets zero, or numbers too large for the precision, and make it stable."
@@ -84,7 +84,7 @@ def _magnitude(squared_norm):
 
 
 def _series(found):
-    """The numbers of images between powers of ten and their parts; zeros have no place there, nor has what is none."""
+    """Returns the histogram between powers of ten and their parts; zeros and non-finite values are counted apart."""
     zeros, infinite = int(np.sum(found.zero)), int(np.sum(~found.finite))
     positive = found.squared_norm[found.finite & ~found.zero]
     # The square of the smallest gradients is 0 even in double precision.

@@ -23,10 +23,10 @@ REFERENCE = (
 def gradients_are_available(subject: Subject, settings: Settings) -> Result:
     """The gradient of the cross-entropy must not be exactly zero, where FGSM begins and where PGD does.
 
-    Fails where it is, for significantly more than `MOST_WITHOUT` of the images themselves, or of random points of their
-    balls (exact binomial, both together at `settings.alpha`), and PGD leaves these images correct: those that it fools
-    all the same are not overrated. A gradient that is not finite counts as zero, which attacks take it for. Passes
-    where the sample rules out that the share is larger by `settings.detectable`.
+    Fails if it is zero for significantly more than `MOST_WITHOUT` of the images themselves, or of random points of
+    their balls (exact binomial, both together at `settings.alpha`). Only images that PGD leaves correct count: those
+    that it fools all the same are not overrated. A gradient that is not finite counts as zero, because attacks take it
+    for zero. Passes if the sample rules out that the share is larger by `settings.detectable`.
 
     Masking by large logits shows here: where the true class leads by more than about 100, the probabilities of all
     others round to zero in float32, and so does the gradient.
@@ -79,8 +79,10 @@ def gradients_are_available(subject: Subject, settings: Settings) -> Result:
 def _words(verdict, share, where, left, more, settings):
     """Returns the explanation and the remedy.
 
-    `where` says which points `share` is of, `left` what PGD leaves, and `more` how many images decide.
+    `share` is that of the points that `where` names; `left` says what PGD leaves, `more` how many images decide.
     """
+    found = f"The gradient of the loss is exactly zero, and PGD fails, for {share:.1%} of the {where}"
+    too_few = f", but these are too few to rule out that it is for {MOST_WITHOUT + settings.detectable:.0%} of all."
     return {
         Verdict.FAIL: (
             f"For {share:.1%} of the {where} the gradient of the loss is exactly zero, and PGD fails: an attack that "
@@ -90,14 +92,9 @@ def _words(verdict, share, where, left, more, settings):
             "has no gradient (rounding, thresholds), replace it by a smooth one in the backward pass. Add attacks that "
             "need no gradients (square), and transfer adversaries from another network.",
         ),
-        Verdict.PASS: (
-            f"The gradient of the loss is exactly zero, and PGD fails, for {share:.1%} of the {where}. More than "
-            f"{MOST_WITHOUT:.0%}, beyond chance, would have been a sign.{left}",
-            "",
-        ),
+        Verdict.PASS: (f"{found}. More than {MOST_WITHOUT:.0%}, beyond chance, would have been a sign.{left}", ""),
         Verdict.INCONCLUSIVE: (
-            f"The gradient of the loss is exactly zero, and PGD fails, for {share:.1%} of the {where}, but these are "
-            f"too few to rule out that it is for {MOST_WITHOUT + settings.detectable:.0%} of all.{left}",
+            f"{found}.{left}" if left else f"{found}{too_few}",
             f"Judge {more} images (--samples).",
         ),
     }[verdict]

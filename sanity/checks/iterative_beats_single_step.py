@@ -13,7 +13,7 @@ REFERENCE = (
 
 
 def attacks(epsilon, settings):
-    """Returns what is compared: a dict of label to (attack, keywords), the single step first."""
+    """Returns the attacks to compare: a dict of label to (attack, keywords), the single step first."""
     return {
         "FGSM": ("fgsm", {"epsilon": epsilon}),
         "I-FGSM": ("ifgsm", {"epsilon": epsilon, "steps": settings.steps, "step_size": epsilon / settings.steps}),
@@ -24,9 +24,9 @@ def attacks(epsilon, settings):
 def iterative_beats_single_step(subject: Subject, settings: Settings) -> Result:
     """FGSM must not fool more images than I-FGSM or PGD of the same epsilon.
 
-    Whoever takes many steps could have taken the one of FGSM. Fails where FGSM leaves significantly fewer images
-    correct than I-FGSM, or than PGD, and PGD leaves more than chance. A network that overfitted to single steps passes:
-    there it is FGSM that fails.
+    Many small steps can go wherever the one of FGSM goes. Fails if FGSM leaves significantly fewer images correct than
+    I-FGSM or PGD, and PGD leaves more than chance. A network that overfitted to single steps passes, because FGSM is
+    the attack that fails there.
 
     Example:
         >>> iterative_beats_single_step(subject, settings).verdict.value
@@ -40,6 +40,7 @@ def iterative_beats_single_step(subject: Subject, settings: Settings) -> Result:
     )
     overrating = statistics.Overrating.of("PGD", correct["PGD"], subject, settings)
     verdict = overrating.verdict(excess.verdict(settings))
+    too_few = f"The sample cannot rule out that a single step fools {settings.detectable:.0%} more images than many."
     explanation, remedy = {
         Verdict.FAIL: (
             f"{excess.name} with {settings.steps} steps leaves {excess.difference:.1%} more images correct than "
@@ -50,8 +51,9 @@ def iterative_beats_single_step(subject: Subject, settings: Settings) -> Result:
             "clean images, and add attacks that need no gradients.",
         ),
         Verdict.INCONCLUSIVE: (
-            f"The sample cannot rule out that a single step fools {settings.detectable:.0%} more images than many."
-            f"{overrating.words}",
+            f"{excess.name} leaves {excess.difference:.1%} more images correct than {single}.{overrating.words}"
+            if overrating.words
+            else too_few,
             "Judge more images (--samples).",
         ),
         Verdict.PASS: (_words_of_pass(excess, overrating.words), ""),

@@ -18,8 +18,8 @@ def large_epsilon_reaches_chance(subject: Subject, settings: Settings) -> Result
     """PGD at an epsilon so large that every image is allowed: accuracy must not stay above chance, the share of the
     commonest class.
 
-    Fails where accuracy is significantly above chance (exact binomial), and PGD leaves more than chance at epsilon as
-    well. Passes where its interval ends less than `settings.detectable` above chance.
+    Fails if accuracy is significantly above chance (exact binomial), and PGD leaves more than chance at epsilon, too.
+    Passes if the interval of the accuracy ends less than `settings.detectable` above chance.
 
     Example:
         >>> large_epsilon_reaches_chance(subject, settings).verdict.value
@@ -63,7 +63,7 @@ def large_epsilon_reaches_chance(subject: Subject, settings: Settings) -> Result
 
 
 def _words(verdict, accuracy, chance, within, settings):
-    """Returns the explanation and the remedy; `within` says what PGD leaves within epsilon where no sign counts."""
+    """Returns the explanation and the remedy; `within` says what PGD leaves within epsilon if no sign counts."""
     left = f"Without a limit PGD leaves {accuracy:.1%} of the images; "
     limit = chance + settings.detectable
     too_few = f"{left}the sample is too small to tell that from {limit:.1%}, clearly above chance."

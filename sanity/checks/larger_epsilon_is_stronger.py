@@ -17,16 +17,16 @@ REFERENCE = (
 
 
 def epsilons(epsilon, largest):
-    """Returns 0, epsilon / 4, epsilon / 2, epsilon, 2 epsilon, 4 epsilon, those below `largest`, and that."""
+    """Returns the `MULTIPLES` of epsilon that are below `largest`, and `largest` itself, in ascending order."""
     return tuple(sorted({multiple * epsilon for multiple in MULTIPLES if multiple * epsilon < largest} | {largest}))
 
 
 def larger_epsilon_is_stronger(subject: Subject, settings: Settings) -> Result:
     """PGD along growing epsilon: its success rate must not drop anywhere.
 
-    Every image within a small distance is also within a larger one, so an attack that works can only gain. Fails where
-    the success rate is significantly lower at some epsilon than at a smaller one, and PGD leaves more than chance at
-    the larger one; all such pairs are compared.
+    Every image within a small distance is also within a larger one, so an attack that works can only gain. Fails if the
+    success rate is significantly lower at some epsilon than at a smaller one, and PGD leaves more than chance at the
+    larger one; all such pairs are compared.
 
     Example:
         >>> larger_epsilon_is_stronger(subject, settings).verdict.value
@@ -35,7 +35,7 @@ def larger_epsilon_is_stronger(subject: Subject, settings: Settings) -> Result:
     radii = epsilons(subject.epsilon, subject.largest)
     correct = {radius: subject.correct("pgd", **settings.pgd(radius)) for radius in radii}
     pairs = itertools.combinations(radii, 2)
-    drop, verdict, p_value = statistics.clearest_overrating(
+    drop, verdict, p_value, left = statistics.clearest_overrating(
         {f"from epsilon {small:.3g} to {large:.3g}": (correct[small], correct[large]) for small, large in pairs},
         subject,
         settings,
@@ -48,7 +48,9 @@ def larger_epsilon_is_stronger(subject: Subject, settings: Settings) -> Result:
             "the gradients away from the clean images, and add attacks that need no gradients.",
         ),
         Verdict.INCONCLUSIVE: (
-            f"The sample cannot rule out that the success rate drops by {settings.detectable:.0%} somewhere.",
+            f"The success rate of PGD drops by {drop.difference:.1%} {drop.name}.{left}"
+            if left
+            else f"The sample cannot rule out that the success rate drops by {settings.detectable:.0%} somewhere.",
             "Judge more images (--samples).",
         ),
         Verdict.PASS: (_words_of_pass(drop), ""),

@@ -33,8 +33,11 @@ REMEDY = (
 
 @dataclasses.dataclass(frozen=True)
 class Sign:
-    """A sign of masking: what was measured, its value, limit and interval, the p-value of its absence, times the number
-    of signs, whether the sample rules it out, and what it means."""
+    """A sign of masking, as it was measured.
+
+    `p_value` is that of its absence, times the number of signs; `ruled_out` says whether the sample rules it out;
+    `left` says what the attack leaves, if the sign may not count.
+    """
 
     quantity: str
     value: float | None
@@ -43,28 +46,29 @@ class Sign:
     p_value: float
     ruled_out: bool
     explanation: str
+    left: str = ""
     good: str = "at most"
 
 
 def loss_rises_with_epsilon(subject: Subject, settings: Settings) -> Result:
     """The mean loss at the end of FGSM and of I-FGSM must rise with epsilon, and FGSM's must not fall far behind.
 
-    The loss of an image is its cross-entropy over ln K, at most 1 (see `Losses.share_of_chance`): the mean of the
-    cross-entropy itself is that of a few lost images, which on an undefended network many steps drive far beyond one
+    The loss of an image is its cross-entropy divided by ln K, at most 1 (see `Losses.share_of_chance`). Without the
+    limit, a few lost images would dominate the mean: on an undefended network, many steps drive them far beyond one
     step. The four signs, on the same images, share `settings.alpha` (Bonferroni):
 
-    - FGSM raises the mean by less than `LEAST_RATIO` of what I-FGSM does, at epsilon (Student's test of the
-      difference, which is Fieller's of the ratio). Ruled out, however small the ratio, where the rises differ by less
-      than `settings.detectable`;
-    - the mean falls by more than `LARGEST_FALL` from some part of epsilon to a larger one, all pairs of both attacks
-      compared (paired Student's test, the share of this sign divided among the pairs);
+    - at epsilon, FGSM raises the mean by less than `LEAST_RATIO` of what I-FGSM does (Student's test of the
+      difference, which is Fieller's of the ratio). This is ruled out, however small the ratio, if the rises differ by
+      less than `settings.detectable`;
+    - the mean falls by more than `LARGEST_FALL` from some part of epsilon to a larger one. All pairs of both attacks
+      are compared (paired Student's test, the share of this sign divided among the pairs);
     - the loss does not rise at all on more than half of the images (exact binomial);
-    - the ray: FGSM leaves more than `RAY_TOLERANCE` of the images correct although FGSM with a part of epsilon, one of
-      `RAY`, which goes the same way and stops sooner, fools them (exact binomial).
+    - the ray: FGSM leaves more than `RAY_TOLERANCE` of the images correct, although a shorter step in the same
+      direction, one of `RAY` in epsilon, fools them (exact binomial).
 
-    A sign counts only where the attack leaves significantly more images correct than chance would. Where it does not
-    there is nothing that could be overrated, and the loss of an honest network may fall at an epsilon at which it is
-    curved over the step. Skipped where the network is no better than chance without attack.
+    A sign counts only if the attack leaves significantly more images correct than chance would. Otherwise nothing could
+    be overrated, and even the loss of an honest network may fall if it is curved over so large a step. Skipped if the
+    network is no better than chance without attack.
 
     Example:
         >>> loss_rises_with_epsilon(subject, settings).verdict.value
@@ -146,7 +150,7 @@ def _behind(shares, overrated, settings):
     _, gap = measure.losses.interval(iterative - single, confidence=settings.confidence)
     overrating = overrated[SINGLE][epsilon]
     ruled_out = overrating.ruled_out or gap < settings.detectable or (limits is not None and limits[0] >= LEAST_RATIO)
-    # Where no loss rises there is nothing to be behind: the other signs show.
+    # If no loss rises, FGSM cannot fall behind: the other signs show it.
     counts = mean > 0.0 and overrating.possible and not ruled_out
     lag = LEAST_RATIO * iterative - single
     return Sign(
@@ -160,6 +164,7 @@ def _behind(shares, overrated, settings):
             f"A single step raises the loss by {np.mean(single):.1%} of that of chance, many steps raise it by "
             f"{mean:.1%}: the gradient at the image does not show the way to where the loss is high."
         ),
+        left=overrating.words,
         good="at least",
     )
 
@@ -194,32 +199,38 @@ def _fall(shares, pairs, overrated, settings):
             f"The mean loss falls by {fall:.1%} of that of chance {where}, although whatever is within the smaller "
             "distance is within the larger one too: the gradients do not lead to where the loss is high."
         ),
+        left=overrated[label][large].words,
     )
 
 
 def _flat(measured, overrated, settings):
-    epsilon = max(measured[SINGLE])
-    flat = {
-        label: losses[epsilon].loss <= losses[0.0].loss
+    epsilon, size = max(measured[SINGLE]), len(measured[SINGLE][0.0].loss)
+    counts = {
+        label: int(np.sum(losses[epsilon].loss <= losses[0.0].loss))
         for label, losses in measured.items()
-        if overrated[label][epsilon].possible
+        if not overrated[label][epsilon].ruled_out
     }
-    if not flat:
+    if not counts:
         return Sign("images whose loss does not rise", 0.0, 0.5, (0.0, 0.0), 1.0, True, "")
-    label = max(flat, key=lambda each: np.sum(flat[each]))
-    count, size = int(np.sum(flat[label])), len(flat[label])
-    limits = statistics.wilson(count, size, confidence=settings.confidence)
+    p_values = {
+        label: min(1.0, SIGNS * len(measured) * overrated[label][epsilon].p_value(statistics.exceeds(count, size, 0.5)))
+        for label, count in counts.items()
+    }
+    label = min(counts, key=lambda each: (p_values[each], -counts[each]))
+    share, limits = counts[label] / size, statistics.wilson(counts[label], size, confidence=settings.confidence)
+    _, highest = statistics.wilson(max(counts.values()), size, confidence=settings.confidence)
     return Sign(
         quantity=f"images whose loss does not rise under {label}",
-        value=count / size,
+        value=share,
         threshold=0.5,
         interval=limits,
-        p_value=min(1.0, SIGNS * len(measured) * statistics.exceeds(count, size, 0.5)),
-        ruled_out=limits[1] < 0.5 + settings.detectable,
+        p_value=p_values[label],
+        ruled_out=highest < 0.5 + settings.detectable,
         explanation=(
-            f"On {count / size:.1%} of the images {label} does not raise the loss at all: there is no gradient, or it "
-            "leads nowhere."
+            f"On {share:.1%} of the images {label} does not raise the loss at all: there is no gradient, or it leads "
+            "nowhere."
         ),
+        left=overrated[label][epsilon].words,
     )
 
 
@@ -242,6 +253,7 @@ def _ray(subject, single, overrated, settings):
             f"On {share.value:.1%} of the images {SINGLE} fails, although an adversary lies on its way: the network "
             "has learned to be right where a step of that length ends, and nowhere before."
         ),
+        left=overrating.words,
     )
 
 
@@ -253,7 +265,7 @@ def _result(signs, size, series, settings):
         explanation = sign.explanation
     elif undecided:
         verdict, sign = Verdict.INCONCLUSIVE, min(undecided, key=lambda each: each.p_value)
-        explanation = f"The sample is too small to be sure of the {sign.quantity}."
+        explanation = f"The sample is too small to judge the {sign.quantity}.{sign.left}"
         remedy = "Judge more images (--samples)."
     else:
         verdict, remedy, (behind, *_, ray) = Verdict.PASS, "", signs

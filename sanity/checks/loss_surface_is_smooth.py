@@ -17,8 +17,8 @@ POINTS = 10
 EXPLAINED = 0.1  # of the change of the margin, which the gradient must predict at least
 TRIVIAL = 0.1  # of the margin: an error below that misleads nobody
 
-# Of the images. Chosen on these networks; 200 (MNIST, CIFAR-10) or 353 images (digits); share of
-# images and, in brackets, the median error relative to the change:
+# Of the images. Chosen on these networks, with 200 (MNIST, CIFAR-10) or 353 images (digits). The numbers are the share
+# of images and, in brackets, the median error relative to the change:
 #   honest      digits, epsilon 0.1 and 0.2: undefended, linear and PGD-AT 0 % (at most 0.2); MNIST, 0.3: undefended 0 %
 #                (0.3), NuAT 2 % (0.9), PGD-AT 5.5 % (0.9), TRADES 3 % (0.8), SAT-R2 1 % (1.1), SAT-R3 3 % (1.3), GAT
 #                3.5 % (1.3), FBF 5.5 % (1.6); CIFAR-10, 2/255 and 8/255: a small undefended one 0 % (0.2, 0.5)
@@ -27,9 +27,9 @@ TRIVIAL = 0.1  # of the margin: an error below that misleads nobody
 #   seen at 0.1 but not at 0.2: noise 31 and 4 %
 #   not seen    two others of MNIST that FGSM leaves at 89 and 93 % and PGD at 11 and 9 %: FGSM-AT 6.5 % (0.6), RFGSM-AT
 #                4.5 % (1.0). The check is blind to them: the honest ones are as high. Winners-take-all 12 and 7 %
-# The relative error alone tells nothing apart: a network robust on MNIST is constant around an image but for a little
-# that no gradient predicts. Nor does the error of the cross-entropy: 0.3 to 0.8 for undefended networks, 0.2 to 0.9 for
-# robust ones, 0.3 to 1 for overfitted ones.
+# The relative error alone does not separate them: a network that is robust on MNIST is nearly constant around an image,
+# and no gradient predicts the small rest. Nor does the error of the cross-entropy: 0.3 to 0.8 for undefended networks,
+# 0.2 to 0.9 for robust ones, 0.3 to 1 for overfitted ones.
 TOLERATED = 0.1
 PARTS = tuple(float(part) for part in np.round(np.linspace(-1.0, 1.0, 13), 6))  # of epsilon
 MOST_IMAGES = 20  # in the mean of the figure
@@ -43,16 +43,16 @@ REFERENCE = (
 def loss_surface_is_smooth(subject: Subject, settings: Settings) -> Result:
     """At random points of the ball, the gradient at the image must predict something of how the margin has changed.
 
-    The error of an image is its mean over `POINTS` points, of |m(x + d) - m(x) - d . grad m(x)|, where m is the true
-    logit minus the strongest wrong one. The surface misleads at an image if the error is above 1 - `EXPLAINED` of the
-    mean change itself, so that the gradient explains nothing, and above `TRIVIAL` of the margin, so that it matters,
-    although FGSM leaves the image correct, so that something may be overrated. The check fails where this is so for
+    The error of an image is the mean over `POINTS` points of |m(x + d) - m(x) - d . grad m(x)|, where m is the true
+    logit minus the strongest wrong one. The surface misleads at an image under three conditions. The error is above
+    1 - `EXPLAINED` of the mean change itself: the gradient explains nothing. The error is above `TRIVIAL` of the
+    margin: it matters. FGSM leaves the image correct: it may be overrated. The check fails if the surface misleads at
     significantly more than `TOLERATED` of the images (exact binomial), and FGSM leaves more than chance.
 
-    The margin stands for the loss: where an image is classified with confidence the cross-entropy is curved behind a
-    linear network, too. The figure shows the loss.
+    The margin replaces the loss because the cross-entropy of a confident network is curved even if the network is
+    linear. The figure shows the loss.
 
-    Skipped where no image is classified correctly.
+    Skipped if no image is classified correctly.
 
     Example:
         >>> loss_surface_is_smooth(subject, settings).verdict.value
@@ -101,7 +101,7 @@ def loss_surface_is_smooth(subject: Subject, settings: Settings) -> Result:
 def _words(verdict, share, ratio, left):
     """Returns the explanation and the remedy.
 
-    `ratio` is the relative error at the median image, `left` what FGSM leaves where no sign counts.
+    `ratio` is the relative error at the median image, `left` what FGSM leaves if no sign counts.
     """
     seen = (
         f"On {share.value:.1%} of the images FGSM fails and the gradient predicts nothing of how the margin changes "
@@ -117,7 +117,9 @@ def _words(verdict, share, ratio, left):
             "and look for what breaks the surface: rounding, randomness, activations that jump.",
         ),
         Verdict.INCONCLUSIVE: (
-            f"{share.images} images are too few to tell whether the surface is smooth. {seen}{left}",
+            f"{seen}{left}"
+            if left
+            else f"{share.images} images are too few to tell whether the surface is smooth. {seen}",
             share.more,
         ),
         Verdict.PASS: (f"{seen} More than {TOLERATED:.0%}, beyond chance, would have been a sign.{left}", ""),
@@ -125,7 +127,7 @@ def _words(verdict, share, ratio, left):
 
 
 def relative_error(found):
-    """Returns the error of each image over its change, (N,); 1 where nothing changes and nothing is predicted."""
+    """Returns the error of each image divided by its change, (N,); 1 if nothing changes and nothing is predicted."""
     none = found.change + found.error == 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.nan_to_num(np.where(none, 1.0, found.error / found.change), nan=1.0, posinf=np.finfo(np.float64).max)
@@ -137,7 +139,7 @@ def misleads(found):
 
 
 def _series(subject, found, among, options):
-    """The mean surface of some images, evenly spaced in the sample, and that of the image with the largest error."""
+    """Returns the mean surface of images evenly spaced in the sample, and that of the image with the largest error."""
     (rows,) = np.nonzero(among)
     worst = int(rows[np.argmax((found.error / np.maximum(np.abs(found.margin), 1e-12))[rows])])
     chosen = np.unique(np.linspace(0, len(subject) - 1, min(len(subject), MOST_IMAGES)).astype(int))

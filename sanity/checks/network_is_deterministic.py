@@ -1,6 +1,6 @@
 """Does the network give the same answer to the same image every time?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from sanity.statistics import sample_size
 from sanity.subject import Subject
 
 PASSES = 5
-TOLERANCE = 1e-4  # of the length of the logits, above what parallel sums in float32 differ by
+TOLERANCE = 1e-4  # of the length of the logits; parallel sums in float32 differ by less
 NAME = "network_is_deterministic"
 REFERENCE = (
     "Croce and Hein, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks, "
@@ -24,9 +24,9 @@ REFERENCE = (
 def network_is_deterministic(subject: Subject, settings: Settings) -> Result:
     """Five passes over the same images must give the same logits.
 
-    Fails where the logits of any image differ by more than `TOLERANCE` times their length, after their mean, which
-    changes no probability, was taken away: a network without randomness never does that, so that one image is proof.
-    Passes where the sample rules out that `settings.detectable` of all images are affected.
+    Fails if the logits of any image differ by more than `TOLERANCE` times their length. Their mean, which changes no
+    probability, is subtracted first. A deterministic network never fails, so one image is proof. Passes if the sample
+    rules out that `settings.detectable` of all images are affected.
 
     Example:
         >>> network_is_deterministic(subject, settings).verdict.value
@@ -76,21 +76,24 @@ def network_is_deterministic(subject: Subject, settings: Settings) -> Result:
 
 
 def varying(subject: Subject) -> Sequence[np.ndarray]:
-    """Returns of which images the logits differ between passes, and of which the predicted class, both bool (N,)."""
+    """Returns for which images the logits, and for which the predicted class, differ between passes, both bool (N,)."""
     return subject.per_image(NAME, lambda images, *_: _varying(subject.network, images, subject.batch_size))
 
 
-def is_random(subject: Subject) -> bool:
-    """Returns whether the network gives an image other logits the next time."""
+def is_random(subject: Subject, results: Iterable[Result] = ()) -> bool:
+    """Returns whether the network is random: what this check decided, if among the results, else what passes show."""
+    for result in results:
+        if result.name == NAME and result.verdict in (Verdict.PASS, Verdict.FAIL):
+            return result.verdict is Verdict.FAIL
     return bool(np.any(varying(subject)[0]))
 
 
 def _varying(network, images, batch_size):
-    """Returns what `varying` does, of these images."""
+    """Returns the same as `varying`, for these images."""
     varies, flips = [], []
     for first in range(0, len(images), batch_size):
         batch = images[first : first + batch_size]
-        # Not compiled: what a layer draws with NumPy would be drawn once, at the first call.
+        # Not compiled: a layer that draws with NumPy would draw only once, at the first call.
         passes = [keras.ops.convert_to_numpy(network(batch, training=False)) for _ in range(PASSES)]
         logits = np.stack(passes).astype(np.float64)  # (passes, B, K)
         logits -= logits.mean(axis=-1, keepdims=True)

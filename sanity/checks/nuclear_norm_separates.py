@@ -9,7 +9,7 @@ from sanity.subject import Subject
 
 NAME = "nuclear_norm_separates"
 BATCH = 64  # images, as in the training of NuAT on MNIST
-FEWEST = 10  # of each kind
+FEWEST = 10  # images of each kind
 DRAWS = 400
 REFERENCE = "Sriramanan et al., Towards efficient and effective adversarial training, 2021, section 4.1 and figure 3a"
 
@@ -17,16 +17,17 @@ REFERENCE = "Sriramanan et al., Towards efficient and effective adversarial trai
 def nuclear_norm_separates(subject: Subject, settings: Settings) -> Result:
     """Reports the nuclear norm of what PGD does to the logits, of images that withstand it and of those that do not.
 
-    The norm is that of a matrix, a row for each image of a batch: the logits where PGD ends, which stops for no image,
-    minus those of the image. It grows with the number of rows, so both kinds get as many: up to `BATCH`, drawn with
-    replacement from the images that are right without attack, `DRAWS` times; the mean over the draws is reported, per
-    image. The value is the mean of the robust over that of the fooled; its interval is that of the draws (bootstrap).
+    The matrix has a row for each image of a batch: the logits at the last point of PGD, without early stopping, minus
+    those of the image. The norm grows with the number of rows, so both kinds get the same number: up to `BATCH`, drawn
+    `DRAWS` times with replacement from the images that are correct without attack. The check reports the mean over the
+    draws, per image. The value is the mean of the robust images divided by that of the fooled ones; its interval is
+    that of the draws (bootstrap).
 
-    It is no evidence, and never fails: an image is fooled where its logits move far enough, so that the fooled tend to
-    the larger norm whether gradients are masked or not; and how far depends on the scale of the logits. On the digits
-    the ratio is 0.97 for a network of PGD-AT.
+    The ratio is no evidence, and the check never fails. An image is fooled if its logits move far enough, so the fooled
+    images tend to have the larger norm whether gradients are masked or not. How far they move depends on the scale of
+    the logits. On digits, the ratio is 0.97 for a PGD-AT network.
 
-    Skipped where there are fewer than `FEWEST` images of either kind.
+    Skipped if there are fewer than `FEWEST` images of either kind.
 
     Example:
         >>> nuclear_norm_separates(subject, settings).verdict.value
@@ -68,8 +69,10 @@ def nuclear_norm_separates(subject: Subject, settings: Settings) -> Result:
 
 
 def measured(subject, settings):
-    """Returns (norms, sizes, size), dicts of "robust" and "fooled": what `per_image` draws of each, (DRAWS,), and how
-    many images are of each; and the rows of a draw. The norms are None where there is nothing to compare.
+    """Returns (norms, sizes, size): what `per_image` draws, the numbers of images, and the number of rows of a draw.
+
+    `norms` and `sizes` are dicts of "robust" and "fooled": to arrays (DRAWS,) and to numbers. `norms` is None if there
+    is nothing to compare.
     """
     clean, robust = subject.correct(), subject.correct("pgd", **settings.pgd(subject.epsilon))
     found = subject.trace(**settings.pgd(subject.epsilon))
@@ -85,7 +88,7 @@ def measured(subject, settings):
 
 
 def per_image(rows, size, seed):
-    """Returns the nuclear norms, over `size`, of `DRAWS` batches of `size` rows, drawn from `rows` (N, K): (DRAWS,).
+    """Returns the nuclear norms of `DRAWS` batches of `size` rows, drawn from `rows` (N, K), over `size`: (DRAWS,).
 
     `seed` is a whole number, or a sequence of them.
     """

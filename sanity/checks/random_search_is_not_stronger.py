@@ -16,9 +16,9 @@ REFERENCE = (
 def random_search_is_not_stronger(subject: Subject, settings: Settings) -> Result:
     """Random points of the ball around the images that withstood PGD: none of them should fool the network.
 
-    Fails where the images that one of `settings.points` random points fools, and PGD does not, are significantly more
-    than `TOLERANCE` of the sample (exact binomial); passes where the sample rules out `settings.detectable` more than
-    that, and where PGD leaves no more than chance. They are counted against all images, see
+    An image counts if one of `settings.points` random points fools the network and PGD does not. Fails if such images
+    are significantly more than `TOLERANCE` of the sample (exact binomial). Passes if the sample rules out
+    `settings.detectable` more than that, or if PGD leaves no more than chance. The share is that of all images, see
     `sanity.measure.survivors.Loss`.
 
     Example:
@@ -34,16 +34,14 @@ def random_search_is_not_stronger(subject: Subject, settings: Settings) -> Resul
         f"PGD leaves {loss.left} of {loss.images} images; one of {settings.points} random points of the ball fools "
         f"{loss.fooled} of them, {loss.value:.1%} of all"
     )
+    too_small = f" The sample is too small to rule out {TOLERANCE + settings.detectable:.1%}."
     explanation, remedy = {
         Verdict.FAIL: (
             f"{found}. Guessing finds what the gradients do not lead to: they are masked, or the attack is broken.",
             "Do not report the accuracy under PGD. Check the attack's step size and epsilon; if they are right, look "
             "for noise at inference (then attack the expectation over it), rounding and layers without a gradient.",
         ),
-        Verdict.INCONCLUSIVE: (
-            f"{found}. The sample is too small to rule out {TOLERANCE + settings.detectable:.1%}.{overrating.words}",
-            loss.more,
-        ),
+        Verdict.INCONCLUSIVE: (f"{found}.{overrating.words or too_small}", loss.more),
         Verdict.PASS: (
             f"{found}. More than {TOLERANCE:.1%}, beyond chance, would have been a sign.{overrating.words}",
             "",

@@ -14,7 +14,7 @@ from tf_nuat import evaluate
 from tf_nuat.models.inference import graph_of
 
 NAME = "second_opinion"
-ORDERS = (np.inf, 2)  # of the norms that CleverHans' PGD has
+ORDERS = (np.inf, 2)  # of the norms that CleverHans' PGD supports
 MODULES = ("projected_gradient_descent", "momentum_iterative_method")
 REFERENCE = (
     "Papernot et al., Technical report on the CleverHans v2.1.0 adversarial examples library, 2018; Carlini et al., On "
@@ -25,9 +25,9 @@ REFERENCE = (
 def second_opinion(subject: Subject, settings: Settings) -> Result:
     """CleverHans' PGD and MIM on the network, with the steps of ours, on the first `settings.slow_images` images.
 
-    Reported: how many more images one of them fools than ours of the same kind does. What they leave counts in the
-    worst case. It says nothing about the network: masked gradients mislead both. Skipped where CleverHans, which no
-    other part of the package needs, cannot be imported, and where it has no version for the norm.
+    The check reports how many more images one of them fools than our attack of the same kind. The worst case counts
+    what they leave. The difference says nothing about the network: masked gradients mislead both. Skipped if
+    CleverHans, which no other part of the package needs, cannot be imported or has no version for the norm.
 
     Example:
         >>> second_opinion(subject, settings).verdict.value
@@ -48,11 +48,11 @@ def second_opinion(subject: Subject, settings: Settings) -> Result:
     ours = {"PGD": subject.correct("pgd", **pgd)[:size], "MIM": subject.correct("mifgsm", **pgd)[:size]}
     attacks = _attacks(modules, subject, pgd)
 
-    def fooled_not(images, labels, first):
+    def withstood(images, labels, first):
         network, sample, size = subject.network, (images, labels), subject.batch_size
         return [evaluate.correct(network, sample, attack, batch_size=size) for attack in attacks]
 
-    found = subject.per_image((NAME, *pgd.items()), fooled_not, most=size)
+    found = subject.per_image((NAME, *pgd.items()), withstood, most=size)
     clean, among = subject.correct(), np.arange(len(subject)) < size
     theirs = {label: clean[:size] & outcome for label, outcome in zip(ours, found)}
     for label, outcome in theirs.items():
@@ -106,22 +106,22 @@ def _words(excess, size, settings):
 def _attacks(modules, subject, pgd):
     """Returns CleverHans' PGD and MIM with the settings of `pgd`, functions `(network, x, y) -> x_adv`.
 
-    Its PGD draws its start from TensorFlow's global generator, whose seed belongs to the caller; here a generator of
-    ours draws it.
+    CleverHans draws the start of PGD from TensorFlow's global generator, whose seed belongs to the caller; here our own
+    generator draws it.
     """
     generator = np.random.default_rng(subject.seed)
     ours = graph_of(subject.network)
     radius, steps = pgd["epsilon"], pgd["steps"]
-    step_size = min(pgd["step_size"], radius)  # the longest that CleverHans takes
+    step_size = min(pgd["step_size"], radius)  # the longest that CleverHans accepts
     norm = subject.norm.order
     box = {"clip_min": 0.0, "clip_max": 1.0}
 
     def logits_fn(x):
-        """A network without gradient has the gradient 0 then; CleverHans takes none of "None"."""
+        """Adds 0 so that a network without a gradient has the gradient 0; CleverHans does not accept None."""
         return tf.cast(ours(x), tf.float32) + 0.0 * tf.reduce_sum(x, axis=(1, 2, 3))[:, None]
 
     def finite(x_adv, x):
-        """A gradient that is no number makes an image that is none, which must not pass for an adversary."""
+        """Restores pixels that are not finite, because a gradient was not: they must not count as an adversary."""
         return tf.where(tf.math.is_finite(x_adv), x_adv, x)
 
     def start(shape, ord, eps, dtype=tf.float32, seed=None):

@@ -12,7 +12,7 @@ from sanity.subject import Subject
 
 NAME = "step_count_saturates"
 STEP_COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
-LARGEST_FALL = 0.01  # of accuracy over the last two counts, absolute, of one that has settled
+LARGEST_FALL = 0.01  # of accuracy over the last two counts, absolute, if it has settled
 REFERENCE = (
     "Carlini et al., On evaluating adversarial robustness, 2019 (use enough iterations); "
     "Vivek and Babu, Regularizers for single-step adversarial training, 2020"
@@ -27,12 +27,12 @@ def step_size(epsilon: float, steps: int, settings: Settings) -> float:
 def step_count_saturates(subject: Subject, settings: Settings) -> Result:
     """PGD with 1 step to `settings.most_steps`, one random start: accuracy must not rise with the number of steps.
 
-    Fails where accuracy is significantly higher at some count than at a smaller one, and above chance there (all such
-    pairs of counts, so that the comparison was not chosen by looking). Whether it has settled is reported: a fall over
-    the last two counts says that PGD is not the strongest attack, which is no sign of masking.
+    Fails if accuracy is significantly higher at some count than at a smaller one, and above chance there. All such
+    pairs of counts are compared, so that none is chosen after looking. The check also reports whether accuracy has
+    settled: a fall over the last two counts says that PGD is not the strongest attack, which is no sign of masking.
 
-    A network that only single steps fail to fool, after catastrophic overfitting for instance, passes: its accuracy
-    falls at once and settles. That FGSM overrates it is another check's to see.
+    A network that withstands single steps alone, after catastrophic overfitting for instance, passes: its accuracy
+    falls at once and settles. Other checks detect that FGSM overrates it.
 
     Example:
         >>> step_count_saturates(subject, settings).verdict.value
@@ -45,10 +45,10 @@ def step_count_saturates(subject: Subject, settings: Settings) -> Result:
         for steps in counts
     }
     pairs = itertools.combinations(counts, 2)
-    rise, verdict, p_value = statistics.clearest_overrating(
+    rise, verdict, p_value, left = statistics.clearest_overrating(
         {f"from {few} to {many} steps": (correct[few], correct[many]) for few, many in pairs}, subject, settings
     )
-    explanation, remedy = _words(verdict, rise, _settled(correct), settings)
+    explanation, remedy = _words(verdict, rise, _settled(correct), left, settings)
     return Result(
         name=NAME,
         verdict=verdict,
@@ -74,8 +74,11 @@ def _settled(correct):
     return f"From {few} to {many} steps it falls by {max(fall, 0.0):.1%}: it has settled."
 
 
-def _words(verdict, rise, settled, settings):
-    """Returns the explanation and the remedy; `settled` says whether accuracy has settled."""
+def _words(verdict, rise, settled, left, settings):
+    """Returns the explanation and the remedy.
+
+    `settled` says whether accuracy has settled, `left` what the weaker attack leaves, if a sign may not count.
+    """
     seen = f"Accuracy rises by {rise.difference:.1%} {rise.name}, which may be chance."
     if rise.difference <= 0.0:
         seen = "Accuracy does not rise with the number of steps."
@@ -87,7 +90,9 @@ def _words(verdict, rise, settled, settings):
             "randomness), attack a differentiable version of it, and add attacks that need no gradients.",
         ),
         Verdict.INCONCLUSIVE: (
-            f"The sample cannot rule out that accuracy rises with steps by {settings.detectable:.0%}.",
+            f"Accuracy rises by {rise.difference:.1%} {rise.name}.{left}"
+            if left
+            else f"The sample cannot rule out that accuracy rises with steps by {settings.detectable:.0%}.",
             "Judge more images (--samples).",
         ),
         Verdict.PASS: (f"{seen} {settled}", ""),

@@ -20,16 +20,17 @@ REMEDY = (
 def white_box_beats_black_box(subject: Subject, settings: Settings) -> Result:
     """Adversaries that were computed on a surrogate must not fool the network more often than those computed on itself.
 
-    For each surrogate, on the same images, four comparisons; fails where one is significant. A comparison counts only
-    where the attack on the network itself leaves significantly more than chance: else nothing could be overrated.
+    There are four comparisons for each surrogate, on the same images; the check fails if one is significant. A
+    comparison counts only if the attack on the network itself leaves significantly more than chance: otherwise nothing
+    could be overrated.
 
-    - transferred PGD, MI-FGSM and FGSM with PGD, of as many steps: PGD is the attack whose accuracy is reported, and
-      whoever can transfer an FGSM sample has the means to run PGD on the network.
-    - transferred FGSM with FGSM, the same budget. This shows the masking that only single steps suffer from, after
-      catastrophic overfitting. At a large epsilon the loss of an honest network is curved over the step, and its FGSM
-      may fall a little behind a transferred one; but then hardly any image withstands either.
+    - transferred PGD and MI-FGSM, of as many steps, and FGSM against PGD on the network. PGD is the attack whose
+      accuracy is reported, and whoever can transfer an FGSM sample has the means to run PGD on the network.
+    - transferred FGSM against FGSM on the network, the same budget. This shows the masking that affects only single
+      steps, after catastrophic overfitting. At a large epsilon the loss of an honest network is curved over the step,
+      and its FGSM may fall a little behind a transferred one; but then hardly any image withstands either.
 
-    A surrogate that is no better than chance says nothing: the check is then inconclusive. Skipped without surrogate.
+    If no surrogate is better than chance, a pass becomes inconclusive. Skipped without surrogate.
 
     Example:
         >>> white_box_beats_black_box(subject, settings).verdict.value
@@ -45,14 +46,17 @@ def white_box_beats_black_box(subject: Subject, settings: Settings) -> Result:
             reference=REFERENCE,
         )
     white_box, transferred = _outcomes(subject, settings, surrogates)
-    excess, verdict, p_value = _excess(white_box, transferred, subject, settings)
+    excess, verdict, p_value, left = _excess(white_box, transferred, subject, settings)
     blind = not any(statistics.is_overratable(each.correct, subject, settings) for each in surrogates)
     if verdict is Verdict.PASS and blind:
         verdict = Verdict.INCONCLUSIVE
         explanation = "No surrogate classifies the sample better than chance: nothing that transfers can come from it."
-        remedy = "Give a network that was trained by other means (--surrogate), or judge more images (--samples)."
+        remedy = (
+            "Give a network that was trained by other means (--surrogate), more time to train one (--minutes), or more "
+            "images (--samples)."
+        )
     else:
-        explanation, remedy = _words(verdict, excess, settings)
+        explanation, remedy = _words(verdict, excess, left, settings)
     shown = {
         ("no attack", "clean"): subject.correct(),
         **{(f"{label} on the network itself", "white box"): correct for label, correct in white_box.items()},
@@ -75,8 +79,7 @@ def white_box_beats_black_box(subject: Subject, settings: Settings) -> Result:
 
 
 def _outcomes(subject, settings, surrogates):
-    """Returns which images withstand the attacks on the network itself, by label, and those from surrogates, by label
-    and name of the surrogate."""
+    """Returns which images withstand attacks on the network, by label, and transferred ones, by (label, surrogate)."""
     pgd = settings.pgd(subject.epsilon)
     attacks = {"PGD": ("pgd", pgd), "MI-FGSM": ("mifgsm", pgd), "FGSM": ("fgsm", {"epsilon": subject.epsilon})}
 
@@ -89,7 +92,7 @@ def _outcomes(subject, settings, surrogates):
 
 
 def _excess(white_box, transferred, subject, settings):
-    """Returns the clearest `Increase` of what is fooled, the verdict and the p-value."""
+    """Returns the clearest `Increase` of the fooled images and the rest of what `clearest_overrating` returns."""
     references = {"PGD": ["PGD"], "MI-FGSM": ["PGD"], "FGSM": ["PGD", "FGSM"]}
     compared = {
         f"{label} from {source} instead of {reference} on the network itself": (correct, white_box[reference])
@@ -100,8 +103,8 @@ def _excess(white_box, transferred, subject, settings):
     return statistics.clearest_overrating(compared, subject, settings, tests=tests)
 
 
-def _words(verdict, excess, settings):
-    """Returns the explanation and the remedy."""
+def _words(verdict, excess, left, settings):
+    """Returns the explanation and the remedy; `left` says what the weaker attack leaves, if a sign may not count."""
     return {
         Verdict.FAIL: (
             f"With {excess.name}, {excess.difference:.1%} more images are fooled. Whoever knows the network can "
@@ -109,7 +112,9 @@ def _words(verdict, excess, settings):
             REMEDY,
         ),
         Verdict.INCONCLUSIVE: (
-            f"The sample cannot rule out that a transferred attack fools {settings.detectable:.0%} more images.",
+            f"With {excess.name}, {excess.difference:.1%} more images are fooled.{left}"
+            if left
+            else f"The sample cannot rule out that a transferred attack fools {settings.detectable:.0%} more images.",
             "Judge more images (--samples).",
         ),
         Verdict.PASS: (

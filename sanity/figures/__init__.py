@@ -32,8 +32,8 @@ class Kind:
         measure: function `(models, options) -> data`, a dict that JSON can hold; may raise `NotShownError`.
         draw: function `data -> matplotlib.figure.Figure`.
         caption: function `data -> text`.
-        check: function `(models, options)`, called before any is measured: raises `NotShownError` where these
-            networks have no such figure, and another `ValueError` where an option is wrong.
+        check: function `(models, options)`, called before any figure is measured. It raises `NotShownError` if these
+            networks have no such figure, and another `ValueError` if an option is wrong.
 
     Example:
         >>> kind = FIGURES["gradients"]

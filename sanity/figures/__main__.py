@@ -4,10 +4,10 @@
     python -m sanity.figures --checkpoint clean.keras --checkpoint robust.keras --dataset mnist --epsilon 0.3 --out DIR
     python -m sanity.figures --checkpoint a.keras --checkpoint b.keras --only loss_surface,connectivity --out figures
 
-Writes NAME.png and NAME.json (the numbers) for each figure into the output folder, and `figures.html`, which also shows
-what earlier commands left there. `sanity.run` links that page from a report that it writes into the same folder.
-Figures that these networks do not have are named, and are an error where `--only` asks for them. The first checkpoint
-is where paths of the connectivity figure begin: the clean network.
+Writes NAME.png and NAME.json (the numbers) for each figure into the output folder, and the page `figures.html`, which
+also shows figures from earlier commands. If `sanity.run` writes its report into the same folder, it links that page.
+Figures that these networks do not have are listed; they are an error if `--only` asks for them. The paths of the
+connectivity figure start at the first checkpoint, which should be the clean network.
 """
 
 import sys
@@ -62,7 +62,7 @@ def command(arguments):
     command_line.parse(values, arguments, __doc__)
     if not values.out:
         raise ValueError("--out is not given; allowed: a folder for the figures (--out DIR)")
-    tf.get_logger().setLevel("ERROR")  # it warns of functions that are traced for each of several networks
+    tf.get_logger().setLevel("ERROR")  # hides warnings about functions that are traced for each of several networks
     models, options, names = inputs.collect(values)
     asked, skipped = values.only != ["all"], []
     for name in list(names):

@@ -58,7 +58,7 @@ def _drawn(data, label, scale):
 
 
 def caption_of_steps(data):
-    """Returns what one sees, and the numbers."""
+    """Returns the caption, with the numbers."""
     most = data["models"][0]["x"][-1]
     return (
         "Accuracy under PGD with one random start, against the number of steps: it must not rise, and must settle. "
@@ -67,7 +67,7 @@ def caption_of_steps(data):
 
 
 def caption_of_epsilon(data):
-    """Returns what one sees, and the numbers."""
+    """Returns the caption, with the numbers."""
     place = data["models"][0]["x"].index(data["sample"]["epsilon"])
     return (
         f"Accuracy under PGD with {data['steps']} steps and one random start, against epsilon: it must fall, and reach "

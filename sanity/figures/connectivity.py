@@ -13,12 +13,12 @@ POINTS = 21  # of a path
 MARGIN = 0.25  # of the plane, around the three points, as a share of their extent
 COLUMNS = 4
 LEVELS = 9
-FLOOR = 1e-4  # nats: below, all losses are drawn alike
+FLOOR = 1e-4  # nats: smaller losses are drawn as this one
 STRAIGHT, CURVE = "straight line", "Bezier curve"
 
 
 def check(models, options):
-    """Raises `NotShownError` where the first network cannot be joined with the others."""
+    """Raises `NotShownError` if the first network cannot be joined with the others."""
     if len(models) < 2:
         raise compared.NotShownError("there is one checkpoint; allowed: a clean network and at least one other")
     first, *others = models
@@ -38,8 +38,10 @@ def check(models, options):
 
 
 def measure(models, options):
-    """Returns, of the paths from the first model to each of the others, the loss and the accuracy along them, and the
-    loss in the plane of the two networks and the bend; without attack, on the test images."""
+    """Returns losses and accuracies on the paths from the first model to each other one, on test images without attack.
+
+    Each path has the loss and the accuracy along it, and the loss in the plane of the two networks and the bend.
+    """
     first, *others = models
     images, labels = options.training_data
     found = []
@@ -147,7 +149,7 @@ def _along(axes, each):
 
 
 def caption(data):
-    """Returns what one sees, and the numbers."""
+    """Returns the caption, with the numbers."""
     numbers = "; ".join(
         f"to {each['end']} {max(each['paths'][CURVE]['loss']):.3g} along the curve and "
         f"{max(each['paths'][STRAIGHT]['loss']):.3g} along the line"

@@ -1,4 +1,4 @@
-"""Figure: robust accuracy against training cost, of the cards (Sriramanan et al., 2021, figure 3b)."""
+"""Figure: robust accuracy against training cost, from the cards (Sriramanan et al., 2021, figure 3b)."""
 
 from sanity.figures.models import NotShownError
 from sanity.report import comparison
@@ -8,7 +8,7 @@ TITLE = "Robust accuracy against training cost"
 
 
 def measure(models, options):
-    """Returns what the cards say of accuracies and costs: nothing is measured again.
+    """Returns the accuracies and the costs from the cards; nothing is measured again.
 
     Raises:
         NotShownError: a model has no card of a run, or the cards were not measured alike.
@@ -30,7 +30,7 @@ def draw(data):
 
 
 def caption(data):
-    """Returns what one sees."""
+    """Returns the caption."""
     conditions = runs.Conditions.from_json(data["conditions"])
     attack = comparison.strongest(data["records"], conditions)
     return (

@@ -16,7 +16,7 @@ TITLE = "Distance between the logits of adversaries during training"
 
 
 def check(models, options):
-    """Raises `NotShownError` where there is no file of distances, another `ValueError` where one cannot be read."""
+    """Raises `NotShownError` if there is no file of distances, another `ValueError` if one cannot be read."""
     if not options.distances:
         raise compared.NotShownError(
             "no --distances are given, files that the callback tf_nuat.training.logit_distances.LogitDistances writes"
@@ -25,7 +25,7 @@ def check(models, options):
 
 
 def measure(models, options):
-    """Returns what the callback wrote during the trainings: nothing is measured again."""
+    """Returns the distances that the callback wrote during the trainings; nothing is measured again."""
     return {"trainings": [_read(path) for path in options.distances]}
 
 
@@ -44,7 +44,7 @@ def _read(path):
 
 
 def _history(value, field):
-    """Returns what was written, a list of numbers for each of `PAIRS` and its error; a check, see `json_input`."""
+    """Checks and returns a history, a list of numbers for each of `PAIRS` and for its error; see `json_input`."""
     names = ("iteration", *PAIRS, *(f"{pair}_error" for pair in PAIRS))
     return json_input.fields(dict.fromkeys(names, json_input.list_of(json_input.logged)), value, field, required=names)
 
@@ -79,7 +79,7 @@ def draw(data):
 
 
 def caption(data):
-    """Returns what one sees, and the numbers."""
+    """Returns the caption, with the numbers."""
     numbers = "; ".join(
         f"{each['defense']} {each['history']['fgsm_ifgsm'][-1]:.3g} and {each['history']['fgsm_rfgsm'][-1]:.3g}"
         for each in data["trainings"]

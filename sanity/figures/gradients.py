@@ -68,7 +68,7 @@ def _shown(value):
 
 
 def caption(data):
-    """Returns what one sees."""
+    """Returns the caption."""
     return (
         "Squared L2 norm of the gradient of the cross-entropy at the clean images. Small gradients prove nothing: a "
         "network that is sure of an image has them whether it is robust or not. Exact zeros, or values that are no "

@@ -1,4 +1,4 @@
-"""From the flags of the command line to models, with everything checked before any work."""
+"""Turns command-line flags into models, and checks everything before any work starts."""
 
 import dataclasses
 import pathlib
@@ -64,7 +64,7 @@ def collect(flags):
 
 
 def names_of(paths, cards):
-    """Returns a name for each checkpoint: its defense, or its file, and its folder where that is not enough."""
+    """Returns a name for each checkpoint: its defense or file, and its folder or a number if that is not unique."""
     names = [
         path.stem if card is None or card.says("defense") is None else card.defense for path, card in zip(paths, cards)
     ]

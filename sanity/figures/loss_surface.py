@@ -1,4 +1,4 @@
-"""Figure: the loss on the planes of both papers around images, and the local linearity error that sums it up."""
+"""Figure: the loss on planes around images, as in both papers, and the local linearity error, which sums it up."""
 
 import numpy as np
 
@@ -13,12 +13,12 @@ TITLE = "Loss surface"
 MOST_IMAGES = 50  # in the mean of a panel
 BYTES = 8  # of a height
 PLANES = 3
-COPIES = 4  # of the heights, while they are summed up and drawn
+COPIES = 4  # of the heights in memory, while they are averaged and drawn
 ORTHOGONAL, INDEPENDENT, LARGEST = "orthogonal signs", "independent signs", "the largest error"
 
 
 def check(models, options):
-    """Raises `ValueError` where the surfaces at this resolution do not fit in the memory that is free."""
+    """Raises `ValueError` if the surfaces at this resolution do not fit in the memory that is free."""
     free = available_memory()
     if free is None:
         return
@@ -32,7 +32,7 @@ def check(models, options):
 
 
 def available_memory():
-    """Returns the bytes of memory that are free for this process, None where the system does not say."""
+    """Returns the bytes of memory that are free for this process; None if the system does not say."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             sizes = dict(line.split(":") for line in file)
@@ -42,8 +42,10 @@ def available_memory():
 
 
 def measure(models, options):
-    """Returns, of each model, the mean surfaces of some images, and the mean, the median and Student's interval of the
-    local linearity error of the whole sample, in nats."""
+    """Returns, for each model, the mean surfaces of some images and the local linearity error of the whole sample.
+
+    The error is in nats: its mean, its median, and Student's interval.
+    """
     size = len(models[0].subject)
     rows = np.unique(np.linspace(0, size - 1, min(size, MOST_IMAGES)).astype(int))
     parts = [float(part) for part in np.round(np.linspace(-1.0, 1.0, options.resolution), 6)]
@@ -92,13 +94,13 @@ def draw(data):
         panels=panels,
     )
     figure = figures.surface(series, columns=PLANES, width=8.4)
-    for axes in figure.axes[: len(panels)]:  # within it, steps along both directions together are at most epsilon long
+    for axes in figure.axes[: len(panels)]:  # inside the diamond, both steps together are at most epsilon long
         axes.plot((1, 0, -1, 0, 1), (0, 1, 0, -1, 0), color="white", linestyle=":", linewidth=1)
     return figure
 
 
 def caption(data):
-    """Returns what one sees, and the numbers."""
+    """Returns the caption, with the numbers."""
     errors = "; ".join(
         f"{each['name']} {each['error']['mean']:.3g} (median {each['error']['median']:.2g})" for each in data["models"]
     )

@@ -14,11 +14,11 @@ from sanity.series import Curve
 TITLE = "Loss trend"
 PARTS = (0.25, 0.5, 0.75, 1.0, 1.5)  # of epsilon
 COLUMNS = 3
-FLOOR = 1e-4  # nats: below, all losses are drawn alike
+FLOOR = 1e-4  # nats: smaller losses are drawn as this one
 
 
 def check(models, options):
-    """Raises `NotShownError` where FGSM has no version for the norm."""
+    """Raises `NotShownError` if FGSM has no version for the norm."""
     subject = models[0].subject
     if not subject.has("fgsm"):
         raise compared.NotShownError(f"FGSM has no version for {subject.norm.label}")
@@ -80,7 +80,7 @@ def draw(data):
 
 
 def caption(data):
-    """Returns what one sees, and the numbers."""
+    """Returns the caption, with the numbers."""
     sample = data["sample"]
 
     def at_epsilon(curve):

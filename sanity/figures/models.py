@@ -24,7 +24,7 @@ class Model:
     Attributes:
         name: what the figures call it.
         subject: `sanity.subject.Subject`, which keeps what figures share: the outcomes of attacks.
-        card: the card beside the checkpoint, which may lack something; None where there is none.
+        card: the card beside the checkpoint, which may be incomplete; None if there is none.
 
     Example:
         >>> Model("linear", subject).name
@@ -38,15 +38,15 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What all figures are made with.
+    """The options of all figures.
 
     Attributes:
         settings: `sanity.settings.Settings`: the attacks.
         dataset: name of the dataset, for captions.
         resolution: points along each axis of a surface, at least 2.
-        training_data: (images, labels) to train the bend of a path on; None where there are none.
-        epochs: over them.
-        distances: paths of what `tf_nuat.training.logit_distances.LogitDistances` wrote.
+        training_data: (images, labels) to train the bend of a path on; None if there are none.
+        epochs: number of epochs over the training data.
+        distances: paths of the files that `tf_nuat.training.logit_distances.LogitDistances` wrote.
 
     Example:
         >>> Options(settings, dataset="digits").resolution
@@ -62,7 +62,7 @@ class Options:
 
 
 def about(models, options):
-    """Returns what the captions say of the sample and the threat model, a dict."""
+    """Returns a dict of facts about the sample and the threat model, for the captions."""
     subject = models[0].subject
     return {
         "dataset": options.dataset,
@@ -84,5 +84,5 @@ def threat(data):
 
 
 def radius(sample):
-    """Returns what an axis of radii shows."""
+    """Returns the label of an axis of radii."""
     return f"epsilon ({norms.of(sample['norm']).label}, pixels in [0, 1])"

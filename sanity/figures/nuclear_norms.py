@@ -12,10 +12,10 @@ BAR = 0.38
 
 
 def measure(models, options):
-    """Returns, of each model, the nuclear norm per image of what PGD does to the logits of robust and fooled images.
+    """Returns, for each model, the nuclear norm per image of the change of the logits of robust and of fooled images.
 
-    It is that of `sanity.checks.nuclear_norm_separates`: batches of as many rows of both kinds; the intervals and the
-    ratio are those of the draws. Models that have too few images of a kind have sizes alone.
+    It is that of `sanity.checks.nuclear_norm_separates`, of batches of equal size under PGD; the intervals and the
+    ratio are those of the draws. Models with too few images of a kind have only the sizes.
     """
     settings, found = options.settings, []
     tails = 0.5 - settings.confidence / 2, 0.5 + settings.confidence / 2
@@ -74,7 +74,7 @@ def draw(data):
 
 
 def caption(data):
-    """Returns what one sees, and the numbers."""
+    """Returns the caption, with the numbers."""
     ratios = ", ".join(
         f"{each['name']} {each['ratio']:.2f}" if each["ratio"] is not None else f"{each['name']} not known"
         for each in data["models"]

@@ -11,13 +11,13 @@ _SHOWN = ("figure", "title", "caption", "command")
 
 
 def _read(path):
-    """Returns what the file of a figure says of it, with checked types."""
+    """Returns the texts in the file of a figure, after a check of their types."""
     checks = dict.fromkeys(_SHOWN, json_input.text)
     return json_input.fields(checks, json_input.load("figure", path), Field("", path), required=_SHOWN)
 
 
 def write(name, data, command, folder):
-    """Writes a figure and its data into `folder`, `NAME.png` and `NAME.json`, and returns the path of the former."""
+    """Writes a figure, `NAME.png`, and its data, `NAME.json`, into `folder`, and returns the path of the figure."""
     kind, folder = FIGURES[name], pathlib.Path(folder)
     content = {"figure": name, "title": kind.title, "caption": kind.caption(data), "command": command, "data": data}
     path = folder / f"{name}.png"

@@ -1,4 +1,4 @@
-"""Figure: where attacks by the nuclear norm and by the Frobenius norm end (Sriramanan et al., 2021, figure 2)."""
+"""Figure: the classes in which nuclear-norm and Frobenius-norm attacks end (Sriramanan et al., 2021, figure 2)."""
 
 import keras
 import numpy as np
@@ -21,16 +21,16 @@ NORMS = {"nuclear": losses.nuclear_norm, "Frobenius": tf.norm}
 
 
 def norm_attack(logits_fn, x, *, norm, epsilon, steps=STEPS, seed=0, ball="linf"):
-    """Returns images whose logits differ from those of x by a matrix (B, K) of a large norm.
+    """Returns images whose logits differ from those of x by a matrix (B, K) with a large norm.
 
-    The attack of `tf_nuat.attacks.nuclear`, without the cross-entropy, for any norm: it begins at Bernoulli noise of
-    epsilon / 2 and takes `steps` steps of 2.5 epsilon / steps, at most epsilon.
+    This is the attack of `tf_nuat.attacks.nuclear`, without the cross-entropy and for any norm. It starts at Bernoulli
+    noise of epsilon / 2 and takes `steps` steps of 2.5 epsilon / steps, at most epsilon.
 
     Args:
         logits_fn: function of images (B, H, W, C) that returns logits (B, K).
         x: images, a tensor.
         norm: function of a matrix (B, K), for instance one of `NORMS`.
-        epsilon, seed: see there.
+        epsilon, seed: as for `tf_nuat.attacks.nuclear`.
         ball: "linf" or "l2".
 
     Source: Sriramanan et al., 2021, section 5.1 and figure 2.
@@ -54,10 +54,10 @@ def entropy(rows):
 
 
 def measure(models, options):
-    """Returns, of each model and norm, the confusion matrix of the predictions on the adversaries and two entropies.
+    """Returns, for each model and norm, the confusion matrix of the predictions on the adversaries and two entropies.
 
-    A batch has the images of one class, as in the paper. The entropies, means over the classes and for each of them in
-    nats, are those of the mean softmax (the paper's) and of the counts of the predictions.
+    A batch has the images of one class, as in the paper. One entropy is that of the mean softmax (as in the paper), the
+    other that of the counts of the predictions. Both are in nats, for each class and as means over the classes.
     """
     found = []
     for model in models:
@@ -75,7 +75,7 @@ def measure(models, options):
 
 
 def _confusion(subject, norm):
-    """Returns the classes of the sample and, a row for each: counts of predictions, mean softmax, (C, K)."""
+    """Returns the classes of the sample, and counts of predictions and mean softmax with a row for each, (C, K)."""
     logits_fn = inference(subject.network)
 
     def attacked(x):
@@ -126,7 +126,7 @@ def draw(data):
 
 
 def caption(data):
-    """Returns what one sees, and the numbers."""
+    """Returns the caption, with the numbers."""
     numbers = "; ".join(
         "{}: {:.2f} and {:.2f}, higher for {} of {} classes".format(
             each["name"],

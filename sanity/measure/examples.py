@@ -1,4 +1,4 @@
-"""Adversarial examples of a judgement, to be looked at."""
+"""Adversarial examples of a judgement, for the pictures of its report."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ class Example:
     Attributes:
         image, adversary: arrays (H, W, C) in [0, 1].
         label: the true class.
-        predicted, attacked_as: what the network takes the image and the adversary for.
+        predicted, attacked_as: the classes that the network predicts for the image and for the adversary.
     """
 
     image: np.ndarray

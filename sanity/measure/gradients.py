@@ -1,4 +1,4 @@
-"""The gradients of the loss with respect to images, as they are: attacks take one that is not finite for zero."""
+"""The gradients of the loss with respect to images; non-finite ones are reported, while attacks take them for zero."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The loss of each image under an attack that goes a fixed way, and t tests of its mean."""
+"""The loss of each image under an attack that does not stop early, and t tests of its mean."""
 
 import dataclasses
 import typing
@@ -22,9 +22,9 @@ class Losses:
     correct: np.ndarray
 
     def share_of_chance(self, num_classes: int) -> np.ndarray:
-        """Returns the losses over ln K, that of a network which knows nothing, at most 1: within [0, 1], (N,).
+        """Returns the losses divided by ln K, the loss of uniform guessing, and clipped to at most 1: in [0, 1], (N,).
 
-        Beyond that an image is lost, and how far beyond depends on the scale of the logits alone.
+        An image with a larger loss is lost, and how large the loss is depends on the scale of the logits alone.
         """
         return np.minimum(self.loss / np.log(num_classes), 1.0)
 
@@ -38,7 +38,7 @@ def under(
     batch_size: int,
     **settings: typing.Any,
 ) -> Losses:
-    """Returns the `Losses` where an attack ends; one that returns the clean image where it fails will not do.
+    """Returns the `Losses` at the last point of an attack, which must not return the clean image if it fails.
 
     Args:
         network: a `keras.Model`, images -> logits.
@@ -46,7 +46,7 @@ def under(
         labels: integers (N,).
         attack: a key of `tf_nuat.attacks.ATTACKS`, for instance "fgsm" or "ifgsm"; None for the images as they are.
         batch_size: images at a time, which bounds the memory.
-        **settings: its keywords.
+        **settings: the attack's keywords.
     """
     parts = []
     size = min(batch_size, len(images))
@@ -60,7 +60,7 @@ def under(
 
 
 def of_logits(logits: np.ndarray, labels: np.ndarray) -> Losses:
-    """Returns the `Losses` of logits, float64 (N, K); a small loss keeps its digits, and NaN is an infinite loss."""
+    """Returns the `Losses` of logits, float64 (N, K); small losses stay precise, and NaN counts as an infinite loss."""
     true = np.arange(logits.shape[1]) == np.asarray(labels)[:, None]
     own = logits[true]
     wrong = scipy.special.logsumexp(np.where(true, -np.inf, logits), axis=1)
@@ -93,7 +93,7 @@ def ratio_interval(
     """Returns Fieller's interval (low, high) of the ratio of the means of two values of the same images, (N,).
 
     It contains the ratios r for which Student's test does not reject that the mean of numerator - r denominator is 0.
-    None where the mean of the denominator is not significantly different from 0, and the interval has no end.
+    None if the mean of the denominator is not significantly different from 0: the interval is then unbounded.
 
     Source: Fieller, "Some problems in interval estimation", 1954.
     """

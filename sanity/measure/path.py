@@ -1,4 +1,4 @@
-"""Paths between two networks of one architecture through the space of weights, and the loss along them.
+"""Paths in weight space between two networks of one architecture, and the loss along them.
 
 Source: Garipov et al., "Loss surfaces, mode connectivity, and fast ensembling of DNNs", 2018; Xing et al., "Phase
 transition from clean training to adversarial training", 2022, section 4 and figure 4.
@@ -17,7 +17,7 @@ LEARNING_RATE, MOMENTUM = 0.05, 0.9  # as published for networks without BatchNo
 
 
 def architecture(network):
-    """Returns what two networks must have in common to be joined: kinds, activations and shapes of their layers."""
+    """Returns what two networks must share to be joined: types, activations and shapes of their layers."""
     return [
         (type(layer).__name__, getattr(getattr(layer, "activation", None), "__name__", None))
         + tuple(tuple(weight.shape) for weight in layer.weights)
@@ -26,7 +26,7 @@ def architecture(network):
 
 
 def has_statistics(network):
-    """Returns whether a network has weights that are not trained, which say nothing of points between networks."""
+    """Returns whether a network has non-trainable weights, which have no meaning between two networks."""
     return bool(network.non_trainable_weights)
 
 
@@ -36,7 +36,7 @@ def weights_of(network):
 
 
 def point(start, bend, end, part):
-    """Returns the point of the quadratic Bezier curve at `part` in [0, 1], a list of as many weights as each has."""
+    """Returns the point of the quadratic Bezier curve at `part` in [0, 1], a list of weights like each of the three."""
     shares = (1.0 - part) ** 2, 2.0 * part * (1.0 - part), part**2
     return [sum(share * weight for share, weight in zip(shares, each)) for each in zip(start, bend, end)]
 
@@ -47,16 +47,16 @@ def straight(start, end, part):
 
 
 def trained_bend(network, start, end, images, labels, *, epochs, seed=0):
-    """Returns the bend of the Bezier curve from `start` to `end` that has a small loss along it, a list of weights.
+    """Trains the bend of the Bezier curve from `start` to `end` for a small loss along it; returns a list of weights.
 
-    It begins in the middle, and descends by SGD on the cross-entropy at a random point of the path for each batch.
+    The bend starts in the middle. For each batch, SGD lowers the cross-entropy at a random point of the curve.
 
     Args:
-        network: of which the weights are; it is not changed.
+        network: the network that the weights belong to; it is not changed.
         start, end: weights, see `weights_of`.
         images, labels: training images (N, H, W, C) and their classes, integers (N,).
-        epochs: over them, at least 1.
-        seed: whole number from which the order and the points follow.
+        epochs: number of epochs, at least 1.
+        seed: whole number that determines the order of the images and the points.
     """
     bend = [keras.Variable(weight) for weight in straight(start, end, 0.5)]
     optimizer = keras.optimizers.SGD(LEARNING_RATE, momentum=MOMENTUM)
@@ -111,9 +111,9 @@ class Losses:
 
 
 class Plane:
-    """The plane through three points of the space of weights, with coordinates in units of its distances.
+    """The plane through three points of weight space, with coordinates that keep its distances.
 
-    The first is the origin, the second lies on the first axis, and the third above it.
+    The first point is the origin, the second lies on the first axis, and the third above it.
     """
 
     def __init__(self, start, end, bend):
@@ -124,7 +124,7 @@ class Plane:
         self._second = _unit(second - (second @ self._first) * self._first)
 
     def coordinates(self, weights):
-        """Returns where the foot of a point of the space is: (first, second)."""
+        """Returns the coordinates (first, second) of the projection of `weights` onto the plane."""
         difference = _flat(weights) - self._origin
         return float(difference @ self._first), float(difference @ self._second)
 

@@ -1,4 +1,4 @@
-"""Linear read-outs of a network's features: its last layer replaced by one that is known to have an adversary."""
+"""Linear read-outs of a network's features, which replace its last layer and have a known adversary."""
 
 import warnings
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from tf_nuat.models.inference import inference
 INNER_RADIUS = 0.95  # of the ball that the inner points are drawn from, in epsilon
 CLOSENESS = 0.9999  # 1 moves the decision boundary onto the planted point, 0 leaves it halfway to the inner points
 HARD = 1e6  # penalty of the support vector machine: no point may be on the wrong side
-ITERATIONS = 10_000  # at which points count as not separable; those that are have taken 550 at most
-_PURPOSE = 1_000_003  # tells these draws from those of the attacks, which begin with the same keys
+ITERATIONS = 10_000  # after which points count as not separable; separable ones took 550 at most
+_PURPOSE = 1_000_003  # makes these draws differ from those of the attacks, which start from the same keys
 
 
 def last_dense(network: keras.Model) -> keras.layers.Dense | None:
-    """Returns the last `Dense` layer of a network, or of one within it, if it has an output per class, else None."""
+    """Returns the last `Dense` layer of a network or of a nested network if it has one output per class, else None."""
     for layer in reversed(network.layers):
         if isinstance(layer, keras.Model):
             return last_dense(layer)
@@ -31,9 +31,9 @@ def last_dense(network: keras.Model) -> keras.layers.Dense | None:
 
 
 def features_of(network: keras.Model, layer: keras.layers.Dense) -> Callable:
-    """Returns the function of images that is the network without `layer`: (B, H, W, C) -> (B, D).
+    """Returns the network without `layer`, as a function of images: (B, H, W, C) -> (B, D).
 
-    The layer passes its inputs on while the network is called.
+    While the function calls the network, the layer returns its inputs unchanged.
     """
 
     def features(x):
@@ -46,11 +46,11 @@ def features_of(network: keras.Model, layer: keras.layers.Dense) -> Callable:
 def points(
     x: tf.Tensor, index: tf.Tensor, *, epsilon: float, inner: int, seed: int, norm: str | norms.Norm = "linf"
 ) -> tf.Tensor:
-    """Returns `inner` points well inside of the ball around an image, itself the first, and last one on its surface.
+    """Returns `inner` points well inside the ball around an image, the image first, and then one point on its surface.
 
     Args:
         x: the image, (H, W, C).
-        index: the number of the image, from which and from `seed` the draws follow.
+        index: the number of the image, which determines the draws together with `seed`.
 
     Returns:
         (inner + 1, H, W, C), within [0, 1].
@@ -65,10 +65,10 @@ def points(
 
 
 def planted(features: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, float, bool]:
-    """Returns the read-out whose decision boundary passes next to the last point, on the far side of all others.
+    """Returns the read-out whose decision boundary separates the last point from all others and passes next to it.
 
-    The maximal margin between them is what logistic regression without a penalty, as in the paper, converges to (Soudry
-    et al., 2018); the support vector machine gets there twenty times sooner.
+    The paper's logistic regression without a penalty converges to the maximal margin between them (Soudry et al.,
+    2018); the support vector machine finds it twenty times faster.
 
     Args:
         features: (P, D), at P points.

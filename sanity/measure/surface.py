@@ -17,15 +17,16 @@ from tf_nuat.models.inference import graph_of
 
 @dataclasses.dataclass(frozen=True)
 class Linearity:
-    """The margin of each image around it, float64 (N,).
+    """How the margin of each image changes around it, float64 (N,).
 
-    It is that against one class, the strongest wrong one at the image, so that a linear network has a linear margin.
+    The margin is the true logit minus that of the strongest wrong class at the image. The class is the same at all
+    points, so that a linear network has a linear margin.
 
     Attributes:
-        margin: how far the true logit is above the other one, at the image.
+        margin: the margin at the image.
         change: mean of the absolute changes of the margin, from the image to random points of the ball.
-        error: mean of the absolute differences between these changes and what the gradient at the image predicts.
-        predicted: mean of the absolute changes that it predicts.
+        error: mean of the absolute differences between these changes and those that the gradient at the image predicts.
+        predicted: mean of the absolute changes that the gradient predicts.
     """
 
     margin: np.ndarray
@@ -52,9 +53,9 @@ def linearity(
         network: images (B, H, W, C) -> logits (B, K).
         images: (N, H, W, C), float32 in [0, 1].
         labels: integers (N,).
-        epsilon, norm: the ball, which is cut to [0, 1].
+        epsilon, norm: the ball, which is clipped to [0, 1].
         points: number of points.
-        seed: whole number from which they follow.
+        seed: whole number that determines the points.
         first: number of the first image, on which its draws depend.
         batch_size: images at a time, which bounds the memory.
 
@@ -104,11 +105,11 @@ def largest_error(
     seed: int = 0,
     batch_size: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the local linearity error of each image, the largest that an ascent finds in its ball, and where it is.
+    """Returns the largest local linearity error that an ascent finds in the ball of each image, and its point.
 
     The errors are float64 (N,), the points float32 (N, H, W, C). The error is |L(x + d) - L(x) - d . grad L(x)| of
-    the cross-entropy L, in nats. The ascent has `steps` steps of 2.5 epsilon / steps from a random point, and every
-    point on its way counts: a lower bound of the largest error.
+    the cross-entropy L, in nats. The ascent takes `steps` steps of 2.5 epsilon / steps from a random point. The largest
+    error on its way is a lower bound of the largest in the ball.
 
     Args:
         network, images, labels, epsilon, norm, seed, batch_size: as for `linearity`.
@@ -161,8 +162,8 @@ def plane(
     Args:
         network, images, labels, epsilon, norm, seed, batch_size: as for `linearity`.
         parts: coordinates (P,) on both axes, in epsilon.
-        second: which directions the rows take: `orthogonal` (default) or `independent`, or directions of one's own,
-            (N, H, W, C), in place of random ones.
+        second: directions of the rows: random ones by `orthogonal` (default) or `independent`, or given ones,
+            (N, H, W, C).
 
     Source: Vivek and Babu, 2020, equation 12, where the two are independent; Sriramanan et al., 2021, figure 1, where
     they are orthogonal.
@@ -205,7 +206,7 @@ def orthogonal(directions: np.ndarray, generator: np.random.Generator, norm: str
 
 
 def independent(directions: np.ndarray, generator: np.random.Generator, norm: str | norms.Norm = "linf") -> np.ndarray:
-    """Returns random directions of length 1 of the shape of `directions`, whatever these are, float32.
+    """Returns random directions of length 1, of the shape of `directions` but independent of them, float32.
 
     They are the steepest directions of normal draws: signs in L-infinity, uniform on the sphere in L2.
     """

@@ -1,4 +1,4 @@
-"""A surrogate: a small network of another architecture, trained on the spot, whose adversaries are transferred."""
+"""A small network of another architecture, trained on the spot as a source of transfer attacks."""
 
 import math
 import time
@@ -15,17 +15,17 @@ BATCH_SIZE = 64
 def train(
     images: np.ndarray, labels: np.ndarray, *, num_classes: int, seed: int = 0, seconds: float = math.inf
 ) -> keras.Model:
-    """Returns a small convolutional network, trained on clean images with Adam; the same seed repeats it.
+    """Trains a small convolutional network on clean images with Adam; the same seed gives the same network.
 
-    At most `MOST_IMAGES` of the images are used, and `STEPS` optimizer steps, or fewer where the seconds are over. For
-    MNIST it takes ten seconds on two cores.
+    Training uses at most `MOST_IMAGES` of the images. It takes `STEPS` optimizer steps, or fewer if the time is over;
+    then the seed does not determine the network. On MNIST it takes ten seconds on two cores.
 
     Args:
         images: (N, H, W, C), float32 in [0, 1].
         labels: integers (N,) below `num_classes`.
         num_classes: number K of logits.
-        seed: whole number, at least 0, from which weights and order follow.
-        seconds: how long it may take; a step that has begun is finished.
+        seed: whole number, at least 0, that determines the initial weights and the order of the images.
+        seconds: time limit; a step that has begun is finished.
 
     Returns:
         A compiled `keras.Model`, images (B, H, W, C) -> logits (B, K).
@@ -44,13 +44,13 @@ def train(
     network = build(images.shape[1:], num_classes, seed=seed)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     network.compile(keras.optimizers.Adam(1e-3), loss, jit_compile=False)
-    # The batches are in their order already.
+    # The batches are already shuffled.
     network.fit(batches, shuffle=False, verbose=0, callbacks=[_UntilOver(seconds)])
     return network
 
 
 class _UntilOver(keras.callbacks.Callback):
-    """Ends a training after some seconds."""
+    """Stops the training after some seconds."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a second attack adds: it is run only on the images that withstood the first, which is where it can matter."""
+"""The accuracy that a second attack takes away; it is run only on the images that withstood the first one."""
 
 import dataclasses
 
@@ -10,14 +10,14 @@ from sanity.statistics.tolerance import Share
 
 @dataclasses.dataclass(frozen=True)
 class Loss(Share):
-    """The accuracy that a second attack takes away after a first one, compared with what it may take.
+    """The accuracy that a second attack takes away after a first one, compared with a tolerance.
 
-    The share is that of all images, not of those that were left: where the first attack leaves five images and the
-    second fools two of them, no accuracy worth reporting was too high. A share of all that is significantly above the
-    tolerance is so of those that were left as well.
+    The share is that of all images, not of those that were left: if the first attack leaves five images and the
+    second fools two of them, no accuracy worth reporting was too high. If the share of all images is significantly
+    above the tolerance, so is the share of those that were left.
 
     Attributes:
-        count, images: number of images that the second attack fools, and of all.
+        count, images: number of images that the second attack fools, and number of all images.
         left: number of images that the first attack left.
         tolerance, low, high, p_value, verdict, decisive: see `Share`.
     """
@@ -38,7 +38,7 @@ def loss(before: np.ndarray, after: np.ndarray, settings: Settings, *, tolerance
         after: which of them withstand the second as well.
         settings: `sanity.settings.Settings`.
         tolerance: the share of all images that the second may fool.
-        tests: number of such comparisons that a check makes, among which alpha is divided (Bonferroni).
+        tests: number of such comparisons in the check; they divide alpha (Bonferroni).
     """
     fooled, left = int(np.sum(before & ~after)), int(np.sum(before))
     return Loss.of(fooled, len(before), tolerance, settings, tests=tests, left=left)

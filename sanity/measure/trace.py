@@ -1,4 +1,4 @@
-"""PGD that goes its whole way and writes down what it saw at every point, for the checks that look into an attack."""
+"""PGD without early stopping that records every point, for the checks that inspect an attack."""
 
 import typing
 from collections.abc import Callable
@@ -15,16 +15,16 @@ from tf_nuat.models.inference import graph_of
 
 
 class Trace(typing.NamedTuple):
-    """What PGD saw of N images, in `steps` steps. Arrays.
+    """The record of PGD on N images, in `steps` steps, as arrays.
 
     Attributes:
         losses: (steps + 1, N), the cross-entropy at the start and after each step.
         margins: (steps + 1, N), the largest wrong logit minus the true one there.
         fooled: (steps + 1, N), bool, whether the network answers wrongly there: at a margin of 0 it may.
-        slope: (N,), the largest entry of the gradient of the cross-entropy at the clean image, without its sign; 0
-            where the gradient is not finite.
-        fooled_again: (N,), whether the point of the highest margin, of those that fool the network where there are any,
-            fools it when it is looked at again.
+        slope: (N,), the largest absolute entry of the gradient of the cross-entropy at the clean image; 0 if the
+            gradient is not finite.
+        fooled_again: (N,), whether the best point fools the network a second time. It is the point of the highest
+            margin among those that fooled the network, or among all points if none did.
         clean_logits, last_logits: (N, K), at the clean image and after the last step.
     """
 
@@ -50,7 +50,7 @@ def pgd(
     first: int = 0,
     batch_size: int,
 ) -> Trace:
-    """Returns the `Trace` of the first ascent of `tf_nuat.attacks.pgd`, which stops for no image.
+    """Returns the `Trace` of the first ascent of `tf_nuat.attacks.pgd`, without early stopping.
 
     Args:
         network: images (B, H, W, C) -> logits (B, K); attacked in inference mode.
@@ -76,9 +76,11 @@ def pgd(
 
 
 def _walked(search, logits_fn, y, steps):
-    """Returns what the first ascent of a search meets: the point of the highest margin, of those that fool the network
-    where there are any (B, H, W, C), the logits of the last one (B, K), and of all points the loss, the margin, and
-    whether the network is fooled (B, steps + 1)."""
+    """Runs the first ascent of a search, without early stopping, and returns its record.
+
+    The record has the best point (see `Trace.fooled_again`), (B, H, W, C), and the logits of the last point, (B, K).
+    For all points it has the loss, the margin, and whether the network is fooled, each (B, steps + 1).
+    """
     start = search.first()
     none = (tf.fill(tf.shape(y), -np.inf), tf.zeros_like(y, tf.bool))
     written = [tf.TensorArray(kind, size=steps + 1, element_shape=[None]) for kind in (tf.float32, tf.float32, tf.bool)]

@@ -1,6 +1,6 @@
 """The report of a judgement: `report.html`, `results.json`, `card.md`, `junit.xml`, a figure per check, and pictures.
 
-It renders, and computes nothing.
+The package renders, and computes nothing.
 """
 
 import base64
@@ -21,10 +21,10 @@ from tf_nuat.evaluate import wilson
 __all__ = ["bars", "write"]
 
 PAGE = "report.html"
-FIGURES_PAGE = "figures.html"  # what `sanity.figures` writes, linked where it lies in the folder
-EXAMPLES = "examples"  # the name of their pictures, beside the names of the checks
+FIGURES_PAGE = "figures.html"  # written by `sanity.figures`; linked if it is in the folder
+EXAMPLES = "examples"  # the name of the pictures of adversaries; other figures have the names of checks
 CARD = "card.md"
-# What the verdict of a check is called, with a mark that is read without colour.
+# The labels of a check's verdict, with marks that can be read without colour.
 WORDS = {
     Verdict.PASS: "✓ no sign",
     Verdict.FAIL: "✗ sign of masking",
@@ -39,11 +39,11 @@ TRUST = {verdict.NOT_SEEN: "good", verdict.UNSURE: "fair", verdict.SUSPECTED: "b
 
 
 def write(judgement: Judgement, folder: files.PathLike) -> tuple[list[pathlib.Path], list[str]]:
-    """Writes the report of `judgement` into `folder`, which exists; returns (paths that were written, troubles).
+    """Writes the report of `judgement` into `folder`, which exists; returns (paths that were written, error messages).
 
-    Every file appears whole, and alone: what cannot be drawn or written is a line in the troubles, and costs nothing
-    else. `results.json` comes first. Figures of an earlier report are removed where this one has none of that name;
-    nothing else in the folder is touched.
+    Every file is written as a whole or not at all. A file that cannot be drawn or written adds an error message, and
+    the others are still written. `results.json` comes first. Figures of an earlier report that this one does not have
+    are removed; nothing else in the folder is touched.
 
     Example:
         >>> written, troubles = write(judgement, ".")
@@ -55,7 +55,7 @@ def write(judgement: Judgement, folder: files.PathLike) -> tuple[list[pathlib.Pa
     for name, draw in _figures(judgement).items():
         try:
             drawn[name] = draw()
-        except Exception as error:  # whatever a drawing raises: the judgement is worth more than a picture of it
+        except Exception as error:  # whatever a drawing raises, the report must be written
             troubles.append(
                 f"{name}.png cannot be drawn ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
             )
@@ -77,7 +77,7 @@ def write(judgement: Judgement, folder: files.PathLike) -> tuple[list[pathlib.Pa
 
 
 def _figures(judgement):
-    """Returns a dict of the names of the figures to functions that draw them, PNG bytes."""
+    """Returns a dict of the names of the figures to functions that draw them and return PNG bytes."""
     confidence, examples = judgement.settings.confidence, judgement.examples
     draw = {
         result.name: functools.partial(figures.png, result, confidence=confidence)
@@ -90,10 +90,10 @@ def _figures(judgement):
 
 
 def render(judgement, drawn, figures_page=None):
-    """Returns the page, HTML in one piece.
+    """Returns the page as self-contained HTML.
 
-    `drawn`, a dict of a check's name, or `EXAMPLES`, to its figure (PNG bytes), is embedded. `figures_page`, the name
-    of a page beside it, is linked.
+    The figures `drawn`, a dict of the names of checks and `EXAMPLES` to PNG bytes, are embedded. `figures_page`, the
+    name of a page in the same folder, is linked.
     """
     return html.rendered(
         pathlib.Path(__file__).with_name("template.html"),
@@ -113,11 +113,10 @@ def tones(judgement):
 
 
 def bars(judgement: Judgement) -> list[tuple[str, float, float, float]]:
-    """Returns the accuracies of the first chart, all of the same images, from high to low: tuples of (label, accuracy,
-    low, high).
+    """Returns the bars of the first chart, all of the same images, from high to low: (label, accuracy, low, high).
 
-    They are that without attack, those of the `MOST_BARS` strongest attacks with the epsilon of the judgement, of as
-    many answers as the worst case, and the worst case.
+    The first bar is without attack, and the last is the worst case. Between them are the `MOST_BARS` strongest attacks
+    with the epsilon of the judgement and the number of answers of the worst case.
 
     Example:
         >>> [label for label, *_ in bars(judgement)]

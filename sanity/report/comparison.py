@@ -1,4 +1,4 @@
-"""The figure of a comparison: robust beside clean accuracy, and against what training took. Needs no colour."""
+"""The figure of a comparison: robust accuracy against clean accuracy and training cost. Readable without colour."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from sanity.report.figures import COLOURS, DOTS_PER_INCH, MARKERS
 from tf_nuat.evaluate import runs
 
 MARK = 7  # size in points
-WIDE = 0.4  # share of the range of accuracies; where none lies in a stretch of this length, the axis is broken
+WIDE = 0.4  # share of the range of accuracies; the axis is broken at an empty stretch of more than this length
 LOGARITHMIC = 10.0  # ratio of largest to smallest cost from which its axis is logarithmic
 
 
@@ -40,7 +40,7 @@ class Panel:
 def comparison(records, conditions):
     """Returns the figure of `records`, those of `runs.record`, all measured under `conditions`, a `runs.Conditions`.
 
-    The height in all panels is the accuracy under the strongest attack, that with the lowest mean accuracy.
+    The vertical axis of all panels is the accuracy under the strongest attack: that with the lowest mean accuracy.
     """
     attack = strongest(records, conditions)
     panels = [panel for panel in _panels(records, conditions, attack) if panel.points]
@@ -69,7 +69,7 @@ def comparison(records, conditions):
     images = conditions.images[attack]
     figure.supylabel(f"accuracy under {attack} ({images} test images)", fontsize="medium")
     figure.suptitle(_heading(conditions, attack, any(point.claimed for point in points)), fontsize="medium")
-    figure.draw_without_rendering()  # the places of the axes, which labels need, follow from it
+    figure.draw_without_rendering()  # fixes the places of the axes, which the labels need
     for column, panel in zip(grid.T, panels):
         for axes, (low, high) in zip(column, ranges):
             plot_labels.write(axes, [point for point in panel.points if low <= point.y <= high], panel.points, MARK)
@@ -98,7 +98,7 @@ def labels(records):
 
 
 def _panels(records, conditions, attack):
-    """Yields the panels, without those records whose cost is not known."""
+    """Yields the panels, each without the records whose cost is not known."""
     unit, seconds = _unit([record["training_seconds"] for record in records])
 
     def claimed(record, x):
@@ -134,7 +134,7 @@ def _panels(records, conditions, attack):
 
 
 def _unit(times):
-    """Returns the name and the seconds of the unit in which these times, in seconds, are easily read."""
+    """Returns the name and the seconds of a unit in which these times, in seconds, are easy to read."""
     longest = max(times)
     return ("seconds", 1) if longest < 120 else ("minutes", 60) if longest < 7200 else ("hours", 3600)
 
@@ -146,7 +146,7 @@ def _heading(conditions, attack, claims):
 
 
 def _draw(axes, point):
-    # The second round of colours meets other markers.
+    # When the colours repeat, the markers differ.
     colour = COLOURS[point.number % len(COLOURS)]
     marker = MARKERS[(point.number + point.number // len(COLOURS)) % len(MARKERS)]
     bars = {"yerr": _lengths(point.y, point.y_interval)}
@@ -181,9 +181,9 @@ def _padded(low, high, share=0.1, at_least=0.01):
 
 
 def _ranges(points):
-    """Returns the ranges (low, high) of accuracy in which `points` lie, upper first: two where the axis is broken.
+    """Returns the ranges (low, high) of accuracy in which `points` lie, upper first: two if the axis is broken.
 
-    It is where a stretch of more than `WIDE` of the whole has neither marks nor bars.
+    The axis is broken at a stretch of more than `WIDE` of the whole that has neither marks nor bars.
     """
     spans = []
     for low, high in sorted((min(heights), max(heights)) for heights in map(_heights, points)):

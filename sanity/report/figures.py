@@ -7,14 +7,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by colour-blind readers too
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # colour-blind readers can tell them apart
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", "--", "-.", ":")
 HATCHES = ("", "//", "..", "xx", "--", "++")
 WIDTH = 5.6  # inches
 DOTS_PER_INCH = 160
 PANELS_PER_ROW = 2
-MOST_INSIDE = 3  # curves whose legend covers none of them
+MOST_INSIDE = 3  # curves with a legend that fits inside the axes
 NAME_LENGTH = 26  # characters of a line beside a bar: longer names leave no room for the bars
 
 
@@ -29,7 +29,7 @@ def png(result, *, confidence=0.95):
 
 
 def as_png(figure):
-    """Returns a Matplotlib figure as the bytes of a PNG, the same ones each time."""
+    """Returns a Matplotlib figure as the bytes of a PNG; the same figure always gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
     return buffer.getvalue()
@@ -64,7 +64,7 @@ def curves(series, sample_size, interval):
 
 
 def line(axes, places, curve, number):
-    """Draws a `sanity.series.Curve` at `places`, with the band of its intervals: a style for each `number`."""
+    """Draws a `sanity.series.Curve` at `places`, with the band of its intervals; `number` chooses the style."""
     colour, marker, dashes = (styles[number % len(styles)] for styles in (COLOURS, MARKERS, LINES))
     axes.fill_between(places, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0)
     axes.plot(places, curve.y, color=colour, marker=marker, linestyle=dashes, label=curve.name)
@@ -107,9 +107,9 @@ def _surface(series, sample_size, interval):
 
 
 def surface(series, *, columns=PANELS_PER_ROW, width=WIDTH):
-    """Returns the figure of a `sanity.series.Surface`, so many panels in a row, `width` inches wide.
+    """Returns the figure of a `sanity.series.Surface`, with `columns` panels in a row, `width` inches wide.
 
-    Levels are lines with their heights on them; where a panel is flat there are none, and its title says so.
+    Contour lines are labelled with their heights. A flat panel has none, and its title says so.
     """
     panels = series.panels
     columns = min(len(panels), columns)
@@ -139,7 +139,7 @@ def surface(series, *, columns=PANELS_PER_ROW, width=WIDTH):
 
 
 def _histogram(series, sample_size, interval):
-    """What has no place on the axis stands left of it, in bars of their own that say their share."""
+    """Returns the histogram; values that have no place on its axis get bars at its left, labelled with their share."""
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     widths = [max(1.0, 1.2 * len(series.apart)), 6.0]
     apart, axes = figure.subplots(1, 2, sharey=True, width_ratios=widths) if series.apart else (None, None)

@@ -6,7 +6,7 @@ import jinja2
 
 
 def rendered(template, /, **values):
-    """Returns the page that the Jinja template, a file, makes of `values`; text in them is escaped.
+    """Returns the page that a Jinja template file gives for `values`; their text is escaped.
 
     Raises:
         jinja2.UndefinedError: the template names a value that is not given.

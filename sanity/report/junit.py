@@ -1,4 +1,4 @@
-"""The judgement as JUnit XML, which continuous integration servers read: a test case for each check."""
+"""The judgement as JUnit XML for continuous integration servers: a test case for each check."""
 
 import re
 import xml.etree.ElementTree
@@ -9,10 +9,10 @@ TAGS = {Verdict.FAIL: "failure", Verdict.INCONCLUSIVE: "error"}
 
 
 def junit(judgement):
-    """Returns the XML of a `Judgement` as text: a check that saw masked gradients is a failure,
-    one that could not decide an error, and one that was left out or only reports skipped.
+    """Returns the XML of a `Judgement` as text.
 
-    Characters that XML does not have, in a name of the user's for instance, become question marks.
+    A check that saw masked gradients is a failure, an inconclusive one is an error, and one that was left out or only
+    reports is skipped. Characters that XML forbids, in a file name for instance, become question marks.
     """
     results = judgement.results
     counts = {
@@ -36,7 +36,7 @@ def junit(judgement):
     output = xml.etree.ElementTree.SubElement(suite, "system-out")
     output.text = _allowed(judgement.sentence)
     xml.etree.ElementTree.indent(suites)
-    # As text it would name the encoding of the locale, which is not that of the file.
+    # With encoding="unicode" the XML would name the encoding of the locale, which is not that of the file.
     return xml.etree.ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True).decode("utf-8") + "\n"
 
 

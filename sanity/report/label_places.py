@@ -1,28 +1,28 @@
-"""Where the labels of a scatter plot go: near their marks, off other marks, error bars and each other."""
+"""Places the labels of a scatter plot near their marks, off other marks, error bars and each other."""
 
 import numpy as np
 
 DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 DISTANCES = (7, 13, 20, 29, 40, 52)  # points between a mark and its label
-ROUNDS = 4  # of looking for a better place for each label
+ROUNDS = 4  # of placing every label anew
 
 
 def label_boxes(sizes, marks, bars, frame, pixels):
-    """Returns where labels go: near their marks and covering little, each chosen in turn, again and again.
+    """Returns the boxes of labels, near their marks and covering little; the labels are placed in turn, `ROUNDS` times.
 
     Args:
-        sizes: (N, 2), widths and heights of the labels; this and all else in pixels.
+        sizes: (N, 2), widths and heights of the labels; all lengths are in pixels.
         marks: (M, 2, 2), boxes ((left, bottom), (right, top)) of marks; the first N are those of the labels.
         bars: (K, 2, 2), boxes of error bars and other thin lines; they take little area, and so are covered first.
         frame: (2, 2), the box to stay in.
-        pixels: how many make a point.
+        pixels: pixels per point.
 
     Returns:
         (N, 2, 2), a box for each label.
     """
     steps = np.array([(direction, distance) for distance in DISTANCES for direction in DIRECTIONS], dtype=object)
     directions, distances = np.array(list(steps[:, 0])), steps[:, 1].astype(float)[:, None]
-    boxes = np.full((len(sizes), 2, 2), np.inf)  # shares no area with anything
+    boxes = np.full((len(sizes), 2, 2), np.inf)  # not placed yet, so they share no area with anything
     for _ in range(ROUNDS):
         for number, size in enumerate(sizes):
             area, centre = np.prod(size), marks[number].mean(axis=0)
@@ -52,7 +52,7 @@ def way_to(place, boxes):
 
 
 def _shared(boxes, others):
-    """Returns the area (N,) that each of `boxes` (N, 2, 2) shares with `others` (M, 2, 2), in sum."""
+    """Returns the total area (N,) that each of `boxes` (N, 2, 2) shares with `others` (M, 2, 2)."""
     low = np.maximum(boxes[:, None, 0], others[None, :, 0])
     high = np.minimum(boxes[:, None, 1], others[None, :, 1])
     return np.prod(np.clip(high - low, 0.0, None), axis=-1).sum(axis=-1)

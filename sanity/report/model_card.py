@@ -10,8 +10,8 @@ from sanity import verdict
 def model_card(judgement):
     """Returns the card of a `Judgement` as text.
 
-    The header has the accuracies under `model-index`. What others wrote, names of datasets for instance, is quoted
-    there and escaped in the text. Of a network that is not judged there is the accuracy without attack alone.
+    The header has the accuracies under `model-index`. Text from others, names of datasets for instance, is quoted there
+    and escaped in the body. A network that is not judged has only the accuracy without attack.
     """
     subject, robust, provenance = judgement.subject, judgement.robust, judgement.provenance
     name, dataset = str(subject["network"]), str(provenance.get("dataset") or "images")
@@ -70,32 +70,36 @@ Judged by tf_nuat {subject["versions"]["tf_nuat"]}; `report.html` and `results.j
 def _rows(judgement):
     """Returns the rows of the table, pairs of a label and an `Accuracy`."""
     robust = judgement.robust
-    figure = "the figure to publish" if judgement.masking == verdict.NOT_SEEN else "an upper limit"
-    alone, worst = "under PGD alone", f"in the worst case of {robust.attacks} attacks"
+    figure = "an upper limit" if judgement.is_upper_limit else "the figure to publish"
+    clean, alone, worst = "without attack", "under PGD alone", f"in the worst case of {robust.attacks} attacks"
     if robust.answers > 1:
-        alone, worst = f"{alone}, by one answer", f"{worst}, by the mean of {robust.answers} answers"
+        mean = f", by the mean of {robust.answers} answers"
+        clean, alone, worst = f"{clean}{mean}", f"{alone}, by one answer", f"{worst}{mean}"
+    elif judgement.subject["random_answers"]:
+        worst = f"{worst}, where one wrong answer counts"
     return [
-        ("without attack", judgement.clean),
+        (clean, judgement.clean),
         (alone, judgement.reported_by_pgd),
         (f"{worst}: {figure}", robust),
     ]
 
 
 def _strongest(robust):
-    """Returns what is said of the attacks beside PGD."""
+    """Returns the sentences about the attacks other than PGD."""
     missing = f" Not run on all images: {'; '.join(robust.left_out)}." if robust.left_out else ""
+    beyond = " that PGD alone does not" if robust.answers == 1 else ""
     if not robust.fooled:
-        return f"No attack fooled an image that PGD alone does not.{missing}"
-    return f"{robust.attack} fooled {robust.fooled} images that PGD alone does not, the most of all attacks.{missing}"
+        return f"No attack fooled an image{beyond}.{missing}"
+    return f"{robust.attack} fooled {robust.fooled} images{beyond}, the most of all attacks.{missing}"
 
 
 def _quoted(text):
-    """Returns text as a YAML string: one in JSON is one."""
+    """Returns text as a YAML string; every JSON string is one."""
     return json.dumps(str(text))
 
 
 def _escaped(text):
-    """Returns text on one line, in which no character means anything in Markdown or HTML."""
+    """Returns text on one line, with the special characters of Markdown and HTML escaped."""
     line = " ".join(str(text).split())
     return html.escape(re.sub(r"([\\`*_{}\[\]|#!~$])", r"\\\1", line), quote=False)
 

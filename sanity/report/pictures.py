@@ -10,20 +10,20 @@ from sanity.report import figures
 MOST = 8
 MOST_PER_COLUMN = 4
 PICTURE = 1.15  # inches
-NAME_LENGTH = 13  # characters: as many as stand above a picture beside "seen as"
+NAME_LENGTH = 13  # characters: as many as fit above a picture beside "seen as"
 SHARP = 96  # sides below which pixels are drawn as squares
 
 
 def png(examples, class_names=()):
     """Returns the pictures of at most `MOST` examples as the bytes of a PNG.
 
-    Perturbations are on one scale: grey is no change, black and white are the largest change of any example. Above the
-    image stands what it is and what the network takes it for, above the adversary what the network takes that for;
-    names that are too long are cut.
+    Perturbations are on one scale: grey is no change, black and white are the largest change of any example. The title
+    of an image has its class and the predicted class, the title of an adversary the predicted class. Long names are
+    cut.
 
     Args:
         examples: sequence of `sanity.measure.examples.Example`, at least one.
-        class_names: names of the classes; a class beyond them goes by its number.
+        class_names: names of the classes; a class beyond them is shown by its number.
 
     Raises:
         ValueError: there is no example.
@@ -65,17 +65,17 @@ def png(examples, class_names=()):
             axes.set_title(title, fontsize=7, parse_math=False)
     figure.supxlabel(f"perturbation: grey is no change, black and white are {largest:.2g}", fontsize=8)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # of a name: a box stands for it
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a missing character of a name becomes a box
         return figures.as_png(figure)
 
 
 def shortened(name):
-    """Returns a name on one line, in characters that can be drawn, of at most `NAME_LENGTH`."""
+    """Returns a name on one line, in at most `NAME_LENGTH` characters, all of which can be drawn."""
     name = "".join(each if each.isprintable() else " " for each in str(name)).strip()
     return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…"
 
 
 def in_colours(picture):
-    """Returns a picture (H, W, C) as what can be drawn: (H, W, 3), or (H, W) for the mean of any other channels."""
+    """Returns a picture (H, W, C) in a form that can be drawn: (H, W, 3), or the mean of any other channels, (H, W)."""
     picture = np.clip(picture, 0.0, 1.0)
     return picture if picture.shape[-1] == 3 else np.mean(picture, axis=-1)

@@ -1,4 +1,4 @@
-"""The labels of a scatter plot of matplotlib, with a line to their marks where these are far."""
+"""The labels of a Matplotlib scatter plot, with a line to each mark that is far away."""
 
 import numpy as np
 from matplotlib.transforms import Bbox
@@ -7,13 +7,13 @@ from sanity.report.label_places import DISTANCES, label_boxes, way_to
 
 
 def write(axes, points, all_points, mark_size):
-    """Writes the label of each of `points` beside its mark, where it covers the least of what is there.
+    """Writes the label of each of `points` beside its mark, where it covers the least.
 
     Args:
-        axes: matplotlib axes whose limits are final.
+        axes: Matplotlib axes whose limits are final.
         points: list of `sanity.report.comparison.Point`, those in these axes.
-        all_points: those and the ones in other parts of a broken axis, whose bars reach in here.
-        mark_size: of a mark, in points.
+        all_points: `points` and those in other parts of a broken axis, whose bars reach into these axes.
+        mark_size: size of a mark, in points.
     """
     if not points:
         return
@@ -31,7 +31,7 @@ def write(axes, points, all_points, mark_size):
     frame = axes.get_window_extent().padded(-2 * pixels).get_points()
     for text, mark, box in zip(texts, marks, label_boxes(sizes, marks, np.array(bars), frame, pixels)):
         text.set_position((box.mean(axis=0) - mark.mean(axis=0)) / pixels)
-        text.set_in_layout(False)  # the axes stay where they were when the places were chosen
+        text.set_in_layout(False)  # or the layout would move the axes after the places were chosen
         way = way_to(mark.mean(axis=0), box) / pixels
         nearest = sorted(np.hypot(*way_to(other.mean(axis=0), box)) / pixels for other in marks)[:2]
         if np.hypot(*way) > 1.5 * min(DISTANCES[0], nearest[-1]):  # far from its mark, or as near to another

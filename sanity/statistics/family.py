@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 
 
 def holm(p_values: Mapping[str, float], alpha: float) -> dict[str, float]:
-    """Returns the level at which each test is judged, so that any of them errs with a probability of at most `alpha`.
+    """Returns the level of each test, so that the probability of any false rejection is at most `alpha`.
 
     The smallest p-value is compared with alpha / m, the next with alpha / (m - 1), and so on, up to the first that is
-    not below its level: what comes after it keeps that one.
+    not below its level. All later ones get the level of that one.
 
     Args:
-        p_values: of the m tests, by name.
-        alpha: of all together.
+        p_values: p-values of the m tests, by name.
+        alpha: error probability of all tests together.
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
 
@@ -29,7 +29,7 @@ def holm(p_values: Mapping[str, float], alpha: float) -> dict[str, float]:
 
 
 def holm_adjusted(p_values: Sequence[float]) -> list[float]:
-    """Returns the p-values as they are where all are tested together, in their order: `holm` rejects those below alpha.
+    """Returns the p-values, adjusted for testing all together, in their order: `holm` rejects those below alpha.
 
     Source: as for `holm`.
 

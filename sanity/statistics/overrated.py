@@ -1,4 +1,4 @@
-"""Whether an attack leaves anything that masked gradients could make look better than it is."""
+"""Whether the accuracy under an attack is high enough to be overrated because of masked gradients."""
 
 import dataclasses
 import typing
@@ -13,7 +13,7 @@ from tf_nuat.evaluate import exceeds, wilson
 
 
 class Judged(typing.Protocol):
-    """What is needed of a `sanity.subject.Subject`."""
+    """The part of a `sanity.subject.Subject` that is needed here."""
 
     @property
     def chance(self) -> float: ...
@@ -22,9 +22,9 @@ class Judged(typing.Protocol):
 
 
 def is_overratable(correct: np.ndarray, subject: Judged, settings: Settings) -> bool:
-    """Returns whether `correct`, bool (N,), what an attack leaves, is significantly more than chance.
+    """Returns whether an attack leaves significantly more images `correct`, bool (N,), than chance would.
 
-    Where it is not, no sign of masking counts: nobody would report such an accuracy. The level is that of the
+    If not, no sign of masking counts: nobody would report such an accuracy. The significance level is that of the
     intervals, `1 - settings.confidence`.
 
     Example:
@@ -36,12 +36,12 @@ def is_overratable(correct: np.ndarray, subject: Judged, settings: Settings) -> 
 
 @dataclasses.dataclass(frozen=True)
 class Overrating:
-    """Whether what an attack leaves may be overrated. Where neither attribute is true, the sample is too small to tell.
+    """Whether the accuracy under an attack may be overrated. If neither flag is true, the sample is too small to tell.
 
     Attributes:
         possible: whether the attack leaves significantly more than chance: a sign of masking counts.
         ruled_out: whether it does not, and the sample rules out that it leaves `settings.detectable` more than chance.
-        words: what it leaves, as a sentence that follows another; "" where a sign counts.
+        words: what the attack leaves, as a sentence that follows another; "" if a sign counts.
 
     Example:
         >>> found = [Overrating.of("PGD", np.arange(100) < left, subject, settings) for left in (50, 12, 5)]
@@ -68,8 +68,8 @@ class Overrating:
     def verdict(self, sign: Verdict) -> Verdict:
         """Returns the verdict of a check whose own numbers say `sign`.
 
-        Where overrating is possible they decide. Where it is ruled out the check passes. Where the sample is too small
-        to tell, the check passes only if they do.
+        If overrating is possible, `sign` decides. If it is ruled out, the check passes. If the sample is too small to
+        tell, a failure becomes inconclusive, and any other `sign` stays.
         """
         if self.possible:
             return sign
@@ -78,7 +78,7 @@ class Overrating:
         return Verdict.INCONCLUSIVE if sign is Verdict.FAIL else sign
 
     def p_value(self, p_value: float) -> float:
-        """Returns the p-value of a check whose own numbers say `p_value`: 1 where no sign counts."""
+        """Returns the p-value of a check whose own numbers say `p_value`: 1 if no sign counts."""
         return p_value if self.possible else 1.0
 
 
@@ -88,17 +88,20 @@ def clearest_overrating(
     settings: Settings,
     *,
     tests: int | None = None,
-) -> tuple[Increase, Verdict, float]:
-    """Returns the clearest increase that counts, the verdict on all of them, and its p-value; see `clearest_increase`.
+) -> tuple[Increase, Verdict, float, str]:
+    """Returns the clearest increase that counts, the verdict on all of them, its p-value, and words.
 
-    An increase counts as far as the `Overrating` of its second outcome says, which is what the weaker attack leaves.
+    The `Overrating` of the second outcome, which the weaker attack leaves, says whether an increase counts. If the
+    sample is too small to tell, the words are those of the `Overrating`; otherwise "". See `clearest_increase`.
 
     Example:
         >>> comparisons = {"PGD over FGSM": (np.arange(100) < 50, np.arange(100) < 60)}
         >>> clearest_overrating(comparisons, subject, settings)[1].value
         'fail'
     """
-    found = {name: Overrating.of(name, second, subject, settings) for name, (_, second) in comparisons.items()}
+    found = {
+        name: Overrating.of("The weaker attack", second, subject, settings) for name, (_, second) in comparisons.items()
+    }
     tests = tests or len(comparisons)
 
     def clearest(names: Iterable[str]) -> Increase:
@@ -113,5 +116,5 @@ def clearest_overrating(
     if verdict is Verdict.PASS and too_few:
         unsure = clearest(too_few)
         if unsure.verdict(settings) is not Verdict.PASS:
-            return unsure, Verdict.INCONCLUSIVE, p_value
-    return increase, verdict, p_value
+            return unsure, Verdict.INCONCLUSIVE, p_value, found[unsure.name].words
+    return increase, verdict, p_value, ""

@@ -33,7 +33,7 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
 def mcnemar_two_sided(first: np.ndarray, second: np.ndarray) -> float:
     """Returns the p-value of "`first` and `second` are true equally often", for outcomes of the same images.
 
-    Twice the smaller of the two one-sided ones of `mcnemar`, at most 1.
+    It is twice the smaller of the two one-sided p-values of `mcnemar`, at most 1.
 
     Example:
         >>> round(mcnemar_two_sided(np.arange(100) < 50, np.arange(100) < 60), 4)
@@ -45,8 +45,8 @@ def mcnemar_two_sided(first: np.ndarray, second: np.ndarray) -> float:
 def paired_difference(first: np.ndarray, second: np.ndarray, *, confidence: float = 0.95) -> tuple[float, float, float]:
     """Returns (difference, low, high) of the rate of `second` minus that of `first`, for outcomes of the same images.
 
-    The interval is Wald's after one image was added to both kinds of discordant pairs, which keeps its coverage for
-    small samples and when no outcome differs; it is centred on the difference of the enlarged counts.
+    The interval is Wald's, with one image added to each kind of discordant pairs. This keeps its coverage for small
+    samples and when no outcome differs. The interval is centred on the difference of the enlarged counts.
 
     Source: Bonett and Price, "Adjusted Wald confidence interval for a difference of binomial proportions based on
     paired data", 2012.
@@ -94,7 +94,7 @@ class Increase:
 def clearest_increase(comparisons: dict, *, tests: int | None = None, confidence: float = 0.95) -> Increase:
     """Returns the `Increase` with the smallest p-value among `comparisons`, a dict of name to (first, second).
 
-    `tests` is the number of comparisons that were planned, where some of them are left out; default all of them.
+    `tests` is the number of planned comparisons, if some of them are left out; default: the number of `comparisons`.
 
     Example:
         >>> clearest_increase({"PGD over FGSM": (np.arange(100) < 50, np.arange(100) < 60)}).difference

@@ -1,4 +1,4 @@
-"""Rates of outcomes as what a figure shows, with Wilson's intervals."""
+"""Rates of outcomes with Wilson's intervals, as the content of figures."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ def bars(label: str, outcomes: dict, *, confidence: float = 0.95, levels: tuple 
     Args:
         label: what the length of a bar shows.
         outcomes: dict of (name, group) to bool (N,).
-        confidence: of the limits.
+        confidence: confidence of the limits.
         levels: tuple of (name, length) to be marked.
 
     Example:
@@ -27,7 +27,7 @@ def bars(label: str, outcomes: dict, *, confidence: float = 0.95, levels: tuple 
 
 
 def accuracies(outcomes: dict, *, confidence: float = 0.95) -> Bars:
-    """Returns `bars` of the accuracy that attacks leave, of a dict of (name, group) to bool (N,).
+    """Returns `bars` of the accuracy that attacks leave; `outcomes` is a dict of (name, group) to bool (N,).
 
     Example:
         >>> accuracies({("PGD", "white box"): np.arange(100) < 60}).bars[0].y

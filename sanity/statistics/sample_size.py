@@ -1,4 +1,4 @@
-"""How many images would decide, where those that were given do not."""
+"""The number of images that would decide an inconclusive check."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +7,7 @@ import scipy.stats
 
 from sanity.result import Verdict
 
-MOST = 1_000_000  # beyond which nobody asks
+MOST = 1_000_000  # images, at which the search stops
 
 
 def ruling_out(share: float, *, confidence: float = 0.95) -> int:
@@ -23,8 +23,8 @@ def deciding(verdict: Callable[[int], Verdict], images: int) -> int | None:
     """Returns a number of images above `images`, a multiple of ten, that decides; None if none up to `MOST` does.
 
     Args:
-        verdict: function of a number of images that returns the `Verdict`, at the share that was seen, for instance.
-        images: number of images that were too few.
+        verdict: function of a number of images that returns the `Verdict`, for instance at the observed share.
+        images: number of images that was too small.
     """
     while images < MOST:
         images = (int(images * 1.1) // 10 + 1) * 10

@@ -1,4 +1,4 @@
-"""The share of the images that shows something, compared with the share that may show it."""
+"""The share of the images that shows a sign, compared with a tolerated share."""
 
 import dataclasses
 import typing
@@ -11,16 +11,16 @@ from sanity.statistics import sample_size
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """A share of images and what follows from it.
+    """The share of images that shows a sign, and what follows from it.
 
     Attributes:
-        count, images: how many of how many images show it.
+        count, images: number of images that show the sign, and number of all images.
         tolerance: the share that may show it.
         low, high: Wilson's interval of the share.
         p_value: of "the share is no larger than `tolerance`", exact binomial, times the number of tests, at most 1.
-        verdict: fail where the share is significantly above `tolerance`; pass where the sample rules out
+        verdict: fail if the share is significantly above `tolerance`; pass if the sample rules out
             `settings.detectable` more than `tolerance`; else inconclusive.
-        decisive: how many images would decide at this share, where inconclusive; None where nobody can tell.
+        decisive: number of images that would decide at this share, if inconclusive; None if unknown.
     """
 
     count: int
@@ -36,7 +36,7 @@ class Share:
     def of(
         cls, count: int, images: int, tolerance: float, settings: Settings, *, tests: int = 1, **more: typing.Any
     ) -> typing.Self:
-        """Returns the `Share` of `count` of `images`, one of `tests` among which alpha is divided (Bonferroni).
+        """Returns the `Share` of `count` of `images`; it is one of `tests` that divide alpha (Bonferroni).
 
         `more` are the attributes that a subclass adds.
         """
@@ -55,7 +55,7 @@ class Share:
 
     @property
     def more(self) -> str:
-        """What to do where the sample is too small."""
+        """What to do if the sample is too small."""
         return f"Judge {f'about {self.decisive:,}' if self.decisive else 'more'} images (--samples)."
 
 

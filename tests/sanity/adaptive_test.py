@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sanity import Result, Settings, Verdict
+from sanity import Result, Settings, Verdict, accuracies
 from sanity.adaptive import find_way_round, queries, surfaces, ways
 from sanity.adaptive.standing import Standing
 from sanity.adaptive.surfaces import Signs, Surface, answering
@@ -95,7 +95,8 @@ def test_what_was_tried_is_told_and_recorded(way_round):
         standing -= attempt.fooled
     assert standing == found.correct.sum()
     kept = to_json(found)
-    assert set(kept) == {"tried", "best"} and kept["best"] == kept["tried"][0]
+    assert set(kept) == {"tried", "best", "cut_short"} and kept["best"] == kept["tried"][0]
+    assert found.cut_short == ()
 
 
 def test_a_threshold_is_followed_by_the_straight_line():
@@ -143,6 +144,33 @@ def test_random_answers_are_judged_by_the_mean_of_many(monkeypatch):
     found = attacked(subject, steps=10)
     assert "passes" in found.tried[0].attack and "its answers are random" in found.tried[0].why
     assert np.sum(found.correct != WORST) <= 2  # of which the margin is within what 64 passes say
+
+
+def batches(attack, logits, images, labels, rows, settings, **options):
+    """Yields what a `Pool` does, of 16 images and then of the rest: an image of another class for the first four."""
+    others = images[[np.flatnonzero(labels != label)[0] for label in labels]]
+    for part in np.split(rows, [16]):
+        yield part, np.arange(len(part)) < 4, others[part]
+
+
+@pytest.mark.parametrize("is_random", [False, True])
+def test_images_that_there_was_no_time_for_were_not_attacked(is_random, monkeypatch):
+    monkeypatch.setattr("sanity.adaptive.standing.Pool", batches)
+    subject = subject_of(INSIDE)
+    short = Standing(subject, Settings(), is_random=is_random, until=time.monotonic() - 1.0)  # it ends with the first
+    short.attack("pgd", {"steps": 1}, Surface("the network", INSIDE), "")
+    with short.attempt("slow", {"epsilon": EPSILON}, ""):
+        pass
+    found = short.outcome()
+    (attempt,) = found.tried
+    assert (attempt.images, attempt.fooled, attempt.accuracy) == (16, 4, 0.75)
+    np.testing.assert_array_equal(found.correct, np.arange(60) >= 4)
+    np.testing.assert_array_equal(subject.worst_case(), found.correct)
+    (recorded,) = [each for each in subject.evaluations() if each.attack is not None]
+    np.testing.assert_array_equal(recorded.among, np.arange(60) < 16)
+    assert found.cut_short == ("pgd on the network", "slow")
+    robust = accuracies.worst_case(subject, Settings(steps=1), ["Square"], found.cut_short)
+    assert robust.left_out == (found.cut_short if is_random else ("Square",))
 
 
 def test_the_mean_gradient_around_an_image_has_a_radius_that_was_chosen():

@@ -111,6 +111,29 @@ def test_a_small_sample_is_inconclusive(check):
 
 
 @pytest.mark.parametrize(
+    ("check", "accuracy", "seen"),
+    [
+        ("step_count_saturates", by_steps([0.02] + [0.135] * 8), "Accuracy rises by 11.5% from 1 to 2 steps."),
+        (
+            "larger_epsilon_is_stronger",
+            lambda attack, source, settings: 0.02 if settings["epsilon"] == 0.0625 else 0.135,
+            "The success rate of PGD drops by 11.5% from epsilon 0.0625 to 0.125.",
+        ),
+        (
+            "white_box_beats_black_box",
+            lambda attack, source, settings: 0.135 if source is None else 0.02,
+            "With PGD from other instead of PGD on the network itself, 11.5% more images are fooled.",
+        ),
+    ],
+)
+def test_a_sign_is_told_where_only_what_the_attack_leaves_is_open(check, accuracy, seen):
+    """27 of 200 images are left, where chance is 20."""
+    result = CHECKS[check](Prescribed(accuracy, 200, ["other"]), Settings())
+    left = "The weaker attack leaves 13.5% of the images, and they are too few to tell that from chance (10.0%)."
+    assert result.verdict is Verdict.INCONCLUSIVE and result.explanation == f"{seen} {left}"
+
+
+@pytest.mark.parametrize(
     ("multiples", "expected"),
     [
         ({0.25: 0.9, 0.5: 0.7, 1.0: 0.4, 2.0: 0.1, 4.0: 0.0}, Verdict.PASS),

@@ -1,7 +1,8 @@
-"""How many images a judgement takes where nobody says it."""
+"""How many images a judgement takes where nobody says it, and which surrogates."""
 
 import re
 
+import numpy as np
 import pytest
 
 from sanity import inputs, run
@@ -42,3 +43,15 @@ def test_too_few_images_are_no_fault_of_a_flag_that_is_not_given(checkpoint, tmp
     monkeypatch.setattr(inputs.inputs, "sample", fewer)
     with pytest.raises(ValueError, match=re.escape(said)):
         collected(checkpoint, tmp_path, *flags)
+
+
+def test_a_surrogate_that_has_learned_nothing_is_left_out(checkpoint, tmp_path, caplog):
+    """Nothing transfers from it; the judgement goes on, with the other one."""
+    always = small.dense(0, hidden=0)
+    always.set_weights([np.zeros((64, 10)), 10.0 * np.eye(10)[3]])
+    always.save(tmp_path / "always.keras")
+    given = ["--surrogate", str(tmp_path / "always.keras"), "--surrogate", str(checkpoint), "--samples", "100"]
+    found = collected(checkpoint, tmp_path / "out", *given)
+    assert found.provenance["surrogates"] == [str(checkpoint)]
+    assert f"--surrogate {tmp_path / 'always.keras'} is left out: it is right on " in caplog.text
+    assert "gives one class, 3, for every image" in caplog.text and "--pixels is of" not in caplog.text

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 import sanity
-from sanity import accuracies, judgement, report
+from sanity import Result, Verdict, accuracies, judgement, report, verdict
 from sanity.adaptive import Adaptive, Attempt
 from sanity.judgement import in_order, judge_subject
-from sanity.report.model_card import model_card
+from sanity.report.model_card import _strongest, model_card
 from sanity.settings import Settings
 from sanity.subject import Subject
 from tests.helpers import linear, small, zoo
@@ -72,11 +72,27 @@ def test_single_answers_do_not_count_where_the_mean_of_many_is_known():
     assert left["lucky"] == (0.0, 1) and left["PGD from several passes"] == (0.5, 64)
 
 
+def test_what_the_mean_of_many_answers_says_is_not_compared_with_pgd_by_one():
+    """By one answer PGD fooled all. By the mean ten are wrong without attack, and thirty more are fooled."""
+    subject, number = Subject(*sample_of(linear.network()), epsilon=EPSILON), np.arange(80)
+    subject.record("pgd", {**Settings().pgd(EPSILON), "seed": 0}, np.zeros(80, bool))
+    subject.record(None, {}, number >= 10, answers=64)
+    for fooled, leaves in ((0, "No attack fooled an image."), (30, "fooled 30 images, the most of all attacks.")):
+        attack, among = {"epsilon": EPSILON, "steps": 1 + fooled}, number >= 10
+        subject.record("mifgsm", attack, number >= 10 + fooled, "several passes", among=among, answers=64)
+        robust = accuracies.worst_case(subject, Settings(), [])
+        assert (robust.correct, robust.fooled) == (70 - fooled, fooled)
+        assert robust.attack == f"MI-FGSM, {1 + fooled} steps from several passes" and leaves in _strongest(robust)
+    clean, pgd = (verdict.accuracy(each, Settings()) for each in (subject.correct(), number < 0))
+    said = accuracies.sentence(clean, robust, pgd, None, subject, Settings(), is_random=True)
+    assert "several passes fooled 30 images. Its answers are random" in said and "PGD did not" not in said
+
+
 def test_random_answers_are_judged_by_their_mean_whatever_is_checked(monkeypatch):
     def found(subject, results, settings, *, seconds):
         with_answers(subject)
         attempt = Attempt("pgd on several passes", "", images=80, accuracy=0.5, interval=(0.4, 0.6), seconds=1.0)
-        return Adaptive((attempt,), attempt, HALF)
+        return Adaptive((attempt,), attempt, HALF, cut_short=("square",))
 
     monkeypatch.setattr(judgement.adaptive, "find_way_round", found)
     subject = Subject(*sample_of(before(linear.network(), zoo.Noise(0.001, 0))), epsilon=EPSILON)
@@ -88,8 +104,43 @@ def test_random_answers_are_judged_by_their_mean_whatever_is_checked(monkeypatch
         "PGD from several passes",
         "worst of all attacks",
     ]
-    assert "by the mean of\n    64 answers" in report.render(judged, {})
-    assert "by the mean of 64 answers" in model_card(judged) and "under PGD alone, by one answer" in model_card(judged)
+    page, card = report.render(judged, {}), model_card(judged)
+    assert "by the mean of\n    64 answers" in page and "Not run on all images: square." in page
+    assert "| without attack, by the mean of 64 answers |" in card and "under PGD alone, by one answer" in card
+    assert "by the mean of 64 answers: an upper limit" in card and judged.robust.left_out == ("square",)
+
+
+def noisy():
+    return before(linear.network(), zoo.Noise(0.001, 0))
+
+
+def test_where_there_is_no_time_for_the_mean_of_many_answers_page_and_card_say_that_one_counts(monkeypatch):
+    monkeypatch.setattr(judgement, "ADAPTIVE_SECONDS", 0.0)
+    subject = Subject(*sample_of(noisy()), epsilon=EPSILON)
+    judged = judge_subject(subject, checks=["iterative_beats_single_step"], progress=False)
+    assert judged.adaptive is None and judged.robust.answers == 1 and judged.subject["random_answers"]
+    assert "random, and one that is wrong counts" in report.render(judged, {})
+    assert "attacks, where one wrong answer counts: " in model_card(judged)
+
+
+def test_whether_answers_are_random_is_what_the_check_said(monkeypatch):
+    """It may have seen no image whose answer is, and have closed."""
+    name = "network_is_deterministic"
+    found = Result(name, Verdict.PASS, "", 0.0, 0.0, 80, (0.0, 0.0), None, "Seen.", "", "")
+    monkeypatch.setitem(judgement.CHECKS, name, lambda subject, settings: found)
+    monkeypatch.setattr(judgement.adaptive, "find_way_round", lambda *_, **__: pytest.fail("it was looked for"))
+    judged = judge_subject(Subject(*sample_of(noisy()), epsilon=EPSILON), checks=[name], progress=False)
+    assert judged.masking == "not seen" and not judged.subject["random_answers"] and "random" not in judged.accuracies
+
+
+def test_a_network_that_breaks_the_look_for_random_answers_is_judged(monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(judgement, "is_random", broken)
+    subject = Subject(*sample_of(linear.network()), epsilon=EPSILON)
+    judged = judge_subject(subject, checks=["large_epsilon_reaches_chance"], progress=False)
+    assert judged.adaptive is None and judged.robust.images == 80
 
 
 def test_a_network_that_is_not_random_takes_no_way_round_where_nothing_is_seen(monkeypatch):

@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sanity import Result, Verdict, costs, looks, verdict
+from sanity import Result, Verdict, costs, looks, report, verdict
 from sanity.checks import CHECKS
 from sanity.clock import Clock
 from sanity.judgement import judge, judge_subject
-from sanity.looks import FIGURE, Looks
+from sanity.looks import FIGURE, SEARCH, Looks
+from sanity.report.model_card import model_card
 from sanity.settings import Settings
 from sanity.subject import Subject
 from tests.helpers import linear
@@ -149,10 +150,17 @@ def test_the_figure_is_of_images_that_every_attack_had_its_turn_on(finished, sam
     if finished:
         assert judged.robust.images == judged.clean.images == judged.reported_by_pgd.images == finished
         assert judged.robust.left_out == () and "Not run" not in judged.accuracies
+        assert "upper limit" not in judged.advice
+        assert "the figure to publish" in model_card(judged) and "is the figure to publish" in report.render(judged, {})
     else:
         assert {"Square", "FAB-T", "APGD-CE"} <= set(judged.robust.left_out)
         assert f"Not run on all of them: {'; '.join(judged.robust.left_out)}." in judged.accuracies
         assert judged.robust.attack == "PGD" and judged.robust.fooled == 0
+        named = "; ".join(judged.robust.left_out)
+        assert f"an upper limit: {named} did not run on all images" in judged.advice
+        page = report.render(judged, {})
+        assert "an upper limit" in model_card(judged) and "is an upper limit" in page
+        assert f"Not run on all images: {named}." in page
 
 
 def test_an_attack_on_images_that_are_not_looked_at_any_more_is_none_of_the_judgement(sample):
@@ -201,6 +209,22 @@ def test_square_costs_what_its_queries_do():
     settings = Settings()
     square = costs.of_attack({"queries": settings.queries})
     assert costs.of_check("gradient_free_is_not_stronger", 1, settings) >= square
+
+
+@pytest.mark.parametrize(("share", "looks_made"), [(1.01, 1), (0.99, 0)])
+def test_square_takes_time_for_the_images_that_pgd_leaves(share, looks_made, sample, monkeypatch):
+    """At a gradient a second, for 80 images; the 30 queries of an image cost as much as 10 gradients."""
+    monkeypatch.setattr(costs, "per_second", lambda subject: 1.0)
+    (network, x, y), settings, seen = sample, Settings(queries=30), []
+    subject = Subject(network, x[:80], y[:80], epsilon=0.05)
+    pgd = subject.correct("pgd", **settings.pgd(0.05))
+    assert 0 < pgd.sum() < 70
+    subject.clock = Hourglass(share * pgd.sum() * 10)
+    monkeypatch.setitem(CHECKS, SEARCH, check(SEARCH, seen, lambda *_: (Verdict.PASS, 1.0)))
+    (result,) = Looks(subject, [SEARCH], settings).results()
+    assert len(seen) == looks_made and ("No time is left" in result.explanation) is (looks_made == 0)
+    subject.correct("square", epsilon=0.05, queries=30, among=np.arange(80) < 40)
+    assert costs.of_search(subject, settings) == pytest.approx(pgd[40:].sum() * 10)
 
 
 @pytest.mark.parametrize(

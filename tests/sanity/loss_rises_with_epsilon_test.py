@@ -185,6 +185,7 @@ def prescribed(monkeypatch, single, iterative, size=1000, correct=0.5, spread=0.
 
 
 RISING = (0.3, 0.4, 0.5, 0.6, 0.7)
+FLAT = (0.3, 0.3, 0.3, 0.3, 0.294)  # with noise of 1 %
 
 
 @pytest.mark.parametrize(
@@ -205,12 +206,22 @@ RISING = (0.3, 0.4, 0.5, 0.6, 0.7)
         (RISING, RISING, {"correct": 0.134, "size": 200}, Verdict.PASS),
         ((0.3, 0.35, 0.4, 0.45, 0.4), RISING, {"correct": 0.134, "size": 200}, Verdict.INCONCLUSIVE),
         ((0.3, 0.35, 0.4, 0.45, 0.4), RISING, {"correct": 0.134, "size": 1600}, Verdict.FAIL),
+        # On two thirds of the images the loss does not rise.
+        (FLAT, FLAT, {"correct": 0.134, "size": 200}, Verdict.INCONCLUSIVE),
+        (FLAT, FLAT, {"correct": 0.134, "size": 1600}, Verdict.FAIL),
     ],
 )
 def test_the_verdict_follows_the_means(monkeypatch, single, iterative, options, expected):
     result = prescribed(monkeypatch, single, iterative, **options)
     assert result.verdict is expected
     assert bool(result.remedy) is (expected is not Verdict.PASS)
+
+
+def test_where_it_is_open_whether_a_fall_counts_what_is_left_is_told(monkeypatch):
+    result = prescribed(monkeypatch, (0.3, 0.35, 0.4, 0.45, 0.4), RISING, correct=0.134, size=200)
+    assert result.explanation.startswith("The sample is too small to judge the rise of the loss at epsilon under FGSM")
+    left = "FGSM leaves 13.5% of the images, and they are too few to tell that from chance (10.0%)."
+    assert result.explanation.endswith(f". {left}") and result.p_value == 1.0
 
 
 def test_a_rise_of_which_nothing_is_left_to_overrate_is_said_to_be_one(monkeypatch):

@@ -1,9 +1,11 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
 from sanity import Verdict
-from sanity.checks.network_is_deterministic import network_is_deterministic
+from sanity.checks.network_is_deterministic import is_random, network_is_deterministic
 from sanity.settings import Settings
 from sanity.statistics import sample_size
 from sanity.subject import Subject
@@ -100,3 +102,19 @@ def test_a_small_sample_is_inconclusive_and_says_how_many_images_decide():
 def test_the_sample_may_end_within_a_batch():
     result, images = judged([Noise(0.1, always=False)], size=307)
     assert result.value == np.mean(images[:, 0, 0, 0] > 0.5)
+
+
+@pytest.mark.parametrize(
+    ("said", "stddev", "expected"),
+    [
+        (Verdict.PASS, 0.1, False),
+        (Verdict.FAIL, 0.0, True),
+        (Verdict.INCONCLUSIVE, 0.1, True),  # of few images, or because no time was left
+        (Verdict.INCONCLUSIVE, 0.0, False),
+    ],
+)
+def test_what_the_check_decided_is_not_decided_again(said, stddev, expected):
+    network = keras.Sequential([keras.Input(linear.SHAPE), Noise(stddev), linear.network()])
+    subject = Subject(network, *linear.batch(20), epsilon=0.1)
+    result = dataclasses.replace(network_is_deterministic(subject, Settings()), verdict=said)
+    assert is_random(subject, [result]) is expected and is_random(subject) is (stddev > 0.0)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+from sanity import measure
 from sanity import subject as subject_module
 from sanity.judgement import judge_subject
 from sanity.report.junit import junit
@@ -74,6 +75,29 @@ def test_what_was_attacked_among_some_is_taken_from_the_file(given, tmp_path, mo
     for among in (None, ~half):  # which is something else
         with pytest.raises(TypeError):
             again.correct("pgd", epsilon=0.05, steps=5, among=among)
+
+
+@pytest.mark.parametrize(("first", "second"), [(False, False), (True, True), (False, True), (True, False)])
+def test_outcomes_from_a_surrogate_whose_training_the_time_ended_are_not_taken(
+    first, second, given, tmp_path, monkeypatch
+):
+    """The next one may be another: `first` and `second` say whether the time ended the training of each."""
+
+    def judged(ended, **options):
+        surrogate = linear.network(seed=1)
+        surrogate.stop_training = ended
+        monkeypatch.setattr(measure.surrogate, "train", lambda images, labels, **_: surrogate)
+        found = subject(given, tmp_path / "evaluations.npz", training_data=given[1:], **options)
+        (source,) = found.surrogates()
+        return lambda: found.correct("fgsm", source=source.name, epsilon=0.05)
+
+    expected, again = judged(first)(), judged(second, resume=True)
+    monkeypatch.setattr(subject_module.evaluate, "correct", None)  # nothing is evaluated
+    if first or second:
+        with pytest.raises(TypeError):
+            again()
+    else:
+        np.testing.assert_array_equal(again(), expected)
 
 
 def test_junit_counts_what_the_checks_said(given):

@@ -7,6 +7,8 @@ import pytest
 import scipy.stats
 
 from sanity import Verdict, statistics
+from sanity.checks import random_search_is_not_stronger
+from sanity.measure import survivors
 from sanity.settings import Settings
 from sanity.statistics import Overrating, clearest_overrating
 from sanity.statistics.tolerance import Share
@@ -14,6 +16,7 @@ from sanity.statistics.tolerance import Share
 # The package has the function by that name.
 attack_does_not_fail = importlib.import_module("sanity.checks.attack_does_not_fail")
 TOO_FEW = Overrating(False, False, " Too few to tell.")
+LOSS = survivors.loss(np.arange(200) < 27, np.zeros(200, bool), Settings(), tolerance=0.005)
 
 
 class Judged:
@@ -78,8 +81,10 @@ def test_what_is_detectable_says_how_much_more_than_chance_matters():
 )
 def test_of_several_increases_those_count_whose_second_outcome_may_be_overrated(comparisons, verdict, name, p_value):
     outcomes = {each: tuple(map(outcome, pair)) for each, pair in comparisons.items()}
-    increase, found, p = clearest_overrating(outcomes, Judged(), Settings())
+    increase, found, p, words = clearest_overrating(outcomes, Judged(), Settings())
     assert (found, increase.name) == (verdict, name)
+    open_words = " The weaker attack leaves 13.5% of the images, and they are too few to tell that from chance (10.0%)."
+    assert words == (open_words if verdict is Verdict.INCONCLUSIVE else "")
     assert p == pytest.approx(p_value)
 
 
@@ -89,7 +94,38 @@ def test_indicators_that_may_count_leave_the_attack_undecided():
     found["lost adversaries"] = Share.of(27, 190, 0.01, Settings(), tests=4)
     verdict, main, explanation, remedy = attack_does_not_fail._decided(found, 190, TOO_FEW)
     assert (verdict, main) == (Verdict.INCONCLUSIVE, "lost adversaries")
-    assert explanation.endswith("(lost adversaries). Too few to tell.") and remedy == "Judge more images (--samples)."
+    assert explanation == "The attack shows lost adversaries on 14.2% of the images. Too few to tell."
+    assert remedy == "Judge more images (--samples)."
     assert attack_does_not_fail._decided(found, 190, Overrating(True, False, ""))[0] is Verdict.FAIL
     found["lost adversaries"] = found["transfer failure"]
     assert attack_does_not_fail._decided(found, 190, TOO_FEW)[0] is Verdict.PASS
+
+
+class Guessed(Judged):
+    """Its attacks: PGD leaves 27 of 200 images, all of which random points fool."""
+
+    epsilon = 0.1
+
+    def correct(self, attack=None, **settings):
+        return outcome({"pgd": 27, "random_search": 0}.get(attack, self.size))
+
+
+def test_where_a_sign_is_significant_only_what_pgd_leaves_is_said_to_be_open():
+    result = random_search_is_not_stronger(Guessed(), Settings())
+    assert result.verdict is Verdict.INCONCLUSIVE and result.p_value == 1.0
+    seen = "PGD leaves 27 of 200 images; one of 100 random points of the ball fools 27 of them, 13.5% of all."
+    assert result.explanation == f"{seen}{of(27).words}"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("gradients_are_available", (0.135, "images", TOO_FEW.words, "more", Settings())),
+        ("gradient_free_is_not_stronger", ("Seen", LOSS, TOO_FEW.words, Settings())),
+        ("loss_surface_is_smooth", (LOSS, 0.5, TOO_FEW.words)),
+    ],
+)
+def test_where_a_sign_is_significant_nothing_else_is_said_to_be_open(name, arguments):
+    check = importlib.import_module(f"sanity.checks.{name}")
+    explanation, _ = check._words(Verdict.INCONCLUSIVE, *arguments)
+    assert explanation.endswith(TOO_FEW.words) and explanation.count("too ") == 0

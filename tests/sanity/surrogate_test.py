@@ -14,6 +14,7 @@ def test_its_training_ends_with_the_steps_or_the_seconds(options, steps, monkeyp
     images, labels = linear.batch(100)
     trained = surrogate.train(images, labels, num_classes=linear.CLASSES, **options)
     assert trained.optimizer.iterations.numpy() == steps
+    assert trained.stop_training is (steps == 1)  # which says that the time ended it
 
 
 def test_a_judgement_gives_it_a_share_of_the_time_that_is_left(monkeypatch):

@@ -1,5 +1,7 @@
 """From results to a verdict: two questions, one error probability."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -57,6 +59,16 @@ def test_the_headline_names_the_reason_and_not_the_checks():
         assert f"({share} interval" in verdict.advice(results, accuracy(0.5), "genuinely robust", **options)
     fact = [*results, result("network_is_deterministic", Verdict.FAIL)]  # no matter of chance
     assert "network_is_deterministic saw it" in verdict.headline("masked gradients suspected", fact)
+
+
+def test_where_attacks_were_left_out_the_figure_is_an_upper_limit():
+    whole = verdict.WorstCase(**dataclasses.asdict(accuracy(0.6)), attacks=3, attack="PGD")
+    part, passed = dataclasses.replace(whole, left_out=("FAB-T", "Square")), [result(A, Verdict.PASS)]
+    for found, words in (("genuinely robust", "Do not publish 60.0% ("), ("not robust", "publish 60.0% (")):
+        said = verdict.advice(passed, part, found)
+        assert words in said and "an upper limit: FAB-T; Square did not run on all images" in said
+        assert "upper limit" not in verdict.advice(passed, whole, found)
+    assert verdict.advice(passed, whole, "genuinely robust").startswith("Publish 60.0%")
 
 
 def test_more_images_are_needed_where_a_limit_lies_within_the_interval():

@@ -6,8 +6,8 @@ import pathlib
 import numpy as np
 import pytest
 
+from benchmarks import way_round, zoos
 from benchmarks import zoo as counted
-from benchmarks import zoos
 from sanity import Verdict, measure
 from sanity.checks import CHECKS
 from sanity.judgement import in_order, judge_subject
@@ -97,6 +97,31 @@ def test_in_the_record_no_network_is_missed_and_none_is_flagged_in_error(name):
 def test_the_table_in_the_documentation_is_what_was_found(name):
     table = counted.markdown(recorded(name), zoos.zoos()[name].specimens)
     assert table in (RESULTS / FOLDERS[name] / "zoo.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_record_is_continued_by_its_own_zoo_and_budget_alone(name, tmp_path):
+    path, every = RESULTS / FOLDERS[name] / "zoo.json", zoos.zoos()
+    asked = {"zoo": name, "budget": "quick"}
+    assert counted.outcomes_in(path, asked, every[name].specimens) == recorded(name)
+    for other in set(every) - {name}:
+        with pytest.raises(ValueError, match=f"--zoo is '{other}'; allowed: that of .*, or another --out"):
+            counted.outcomes_in(path, {**asked, "zoo": other}, every[other].specimens)
+    written = tmp_path / "zoo.json"
+    written.write_text(json.dumps({**asked, "budget": "standard", "outcomes": {}}))
+    with pytest.raises(ValueError, match="--budget is 'quick'; allowed: standard, with which .* or another --out"):
+        counted.outcomes_in(written, asked, every[name].specimens)
+    assert counted.outcomes_in(tmp_path / "none.json", asked, every[name].specimens) == {}
+
+
+def test_rows_of_a_way_round_with_other_settings_are_not_taken_for_these(tmp_path):
+    settings = {"epsilon": 0.1, "images": 100, "seconds": 60.0, "seed": 11}
+    assert len(way_round.rows_in(RESULTS / "way_round" / "way_round.json", settings)) == 13  # made before they said so
+    path = tmp_path / "way_round.json"
+    path.write_text(json.dumps({"networks": {"ties": {"settings": settings}}}))
+    assert way_round.rows_in(path, settings) == {"ties": {"settings": settings}}
+    with pytest.raises(ValueError, match="--epsilon is 0.2; allowed: 0.1, with which .* or another --out"):
+        way_round.rows_in(path, {**settings, "epsilon": 0.2})
 
 
 def test_misses_and_false_alarms_are_counted():
