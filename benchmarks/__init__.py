@@ -1,3 +1,3 @@
-"""Measurements of speed, as ratios within one run, and of what survives."""
+"""Benchmarks: speed, as ratios within one run, and what survives disturbances."""
 
-import tf_nuat as tf_nuat  # before anything imports TensorFlow, which it makes quiet
+import tf_nuat as tf_nuat  # first, because it silences the log of TensorFlow

@@ -1,18 +1,18 @@
-"""What attacks cost beside the bare gradients and forwards that they need, side by side in one run.
+"""Compares the cost of attacks with that of the bare gradients and forward passes that they need, in one run.
 
     python -m benchmarks.attacks
     python -m benchmarks.attacks --checkpoint network.keras --dataset mnist --samples 1000 --epsilon 0.3
 
-Rounds take turns, so that a machine whose speed drifts slows all parts alike; medians over the rounds are shown.
+The parts take turns, so a machine whose speed drifts slows all of them alike. Shows medians over the rounds.
 
 - PGD-40 through the engine of evaluations, in float32 and in bfloat16, in gradients per second over those of the bare
-  float32 input gradient of a batch; and CleverHans' PGD-40, where it is installed, on the same and on a small network
-  with batches of 25 images of 8x8, where not the products but the calls take the time.
-  No image is fooled, so that all 40 steps are taken.
+  float32 input gradient of a batch. CleverHans' PGD-40 for comparison, if it is installed. Both also run on a small
+  network with batches of 25 images of 8x8, where calls take more time than products. No image is fooled, so all 40
+  steps are taken.
 - An undefended network: the time of the same attack with an epsilon that fools every image.
 - Memory: how much the process grows from a tenth of the images to all of them.
-- With a checkpoint, AutoAttack on it: the time of each stage over that of its count of steps, each at the cost of one
-  such step alone, in the precision that was used.
+- With a checkpoint, AutoAttack on it: the time of each stage over its number of steps times the cost of one such step
+  alone, in the precision that was used.
 """
 
 import importlib.util
@@ -30,7 +30,7 @@ from absl import flags
 from tqdm import tqdm
 
 import tf_nuat
-from benchmarks.figures import save
+from benchmarks.figures import check_out, devices, save
 from tf_nuat import attacks, command_line, data
 from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
 from tf_nuat.attacks.pool import Pool
@@ -41,7 +41,7 @@ from tf_nuat.models.inference import inference
 
 STEPS = 40
 SMALL_BATCH = 25
-# FAB looks at where it went before it takes the next gradient.
+# FAB evaluates the point of a step before it takes the next gradient.
 PARTS_OF_A_STEP = {
     "apgd_ce": ("gradient",),
     "apgd_t": ("gradient",),
@@ -63,7 +63,7 @@ flags.DEFINE_string("out", None, "JSON file for the figures", flag_values=FLAGS)
 
 
 def small_network(shape):
-    """Returns a network in which not the products but the calls take the time."""
+    """Returns a network so small that calls take more time than products."""
     layers = [keras.layers.Conv2D(8, 3, strides=2, activation="relu"), keras.layers.Flatten(), keras.layers.Dense(10)]
     return keras.Sequential([keras.Input(shape), *layers])
 
@@ -89,7 +89,7 @@ def bare_gradients(network, x, y, number):
 
 
 def through_the_pool(attack, network, x, y, settings, batch_size, requested):
-    """Returns a function that attacks all images and returns its number of steps, those of all images added up."""
+    """Returns a function that attacks all images and returns the total number of steps over all images."""
 
     def run():
         pool = Pool(attack, network, x, y, np.arange(len(x)), settings, batch_size=batch_size, precision=requested)
@@ -123,7 +123,7 @@ def cleverhans_pgd(network, x, y, epsilon, batch_size):
 
 
 def pgd_parts(network, x, batch_size):
-    """Returns a dict of name to a function that takes as many gradients as PGD-40 on all images, or runs it."""
+    """Returns a dict of name to a function that runs PGD-40 on all images, or takes as many bare gradients."""
     small_x, parts = x[:, :8, :8], {}
     small = "small network, ", small_network(small_x.shape[1:]), small_x, SMALL_BATCH
     for prefix, each, images, size in (("", network, x, batch_size), small):
@@ -144,9 +144,9 @@ def pgd_parts(network, x, batch_size):
 
 
 def growth_of_memory(network, shape, batch_size):
-    """Returns by how many MiB the peak memory of the process grows from ten batches to a hundred, images not counted.
+    """Returns by how many MiB the peak memory of the process grows from ten batches to a hundred.
 
-    The images are made when they are asked for.
+    The images do not count: they are made on demand.
     """
 
     class Made:
@@ -175,7 +175,7 @@ def growth_of_memory(network, shape, batch_size):
 
 
 def autoattack(network, images, labels, epsilon, batch_size, rounds):
-    """Returns for each stage of AutoAttack its seconds, its steps, and the seconds of so many steps alone."""
+    """Returns for each stage of AutoAttack its seconds, its steps, and the seconds that as many steps take alone."""
     record = worst_case(network, (images, labels), epsilon=epsilon, batch_size=batch_size)
     attacked = precision.attacked(network, "auto")
     x, y = tf.constant(images[:batch_size]), tf.constant(labels[:batch_size])
@@ -209,6 +209,10 @@ def main(arguments):
         validation.whole_number(name, getattr(FLAGS, name), at_least=1)
     shape = tuple(int(size) for size in FLAGS.shape.split(","))
     build = validation.one_of("network", FLAGS.network, tf_nuat.NETWORKS)
+    check_out(FLAGS.out)
+    if FLAGS.checkpoint:
+        given = validation.classifier("checkpoint", validation.load_network("checkpoint", FLAGS.checkpoint))
+        images, labels, _ = data.sample(FLAGS.dataset, samples=FLAGS.samples, data_dir=FLAGS.data_dir)
     keras.utils.set_random_seed(0)
     network = build(shape, 10)
     x = np.random.default_rng(0).uniform(size=(FLAGS.images, *shape)).astype(np.float32)
@@ -227,13 +231,12 @@ def main(arguments):
     figures["undefended, share of the steps"] = steps["undefended, PGD-40 float32"] / gradients
     figures["growth_of_memory_mib"] = growth_of_memory(network, shape, FLAGS.batch_size)
     if FLAGS.checkpoint:
-        given = validation.classifier("checkpoint", validation.load_network("checkpoint", FLAGS.checkpoint))
-        images, labels, _ = data.sample(FLAGS.dataset, samples=FLAGS.samples, data_dir=FLAGS.data_dir)
         rows, robust = autoattack(given, images, labels, FLAGS.epsilon, FLAGS.batch_size, FLAGS.rounds)
         figures["autoattack"] = {"stages": rows, "robust": robust}
         total = sum(row["seconds"] for row in rows)
         figures["autoattack"]["over_predicted"] = total / sum(row["predicted"] for row in rows)
-    figures["machine"] = {"processor": cpuinfo.get_cpu_info()["brand_raw"], "cores": os.cpu_count()}
+    processor = cpuinfo.get_cpu_info().get("brand_raw", "unknown")
+    figures["machine"] = {"devices": devices(), "processor": processor, "cores": os.cpu_count()}
     figures["versions"] = {"tensorflow": tf.__version__, "keras": keras.__version__}
     for name, value in figures["over_bare_float32"].items():
         rate = figures["gradients_per_second"][name]

@@ -1,19 +1,19 @@
-"""What a device makes of training: the first command to run on a machine with a GPU, some minutes long.
+"""Measures training on a device: the first command to run on a machine with a GPU. Takes some minutes.
 
     python -m benchmarks.device --out device.json
 
 Trains NuAT-WA on CIFAR-10 as `recipes.cifar10` does. In one run, in rounds that take turns, it measures
 
-- a step in each precision, as TensorFlow's graph and compiled by XLA: images a second, the share of the device's speed
-  that this is (in TFLOP/s), and the hours that training takes by it, validation left out;
-- the nuclear norm of a batch of logits with its gradient: by `tf.linalg.svd` on the device, as the package has it, by
-  the same on the host, and by the eigenvalues of the matrix of products on the device; and how far each is from
+- a step in each precision, as TensorFlow's graph and compiled by XLA: images per second, the speed in TFLOP/s, and the
+  hours of training at that speed, without validation;
+- the nuclear norm of a batch of logits with its gradient: by `tf.linalg.svd` on the device, as in the package, by the
+  same on the host, and by the eigenvalues of the matrix of products on the device; and the distance of each from
   float64;
-- the input pipeline alone, `fit` on one batch in memory and `fit` fed by the pipeline, in images a second;
-- how often Python traced a step in two epochs of `fit`: once each, or something retraces.
+- the input pipeline alone, `fit` on one batch in memory and `fit` fed by the pipeline, in images per second;
+- how often Python traced a step in two epochs of `fit`. More than once means that something retraces.
 
-What cannot be run on the device is listed with the reason. As in the recipes, operations are deterministic: what that
-costs, a second run with `--nodeterministic` says.
+Lists what the device cannot run, with the reason. Operations are deterministic, as in the recipes; a second run with
+`--nodeterministic` shows what that costs.
 """
 
 import collections
@@ -48,13 +48,13 @@ flags.DEFINE_integer("batch_size", 64, "images per step", flag_values=FLAGS)
 flags.DEFINE_integer("rounds", 5, "times that each part is measured", flag_values=FLAGS)
 flags.DEFINE_float("seconds", 1.0, "length of one measurement", flag_values=FLAGS)
 flags.DEFINE_string("out", None, "JSON file for the figures", flag_values=FLAGS)
-FAILED = (tf.errors.OpError, NotImplementedError, ValueError)  # what a device cannot do raises one of them
+FAILED = (tf.errors.OpError, NotImplementedError, ValueError)  # a device raises one of them for what it cannot do
 
 
 def in_turns(parts, rounds, seconds):
-    """Returns a dict of name to the seconds of each round, and one of what failed to the reason.
+    """Returns a dict of name to the seconds of each round, and a dict of each name that failed to the reason.
 
-    `parts`: dict of name to a function without arguments that returns the function to be measured.
+    `parts` is a dict of name to a function without arguments that returns the function to measure.
     """
     ready, failed = {}, {}
     for name, part in parts.items():
@@ -63,7 +63,7 @@ def in_turns(parts, rounds, seconds):
             seconds_per_step(ready[name], 0.0)  # compiles
         except FAILED as error:
             ready.pop(name, None)
-            failed[name] = " ".join(str(error).split())[:300]
+            failed[name] = _reason(error)
     times = {name: [] for name in ready}
     for _ in tqdm(range(rounds), desc="rounds"):
         for name, step in ready.items():
@@ -71,8 +71,23 @@ def in_turns(parts, rounds, seconds):
     return times, failed
 
 
+def attempted(parts):
+    """Returns a dict of name to what its function of `parts` returned, and one of what failed to the reason."""
+    found, failed = {}, {}
+    for name, part in parts.items():
+        try:
+            found[name] = part()
+        except FAILED as error:
+            failed[name] = _reason(error)
+    return found, failed
+
+
+def _reason(error):
+    return " ".join(str(error).split())[:300]
+
+
 def steps(recipe, splits, precisions, xla):
-    """Returns for `in_turns` a training step of `recipe` in each precision, with and without XLA."""
+    """Returns the parts for `in_turns`: a training step of `recipe` in each precision, with and without XLA."""
     batch = next(iter(splits.train_from(0)))
 
     def part(policy, jit_compile):
@@ -89,7 +104,7 @@ def steps(recipe, splits, precisions, xla):
 
 
 def flops_of_forward(network):
-    """Returns the floating-point operations of a forward of one image: two for each product of its layers."""
+    """Returns the floating-point operations of a forward pass of one image: two for each product of its layers."""
     products = 0
     for layer in network.layers:
         if isinstance(layer, keras.layers.Conv2D):
@@ -100,10 +115,10 @@ def flops_of_forward(network):
 
 
 def training_figures(times, recipe, splits):
-    """Returns what the seconds of the steps of `recipe` come to."""
+    """Returns the figures that follow from the seconds of the steps of `recipe`: speeds, and hours of training."""
     model = training.build(recipe, splits)
     passes, forward = model.passes(recipe.batch_size), flops_of_forward(model.network)
-    # Backwards to the images cost what a forward does, those to the weights as well.
+    # A backward pass to the images costs as much as a forward pass, and so does one to the weights.
     forwards = 2 * passes.input_gradient + 3 * passes.training + passes.forward
     images = recipe.epochs * splits.steps_per_epoch * recipe.batch_size
     found = {"gflop_of_a_forward": forward / 1e9, "forwards_of_a_step": forwards, "images_of_the_recipe": images}
@@ -122,7 +137,7 @@ def training_figures(times, recipe, splits):
 def norm_by_eigenvalues(matrix):
     """Returns the nuclear norm of `matrix` (B, K) by the eigenvalues of its (K, K) products.
 
-    They are squares of the singular values: of those below about a thousandth of the largest, float32 keeps no digit.
+    They are squares of the singular values, so float32 loses those below about a thousandth of the largest.
     """
     values, right = tf.linalg.eigh(tf.matmul(matrix, matrix, transpose_a=True))
     singular = tf.sqrt(tf.maximum(values, 0.0))
@@ -132,7 +147,7 @@ def norm_by_eigenvalues(matrix):
 
 
 def norm_on_the_host(matrix):
-    """Returns the nuclear norm of `matrix` as the package has it, decomposed by the processor."""
+    """Returns the package's nuclear norm of `matrix`, computed on the host."""
     with placement.on_host():
         return losses.nuclear_norm(matrix)
 
@@ -145,7 +160,7 @@ NORMS = {
 
 
 def norm_with_gradient(norm):
-    """Returns the compiled function of a matrix that returns its norm and the gradient of that."""
+    """Returns a compiled function of a matrix that returns its norm and the gradient of the norm."""
 
     @tf.function(autograph=False)
     def both(matrix):
@@ -158,7 +173,7 @@ def norm_with_gradient(norm):
 
 
 def matrices(batch_size, num_classes):
-    """Returns a dict of name to matrices (B, K), float32, that differences of logits may be."""
+    """Returns a dict of name to matrix (B, K), float32, like those of differences of logits."""
     generator = np.random.default_rng(0)
     full = generator.normal(size=(batch_size, num_classes))
     direction = np.outer(generator.normal(size=batch_size), generator.normal(size=num_classes))
@@ -166,27 +181,24 @@ def matrices(batch_size, num_classes):
     return {name: matrix.astype(np.float32) for name, matrix in found.items()}
 
 
-def norm_errors(batch_size, num_classes):
-    """Returns for each form of the nuclear norm how far it is from float64, on each matrix, and at 0."""
-    found = {}
-    for name, norm in NORMS.items():
-        both = norm_with_gradient(norm)
-        errors: dict[str, typing.Any] = {}
-        for title, matrix in matrices(batch_size, num_classes).items():
-            left, values, right = np.linalg.svd(matrix.astype(np.float64), full_matrices=False)
-            value, gradient = (each.numpy() for each in both(tf.constant(matrix)))
-            errors[title] = {
-                "value, relative": float(abs(value - values.sum()) / values.sum()),
-                "gradient, largest": float(np.abs(gradient - left @ right).max()),
-            }
-        value, gradient = both(tf.zeros((batch_size, num_classes)))
-        errors["finite at 0"] = bool(np.isfinite(value.numpy()) and np.isfinite(gradient.numpy()).all())
-        found[name] = errors
-    return found
+def norm_errors(norm, batch_size, num_classes):
+    """Returns the distance of a form of the nuclear norm from float64, on each matrix, and if it is finite at 0."""
+    both = norm_with_gradient(norm)
+    errors: dict[str, typing.Any] = {}
+    for title, matrix in matrices(batch_size, num_classes).items():
+        left, values, right = np.linalg.svd(matrix.astype(np.float64), full_matrices=False)
+        value, gradient = (each.numpy() for each in both(tf.constant(matrix)))
+        errors[title] = {
+            "value, relative": float(abs(value - values.sum()) / values.sum()),
+            "gradient, largest": float(np.abs(gradient - left @ right).max()),
+        }
+    value, gradient = both(tf.zeros((batch_size, num_classes)))
+    errors["finite at 0"] = bool(np.isfinite(value.numpy()) and np.isfinite(gradient.numpy()).all())
+    return errors
 
 
 def traces(recipe, splits):
-    """Returns how often Python went through a step of training, and of an evaluation, in two epochs of `fit`."""
+    """Returns how often Python traced a training step and a validation step in two epochs of `fit`."""
     model, counts = training.build(recipe, splits), collections.Counter()
     model.build_state()  # as a run does
     for name in ("train_step", "test_step"):
@@ -205,7 +217,7 @@ def _counted(name, function, counts):
 
 
 def input_figures(recipe, splits, rounds, steps):
-    """Returns the images a second of the pipeline, of `fit` from memory and of `fit` from the pipeline."""
+    """Returns the images per second of the pipeline, of `fit` from memory and of `fit` from the pipeline."""
     model, dataset = training.build(recipe, splits), splits.train_from(0)
     held = repeated(next(iter(dataset)))
     parts = {
@@ -219,12 +231,6 @@ def input_figures(recipe, splits, rounds, steps):
         for name, part in parts.items():
             rates[name].append(recipe.batch_size / part())
     return {name: figures.spread(each) for name, each in rates.items()}
-
-
-def devices():
-    """Returns the names of the GPUs, or of what computes in their place."""
-    gpus = tf.config.list_physical_devices("GPU")
-    return [tf.config.experimental.get_device_details(each).get("device_name", each.name) for each in gpus] or ["CPU"]
 
 
 def command(arguments):
@@ -247,18 +253,30 @@ def command(arguments):
         name: lambda norm=norm: functools.partial(norm_with_gradient(norm), matrix) for name, norm in NORMS.items()
     }
     norm_times, failed = in_turns(forms, FLAGS.rounds, FLAGS.seconds)
-    even = max(2, 2 * round(FLAGS.seconds / statistics.median(times[FLAGS.precisions[-1]]) / 2))
+    errors, not_compared = attempted(
+        {
+            name: functools.partial(norm_errors, NORMS[name], recipe.batch_size, splits.num_classes)
+            for name in norm_times
+        }
+    )
+    even, ran = 2, [policy for policy in FLAGS.precisions if policy in times]
+    if ran:
+        recipe = dataclasses.replace(recipe, precision=ran[-1])
+        even = max(2, 2 * round(FLAGS.seconds / statistics.median(times[ran[-1]]) / 2))
+    of_fit = {
+        "images_per_second": lambda: input_figures(recipe, splits, FLAGS.rounds, even),
+        "traces": lambda: traces(recipe, splits),
+    }
+    fits, not_fitted = attempted(of_fit)
     content = {
-        "devices": devices(),
         "deterministic": FLAGS.deterministic,
         "steps": training_figures(times, recipe, splits),
         "nuclear_norm": {
             "milliseconds": {name: figures.spread([1e3 * s for s in each]) for name, each in norm_times.items()},
-            "distance_from_float64": norm_errors(recipe.batch_size, splits.num_classes),
+            "distance_from_float64": errors,
         },
-        "images_per_second": input_figures(recipe, splits, FLAGS.rounds, even),
-        "traces": traces(recipe, splits),
-        "not_run": {**not_run, **failed},
+        **fits,
+        "not_run": {**not_run, **failed, **not_compared, **not_fitted},
     }
     figures.publish("benchmarks.device", arguments, content, FLAGS.out)
     return 0

@@ -1,7 +1,7 @@
-"""Networks on the digits that played no part in the making of the checks: a test set for the suite.
+"""Networks on the digits that were not used to develop the checks: a test set for the suite.
 
-The zoos of `benchmarks.zoos` are those that thresholds were chosen on. These were written afterwards, and the checks
-are not to be changed for them: a network of a new kind, by which a check is improved, belongs into `tests.helpers.zoo`.
+Thresholds were chosen on the other zoos of `benchmarks.zoos`. These networks were written afterwards. Do not change the
+checks for them: a network of a new kind that improves a check belongs into `tests.helpers.zoo`.
 """
 
 import functools
@@ -17,14 +17,14 @@ from tests.helpers.zoo import HONEST, MASKED, ROBUST, ROBUST_AT, Specimen
 
 SCALE, SHIFT, STEEP = 1000.0, 1000.0, 50.0
 SATURATED = 30.0  # factor of the logits at which the softmax of some images has no gradient in float32
-VANISHING = 1e-30  # factor of a gradient, whose sign is that of the gradient still
+VANISHING = 1e-30  # factor of a gradient, which keeps its sign
 LEVELS = 4  # steps between grey values
 WAVE, WAVES = 0.05, 400.0  # height, and radians for a pixel from 0 to 1
-HEIGHT, WIDTH = 20.0, 10.0  # of the paraboloids that stand in the place of logits
+HEIGHT, WIDTH = 20.0, 10.0  # of the paraboloids that replace the logits
 
 
 class Backwards(layers.Layer):
-    """A function of the images, and another one of the gradient that comes back."""
+    """Applies one function to the images, and another to the gradient in the backward pass."""
 
     def __init__(self, forwards, backwards, **options):
         super().__init__(**options)
@@ -50,7 +50,7 @@ class Shifted(layers.Layer):
 
 
 def standardised(seed):
-    """Returns a network of convolutions on images of mean 0 and deviation 1 each, not trained."""
+    """Returns an untrained convolutional network that brings each image to mean 0 and deviation 1."""
     keras.utils.set_random_seed(seed)
     inputs = keras.Input(digits().input_shape)
     x = inputs - ops.mean(inputs, axis=(1, 2, 3), keepdims=True)
@@ -106,7 +106,7 @@ def _followed_by(function: Callable, base: Callable = nuat) -> Callable:
 
 
 def _like(x):
-    """Returns noise of the size of a gradient, the same each time."""
+    """Returns noise of the size of the gradient `x`, the same noise each time."""
     return ops.mean(ops.abs(x)) * tf.random.stateless_normal(ops.shape(x), (1, 2))
 
 

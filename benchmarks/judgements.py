@@ -1,9 +1,9 @@
-"""Judges networks again and again in one process, and looks at what it holds: memory, open files, threads.
+"""Judges networks again and again in one process, and measures what it holds: memory, open files, threads.
 
     python -m benchmarks.judgements --judgements 50 --out results/survival/judgements.json
 
-Each time a network of digits is loaded from its file, judged by every check (or those of `--checks`), and dropped. What
-is held levels off: the growth over the second half is compared with that over the first.
+Each time, it loads a network of digits from its file, judges it by every check (or those of `--checks`), and drops it.
+What the process holds has to level off: exits with 1 if the second half adds too much, compared with the first.
 """
 
 import os
@@ -31,7 +31,7 @@ flags.DEFINE_list("checks", ["all"], "which checks to run", flag_values=FLAGS)
 flags.DEFINE_integer("seed", 0, "the network follows from it", flag_values=FLAGS)
 flags.DEFINE_string("out", None, "JSON file for the figures", flag_values=FLAGS)
 EPSILON = 0.02
-LEVEL = 0.2  # of the growth of the first half: what the second may add
+LEVEL = 0.2  # what the second half may add, as a share of the growth of the first
 
 
 def held():
@@ -45,7 +45,7 @@ def held():
 
 
 def run(count, images, seed, checks):
-    """Returns what the process held before and after each of so many judgements, and the seconds of each."""
+    """Returns what the process held before and after each of `count` judgements, with their seconds and verdicts."""
     keras.utils.set_random_seed(seed)
     network = small_network((8, 8, 1))
     x, _ = data.load("digits").arrays("test")
@@ -65,7 +65,7 @@ def run(count, images, seed, checks):
 
 
 def growth(rows, name):
-    """Returns how much of something the second and the fourth quarter of the judgements added, each to its mean."""
+    """Returns how much the mean of `name` grows from quarter 1 to quarter 2 of the judgements, and from 3 to 4."""
     quarters = np.array_split(np.array([row[name] for row in rows]), 4)
     means = [float(np.mean(quarter)) for quarter in quarters]
     return {"first_half": round(means[1] - means[0], 2), "second_half": round(means[3] - means[2], 2)}

@@ -1,4 +1,4 @@
-"""A Keras network in PyTorch: `exported` where Keras is, `build` where PyTorch is, with a file between them."""
+"""Copies a Keras network to PyTorch: `exported` needs Keras, `build` needs PyTorch, and a file connects them."""
 
 import json
 
@@ -6,13 +6,13 @@ import numpy as np
 
 
 def exported(network):
-    """Returns the layers of a Keras network as PyTorch takes them: a dict of arrays, for `build`.
+    """Returns the layers of a Keras network in PyTorch's layout: a dict of arrays, for `build`.
 
-    `layers` is JSON, a list of dicts; `0_kernel` and `0_bias` are the weights of layer 0. Convolutions get (outputs,
-    inputs, height, width); what follows the flattening gets its inputs in the order channel, row, column.
+    `layers` is JSON, a list of dicts; `0_kernel` and `0_bias` are the weights of layer 0. Kernels of convolutions are
+    (outputs, inputs, height, width). The dense layer after the flattening takes its inputs by channel, row, column.
 
     Raises:
-        ValueError: it has a layer that is not one of LeNet+'s kinds.
+        ValueError: the network has a layer of a kind that LeNet+ does not have.
     """
     import keras
 

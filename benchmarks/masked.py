@@ -1,7 +1,7 @@
-"""Networks on MNIST that hide their gradients, each with what a hand-made attack follows in its place.
+"""Networks on MNIST that hide their gradients, each with the stand-in that a hand-made attack follows.
 
-What hides the gradient is known here, and so is the right stand-in: the network inside, a straight-through layer, the
-gradient of the layer that was detached. `benchmarks.way_round` compares with it what is found without being told.
+Here it is known what hides each gradient, so the right stand-in is, too: the network inside, a straight-through layer,
+or the gradient of the detached layer. `benchmarks.way_round` compares it with what `sanity.adaptive` finds by itself.
 """
 
 import dataclasses
@@ -14,12 +14,12 @@ from keras import layers, ops
 
 WIDTH, DENSE = 16, 128
 TEMPERATURE = 100.0  # of defensive distillation, as in its paper
-LEVELS = 15  # steps between grey values, 16 of which are left
+LEVELS = 15  # steps between the 16 grey values that are left
 WAVE, WAVES = 0.02, 300.0  # height, and radians for a pixel from 0 to 1: its slope is six times that of the image
 QUANTUM = 0.25  # of the coefficients of blocks of 4x4 pixels
 NOISE = 0.1
 THRESHOLDS = tuple(level / 10 for level in range(10))  # of thermometer coding
-SMALLEST = 0.75  # of an image that is resized at random
+SMALLEST = 0.75  # smallest size of an image that is resized at random
 VOTERS = 3
 
 
@@ -29,9 +29,9 @@ class Masked:
 
     Attributes:
         network: the network.
-        inside: images -> logits whose gradients are those to follow; None where the network's own are.
-        passes: of the network for a gradient, where its answers are random; else 1.
-        points: around an image, of which the mean gradient is followed too; 0 for none.
+        inside: images -> logits whose gradients an attack follows; None if it follows those of the network.
+        passes: number of passes for a gradient if the answers of the network are random; else 1.
+        points: number of points around an image whose mean gradient an attack follows, too; 0 for none.
     """
 
     network: keras.Model
@@ -84,7 +84,7 @@ def shattered(x):
 
 
 def transformed(x):
-    """Returns images whose discrete cosine transforms, of blocks of 4x4 pixels, are rounded, as JPEG does."""
+    """Returns images after rounding the discrete cosine transforms of blocks of 4x4 pixels, as JPEG does."""
     rows = np.arange(4)
     block = np.cos(np.pi * (2 * rows[None] + 1) * rows[:, None] / 8) * np.sqrt(np.where(rows[:, None], 0.5, 0.25))
     matrix = np.kron(np.eye(7), block).astype(np.float32)
@@ -109,12 +109,12 @@ def soft_thermometer(x):
 
 
 def votes(logits):
-    """Returns how many of several logits (B, K) say each class."""
+    """Returns how many of several logits, each (B, K), vote for each class."""
     return ops.sum(ops.one_hot(ops.argmax(ops.stack(logits, axis=1), axis=-1), logits[0].shape[-1]), axis=1)
 
 
 def winners(x, share=0.1):
-    """Returns activations of which the largest `share` of an image are kept, and 0 elsewhere (Xiao et al., 2020)."""
+    """Returns the largest `share` of the activations of each image, and 0 for the others (Xiao et al., 2020)."""
     size = int(np.prod(x.shape[1:]))
     flat = ops.reshape(x, (-1, size))
     least = ops.top_k(flat, max(1, int(share * size)))[0][:, -1:]
@@ -122,7 +122,7 @@ def winners(x, share=0.1):
 
 
 class Detached(keras.layers.Layer):
-    """A layer of which no gradient comes back."""
+    """A layer that passes no gradient back."""
 
     def __init__(self, layer, **options):
         super().__init__(**options)
@@ -144,7 +144,7 @@ class Noise(keras.layers.Layer):
 
 
 class Resizing(keras.layers.Layer):
-    """Makes each image smaller and puts it somewhere on black, both at random (Xie et al., 2018)."""
+    """Shrinks each image and places it on black, with random size and position (Xie et al., 2018)."""
 
     def __init__(self, seed, **options):
         super().__init__(**options)
@@ -178,7 +178,7 @@ def distilled(images, labels):
 
 
 def networks(images, labels):
-    """Returns a dict of name to a function that builds a `Masked`; `images` and `labels` are to train on."""
+    """Returns a dict of name to a function that builds a `Masked`; `images` and `labels` are the training data."""
     base = trained(classifier(), images, labels)
 
     def inside(x):

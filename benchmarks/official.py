@@ -4,7 +4,7 @@
 
 The folder GOLDEN holds a robust MNIST network, `network.keras`, and `official.npz`: the images that were attacked at
 epsilon 0.3 (their numbers in TensorFlow Datasets' test split) and which of them withstood all stages of the official
-standard AutoAttack. Killed and started again with the same `--work`, it continues.
+standard AutoAttack. After a kill, the same command with the same `--work` continues.
 """
 
 import pathlib

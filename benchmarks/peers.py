@@ -1,23 +1,23 @@
-"""How long PGD and AutoAttack take here and in the libraries of others, on the same network and images.
+"""Compares how long PGD and AutoAttack take here and in other libraries, on the same network and images.
 
     python -m benchmarks.peers --checkpoint network.keras --dataset mnist --epsilon 0.3 --peers_python peers/bin/python
     python -m benchmarks.peers --norm l1 --checkpoint network.keras --epsilon 12 --peers_python peers/bin/python
 
-In L1 it is PGD, APGD-CE and APGD-T, the latter towards three classes.
+In L1, the attacks are PGD, APGD-CE and APGD-T, the latter towards three classes.
 
 The peers (`benchmarks/peers_attacks.py`) live in another environment: `pip install torch tensorflow cleverhans foolbox
-adversarial-robustness-toolbox multiprocess` and `pip install --no-deps torchattacks adv-lib`, which work without their
-torchvision; ART's AutoAttack needs multiprocess and does not say so. For those in PyTorch the weights are copied from
-the Keras network, whose layers must be those of LeNet+; every peer's network must return the logits of ours.
+adversarial-robustness-toolbox multiprocess` and `pip install --no-deps torchattacks adv-lib`, which work without
+torchvision. ART's AutoAttack needs multiprocess and does not declare it. The peers in PyTorch get the weights of the
+Keras network, whose layers must be those of LeNet+. Every peer's network must return the same logits as ours.
 
 All get the same images, batch size, steps and number of threads on the processor, and take turns:
 
 - ours, `python -m tf_nuat.evaluate`: the seconds of its stages, compilation included;
 - a peer, batch after batch: the seconds of its calls.
 
-Neither counts imports and reading files; what the whole commands took is in the file. A ratio is the peer's time over
-ours in the same round. Strength is compared image by image: a peer is weaker or stronger where it fools significantly
-fewer or more images (McNemar's exact test, two-sided, 1 %). What does not run is listed with its last words.
+Neither counts imports and reading files; the file also has the time of the whole commands. A ratio is the peer's time
+over ours in the same round. Strength is compared image by image: a peer is weaker or stronger if it fools significantly
+fewer or more images (McNemar's exact test, two-sided, 1 %). What does not run is listed with its error.
 """
 
 import json
@@ -33,7 +33,7 @@ from absl import flags
 from tqdm import tqdm
 
 from benchmarks import keras_to_torch, peers_attacks, turns
-from benchmarks.figures import of_this_machine, save, spread
+from benchmarks.figures import check_out, of_this_machine, save, spread
 from sanity.statistics import mcnemar_two_sided
 from tf_nuat import command_line, data
 from tf_nuat.core import validation
@@ -65,7 +65,7 @@ flags.DEFINE_string("out", None, "JSON file for the figures", flag_values=FLAGS)
 
 
 def options_of(attack):
-    """Returns the keywords of an attack, a dict: none for AutoAttack, which is what was published."""
+    """Returns the keywords of an attack, a dict; it is empty for AutoAttack, which has its published settings."""
     if attack == "autoattack":
         return {}
     more = {"pgd": {"step_size": FLAGS.step_size}, "apgd_t": {"targets": peers_attacks.TARGETS}}
@@ -87,7 +87,7 @@ def ours(folder, attack, requested):
         shared["options"] = ",".join(f"{name}={value}" for name, value in options.items())
 
     def run():
-        with tempfile.TemporaryDirectory(dir=folder) as out:  # a new one, as it would go on with what it finds
+        with tempfile.TemporaryDirectory(dir=folder) as out:  # a new one: in an old one it would continue
             _, command = _output(sys.executable, "tf_nuat.evaluate", {**shared, "out": out})
             clean, *rows = json.loads((pathlib.Path(out) / "results.json").read_text(encoding="utf-8"))["stages"]
             with np.load(pathlib.Path(out) / "record.npz") as record:
@@ -113,7 +113,7 @@ def theirs(folder, peer, attack, as_shipped):
 
 
 def _output(python, module, options, more=()):
-    """Returns what a module prints, and the seconds that it took; raises `turns.FailedError` where it fails."""
+    """Returns what a module prints, and the seconds that it took; raises `turns.FailedError` if it fails."""
     command = [python, "-m", module, *(f"--{name}={value}" for name, value in options.items()), *more]
     began = time.perf_counter()
     try:
@@ -126,9 +126,9 @@ def _output(python, module, options, more=()):
 
 
 def in_turns(runs, rounds, patience):
-    """Returns the figures of each of `runs`, a dict of lists of rounds, and the reasons of those that failed.
+    """Returns a dict of each of `runs` to its figures, a list of rounds, and a dict of those that failed to the reason.
 
-    One that takes longer than `patience` seconds is measured in the first round alone.
+    A run that takes longer than `patience` seconds is measured only in the first round.
     """
     found, failed = {name: [] for name in runs}, {}
     for number in range(rounds):
@@ -144,7 +144,7 @@ def in_turns(runs, rounds, patience):
 
 
 def strength(ours, theirs):
-    """Returns how strong their attack is beside ours, by which images withstand each (bool arrays): a dict."""
+    """Compares the strength of their attack with ours, by which images withstand each (bool arrays); returns a dict."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     p_value = mcnemar_two_sided(ours, theirs)
     verdict = "equal"
@@ -155,11 +155,11 @@ def strength(ours, theirs):
 
 
 def summary(found, own):
-    """Returns a dict of a contestant's name to its figures; those of others with what they are beside each of ours.
+    """Returns a dict of a contestant's name to its figures; a peer's include its ratio to each of ours.
 
     Args:
-        found: the rounds of each, a dict of lists.
-        own: the names of ours, the one whose strength counts first.
+        found: dict of a contestant's name to its rounds, a list.
+        own: the names of ours; strengths are compared with the first.
     """
     figures = {}
     for name, rows in found.items():
@@ -240,8 +240,10 @@ def show(attack, count, figures, failed):
 def command(arguments):
     command_line.parse(FLAGS, arguments, __doc__)
     check_flags()
-    network = validation.classifier("checkpoint", validation.load_network("checkpoint", FLAGS.checkpoint))
+    check_out(FLAGS.out)
     turns.keep_to_processors(FLAGS.threads)
+    turns.hide_gpus()
+    network = validation.classifier("checkpoint", validation.load_network("checkpoint", FLAGS.checkpoint))
     own = [f"tf_nuat {requested}" for requested in FLAGS.precision]
     content = {}
     for attack in FLAGS.attacks:
@@ -256,7 +258,7 @@ def command(arguments):
         show(attack, count, figures, failed)
         threat = {"norm": FLAGS.norm, "epsilon": FLAGS.epsilon}
         content[attack] = {"images": count, **threat, "figures": figures, "not_run": failed, **options_of(attack)}
-    save(of_this_machine("benchmarks.peers", arguments, content), FLAGS.out)
+        save(of_this_machine("benchmarks.peers", arguments, content), FLAGS.out)
     return 0
 
 

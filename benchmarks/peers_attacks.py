@@ -1,10 +1,10 @@
-"""The half of `benchmarks.peers` that attacks with the libraries of others a network that Keras trained.
+"""The half of `benchmarks.peers` that attacks a Keras network with other libraries.
 
     python -m benchmarks.peers_attacks --peer torchattacks --attack pgd --folder FOLDER --epsilon 0.3
 
-Needs the library that is asked for and its PyTorch or TensorFlow, not this package's dependencies. Loads the network
-that `benchmarks.peers` wrote, makes sure that its logits are those of Keras, attacks batch by batch, and prints one
-line of JSON. Nothing but the attack is in its `seconds`.
+Needs the requested library and its PyTorch or TensorFlow, not this package's dependencies. Loads the network that
+`benchmarks.peers` wrote, checks that its logits are those of Keras, attacks batch by batch, and prints one line of
+JSON. Its `seconds` only count the attack.
 """
 
 import argparse
@@ -21,16 +21,16 @@ import numpy as np
 from benchmarks import keras_to_torch
 
 LARGEST_DIFFERENCE = 1e-3  # of logits
-STEPS, QUERIES = 100, 5000  # of AutoAttack: of its gradient attacks, of Square
+STEPS, QUERIES = 100, 5000  # of AutoAttack's gradient attacks, and of its Square
 TARGETS = 3  # of APGD-T alone
 
 
 def in_torch(folder):
-    """Returns the network in PyTorch, its logits and the layout of its images, functions of arrays."""
+    """Returns the network in PyTorch, and two functions of arrays: its logits, and the layout of its images."""
     import torch
 
     with np.load(folder / "network.npz") as file:
-        # With them, FAB would compute the gradients of the weights, too, which nothing uses.
+        # Otherwise FAB would also compute the gradients of the weights, which nothing uses.
         network = keras_to_torch.build(file).requires_grad_(False)
 
     def logits(x):
@@ -41,7 +41,7 @@ def in_torch(folder):
 
 
 def in_tensorflow(folder):
-    """Returns the network in TensorFlow, its logits and the layout of its images, functions of arrays."""
+    """Returns the network in TensorFlow, and two functions of arrays: its logits, and the layout of its images."""
     import keras
 
     network = keras.saving.load_model(folder / "network.keras", compile=False)
@@ -49,21 +49,21 @@ def in_tensorflow(folder):
 
 
 def of_torch_tensors(attack):
-    """Returns `attack`, a function of tensors of PyTorch, as one of arrays."""
+    """Returns `attack`, a function of PyTorch tensors, as a function of arrays."""
     import torch
 
     return lambda x, y: attack(torch.from_numpy(x), torch.from_numpy(y)).detach().numpy()
 
 
 def of_tensorflow_tensors(attack):
-    """Returns `attack`, a function of tensors of TensorFlow, as one of arrays."""
+    """Returns `attack`, a function of TensorFlow tensors, as a function of arrays."""
     import tensorflow as tf
 
     return lambda x, y: attack(tf.constant(x), tf.constant(y)).numpy()
 
 
 def timed(parts, method, stages):
-    """Has the method `method` of each of `parts` add the time of its calls to the dict `stages` under its class."""
+    """Makes `method` of each of `parts` add the time of its calls to the dict `stages`, under the name of the class."""
 
     def wrapped(part):
         function = getattr(part, method)
@@ -82,7 +82,7 @@ def timed(parts, method, stages):
         setattr(part, method, wrapped(part))
 
 
-# Each of these returns an attack, a function (images, labels) -> images of arrays.
+# Each of these returns an attack: a function of arrays, (images, labels) -> images.
 
 
 def torchattacks_pgd(network, settings, stages):
@@ -93,7 +93,7 @@ def torchattacks_pgd(network, settings, stages):
 
 
 def torchattacks_autoattack(network, settings, stages):
-    """torchattacks 3.5.1 gives APGD and FAB 10 steps where the publication has 100: they get 100, unless as shipped."""
+    """torchattacks 3.5.1 gives APGD and FAB 10 steps, not the published 100. Here they get 100, unless as shipped."""
     import torchattacks
 
     attack = torchattacks.AutoAttack(network, norm="Linf", eps=settings.epsilon, n_classes=settings.classes, seed=0)
@@ -173,9 +173,9 @@ def art_pgd(network, settings, stages):
 
 
 def art_autoattack(network, settings, stages):
-    """ART has APGD with two losses, DeepFool and Square: not the four of the publication.
+    """ART has APGD with two losses, DeepFool and Square, not the four published attacks.
 
-    They get the steps and the single start of the publication; as shipped, APGD and Square start five times.
+    They get the published steps and single start; as shipped, APGD and Square start five times.
     """
     from art.attacks import evasion
 
@@ -200,10 +200,10 @@ def slide(network, settings, stages):
 
 
 def adv_lib(function, **options):
-    """Returns what makes an attack of adv_lib's APGD in L1, in balls of three radii, as AutoAttack runs it."""
+    """Returns a builder of an attack: adv_lib's APGD in L1, in balls of three radii, as AutoAttack runs it."""
 
     def attack(network, settings, stages):
-        # For a distance and for plots, which none of these attacks uses.
+        # adv_lib imports them for a distance and for plots, which none of these attacks uses.
         for name in ("torchvision", "torchvision.models", "visdom"):
             sys.modules.setdefault(name, types.ModuleType(name))
         setattr(sys.modules["torchvision"], "models", sys.modules["torchvision.models"])  # noqa: B010
@@ -217,7 +217,7 @@ def adv_lib(function, **options):
 
 
 ART = "adversarial-robustness-toolbox"
-# What a peer is called: its package, the library that it works with, and its attacks by the norm.
+# Name of a peer to its package, the library that it works with, and its attacks by the norm.
 PEERS = {
     "torchattacks": (
         "torchattacks",

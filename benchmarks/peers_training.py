@@ -2,15 +2,15 @@
 
     python -m benchmarks.peers_training --peers_python peers/bin/python --out results/benchmarks/peers_training.json
 
-- NuAT: our `fit`, and a plain PyTorch loop (`benchmarks/peers_training_torch.py`), in float32 and in bfloat16; and in
-  float32 the same loop with what the authors' public scripts compute beyond the algorithm.
+- NuAT: our `fit`, and a plain PyTorch loop (`benchmarks/peers_training_torch.py`), in float32 and in bfloat16. In
+  float32 also the same loop with what the authors' public scripts compute beyond the algorithm.
 - PGD-AT: our `fit`, CleverHans' tutorial loop and ART's `AdversarialTrainer`, all in TensorFlow
   (`benchmarks/peers_training_tensorflow.py`).
 
-Every contestant is a process of its own (`benchmarks.turns`) with the same threads, the same initial weights of LeNet+,
-images and settings. Before anything is measured each takes the first training steps, NuAT with the same draws: where
-its losses are not those of ours the two do not compute the same, and it is listed as such, without a ratio. Then the
-rounds take turns, and after them NuAT's contestants say what the parts of a step cost alone.
+Every contestant is a process of its own (`benchmarks.turns`) with the same number of threads, initial weights of
+LeNet+, images and settings. Before the measurements, each takes the first training steps, NuAT with the same draws. A
+contestant whose losses differ from ours does not compute the same; it is listed without a ratio. Then the contestants
+take turns, and in the end those of NuAT time the parts of a step alone.
 
 The peers live in another environment: `pip install torch tensorflow cleverhans adversarial-robustness-toolbox`.
 """
@@ -34,7 +34,7 @@ from tf_nuat import command_line
 from tf_nuat.attacks.nuclear import bernoulli_start
 from tf_nuat.core import validation
 
-# Batches whose losses are compared, and all. Later, rounding tells: in the signs of gradients that are nearly 0.
+# Batches whose losses are compared, and all. Later losses differ by rounding, as it flips signs of gradients near 0.
 CHECKED, BATCHES = 4, 40
 LARGEST_DIFFERENCE = {"float32": 1e-4, "bfloat16": 2e-2}  # of a loss
 FLAGS = flags.FlagValues()
@@ -51,7 +51,7 @@ flags.DEFINE_string("out", None, "JSON file for the figures", flag_values=FLAGS)
 
 
 class Trained(typing.NamedTuple):
-    """A contestant: its module and arguments, and which one of ours it is beside (None: it is ours)."""
+    """A contestant: its module and arguments, and which of ours it is compared with (None: it is ours)."""
 
     module: str
     arguments: tuple
@@ -79,7 +79,7 @@ def settings(epsilon, steps, threads):
         "epsilon": epsilon,
         "alpha": epsilon,  # of NuAT, as on MNIST
         "nuclear_weight": 1.0,
-        "steps": steps,  # of PGD, as its length
+        "steps": steps,  # of PGD, as is `step_size`
         "step_size": 2.5 * epsilon / steps,
         "learning_rate": 0.01,
         "momentum": 0.9,
@@ -92,8 +92,8 @@ def settings(epsilon, steps, threads):
 def prepare(folder, shape, batch_size, shared):
     """Writes what all contestants read into `folder`: network, images and settings.
 
-    Images are random numbers, as what a step costs does not depend on them. `starts` is where NuAT's first adversaries
-    begin: the draws that ours makes.
+    Images are random numbers, because the cost of a step does not depend on them. `starts` has the random starts of
+    NuAT's first adversaries, as our NuAT draws them.
     """
     keras.utils.set_random_seed(0)
     network = tf_nuat.networks.lenet_plus(shape, 10)
@@ -108,7 +108,7 @@ def prepare(folder, shape, batch_size, shared):
 
 
 def start(names, folder, python, variables):
-    """Returns the contestants that are ready, a dict by name, and what keeps the others from it, one of reasons."""
+    """Returns a dict of name to contestant that is ready, and a dict of name to the reason why one is not."""
     ready, failed = {}, {}
     for name in tqdm(names, desc="setting up"):
         each = CONTESTANTS[name]
@@ -123,7 +123,7 @@ def start(names, folder, python, variables):
 
 
 def differences(losses):
-    """Returns a dict of a peer's name to the largest difference of its losses from those of ours, as a share of them.
+    """Returns a dict of a peer's name to the largest relative difference of its losses from ours.
 
     Ours in bfloat16 is compared with ours in float32.
     """
@@ -136,7 +136,7 @@ def differences(losses):
 
 
 def unequal(found):
-    """Returns the reasons, by name, of those whose losses are not those of ours."""
+    """Returns a dict of name to the reason, for contestants whose losses differ from ours."""
     return {
         name: f"its first losses differ from ours by {difference:.1e} of them; allowed: {limit:g}"
         for name, difference in found.items()
@@ -145,7 +145,7 @@ def unequal(found):
 
 
 def ratios(rates):
-    """Returns a dict of a peer's name to the spread of our images per second over its, in the same round."""
+    """Returns a dict of a peer's name to the spread of the ratio of our images per second to its, in the same round."""
     return {
         name: figures.spread([one / other for one, other in zip(rates[beside], rates[name])])
         for name in rates
@@ -154,11 +154,11 @@ def ratios(rates):
 
 
 def measure(ready, rounds, seconds):
-    """Returns what the contestants answered, and the reasons of those that ended instead, which are left out.
+    """Measures the contestants in turns; leaves out those that end early.
 
     Returns:
-        a dict of name to images per second, a list of rounds; one of name to the seconds of the parts of a step; one of
-        reasons.
+        a dict of name to images per second, a list of rounds; a dict of name to the seconds of the parts of a step; a
+        dict of name to the reason, for those left out.
     """
     rates, failed = {name: [] for name in ready}, {}
     parts = {name: [] for name in ready if CONTESTANTS[name].has_parts}
@@ -193,7 +193,9 @@ def command(arguments):
     for name in FLAGS.only:
         validation.one_of("only", name, CONTESTANTS)
     shape = tuple(int(side) for side in FLAGS.shape.split(","))
+    figures.check_out(FLAGS.out)
     turns.keep_to_processors(FLAGS.threads)
+    turns.hide_gpus()
     shared = settings(FLAGS.epsilon, FLAGS.steps, FLAGS.threads)
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)

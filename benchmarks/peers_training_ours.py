@@ -22,7 +22,7 @@ flags.DEFINE_enum("policy", "float32", precision.POLICIES, "the precision of tra
 
 
 class Losses(keras.callbacks.Callback):
-    """Keeps the loss of each step in the list `found`, where `fit` shows means."""
+    """Keeps the loss of each step in the list `found`; `fit` itself shows means."""
 
     def __init__(self):
         super().__init__()
@@ -36,7 +36,7 @@ class Losses(keras.callbacks.Callback):
 
 
 def compiled(defense, network, settings):
-    """Returns the compiled model that trains `network` by "nuat" or "pgd_at", with what all contestants share."""
+    """Returns the compiled model that trains `network` by "nuat" or "pgd_at", with the settings of all contestants."""
     epsilon = settings["epsilon"]
     if defense == "nuat":
         weight, decay = settings["nuclear_weight"], settings["weight_decay"]
@@ -44,7 +44,7 @@ def compiled(defense, network, settings):
     else:
         attack = {name: settings[name] for name in ("steps", "step_size")}
         model = tf_nuat.PGDAT(network, epsilon=epsilon, random_start=False, **attack)
-        decay = 0.0  # Keras's SGD, which the peers have, does not couple it
+        decay = 0.0  # the peers have Keras's SGD, which does not couple it
     optimizer = tf_nuat.optimizers.CoupledSGD(
         settings["learning_rate"], momentum=settings["momentum"], weight_decay=decay
     )
@@ -60,7 +60,7 @@ def first_losses(model, x, y):
 
 
 def parts(network, x, y):
-    """Returns a dict of name to the function that does one of the things that a step is made of, compiled."""
+    """Returns a dict of name to a compiled function that does one part of a step."""
     alone = training.passes_alone(network, x, y)
     change = tf.random.normal(network(x).shape)
 

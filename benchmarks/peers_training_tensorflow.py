@@ -1,8 +1,8 @@
 """PGD adversarial training as users of CleverHans and of ART write it in TensorFlow, for `benchmarks.peers_training`.
 
-Needs TensorFlow, Keras, NumPy, and the one of the two that is asked for. CleverHans' loop is that of its MNIST tutorial
-for TensorFlow 2, ART's is `AdversarialTrainer` around `TensorFlowV2Classifier`, with all images of a batch adversarial.
-Both get a training step that TensorFlow compiles once, as in the tutorials.
+Needs TensorFlow, Keras, NumPy, and the requested one of the two. CleverHans' loop is that of its MNIST tutorial for
+TensorFlow 2. ART's is `AdversarialTrainer` around `TensorFlowV2Classifier`; all images of a batch are adversarial. Both
+get a training step that TensorFlow compiles once, as in the tutorials.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """NuAT as a plain PyTorch loop, for `benchmarks.peers_training`, in an environment with PyTorch and NumPy alone.
 
-The loop is written from algorithm 1 of Sriramanan et al. (2021), as one would in PyTorch: eager, `torch.autograd.grad`
-for the adversary, `torch.optim.SGD`. In the style "published" the attack does what the authors' public scripts do and
-the algorithm does not need: every batch has a clean forward with its graph for the attack, whose `backward` goes on to
-the weights.
+The loop follows algorithm 1 of Sriramanan et al. (2021), as one would write it in PyTorch: eager, `torch.autograd.grad`
+for the adversary, `torch.optim.SGD`. In the style "published", the attack also does what the authors' public scripts do
+beyond the algorithm: it has a clean forward pass with its graph for every batch, and its `backward` goes on to the
+weights.
 """
 
 import argparse
@@ -41,7 +41,7 @@ class Loop:
     def logits(self, x):
         with self.casts:
             logits = self.network(x)
-        return logits.float()  # there are no singular values in 16 bits
+        return logits.float()  # PyTorch has no singular values in 16 bits
 
     def penalty(self, change):
         return self.settings["nuclear_weight"] * nuclear_norm(change) / len(change)
@@ -88,7 +88,7 @@ def nuclear_norm(matrix):
 
 
 def parts(loop, x, y):
-    """Returns a dict of name to a function that does one of the things that a step is made of."""
+    """Returns a dict of name to a function that does one part of a step."""
     network, number_of_classes = loop.network, loop.logits(x).shape[1]
     change = torch.randn(len(x), number_of_classes)
     images = x.clone().requires_grad_()
@@ -118,7 +118,7 @@ def parts(loop, x, y):
 
 
 def repeated(function, seconds):
-    """Returns how often `function`, called again and again in pairs, was called, and how long that took."""
+    """Calls `function` in pairs for `seconds`; returns the number of calls and how long they took."""
     calls, began = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - began) < seconds:
         function()
@@ -141,7 +141,7 @@ def main():
         x, starts = (torch.from_numpy(file[name]).movedim(-1, 2).contiguous() for name in ("x", "starts"))
         y = torch.from_numpy(file["y"])
     loop = Loop(network, settings, style=flags.style, precision=flags.precision)
-    losses = [loop.step(*batch) for batch in zip(x, y, starts)]  # there are starts for the first batches alone
+    losses = [loop.step(*batch) for batch in zip(x, y, starts)]  # only the first batches have starts
 
     def step():
         number = loop.taken % len(x)

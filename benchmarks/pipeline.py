@@ -1,12 +1,12 @@
-"""Whether reading JPEGs keeps up with training: images a second of the input pipeline, of training, and of both.
+"""Measures whether reading JPEGs keeps up with training: images per second of the input pipeline, training, and both.
 
     python -m benchmarks.pipeline --out results/benchmarks/pipeline.json
 
-Makes a temporary folder of class folders of JPEGs, random pictures that compress as photographs do, and loads it at
+Makes a temporary folder of class folders of JPEGs, random pictures that compress like photographs, and loads it at
 224x224 with random resized crops. Measures, in rounds that take turns: the pipeline alone, NuAT with ResNet-18 on one
-batch that is held in memory, and the same training fed by the pipeline. Where the last takes over a tenth longer than
-the one before, input is the bottleneck. The peak of the memory that the process holds is noted after each part of the
-first round. The files are in the page cache: a disk that is slower than the processor is not measured.
+batch in memory, and the same training fed by the pipeline. If the last takes over a tenth longer than the one before,
+input is the bottleneck. Notes the peak memory of the process after each part of the first round. The files are in the
+page cache, so a slow disk does not show.
 """
 
 import pathlib
@@ -28,7 +28,7 @@ from tf_nuat import command_line, data
 from tf_nuat.core import validation
 
 SHAPE = (224, 224, 3)
-LIMIT = 1.1  # of the time of a step that is fed by the pipeline, over that of one on a batch in memory
+LIMIT = 1.1  # on the time of a step fed by the pipeline, over that of a step on a batch in memory
 FLAGS = flags.FlagValues()
 flags.DEFINE_integer("classes", 100, "number of class folders", flag_values=FLAGS)
 flags.DEFINE_integer("images_per_class", 20, "JPEGs in each", flag_values=FLAGS)
@@ -62,7 +62,7 @@ def write_folder(folder, classes, images_per_class):
 
 
 def seconds_per_batch(dataset, batches):
-    """Returns the time of a batch of the pipeline alone, after the two that are read ahead and one more."""
+    """Returns the time per batch of the pipeline alone, without the two that are read ahead and one more."""
     iterator = iter(dataset)
     for _ in range(3):
         next(iterator)
@@ -79,7 +79,7 @@ def peak_mebibytes():
 
 
 def measure(splits, steps, rounds):
-    """Returns a dict of part to its seconds per batch, one per round, and of part to the peak of memory after it."""
+    """Returns a dict of part to its seconds per batch, one per round, and one of part to the peak memory after it."""
     network = tf_nuat.networks.resnet18(splits.input_shape, splits.num_classes, stem="imagenet")
     model = tf_nuat.NuAT(network, epsilon=8 / 255)
     model.compile(optimizer=tf_nuat.optimizers.CoupledSGD(1e-3), metrics=["accuracy"])

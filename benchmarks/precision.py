@@ -1,10 +1,10 @@
-"""What training in 16 bits gains in speed, and what it costs in accuracy, beside float32 in one run.
+"""Compares training in 16 bits with float32, in one run: the gain in speed, and the loss of accuracy.
 
     python -m benchmarks.precision --out results/benchmarks/precision.json
 
 Measures a step of NuAT in each precision, in rounds that take turns, for LeNet+ on 28x28 images and for ResNets on
-32x32 ones, in 16 bits also with BatchNorm as Keras composes it; and trains NuAT on scikit-learn's digits in each, with
-several seeds.
+32x32 images; in 16 bits also with BatchNorm as Keras composes it. Then trains NuAT on scikit-learn's digits in each
+precision, with several seeds.
 """
 
 import dataclasses
@@ -41,13 +41,13 @@ COMPOSED = ", BatchNorm of Keras"
 
 
 def step(network, shape, options, policy):
-    """Returns a function that takes one training step of NuAT; None for BatchNorm of Keras where there is none."""
+    """Returns a function that takes one training step of NuAT; None for BatchNorm of Keras in a network without it."""
     built = tf_nuat.NETWORKS[network](shape, 10, **options)
     model = tf_nuat.NuAT(precision.computing_in(built, policy.removesuffix(COMPOSED)), epsilon=0.1)
     if policy.endswith(COMPOSED):
         layers = [each for each in model.network.layers if isinstance(each, keras.layers.BatchNormalization)]
         for layer in layers:
-            del layer.call  # what `batch_norm.fuse` has put there
+            del layer.call  # removes what `batch_norm.fuse` has put there
         if not layers:
             return None
     optimizer = tf_nuat.optimizers.CoupledSGD(1e-4)
@@ -75,7 +75,7 @@ def speeds(policies, rounds, seconds):
 
 
 def accuracies(policies, seeds):
-    """Returns a dict of precision to what each seed's run on the digits measured."""
+    """Returns a dict of precision to the accuracies of each seed's run on the digits."""
     found = {policy: [] for policy in policies}
     for seed in tqdm(range(seeds), desc="runs on the digits"):
         for policy in policies:

@@ -1,19 +1,18 @@
-"""Images a second of training in one process and in two, under each strategy, and the communication's share.
+"""Measures the images per second of training under each strategy, in one process and in two, and the communication.
 
     python -m benchmarks.strategies --out results/benchmarks/strategies.json
 
-Trains NuAT through `fit` on one batch that is held in memory, in rounds that take turns. Each arrangement has the same
-global batch:
+Trains NuAT through `fit` on one batch in memory, in rounds that take turns. Each arrangement has the same global batch:
 
 - "one": a process without a strategy;
 - "mirrored": a process with two logical devices;
 - "multiworker, one": a process that is the only worker of its TF_CONFIG;
 - "multiworker, two": two processes on loopback ports;
-- "apart": two processes at the same time with half of the batch each, which know nothing of each other.
+- "apart": two independent processes at the same time, with half of the batch each.
 
-What two workers, or two devices, take longer than two processes that work apart is the communication: gradients, the
-rows of the nuclear norm, sizes, metrics. On a machine whose processors the processes share, two are not faster than
-one: what counts is the share.
+Two workers, or two devices, take longer than two processes apart. The difference is communication: gradients, the rows
+of the nuclear norm, sizes, metrics. Processes on one machine share its processors, so two are not faster than one; look
+at the share of the communication.
 """
 
 import contextlib
@@ -30,7 +29,7 @@ from absl import flags
 from tqdm import tqdm
 
 import tf_nuat
-from benchmarks import figures
+from benchmarks import figures, turns
 from benchmarks.training import build, repeated, seconds_per_fit_step
 from tf_nuat import command_line, parallel
 from tf_nuat.core import validation
@@ -43,7 +42,7 @@ flags.DEFINE_string("network", "lenet_plus", "name in tf_nuat.NETWORKS", flag_va
 flags.DEFINE_string("shape", "28,28,1", "height, width and channels of the images", flag_values=FLAGS)
 flags.DEFINE_string("measure", None, "for the processes themselves: the strategy to measure", flag_values=FLAGS)
 flags.DEFINE_string("out", None, "JSON file for the figures", flag_values=FLAGS)
-# Name to: strategy, number of processes, share of the batch that each is given.
+# Name to: strategy, number of processes, divisor of the batch size for each.
 ARRANGEMENTS = {
     "one": ("one", 1, 1),
     "mirrored": ("mirrored", 1, 1),
@@ -100,6 +99,7 @@ def command(arguments):
     for name in ("batch_size", "steps", "rounds"):
         validation.whole_number(name, getattr(FLAGS, name), at_least=2 if name == "batch_size" else 1)
     shape = tuple(map(int, FLAGS.shape.split(",")))
+    turns.hide_gpus()  # two logical devices, and two processes, share the processors
     if FLAGS.measure:
         print(seconds_per_step(FLAGS.measure, FLAGS.batch_size, FLAGS.steps, FLAGS.network, shape))
         return 0

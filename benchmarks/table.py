@@ -1,9 +1,8 @@
-"""The page that sets this package beside what a user would pick instead, rendered from the figures of the benchmarks.
+"""Renders the page that compares this package with what a user would pick instead, from the figures of the benchmarks.
 
     python -m benchmarks.table > results/benchmarks/README.md
 
-The figures are those that `benchmarks.peers_training` and `benchmarks.peers`, in L-infinity and in L1, left in
-`results/benchmarks`.
+`benchmarks.peers_training` and `benchmarks.peers`, in L-infinity and in L1, leave the figures in `results/benchmarks`.
 """
 
 import json
@@ -25,7 +24,7 @@ STEPS = {
     "apgd_t": ", {steps} steps towards each of {targets} classes",
 }
 NUAT = ("nuat", "nuat (PyTorch)", "nuat bfloat16", "nuat bfloat16 (PyTorch)")
-# How often a step of NuAT does each: the clean forward and the norm of the attack on every other batch.
+# How often a step of NuAT does each part. The attack has its clean forward and its norm on every other batch.
 PER_STEP = {"input_gradient": 1.0, "forward": 0.5, "training": 2.0, "nuclear_norm": 1.5, "optimizer": 1.0}
 
 
@@ -43,7 +42,7 @@ def training_rows(found):
 
 
 def parts_rows(found):
-    """Returns the rows of the table of what a step of NuAT is made of, in milliseconds."""
+    """Returns the rows of the table of the parts of a step of NuAT, in milliseconds."""
     parts = {name: found["seconds_of_parts"][name] for name in NUAT if name in found["seconds_of_parts"]}
     rows = [
         {"part": f"{part.replace('_', ' ')}, {times:g} a step"}
@@ -94,9 +93,9 @@ def attack_rows(found):
 
 
 def fastest(found):
-    """Returns the name and the smallest median ratio of the peers that are not weaker than ours, or None without one.
+    """Returns the name and the median ratio of the fastest peer that is not weaker than ours, or None without one.
 
-    The ratio is that to the first of ours, whose strength the others were compared with.
+    The ratio is to the first of ours, with whose strength the others were compared.
     """
     ratios = {
         name: next(iter(row["over_ours"].values()))["median"]
@@ -136,7 +135,7 @@ def page(training, attacks, in_l1):
 
 
 def training_sections(found):
-    """Returns what the page says of training, a list of paragraphs."""
+    """Returns the part of the page about training, a list of paragraphs."""
     settings, rounds = found["settings"], max(map(len, found["rounds"].values()))
     height, width, channels = found["shape"]
     sections = [
@@ -157,7 +156,7 @@ def training_sections(found):
 
 
 def attack_sections(attack, found):
-    """Returns what the page says of an attack, a list of paragraphs."""
+    """Returns the part of the page about an attack, a list of paragraphs."""
     norm = norms.of(found.get("norm", "linf"))
     sections = [
         f"## {TITLES[attack]}{'' if norm is norms.LINF else f' in {norm.label}'}",
@@ -171,7 +170,7 @@ def attack_sections(attack, found):
 
 
 def not_compared(training, attacks, in_l1):
-    """Returns the list of what could not be compared, with the reasons, as lines."""
+    """Returns as lines what could not be compared, with the reasons."""
     failed = dict(training["not_compared"])
     for attack, title in TITLES.items():
         reasons = attacks.get(attack, {}).get("not_run", {})

@@ -1,13 +1,13 @@
-"""What a training step of each defense costs beside the passes that it claims, side by side in one run.
+"""Compares the cost of a training step of each defense with that of the passes that it claims, in one run.
 
     python -m benchmarks.training
 
 A defense says how many forward-backward passes its step takes (`Defense.passes`). The benchmark measures such passes
 alone (an input gradient, a training forward and backward, an inference forward, an optimizer update), the step of each
-defense, and `fit`, in rounds that take turns, so that a machine whose speed drifts slows all of them alike. A ratio is
-the step's time over that of its passes and one update; the median over the rounds is shown.
+defense, and `fit`. They take turns, so a machine whose speed drifts slows all of them alike. A ratio is the step's time
+over that of its passes and one update; the median over the rounds is shown.
 
-SAT-R1's iterative attack on one image is measured as such: a pass of one image costs more than its share of a batch.
+The passes of SAT-R1's iterative attack are measured on one image: it costs more than its share of a batch.
 """
 
 import os
@@ -48,7 +48,7 @@ def build(name, network, batch_size):
 
 
 def passes_alone(network, x, y):
-    """Returns a dict of name to a function that takes one such pass on the batch."""
+    """Returns a dict of name to a function that takes one pass of this kind on the batch."""
     logits_fn = inference(network)
     optimizer = tf_nuat.optimizers.CoupledSGD(1e-4)
     optimizer.build(network.trainable_variables)
@@ -74,12 +74,12 @@ def passes_alone(network, x, y):
 
 
 def repeated(batch):
-    """Returns the endless dataset of one batch that is held in memory."""
+    """Returns an endless dataset of one batch in memory."""
     return tf.data.Dataset.from_tensors(batch).cache().repeat().prefetch(2)
 
 
 def step_of(model, batch, *, jit_compile=False):
-    """Returns a function that takes one training step of `model`, compiled by XLA where that is asked for."""
+    """Returns a function that takes one training step of `model`, compiled by XLA with `jit_compile`."""
     iterator = iter(repeated(batch))
     step = tf.function(model.train_step, autograph=False, jit_compile=True) if jit_compile else model.train_step
     compiled = tf.function(lambda iterator: step(next(iterator)), autograph=False)
@@ -87,21 +87,22 @@ def step_of(model, batch, *, jit_compile=False):
 
 
 def seconds_per_step(step, seconds):
-    """Returns the time of a step, from as many as fit into `seconds`, an even number (NuAT's batches alternate)."""
+    """Returns the mean time of the steps that fill `seconds`, an even number of them (NuAT's batches alternate)."""
     taken, begin = 0, time.perf_counter()
     while True:
         for _ in range(10):
-            result = step()
+            step()
         taken += 10
-        tf.nest.map_structure(lambda tensor: tensor.numpy() if hasattr(tensor, "numpy") else tensor, result)
+        tf.test.experimental.sync_devices()  # what a step returns, if anything, may not depend on all of its work
         if (elapsed := time.perf_counter() - begin) >= seconds:
             return elapsed / taken
 
 
 def seconds_per_fit_step(model, dataset, steps):
-    """Returns the time of a step inside `fit`, with its metrics and callbacks, between the ends of two of them.
+    """Returns the mean time of a step inside `fit`, with its metrics and callbacks.
 
-    What `fit` does once an epoch, before its first step, is not in it. `dataset` is endless, `steps` is even.
+    The time begins at the end of the first step, so it does not count what `fit` does once per epoch. `dataset` is
+    endless, `steps` is even.
     """
     ends = []
 
@@ -114,7 +115,7 @@ def seconds_per_fit_step(model, dataset, steps):
 
 
 def measure(names, network, shape, batch_size, rounds, seconds):
-    """Returns a dict of name to the list of its seconds per step, one per round, and one of defense to its passes."""
+    """Returns a dict of name to seconds per step in each round, one of defense to its passes, and `fit`'s defense."""
     generator = np.random.default_rng(0)
     x = tf.constant(generator.uniform(size=(batch_size, *shape)), tf.float32)
     y = tf.constant(generator.integers(0, 10, batch_size))
@@ -136,7 +137,7 @@ def measure(names, network, shape, batch_size, rounds, seconds):
 
 
 def floor(row, name, passes, batch_size):
-    """Returns the seconds of the passes that the defense `name` claims, and of one update, in a round."""
+    """Returns the seconds that the claimed passes of the defense `name`, and one update, take in a round."""
     seconds = sum(getattr(passes, kind) * row[kind] for kind in passes._fields) + row["optimizer"]
     if name == "sat_r1":
         seconds += (passes.input_gradient - 1.0) * (
@@ -165,6 +166,7 @@ def command(arguments):
     for name in names:
         validation.one_of("defenses", name, tf_nuat.DEFENSES)
     shape = tuple(int(side) for side in FLAGS.shape.split(","))
+    figures.check_out(FLAGS.out)
 
     def network():
         return tf_nuat.NETWORKS[FLAGS.network](input_shape=shape, num_classes=10)

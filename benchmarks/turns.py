@@ -1,8 +1,8 @@
-"""Processes that measure when it is their turn, so that a machine whose speed drifts slows all of them alike.
+"""Processes that measure in turns, so a machine whose speed drifts slows all of them alike.
 
-A `Contestant` is a command that sets itself up and tells about itself in one line of JSON; from then on it answers each
-line of JSON on its standard input with one on its standard output. Between its turns it waits. `serve` is its half,
-which needs no more than Python: a contestant may live in an environment of its own.
+A `Contestant` is a command that sets itself up and describes itself in one line of JSON. From then on it answers each
+line of JSON on its standard input with one on its standard output, and waits between its turns. The command calls
+`serve`, which only needs Python, so a contestant may live in an environment of its own.
 """
 
 import json
@@ -17,25 +17,25 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 
 class FailedError(Exception):
-    """A contestant has ended; the message is the last line of what it said."""
+    """A contestant has ended; the message is the last line of its errors."""
 
 
 class Contestant:
-    """A command that measures when it is asked.
+    """A command that measures on request.
 
     Args:
-        command: a list of words, those of a process that calls `serve`.
+        command: the words of a command that calls `serve`, a list.
         variables: its environment.
 
     Attributes:
-        about: what it told about itself.
+        about: what it says about itself, a dict.
 
     Raises:
         FailedError: it ended before it was ready, or cannot be started.
     """
 
     def __init__(self, command, variables):
-        # Not a pipe, which would be full one day. `close` closes it.
+        # Not a pipe, which could fill up. `close` closes it.
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         words, pipe = list(map(str, command)), subprocess.PIPE
         try:
@@ -47,7 +47,7 @@ class Contestant:
         self.about = self._answer()
 
     def ask(self, **request):
-        """Returns the answer to `request`, both dicts; raises `FailedError` where it ended instead."""
+        """Returns the answer to `request`, both dicts; raises `FailedError` if the command has ended."""
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
@@ -56,8 +56,8 @@ class Contestant:
         return self._answer()
 
     def close(self):
-        """Ends it."""
-        self._process.communicate()  # closes its input, after which it has nothing to wait for
+        """Ends the command."""
+        self._process.communicate()  # closes its input, which ends `serve`
         self._errors.close()
 
     def _answer(self):
@@ -70,11 +70,11 @@ class Contestant:
 
 
 def serve(about, answers):
-    """Tells `about`, then answers requests until there are no more.
+    """Prints `about`, then answers requests until there are no more.
 
     Args:
         about: a dict.
-        answers: a dict of the name of a request, its "ask", to the function of its other entries that returns a dict.
+        answers: dict of a request's "ask" to a function that takes the request's other entries and returns a dict.
     """
     print(json.dumps(about), flush=True)
     for line in sys.stdin:
@@ -83,19 +83,24 @@ def serve(about, answers):
 
 
 def last_line(text):
-    """Returns the last line of `text` with something in it: of a traceback, the error."""
+    """Returns the last line of `text` that is not empty; in a traceback, that is the error."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def variables(threads):
-    """Returns the environment of a contestant: so many threads, no GPU, and this package to import."""
+    """Returns the environment of a contestant: the number of threads, no GPU, and this package to import."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
     found = {**os.environ, **dict.fromkeys(names, str(threads)), "CUDA_VISIBLE_DEVICES": "-1"}
     return {**found, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
 
 
+def hide_gpus():
+    """Hides the GPUs from this process and those that it starts; call it before TensorFlow looks for devices."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
+
 def keep_to_processors(count):
-    """Keeps this process and those it starts to `count` processors.
+    """Restricts this process and those that it starts to `count` processors.
 
     Raises:
         ValueError: there are fewer.

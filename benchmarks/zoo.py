@@ -1,12 +1,12 @@
-"""Counts the misses and the false alarms of the sanity suite on networks of which the verdict is known.
+"""Counts the misses and the false alarms of the sanity suite on networks whose verdict is known.
 
     python -m benchmarks.zoo --out results/zoo
 
 Builds each network of a zoo with each seed, judges it with all checks within the minutes of a budget, and writes
-`zoo.json` and the table `zoo.md`. What `zoo.json` has already is not judged again. The digits of scikit-learn take half
-a minute for each network and seed on two processor cores, `--zoo held_out` as long: other networks on the same images,
-on which no threshold was chosen. `--zoo mnist` and `cifar10` take up to the budget's minutes; their networks are in
-part those of `results/`, the same for each seed.
+`zoo.json` and the table `zoo.md`. It does not judge again what `zoo.json` has already. On two processor cores, each
+network and seed takes half a minute on scikit-learn's digits. `--zoo held_out` takes as long: it has other networks on
+the same images, on which no threshold was chosen. `--zoo mnist` and `cifar10` take up to the budget's minutes; some of
+their networks are those of `results/`, the same for each seed.
 """
 
 import json
@@ -15,7 +15,7 @@ import pathlib
 from absl import flags
 from tqdm import tqdm
 
-from benchmarks import zoos
+from benchmarks import figures, zoos
 from sanity import Verdict
 from sanity.clock import Clock
 from sanity.judgement import in_order, judge_subject
@@ -31,14 +31,14 @@ flags.DEFINE_enum("zoo", "digits", ("digits", "held_out", "mnist", "cifar10"), "
 flags.DEFINE_list("seeds", ["0", "1", "2"], "of the networks and of their judgements", flag_values=FLAGS)
 flags.DEFINE_list("networks", [], "some of the zoo; default all", flag_values=FLAGS)
 flags.DEFINE_string("budget", "quick", f"of a judgement: {', '.join(BUDGETS)}", flag_values=FLAGS)
-flags.DEFINE_string("out", "results/zoo", "folder for the results", flag_values=FLAGS)
+flags.DEFINE_string("out", None, "folder for the results (default: results/zoo or results/zoo_NAME)", flag_values=FLAGS)
 
 
 def judge(specimen, seed, *, among, checks=None, settings=None, samples=None, minutes=None):
-    """Returns what a judgement of a `zoo.Specimen` says: a dict of both answers and of the checks' verdicts and values.
+    """Judges a `zoo.Specimen`; returns a dict of both answers, and the verdict and value of each check.
 
-    `among` is the `zoos.Zoo` whose images are taken. A network that is refused has the verdict `zoo.REFUSED`, and the
-    reason in the place of the checks.
+    `among` is the `zoos.Zoo` that has the images. A refused network has the verdict `zoo.REFUSED`, a reason, and no
+    checks.
     """
     network, clock = specimen.build(seed), Clock(None if minutes is None else 60.0 * minutes)
     images, labels = among.test
@@ -64,16 +64,16 @@ def judge(specimen, seed, *, among, checks=None, settings=None, samples=None, mi
 
 
 def failed(outcome):
-    """Returns the names of the checks that failed in an outcome of `judge`; `zoo.REFUSED` where it was refused."""
+    """Returns the names of the checks that failed in an outcome of `judge`, or `zoo.REFUSED` for a refused network."""
     if outcome["verdict"] == zoo.REFUSED:
         return [zoo.REFUSED]
     return [name for name, each in outcome["checks"].items() if each["verdict"] == Verdict.FAIL.value]
 
 
 def missed(specimen, outcome):
-    """Returns whether a masked network passes: it is not suspected, or failed by none of the checks meant for it.
+    """Returns whether a masked network passes: it is not suspected, or fails none of the checks meant for it.
 
-    One that is undecided does not pass; these are counted apart.
+    An undecided network does not pass; such networks are counted separately.
     """
     if specimen.kind != zoo.MASKED or outcome.get("masking") == UNSURE:
         return False
@@ -87,14 +87,14 @@ def false_alarms(specimen, outcome):
 
 
 def markdown(outcomes, specimens):
-    """Returns the table of outcomes, a dict of "name, seed N" to what `judge` returns, and the counts below it."""
+    """Returns the table of `outcomes`, a dict of "name, seed N" to a result of `judge`, and the counts below it."""
     rows = [
         "| network | kind | meant to fail | failed (of seeds) | verdicts | worst case |",
         "|---|---|---|---|---|---|",
     ]
     misses, alarms, masked, undecided = 0, 0, 0, 0
     for name, specimen in specimens.items():
-        own = {key: each for key, each in outcomes.items() if key.rsplit(", seed ", 1)[0] == name}
+        own = {key: each for key, each in outcomes.items() if _name(key) == name}
         if not own:
             continue
         counts = {}
@@ -119,15 +119,40 @@ def markdown(outcomes, specimens):
     )
 
 
+def outcomes_in(path, asked, specimens):
+    """Returns the outcomes in the `zoo.json` at `path`; {} if there is no such file.
+
+    Args:
+        path: of the file.
+        asked: dict of "zoo" and "budget" to their names.
+        specimens: those of the zoo.
+
+    Raises:
+        ValueError: the outcomes are of another zoo or budget.
+    """
+    if not path.exists():
+        return {}
+    content = {"budget": "quick", **json.loads(path.read_text(encoding="utf-8"))}  # older files do not say it
+    others = {name for name in map(_name, content["outcomes"]) if name not in specimens}
+    content.setdefault("zoo", f"that of {min(others)}" if others else asked["zoo"])
+    figures.check_settings(asked, content, path)
+    return content["outcomes"]
+
+
+def _name(key):
+    return key.rsplit(", seed ", 1)[0]
+
+
 def command(arguments):
     command_line.parse(FLAGS, arguments, __doc__)
     budget = validation.one_of("--budget", FLAGS.budget, BUDGETS)
     among = zoos.zoos()[FLAGS.zoo]
     for name in FLAGS.networks:
         validation.one_of("--networks", name, among.specimens)
-    folder = validation.output_folder("--out", pathlib.Path(FLAGS.out))
-    path = folder / "zoo.json"
-    outcomes = json.loads(path.read_text(encoding="utf-8"))["outcomes"] if path.exists() else {}
+    default = "results/zoo" if FLAGS.zoo == "digits" else f"results/zoo_{FLAGS.zoo}"
+    folder = validation.output_folder("--out", pathlib.Path(FLAGS.out or default))
+    path, asked = folder / "zoo.json", {"zoo": FLAGS.zoo, "budget": FLAGS.budget}
+    outcomes = outcomes_in(path, asked, among.specimens)
     names = FLAGS.networks or list(among.specimens)
     with tqdm([(name, int(seed)) for name in names for seed in FLAGS.seeds], unit="network") as bar:
         for name, seed in bar:
@@ -138,7 +163,7 @@ def command(arguments):
             given = {"settings": budget.settings, "samples": budget.samples, "minutes": budget.minutes}
             outcomes[key] = judge(among.specimens[name], seed, among=among, **given)
             line = command_line.typed("benchmarks.zoo", arguments)
-            files.save_json({"command": line, "outcomes": outcomes}, path)
+            files.save_json({"command": line, **asked, "outcomes": outcomes}, path)
             page = f"# {among.title}\n\n{markdown(outcomes, among.specimens)}"
             (folder / "zoo.md").write_text(page, encoding="utf-8")
     print(markdown(outcomes, among.specimens))

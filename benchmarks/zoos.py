@@ -1,4 +1,4 @@
-"""The zoos: networks of which the verdict is known, on digits, on MNIST and on CIFAR-10, and their images."""
+"""The zoos: networks whose verdict is known, on digits, MNIST and CIFAR-10, and their images."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ from tests.helpers.zoo import HONEST, MASKED, ROBUST, Specimen
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 EPSILON_MNIST, EPSILON_CIFAR10 = 0.1, 8 / 255  # 0.1 for networks that are not trained to be robust
 TRAINED_ON, EPOCHS = 20_000, 5  # images, and epochs of adversarial training
-LEVELS = 31  # steps of a colour, 32 of which are left
+LEVELS = 31  # steps between the 32 values of a colour that are left
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Zoo:
 
     @property
     def title(self) -> str:
-        """That of the page of what was found."""
+        """The title of the page of results."""
         more = ", and which played no part in the making of the checks" if self.played_no_part else ""
         return f"Networks on {self.dataset} whose verdict is known{more}"
 
     @functools.cached_property
     def test(self) -> tuple[np.ndarray, np.ndarray]:
-        """The images (N, H, W, C) and labels (N,) that are judged."""
+        """The images (N, H, W, C) and labels (N,) for judgements."""
         return _arrays(self.dataset, "test")
 
     @functools.cached_property
@@ -141,7 +141,7 @@ def _dropout() -> keras.Model:
 
 
 def _cifar10() -> dict[str, Specimen]:
-    """Masked layers around a network that is kept; those that are not masked are judged one by one."""
+    """Returns masking layers around a network of `results/`; its networks without them are judged one by one."""
 
     def around(hide: Callable[[keras.Model], keras.Model], description: str) -> Specimen:
         def build(seed: int) -> keras.Model:

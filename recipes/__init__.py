@@ -1,3 +1,3 @@
 """Experiments as data: `python -m recipes.DATASET --defense nuat --out DIR`, `recipes.custom` and `recipes.compare`."""
 
-import tf_nuat as tf_nuat  # before anything imports TensorFlow, which it makes quiet
+import tf_nuat as tf_nuat  # first, because it silences the log of TensorFlow

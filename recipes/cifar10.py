@@ -3,12 +3,13 @@
     python -m recipes.cifar10 --defense nuat --out runs/cifar10_nuat
 
 Needs CIFAR-10 (TensorFlow Datasets downloads it, or finds it in TFDS_DATA_DIR). 100 epochs of ResNet-18 take hours on a
-GPU and weeks on a processor; for a first look there, `--width 16 --epochs 5`. The accuracies that the papers claim
-(Sriramanan et al. 2021, tables 1 and 2, under PGD; Vivek and Babu 2020, table 4) stand in the card beside what was
-measured, where network and epsilon are those of the claim.
+GPU and weeks on a processor; for a first look on a processor, add `--width 16 --epochs 5`. The card shows the claims of
+the papers (Sriramanan et al. 2021, tables 1 and 2, under PGD; Vivek and Babu 2020, table 4) beside the measured
+accuracies, if network and epsilon are those of the claim.
 
-What departs from the authors' code stands in the `source` of each recipe. Of all of them: attacks are taken in
-inference mode, which N-FGSM, GradAlign and ELLE do not do, nor NuAT and GAT for f(x), the clean side of their attack.
+The `source` of each recipe lists how it departs from the authors' code. One departure is common to all: attacks run the
+network in inference mode. The code of N-FGSM, GradAlign and ELLE uses training mode, as does that of NuAT and GAT for
+f(x), the clean side of their attack.
 """
 
 import dataclasses
@@ -64,7 +65,7 @@ _SAT = {
 def _sat(defense, clean=None, pgd_20=None, *, departs="", settings=None, **defense_options):
     """WRN-28-10 for 100 epochs, with the claims of table 4 of Vivek and Babu; the first learning rate is their code's.
 
-    Their code divides it after the epochs that it counts as 25, 50 and 75 from 0: one later than the paper says.
+    Their code divides it after epochs 25, 50 and 75, counted from 0: one epoch later than the paper says.
     """
     claimed = {"clean": clean, "pgd_20": pgd_20}
     return _recipe(
@@ -100,7 +101,7 @@ _ELLE = (
 
 
 def departures(defense):
-    """Returns what a recipe of NuAT or GAT does otherwise than the code of its authors, for `source`."""
+    """Returns how a recipe of NuAT or GAT departs from the code of its authors, as text for `source`."""
     departs = {
         CLEAN_SIDE: not defense.startswith("nuat2"),
         LAMBDA: defense.startswith("nuat"),
@@ -110,7 +111,7 @@ def departures(defense):
 
 
 def _nuat(defense, epochs, learning_rate, ramp, **options):
-    """`ramp`: the highest lambda, and the epoch at which it is reached."""
+    """`ramp` is the pair (highest lambda, epoch at which it is reached)."""
     peak, reached = ramp
     return _recipe(
         defense,
@@ -123,7 +124,7 @@ def _nuat(defense, epochs, learning_rate, ramp, **options):
     )
 
 
-# The authors divide after the epoch that they name: at the beginning of the one after it.
+# The authors name the last epoch before a drop; `drops` has the epoch after it.
 _CYCLIC_STEP_100 = ScheduleSpec("cyclic_step", peak=0.1, up=40, down=50, freeze=80, drops=[86, 91])
 _CYCLIC_STEP_55 = ScheduleSpec("cyclic_step", peak=0.1, up=20, down=20, freeze=35, drops=[41, 46])
 _TRIANGLE_100 = ScheduleSpec("triangle", peak=0.1, up=25, down=75)
@@ -134,7 +135,7 @@ _TO_THE_END = {"chosen_by": "last"}
 
 
 def _gat(defense, clean, pgd_20, pgd_500):
-    """The published schedule: the learning rate is divided after epochs 70 and 85, lambda four times as large then."""
+    """The published schedule divides the learning rate after epochs 70 and 85, and quadruples lambda after epoch 85."""
     return _recipe(
         defense,
         100,
@@ -146,7 +147,7 @@ def _gat(defense, clean, pgd_20, pgd_500):
     )
 
 
-# The settings of its authors for ResNet-18; those for WRN-34-10 are others.
+# The authors' settings for ResNet-18; those for WRN-34-10 differ.
 _MART = {
     "batch_size": 128,
     "epochs": 120,
@@ -165,7 +166,7 @@ RECIPES = {
     ),
     "nuat2": _nuat("nuat2", 55, _CYCLIC_STEP_55, (4.0, 55), network="wrn_34_10", claimed={"clean": 0.8476}),
     "nuat2_wa": _nuat("nuat2_wa", 80, _TRIANGLE_80, (4.0, 80), network="wrn_34_10", claimed={"clean": 0.8632}),
-    # The paper has hybrids on WRN-34-10 only, with the switch's threshold unpublished.
+    # The paper has hybrids on WRN-34-10 only, and does not publish the threshold of the switch.
     "nuat_h": _nuat("nuat_h", 100, _CYCLIC_STEP_100, (4.5, 90)),
     "nuat_wa_h": _nuat("nuat_wa_h", 100, _TRIANGLE_100, (4.0, 100)),
     "sat_r1": _sat("sat_r1", 0.8468, 0.4681, departs="7 I-FGSM steps of table 8, 3 in the code", **_SAT["sat_r1"]),
@@ -206,7 +207,7 @@ RECIPES = {
         settings={"source": "Wu et al. 2020, whose weights move from epoch 10 on, here from the first; schedule ours"},
         **_PGD_10,
     ),
-    # R-MC-LA; `--epochs 200` for R-MC-LA+, the longer training, and `--options label=null` for R-MC.
+    # This is R-MC-LA. `--epochs 200` gives R-MC-LA+, the longer training; `--options label=null` gives R-MC.
     "bat": _baseline(
         "bat",
         settings={"source": "Wang and Zhang 2019, whose claims are of WRN-28-10; network and schedule are our choice"},

@@ -5,13 +5,13 @@
     python -m recipes.cifar100 --defense bat --options top=9 --epochs 200 --out runs/cifar100_bat9
 
 Needs CIFAR-100 (TensorFlow Datasets downloads it, or finds it in TFDS_DATA_DIR). 200 epochs of PGD adversarial training
-take many hours on a GPU; for a first look, `--epochs 5`, and on a processor `--network resnet18 --width 16`.
+take many hours on a GPU. For a first look, add `--epochs 5`, and on a processor `--network resnet18 --width 16`.
 
-Standard training, PGD-AT, TRADES and MART are as Xing et al. (2022) train them; below the epsilon of 1/255 that they
-find, adversarial training of PreAct-ResNet-18 is like standard training. Bilateral training is that of Wang and Zhang
-(2019), whose claims (table 3 of the supplement) stand in the card: CE is pgd here, and CW pgd_cw. `--options top=9` is
-their R-MC-LA9, `--epochs 200` the longer training "+", both together claim 68.2 % and, under 20 steps, 26.7 %. No paper
-has settings for the rest: they are those of CIFAR-10, tuned nowhere.
+Standard training, PGD-AT, TRADES and MART have the settings of Xing et al. (2022). They find that adversarial training
+of PreAct-ResNet-18 is like standard training below an epsilon of 1/255. Bilateral training has the settings of Wang and
+Zhang (2019). The card shows their claims (table 3 of the supplement): their CE is pgd here, their CW pgd_cw. `--options
+top=9` gives their R-MC-LA9, `--epochs 200` their longer training "+". For both together they claim 68.2 %, and 26.7 %
+under 20 steps. No paper has settings for the other defenses; they use those of CIFAR-10, without tuning.
 """
 
 from recipes import cifar10, command

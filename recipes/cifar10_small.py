@@ -1,24 +1,24 @@
-"""CIFAR-10 at the scale of two processor cores: defenses side by side, the papers' protocol shortened.
+"""CIFAR-10 on two processor cores: defenses side by side, with a shortened version of the papers' protocol.
 
     python -m recipes.cifar10_small --defense nuat --out runs/cifar10_small/nuat
     python -m recipes.cifar10_small --defense fbf --out runs/cifar10_small/fbf
     python -m tf_nuat.evaluate --checkpoint runs/cifar10_small/nuat/network.keras --samples 1000
     python -m recipes.orderings --cards runs/cifar10_small --out runs/cifar10_small
 
-The third command is AutoAttack. The last compares all runs, of two defenses at least, with table 1a of Sriramanan et
+The third command runs AutoAttack. The last compares the runs of at least two defenses with table 1a of Sriramanan et
 al. (2021).
 
-Settings are those of `recipes.cifar10`, but for these, which are the same for every defense: ResNet-18 with 16 channels
-in its first stage (64 in the paper; NuAT2-WA and SAT-R2 have wide networks there), the first 2,000 training images of
-each class (4,900), 8 epochs of batches of 64 (100 epochs; FBF 30, of batches of 128, NuAT2-WA 80), with the times of
-all schedules in proportion, and training in bfloat16. Learning rates, weights of regularizers, noise, and the steps of
-attacks are as they are there, not tuned for the shorter training. No paper claims accuracies for it.
+The settings are those of `recipes.cifar10`, with these changes for every defense: ResNet-18 with 16 channels in its
+first stage (the paper: 64; wide networks for NuAT2-WA and SAT-R2), the first 2,000 training images of each class (the
+paper: 4,900), 8 epochs of batches of 64 (the paper: 100 epochs; FBF 30 of batches of 128, NuAT2-WA 80), all schedules
+shortened in proportion, and training in bfloat16. Learning rates, weights of regularizers, noise and the steps of
+attacks are unchanged, and not tuned for the shorter training. No paper claims accuracies for it.
 
-The runs in results/ read a copy of CIFAR-10 whose images were stored as JPEG: they compare the defenses with one
-another, and are not figures on the original images. Their pages say so, by what a recipe here has as its source.
+The runs in results/ use a copy of CIFAR-10 whose images were stored as JPEG. They compare the defenses with each other;
+their accuracies are not those on the original images. The `source` of the recipes, and so the pages, say this.
 
-On two cores that multiply bfloat16 and do nothing else, training takes from 5 minutes (standard) to about 25 (TRADES),
-by the time of single steps.
+On two idle cores that multiply bfloat16, training takes from 5 minutes (standard) to about 25 (TRADES), estimated from
+the time of single steps.
 """
 
 import dataclasses

@@ -18,7 +18,7 @@ from tf_nuat.norms import NORMS
 from tf_nuat.parallel import workers
 from tf_nuat.training import Recipe, ScheduleSpec
 
-# The flags that change a recipe, name to field: the fields say which they are, and what their help is.
+# The flags that change a recipe, flag to field. The metadata of a field holds its flag and the help text.
 FLAGS = {field.metadata["flag"]: field for field in dataclasses.fields(Recipe) if field.metadata["flag"]}
 DEFINE: dict[type, Any] = {
     bool: flags.DEFINE_boolean,
@@ -29,7 +29,7 @@ DEFINE: dict[type, Any] = {
     tuple: flags.DEFINE_list,
 }
 
-# What a paper's claim is of. Shorter training keeps it: tables say beside it how many epochs there were.
+# A paper's claim needs these settings. Shorter training keeps it: tables show the number of epochs beside it.
 CLAIMED_OF = (
     *("network", "network_options", "defense_options", "stages", "epsilon", "norm"),
     *("sources", "images_per_class"),
@@ -64,20 +64,24 @@ def with_shared_flags(values: flags.FlagValues) -> flags.FlagValues:
     )
     flag(flags.DEFINE_float, "wait", workers.WAIT, workers.WAIT_HELP)
     flag(flags.DEFINE_float, "save_every", 600.0, "seconds of training that a kill may cost")
-    flag(flags.DEFINE_boolean, "jit_compile", False, "XLA compiles the training step: for GPUs; slower on processors")
+    flag(flags.DEFINE_boolean, "jit_compile", False, "XLA compiles the step: on one GPU, with --nodeterministic")
     flag(flags.DEFINE_boolean, "deterministic", True, "exact repeats on GPUs too, where they cost some speed")
     return values
 
 
 def _kind(annotation: Any) -> type:
-    """Returns the plain type of an annotation, the first of several: int of `int | None`, dict of `dict[str, Any]`."""
+    """Returns the plain type of an annotation, the first of a union: int of `int | None`, dict of `dict[str, Any]`."""
     first = typing.get_args(annotation)[0] if isinstance(annotation, types.UnionType) else annotation
     return typing.get_origin(first) or first
 
 
-def with_flags(recipe: Recipe, values: flags.FlagValues) -> Recipe:
-    """Returns `recipe` with what the flags change, and without a paper's claims where they are of another run."""
-    given = {field.name: getattr(values, flag) for flag, field in FLAGS.items() if getattr(values, flag) is not None}
+def with_flags(recipe: Recipe, values: flags.FlagValues, *, without: Sequence[str] = ()) -> Recipe:
+    """Returns `recipe` with the changes of the flags; drops the paper's claims if they no longer apply.
+
+    The flags of the fields `without` change nothing.
+    """
+    given = {field.name: getattr(values, flag) for flag, field in FLAGS.items() if field.name not in without}
+    given = {name: value for name, value in given.items() if value is not None}
     if "minutes" in given and "epochs" in given:
         raise ValueError(f"epochs is {given['epochs']}; allowed: not with --minutes, into which as many go as fit")
     if "epochs" in given:
@@ -102,7 +106,7 @@ def with_flags(recipe: Recipe, values: flags.FlagValues) -> Recipe:
 
 
 def _kept_options(recipe: Recipe, network: str) -> dict[str, Any]:
-    """Returns the options of the recipe's network that another one keeps: what comes first, for the size of images."""
+    """Returns the options of the recipe's network that `network` keeps: the stem, which depends on the image size."""
     taken = _options_of(network)
     return {name: value for name, value in recipe.network_options.items() if name == "stem" and name in taken}
 
@@ -147,7 +151,7 @@ def _with_peak(argument: str, before: Any, peak: Any) -> Any:
     return before.with_peak(validation.number(argument, peak, at_least=0.0))
 
 
-# What a flag does to its field, where it does not replace it.
+# The functions for fields that their flag changes and does not simply replace.
 CHANGES: dict[str, Callable[[Recipe, Any], Recipe]] = {
     "network_options": _with_network_options,
     "defense_options": _with_defense_options,
@@ -157,9 +161,9 @@ CHANGES: dict[str, Callable[[Recipe, Any], Recipe]] = {
 
 
 def refuse_several_workers(values: flags.FlagValues) -> None:
-    """Raises a `ValueError` where the strategy is over several workers: for commands that run on one machine.
+    """Raises a `ValueError` if the strategy uses several workers, for commands that run on one machine.
 
-    That of "auto" is where TF_CONFIG names several, see `parallel.strategy`.
+    "auto" uses several workers if TF_CONFIG names several, see `parallel.strategy`.
     """
     count = workers.count_named() if values.strategy == "auto" else 1
     if count > 1 or values.strategy == "multiworker":
@@ -171,10 +175,12 @@ def refuse_several_workers(values: flags.FlagValues) -> None:
 
 
 def run_options(values: flags.FlagValues) -> dict[str, Any]:
-    """Returns the keywords of `training.run` that the flags name, and sets what belongs to the whole process.
+    """Returns the keywords of `training.run` that the flags set.
 
-    That is determinism, and the other workers, for whom it waits.
+    Also switches on determinism for the whole process, and waits for the other workers.
     """
+    if values.jit_compile and values.deterministic:
+        validation.refuse("jit_compile", True, "with --nodeterministic; Keras leaves XLA out of exact repeats")
     if values.deterministic:
         tf.config.experimental.enable_op_determinism()
     parallel.strategy(values.strategy, wait=values.wait)
@@ -193,7 +199,7 @@ def main(recipes: Mapping[str, Recipe], usage: str) -> None:
 
 
 def run(recipe: Recipe, values: flags.FlagValues) -> int:
-    """Trains and measures `recipe` as the flags of a run say, prints what was measured; returns the exit status."""
+    """Trains and measures `recipe` with the flags of a run, prints the accuracies, and returns the exit status."""
     command_line.require(values, out="a folder for the results (--out DIR)")
     logging.set_verbosity(logging.INFO)
     card = training.run(recipe, values.out, **run_options(values))
@@ -205,7 +211,7 @@ def run(recipe: Recipe, values: flags.FlagValues) -> int:
 
 
 def _command_to_judge(recipe: Recipe, values: flags.FlagValues) -> str:
-    """Returns the command that judges the network of a finished run, with what its card does not say."""
+    """Returns the command that judges the network of a finished run, with the flags that its card cannot replace."""
     given = {
         "checkpoint": f"{values.out}/network.keras",
         # A card names no code, and no path elsewhere.
@@ -218,7 +224,7 @@ def _command_to_judge(recipe: Recipe, values: flags.FlagValues) -> str:
 
 
 def summary(card: Card) -> str:
-    """Returns the measured accuracies of a card, with their intervals and what was claimed, as lines of text."""
+    """Returns the measured accuracies of a card as lines of text, with their intervals and the paper's claims."""
     why = f" was the best on the validation split, by {card.chosen_by}"
     if card.chosen_by == "last":
         why = ", the last, is kept"

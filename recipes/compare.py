@@ -3,12 +3,12 @@
     python -m recipes.compare --dataset mnist --network lenet_plus --defenses nuat,sat_r2,pgd_at --out runs/compare
     python -m recipes.compare --cards results/mnist/nuat/card.json,results/mnist/standard/card.json --out runs/compare
 
-Trains each of the defenses in a folder of its own, out/DEFENSE, by its recipe of that dataset with what the flags
-change; what is trained already is not trained again, and a command that was killed continues. `--cards` adds runs that
-were made elsewhere: they must have been measured by the same attacks on as many images.
+Trains each defense in a folder of its own, out/DEFENSE, with its recipe for the dataset and the changes of the flags. A
+killed command continues when started again, and does not repeat finished trainings. `--cards` adds runs that were made
+elsewhere; they must have been measured by the same attacks on as many images.
 
-Writes table.md, table.csv (accuracies in [0, 1]) and comparison.png, again after each defense. A run whose loss becomes
-NaN, or for which `--minutes` are too few, is named in the end, and the exit status is 1.
+Writes table.md, table.csv (accuracies in [0, 1]) and comparison.png, and updates them after each defense. If the loss
+of a run becomes NaN, or `--minutes` are too few for it, the command names the run at the end and exits with 1.
 """
 
 import pathlib
@@ -45,7 +45,7 @@ def flag_values():
 
 
 def main(arguments):
-    """Trains what is to be trained and writes the comparison; returns the exit status."""
+    """Trains the unfinished runs and writes the comparison; returns the exit status."""
     values = flag_values()
     command_line.parse(values, arguments, __doc__)
     command_line.require(values, out="a folder for the results (--out DIR)")
@@ -87,13 +87,18 @@ def main(arguments):
 
 
 def _recipes(values):
-    """Returns the recipes that are to be trained, a dict of name to `Recipe`."""
+    """Returns the recipes to train, a dict of name to `Recipe`."""
     if values.dataset is None and not values.defenses:
         return {}
     module = validation.one_of("dataset", values.dataset, DATASETS)
     refuse_twice("defenses", values.defenses)
     chosen = {name: validation.one_of("defenses", name, module.RECIPES) for name in values.defenses}
-    return {name: command.with_flags(recipe, values) for name, recipe in chosen.items()}
+    return {name: with_flags(recipe, values) for name, recipe in chosen.items()}
+
+
+def with_flags(recipe, values):
+    """Returns `recipe` with the changes of the flags; `--patience` only changes a recipe that keeps the best epoch."""
+    return command.with_flags(recipe, values, without=("patience",) if recipe.chosen_by == "last" else ())
 
 
 def refuse_twice(argument, entries):
@@ -103,7 +108,7 @@ def refuse_twice(argument, entries):
 
 
 def conditions_of_runs(recipes, folders, options):
-    """Returns the conditions under which the recipes are measured, a dict of folder to those; checks the recipes."""
+    """Checks the recipes; returns a dict of folder to the conditions under which its recipe is measured."""
     conditions = {}
     for name, recipe in recipes.items():
         finished, splits = training.check(recipe, folders[name], **options)
@@ -118,7 +123,7 @@ def conditions_of_runs(recipes, folders, options):
 
 
 def same_conditions(conditions):
-    """Returns what all `conditions`, a dict of the run's name to `runs.Conditions`, are."""
+    """Returns the `runs.Conditions` that all runs share; `conditions` is a dict of run name to `runs.Conditions`."""
     (first, expected), *others = conditions.items()
     named = expected.to_json()
     for other, found in others:
@@ -132,7 +137,7 @@ def same_conditions(conditions):
 
 
 def train(recipes, folders, options) -> Iterator[tuple[list[card.Card], list[str]]]:
-    """Yields before the first recipe and after each the cards so far, and a line for each that failed."""
+    """Yields the cards so far and a line for each failure, before the first recipe and after each recipe."""
     cards, failed = [], []
     yield cards, failed
     for number, (name, recipe) in enumerate(recipes.items(), start=1):

@@ -2,14 +2,14 @@
 
     tf-nuat train DATASET ...   python -m recipes.DATASET: digits, mnist, mnist_fast, mnist_nuat, cifar10,
                                 cifar10_small, cifar100, svhn, imagenet100, imagenet, and custom, for your own images
-    tf-nuat evaluate ...        python -m tf_nuat.evaluate: what attacks leave of a network
+    tf-nuat evaluate ...        python -m tf_nuat.evaluate: the accuracy of a network under attacks
     tf-nuat judge ...           python -m sanity.run: whether its robustness is real
     tf-nuat figures ...         python -m sanity.figures: several networks side by side
     tf-nuat compare ...         python -m recipes.compare: several defenses, trained and measured alike
     tf-nuat race ...            python -m recipes.race: several defenses, with the same minutes each
-    tf-nuat networks ...        python -m tf_nuat.networks: networks that were trained robust
+    tf-nuat networks ...        python -m tf_nuat.networks: robust networks, trained already
 
-Each takes the flags of the module that it runs; --help after it lists them.
+Each command takes the flags of its module; --help after the command lists them.
 """
 
 import importlib.metadata
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _look_in_the_current_folder() -> None:
-    """Has Python look for modules in the current folder, as `python -m` does, and not in the folder of this program."""
+    """Makes Python look for modules in the current folder, as `python -m` does, not in the folder of this program."""
     if sys.flags.safe_path:  # python -P and PYTHONSAFEPATH: in neither
         return
     if sys.path[:1] == [os.path.dirname(os.path.realpath(sys.argv[0]))]:

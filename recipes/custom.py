@@ -5,27 +5,27 @@
         --network_options name=MobileNetV2 --epsilon 0.0157 --batch_size 32 --out runs/mobilenet
     python -m recipes.custom --data my_module:splits --network network.keras --epsilon 0.03 --out runs/further
 
-`--data`: a folder of class folders (in it, or in its train, validation and test folders), a folder that TensorFlow
-Datasets prepared, a .csv file with a path and a label for each image, an .npz file of arrays (as MedMNIST and
-`keras.datasets` have them, too), a name of a dataset, or `my_module:splits`, a function that returns {"train": ...,
-"validation": ..., "test": ...}, `tf.data.Dataset`s of single images and labels. Splits that are missing are made of
-training images. `--class_names`: a file of the names of the classes, where the outputs of the network have another
-order than the class folders. `--network`: a name, a file that Keras saved to train further, or `my_module:build`, a
-function (input_shape, num_classes) that returns a Keras model from images in [0, 1] to logits, without a softmax. Of a
-file a softmax is taken off, and `--pixels` says what it takes. Modules are found in the current folder.
+`--data` is a folder of class folders (directly, or in its train, validation and test folders), a folder that TensorFlow
+Datasets prepared, a .csv file with a path and a label for each image, an .npz file of arrays (also those of MedMNIST
+and `keras.datasets`), the name of a dataset, or `my_module:splits`, a function that returns {"train": ...,
+"validation": ..., "test": ...}, `tf.data.Dataset`s of single images and labels. A part of the training images replaces
+a missing split. `--class_names` is a file with the names of the classes, for a network whose outputs have another order
+than the class folders. `--network` is a name, a file saved by Keras to train further, or `my_module:build`, a function
+(input_shape, num_classes) that returns a Keras model from images in [0, 1] to logits, without a softmax. The command
+removes the softmax of a network from a file; `--pixels` says what it takes. Modules are found in the current folder.
 
-`application` fine-tunes a network of keras.applications, which begins with weights of ImageNet that Keras downloads
-(`--network_options name=MobileNetV2,weights=null` with random ones), its preprocessing inside.
+`application` fine-tunes a network of keras.applications, with its preprocessing. It begins with weights of ImageNet,
+which Keras downloads, or with random ones (`--network_options name=MobileNetV2,weights=null`).
 
-Cost: an image takes NuAT about three times as long as ordinary training (`--defense standard`), and PGD adversarial
-training eight times. MobileNetV2 at 224x224 trains on four images a second with NuAT on two processor cores: more than
-a few hundred need a GPU.
+Cost: NuAT takes about three times as long per image as ordinary training (`--defense standard`), PGD adversarial
+training eight times. On two processor cores, NuAT trains MobileNetV2 on four images of 224x224 a second: more than a
+few hundred images need a GPU.
 
-Expect several points less on clean images than without a defense, and much less under attack than clean: on CIFAR-10 at
-0.03 the NuAT paper reports 81 % and 53 % after 100 epochs. Ten epochs are for a first look. Where the network answers
-one class for all images, lower `--learning_rate`, or `--epsilon` to begin with; where training goes well, try more
-`--epochs` and a higher rate. The network that is kept is the one of the epoch with the highest accuracy under attack on
-the validation split; it is tested under 40 steps of PGD.
+Expect a clean accuracy several points lower than without a defense, and a much lower one under attack: for CIFAR-10 at
+0.03 the NuAT paper reports 81 % and 53 % after 100 epochs. Ten epochs are for a first look. If the network answers one
+class for all images, lower `--learning_rate`, or begin with a smaller `--epsilon`. If training goes well, try more
+`--epochs` and a higher rate. The run keeps the network of the epoch with the highest accuracy under attack on the
+validation split, and tests it under 40 steps of PGD.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ from tf_nuat.networks.pixels import FORMS
 from tf_nuat.training import AttackSpec, Recipe, ScheduleSpec
 
 EPOCHS = 10
-# That of CIFAR-10 with weight averaging; it grows from 0, so that training can begin.
+# The ramp of CIFAR-10 with weight averaging. It grows from 0, so that training can begin.
 _NUAT = {"nuclear_weight": ScheduleSpec("ramp", peak=4.0, epochs=EPOCHS)}
 
 REQUIRED = {
@@ -51,7 +51,7 @@ REQUIRED = {
 
 
 def flag_values():
-    """Returns the flags: those of every recipe, and what a recipe of a paper has settled."""
+    """Returns the flags: those of every recipe, and those for settings that a paper's recipe fixes."""
     values = command.with_shared_flags(flags.FlagValues())
 
     def flag(define, name, default, help_text):
@@ -85,7 +85,7 @@ def recipe_of(values):
     """Returns the recipe that the flags describe.
 
     Raises:
-        ValueError: one of them is missing or wrong.
+        ValueError: a flag is missing or wrong.
     """
     command_line.require(values, **REQUIRED)
     validation.one_of("defense", values.defense, defenses.DEFENSES)
@@ -101,10 +101,10 @@ def recipe_of(values):
         norm=values.norm or "linf",
         sources=tuple(values.sources or ()),
         epochs=EPOCHS,
-        # A tenth of what the papers train with from nothing: a network that was trained before keeps what it has
-        # learned, and one of any size, on images of any kind, begins to learn on adversarial ones.
+        # A tenth of the papers' rate for training from scratch: a pre-trained network keeps what it has learned, and
+        # networks of any size begin to learn on adversarial images of any kind.
         learning_rate=ScheduleSpec("triangle", peak=0.01, up=2, down=8),
-        measures={"pgd_40": AttackSpec("pgd", steps=40)},  # its steps are a sixteenth of epsilon, whatever that is
+        measures={"pgd_40": AttackSpec("pgd", steps=40)},  # by default, a step is a sixteenth of epsilon
     )
     recipe = command.with_flags(recipe, values)
     of_file = {"pixels": values.pixels, "outputs": values.output, "modules": getattr(values, "import")}

@@ -2,13 +2,13 @@
 
     python -m recipes.demo --out runs/demo
 
-No download; about four minutes on two processor cores: a network is judged in a process of its own, beside what comes
-next. Ends with a table and the addresses of the two reports. Exits with 1 where the promise is not kept: NuAT has at
-least 60 points more accuracy under PGD-40 and is judged "genuinely robust", the undefended network "not robust". A
-network that shows a sign of masked gradients gets neither verdict.
+Downloads nothing, and takes about four minutes on two processor cores: a process of its own judges each network while
+the next step runs. Ends with a table and the addresses of the two reports. Promises that NuAT has at least 60 points
+more accuracy under PGD-40 and is judged "genuinely robust", the undefended network "not robust"; exits with 1
+otherwise. A network with a sign of masked gradients gets neither verdict.
 
-Epsilon is 0.15, below the recipe's 0.2, where PGD-40 left 8 to 13 points more than the worst of all attacks and the
-verdict, "genuinely robust" for 2 of 6 seeds, hung on the seed and on the rounding of a processor.
+Epsilon is 0.15. At the recipe's 0.2, PGD-40 left 8 to 13 points more than the worst of all attacks, and the verdict
+depended on the seed ("genuinely robust" for 2 of 6) and on the rounding of the processor.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from tf_nuat import command_line, training
 
 EPSILON = 0.15
 PROMISED = 0.6
-VERDICTS = {"standard": "not robust", "nuat": "genuinely robust"}  # that are promised
+VERDICTS = {"standard": "not robust", "nuat": "genuinely robust"}  # as promised
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("out", "runs/demo", "folder for the two runs and their reports", flag_values=FLAGS)
 
@@ -63,10 +63,10 @@ def main(arguments):
 
 
 def not_as_promised(gain, verdicts):
-    """Returns what is not as promised, with what was promised, as text; "" where all is.
+    """Returns as text each result that breaks a promise, with the promise; "" if there is none.
 
     Args:
-        gain: how much more accuracy under PGD-40 the defense has than the undefended network.
+        gain: accuracy under PGD-40 of the defense minus that of the undefended network.
         verdicts: dict of defense to verdict.
     """
     missed = [f"{gain:.1%} more accuracy under PGD-40 (promised: {PROMISED:.0%})"] if gain < PROMISED else []

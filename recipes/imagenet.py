@@ -3,13 +3,13 @@
     python -m recipes.imagenet --defense nuat_wa --data_dir /data/imagenet --out runs/imagenet_nuat_wa
     python -m recipes.imagenet --defense nuat_wa --epochs 30 --batch_size 256 --data_dir /data/imagenet --out runs/short
 
-DIR of `--data_dir` holds the folders train and val, in them a folder of images per class, named by its WordNet id; or
-it is the folder of TensorFlow Datasets, in which imagenet2012 was prepared. 120 epochs of 1.2 million images need
+`--data_dir` is a folder with the folders train and val, which have a folder of images per class, named by its WordNet
+id. Or it is the folder of TensorFlow Datasets, with imagenet2012 prepared. 120 epochs of 1.2 million images need
 several GPUs (`--strategy mirrored`) and days.
 
-The NuAT paper says no more of ImageNet than network, epsilon and accuracies (Sriramanan et al. 2021, section 6.1:
-clean and under GAMA-PGD, of NuAT-WA and FBF), which stand in the card beside what was measured. All other settings are
-those of ImageNet-100, and were tuned nowhere; no paper claims accuracies of SAT here.
+For ImageNet, the NuAT paper only gives network, epsilon and accuracies (Sriramanan et al. 2021, section 6.1: clean and
+under GAMA-PGD, of NuAT-WA and FBF). The card shows these claims beside the measured accuracies. All other settings are
+those of ImageNet-100, without tuning. No paper claims accuracies of SAT on ImageNet.
 """
 
 from recipes import command, large_images

@@ -2,10 +2,10 @@
 
     python -m recipes.imagenet100 --defense nuat --data_dir /data/imagenet --out runs/imagenet100_nuat
 
-DIR of `--data_dir` holds the folders train and val, in them a folder of images per class, named by its WordNet id; or
-it is the folder of TensorFlow Datasets, in which imagenet2012 was prepared. Of all 1,000 classes those that are needed
-are taken. 120 epochs need a GPU. The accuracies that the papers claim (Sriramanan et al. 2021, table 2, under PGD-500;
-Vivek and Babu 2020, table 5, under PGD-20, on 100 classes of their own) stand in the card beside what was measured.
+`--data_dir` is a folder with the folders train and val, which have a folder of images per class, named by its WordNet
+id. Or it is the folder of TensorFlow Datasets, with imagenet2012 prepared. The recipe takes the classes that it needs
+from all 1,000. 120 epochs need a GPU. The card shows the papers' claims (Sriramanan et al. 2021, table 2, under
+PGD-500; Vivek and Babu 2020, table 5, under PGD-20, on 100 classes of their own) beside the measured accuracies.
 """
 
 from recipes import command, large_images

@@ -1,8 +1,8 @@
 """What ImageNet and ImageNet-100 share: the settings of the papers for images of 224x224.
 
-The size of steps, and the noise of NuAT and GAT, are published for epsilon 8/255; for another they keep their share of
-it. The peak of lambda is not published for either dataset: it is that of CIFAR-10, and was tuned nowhere. Nor are the
-steps of PGD adversarial training, or FBF's schedule, which are those of CIFAR-10, too.
+The papers publish step sizes, and the noise of NuAT and GAT, for epsilon 8/255. For another epsilon they are scaled in
+proportion. For neither dataset do the papers publish the peak of lambda, the steps of PGD adversarial training or FBF's
+schedule. Those of CIFAR-10 are used, without tuning.
 """
 
 from tf_nuat.training import Recipe, ScheduleSpec
@@ -20,10 +20,9 @@ FBF = {
 def recipes(dataset, network, epsilon, measures, claimed=None):
     """Returns the recipes, a dict of defense to `Recipe`.
 
-    120 epochs at 0.1, divided by 10 after epochs 60 and 90, as published for GAT (Sriramanan et al., 2020), whose code
-    takes f(x) in inference mode, as here; SAT as
-    published by Vivek and Babu (2020), 100 epochs, whose first learning rate is not stated. Their noise and their small
-    epsilon are those of CIFAR-10, 2/255 of 8/255.
+    The learning rate is 0.1, divided by 10 after epochs 60 and 90 of 120, as published for GAT (Sriramanan et al.,
+    2020); their code takes f(x) in inference mode, as here. SAT has the 100 epochs of Vivek and Babu (2020), who do not
+    state the first learning rate. Its noise and its small epsilon are those of CIFAR-10, 2/255 for 8/255.
 
     Args:
         dataset, network, epsilon, measures: as in `Recipe`.

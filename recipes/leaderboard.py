@@ -1,10 +1,10 @@
-"""All runs on one page, ranked by the worst case, with intervals, claims, verdicts, and what training took.
+"""All runs on one page, ranked by the worst case, with intervals, claims, verdicts, and the cost of training.
 
     python -m recipes.leaderboard --cards results --out results
 
-Reads every card.json below the folder, with what `tf_nuat.evaluate` and `sanity.run` left beside it, and writes
-leaderboard.md and leaderboard.html, one file that needs no network and can be filtered. Runs of one recipe that differ
-in their seed alone share a row. Nothing is trained or measured.
+Reads every card.json below the folder, with the results of `tf_nuat.evaluate` and `sanity.run` beside it. Writes
+leaderboard.md, and leaderboard.html, a single file that works offline and has filters. Runs of one recipe that differ
+only in their seed share a row. Trains and measures nothing.
 """
 
 import os
@@ -30,7 +30,7 @@ NOTE = (
     "training of one gradient is a single step."
 )
 COLUMNS = ("rank", "defense", "training", "network", "worst case", "under", "clean", "verdict", "paper claims")
-LEFT_OUT = ("sources", "tutorial")  # folders: networks that another run attacked with, and what readers try
+LEFT_OUT = ("sources", "tutorial")  # folders of source networks of other runs, and of the tutorial
 
 
 def flag_values():
@@ -57,7 +57,7 @@ def main(arguments):
 
 
 def pages(folder, out):
-    """Returns the pages of the runs below `folder`, a dict of name to text; their links are for a page in `out`.
+    """Returns the pages of the runs below `folder`, a dict of name to text; their links are relative to `out`.
 
     Raises:
         ValueError: there is no card, or one cannot be read.
@@ -79,7 +79,7 @@ def pages(folder, out):
 
 
 def cards_below(folder):
-    """Returns the paths of the cards below `folder`, but those in folders of the names in `LEFT_OUT`.
+    """Returns the paths of the cards below `folder`, without those in folders named in `LEFT_OUT`.
 
     Raises:
         ValueError: there is none.
@@ -94,7 +94,7 @@ def cards_below(folder):
 
 
 def _group(threat, found, out):
-    """Returns what the page shows of the runs `found`, pairs (path, card), of one threat model."""
+    """Returns what the page shows for one threat model; `found` are its runs, pairs (path, card)."""
     entries, first = ranking.ranked(found), found[0][1]
     rows = [_row(rank, entry, out) for rank, entry in enumerate(entries, start=1)]
     return {
@@ -115,7 +115,7 @@ def _group(threat, found, out):
 
 
 def _row(rank, entry, out):
-    """Returns the cells of an entry: text, and what the bar of the page needs."""
+    """Returns the cells of an entry: texts, and the numbers that its bar needs."""
     first, robust = entry.first, entry.robust
     options = [f"{name} {value}" for name, value in first.network_options.items()]
     records = [runs.record(run) for run in entry.cards]
@@ -147,7 +147,7 @@ def _under(entry):
 
 
 def _trust(entry):
-    """Returns what colour a verdict has: "good", "bad" or "open"."""
+    """Returns the colour of a verdict: "good", "bad" or "open"."""
     if entry.masked:
         return "bad"
     return "good" if entry.verdicts and all("robust" in verdict for verdict in entry.verdicts) else "open"
@@ -158,7 +158,7 @@ def _percent(found):
 
 
 def _measured(name, found, entry):
-    """Returns in words what was measured: attack, accuracy, images."""
+    """Returns a measure as text: its attack, accuracy and number of images."""
     attacks = [run.measures[name] for run in entry.cards if name in run.measures]
     attack = f" ({runs.described(attacks[0])})" if attacks else ""
     attack = "" if name.endswith(attack) else attack
@@ -193,9 +193,9 @@ def _link(name, to):
 
 
 def beside_claims(paths):
-    """Returns rows of a table, one per measure: what the runs of the cards at `paths` found, beside what is claimed.
+    """Returns rows of a table, one per measure: the results of the cards at `paths` beside the claims.
 
-    The runs are those of one recipe. Several seeds have a column each, and are taken together as in the leaderboard.
+    All runs must have one recipe. Each of several seeds has a column; "measured" combines them as in the leaderboard.
 
     Raises:
         ValueError: a card cannot be read, or the runs differ in more than their seed.
@@ -226,7 +226,7 @@ def beside_claims(paths):
 
 
 def shown(found):
-    """Returns a `ranking.Together` as text, in percent: of several seeds over seeds, and all their images together."""
+    """Returns a `ranking.Together` as text, in percent; for several seeds, over seeds and over all images pooled."""
     if found.half is None:
         return table.percent(found.accuracy, found.interval)
     text = f"{100 * found.accuracy:.2f} ± {100 * found.half:.2f}"
@@ -236,7 +236,7 @@ def shown(found):
 
 
 def beside(claimed, found):
-    """Returns a claim as text, with how far what was measured lies from it, and whether chance explains that."""
+    """Returns a claim as text, with the difference of the measured accuracy, and whether chance explains it."""
     gap = round(100 * (found.accuracy - claimed), 2) + 0.0  # no "-0.00"
     low, high = found.interval
     words = "within the interval" if low <= claimed <= high else "below the claim" if gap < 0 else "above the claim"

@@ -5,10 +5,10 @@
     python -m recipes.mnist --defense pgd_at --options steps=7,step_size=0.1 --epochs 5 --out runs/mnist_pgd_at
 
 Needs MNIST (TensorFlow Datasets downloads it, or finds it in TFDS_DATA_DIR). On two processor cores an epoch of NuAT
-takes about a minute, half of that with `--precision mixed_bfloat16`. What to expect stands in results/mnist.md.
+takes about a minute, half of that with `--precision mixed_bfloat16`. results/mnist.md shows what to expect.
 
-The NuAT paper does not publish lambda for MNIST. The value here is that of a first try; that of `recipes.mnist_nuat`
-was chosen on the validation split.
+The NuAT paper does not publish lambda for MNIST. The value here is a first try; the value of `recipes.mnist_nuat` was
+chosen on the validation split.
 """
 
 from recipes import command
@@ -40,7 +40,7 @@ def _sat(defense, clean=None, pgd_100=None, *, start=0.01, settings=None, **opti
     claims = {"clean": clean, "pgd_100": pgd_100}
     return _recipe(
         defense,
-        # After the epochs that the code counts as 5, 10 and 15 from 0: one later than the paper says.
+        # The code divides after epochs 5, 10 and 15, counted from 0: one epoch later than the paper says.
         learning_rate=ScheduleSpec("divide", start=start, factor=5, epochs=[6, 11, 16]),
         settings={
             "batch_size": 32,
@@ -64,7 +64,7 @@ def _nuat(defense):
 
 
 def _gat(defense):
-    """Three times the weight after each quarter."""
+    """The guidance weight triples after each quarter of the training."""
     source = "Sriramanan et al. 2020, at a learning rate of ours, network of Vivek and Babu 2020"
     return _recipe(
         defense,
@@ -82,12 +82,12 @@ _SAT = {
     "sat_r3": {"regularizer_weight": 1.0, "tau": 0.4, "epsilon_low": 0.1, "alpha": 0.01},
 }
 _PGD = {"steps": 40, "step_size": 0.01}
-# At the others' rates, training on images of PGD stays at one answer for all of them; with a lower one it begins.
+# At the usual rate, networks that train on PGD images keep one answer for all images; at a lower rate they learn.
 _SLOW = ScheduleSpec("triangle", peak=0.01, up=8, down=12)
-# With moved weights it does not begin at all within three epochs: they wait until it has. The paper has no gamma for
-# MNIST; the authors' is twice as large on PGD-AT.
+# With perturbed weights they learn nothing within three epochs, so the perturbation begins later. The paper has no
+# gamma for MNIST; the authors' is twice as large on PGD-AT.
 _AWP = {**_PGD, "awp_gamma": ScheduleSpec("ramp", peak=0.005, wait=8, epochs=EPOCHS)}
-# What overfits is shown as it ends, as the paper has it, not as it was in its best epoch.
+# Defenses that overfit keep their last epoch, as in the paper, not their best.
 _TO_THE_END = {"chosen_by": "last"}
 
 RECIPES = {

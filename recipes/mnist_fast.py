@@ -2,11 +2,11 @@
 
     python -m recipes.mnist_fast --out runs/mnist_fast
 
-The minutes are those of reading the data, training and validation; `--minutes 2` is for another budget, `--precision
-float32` for a processor without bfloat16.
+The minutes include reading the data, training and validation. `--minutes 2` sets another budget; `--precision float32`
+is for a processor without bfloat16.
 
-On two cores that take 40 to 45 ms for a step the four minutes are enough for six epochs. What they come to, with three
-seeds, and how the settings were chosen stands in `results/mnist.md`.
+On two cores that take 40 to 45 ms for a step, four minutes are enough for six epochs. `results/mnist.md` has the
+results of three seeds, and how the settings were chosen.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from recipes import command, mnist
 from recipes.cifar10 import departures
 from tf_nuat.training import ScheduleSpec
 
-EPOCHS = 5  # that the times are written for
+EPOCHS = 5  # for which the schedules below are written
 
 RECIPES = {
     "nuat_wa": dataclasses.replace(

@@ -3,25 +3,25 @@
     python -m recipes.mnist_nuat --defense nuat --precision mixed_bfloat16 --out runs/mnist_nuat_0
     python -m tf_nuat.evaluate --checkpoint runs/mnist_nuat_0/network.keras
 
-On one core that multiplies bfloat16 in AVX-512, beside another that was as busy, training took 100 minutes,
-PGD-500 and GAMA-PGD on all test images 55 and 9, and AutoAttack, the second command, 40 with `--samples 1000`: all
-images would take seven hours. Both go on where they were killed. To train now and to attack another day:
+On one core that multiplies bfloat16 in AVX-512, with the other core busy, training took 100 minutes, PGD-500 on all
+test images 55, GAMA-PGD 9, and AutoAttack (the second command) with `--samples 1000` 40; all images would take seven
+hours. Both commands continue after a kill. To train now and attack another day:
 
     python -m recipes.mnist_nuat --measures clean --precision mixed_bfloat16 --out runs/mnist_nuat_0
     python -m tf_nuat.evaluate --checkpoint runs/mnist_nuat_0/network.keras --attack pgd \\
         --options steps=500,step_size=0.01 --out runs/mnist_nuat_0/evaluation/pgd_500
 
-`recipes.leaderboard` shows what was found by either beside its claim. That of AutoAttack (Sriramanan et al. 2021, table
-2) is of its first version (`--options version=v1`); the version of today, the default, adds targeted attacks.
+`recipes.leaderboard` shows the results of either way beside the claims. The claim for AutoAttack (Sriramanan et al.
+2021, table 2) is for its first version (`--options version=v1`); today's version, the default, adds targeted attacks.
 
 The paper publishes neither lambda nor the learning rate for MNIST. The learning rate here, 0.05, was chosen among 0.02,
-0.05 and 0.1, and lambda among 1, 2, 4 and 8, by the highest `val_robust_accuracy`, which is of 2,000 images of the
-validation split, in trainings of 6 epochs (results/mnist_nuat.md has what they came to):
+0.05 and 0.1, and lambda among 1, 2, 4 and 8, in trainings of 6 epochs, by the highest `val_robust_accuracy` on 2,000
+images of the validation split (results/mnist_nuat.md has the results):
 
     python -m recipes.mnist_nuat --options nuclear_weight=2 --learning_rate 0.05 --epochs 6 --test_images 1 \\
         --precision mixed_bfloat16 --out DIR
 
-There lambda 4 was ahead of 2 by less than chance makes; in 50 epochs it fell to one answer for all images, 2 did not.
+There lambda 4 led 2 by less than chance explains. In 50 epochs it ended with one answer for all images; 2 did not.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from recipes import command, mnist
 from recipes.cifar10 import departures
 from tf_nuat.training import AttackSpec, ScheduleSpec
 
-# Of NuAT and NuAT-WA; those of AutoAttack are for what `tf_nuat.evaluate` finds.
+# `tf_nuat.evaluate` measures the accuracy for the claims under AutoAttack.
 _CLAIMED = {
     "nuat": {"clean": 0.9937, "pgd_500": 0.9624, "gama_pgd_100": 0.9465, "autoattack": 0.9311},
     "nuat_wa": {"clean": 0.9936, "pgd_500": 0.9630, "gama_pgd_100": 0.9470, "autoattack": 0.9310},

@@ -1,16 +1,16 @@
-"""Whether the orderings of table 1a of Sriramanan et al. (2021) hold on our runs, one by one.
+"""Tests whether each ordering of table 1a of Sriramanan et al. (2021) holds on our runs.
 
     python -m recipes.orderings --cards results/cifar10_small --out results/cifar10_small
 
-Reads the cards below the folder, one of each defense, and what lies beside them (see `recipes.pages.evaluations`), and
-writes orderings.md. Every pair of defenses that the paper and the folder both have is compared by clean accuracy, under
-PGD and under AutoAttack, each way that the paper orders them: it holds, it does not hold, or it is within noise. Runs
-that were not measured by one of these are named, and compared by the others.
+Reads the cards below the folder, one per defense, and the results beside them (see `recipes.pages.evaluations`), and
+writes orderings.md. Compares every pair of defenses that both the paper and the folder have: by clean accuracy, under
+PGD, and under AutoAttack. Each ordering of the paper holds, does not hold, or is within noise. If a run lacks one of
+the three measures, the page says so, and compares it by the others.
 
-The test is exact and two-sided. Where it is known of both what became of each of the same images, it is McNemar's, for
-pairs; else Fisher's, which takes the images for independent and so finds less. The p-values are multiplied by Holm's
-method over all comparisons of the page, so that with 95 % confidence none is called wrongly. That is the noise of
-drawing test images: one training of each defense says nothing of how trainings differ.
+The tests are exact and two-sided: McNemar's, for pairs, if both runs have per-image outcomes on the same images; else
+Fisher's, which assumes independent images and so finds less. Holm's method adjusts the p-values for all comparisons of
+the page: with 95 % confidence, no verdict is wrong. The tests only cover the noise of drawing test images: one training
+of each defense says nothing about how trainings differ.
 """
 
 import dataclasses
@@ -27,9 +27,9 @@ from tf_nuat import command_line
 from tf_nuat.core import validation
 from tf_nuat.evaluate import runs
 
-LEVEL = 0.05  # of all comparisons together
+LEVEL = 0.05  # error probability of all comparisons together
 
-# What ours are called, and whose column of the table they are compared with.
+# Our measures, and the column of the paper's table that each is compared with.
 COLUMNS = {"clean": "clean", "pgd_50": "PGD-500", "autoattack": "AutoAttack (v1)"}
 # In percent, in the order of `COLUMNS`. R-MGM is the first publication of SAT-R2.
 PAPER = {
@@ -55,12 +55,12 @@ class Comparison:
     """An ordering of the paper beside ours.
 
     Attributes:
-        measure: name of the measure, of `COLUMNS`.
+        measure: name of the measure, a key of `COLUMNS`.
         higher, lower: defenses, in the order of the paper.
-        paper: (accuracy of `higher`, of `lower`), in percent.
-        ours: the same of ours, in [0, 1].
+        paper: the paper's accuracies (`higher`, `lower`), in percent.
+        ours: our accuracies (`higher`, `lower`), in [0, 1].
         difference, low, high: ours of `higher` minus ours of `lower`, with a 95 % interval for this one alone.
-        p_value: of no difference, for this comparison alone.
+        p_value: p-value of no difference, for this comparison alone.
         test: "paired" or "unpaired".
     """
 
@@ -112,7 +112,7 @@ def page(folder):
     """Returns the page, Markdown, of the runs below `folder`.
 
     Raises:
-        ValueError: there are not two runs to compare, two of one defense, or runs that were not measured alike.
+        ValueError: there are fewer than two runs to compare, two of one defense, or runs with different conditions.
     """
     found = _runs(folder)
     having = {measure: {name: run for name, run in found.items() if measure in run[1].measured} for measure in COLUMNS}
@@ -162,14 +162,14 @@ def _counts(measure, verdicts):
 
 
 def _beside(name, conditions):
-    """Returns what our measure `name` is, and what of the paper it is compared with, as text."""
+    """Returns as text our measure `name`, and the column of the paper that it is compared with."""
     attack = conditions.measures.get(name)
     images = f"{conditions.images[name]:,} test images"
     return f"{name}: {', '.join([*([runs.described(attack)] if attack else []), images])}, beside {COLUMNS[name]}"
 
 
 def _runs(folder):
-    """Returns the runs below `folder`, a dict of defense to (path, card, outcomes), as of `evaluations.card_with`."""
+    """Returns the runs below `folder`, a dict of defense to (path, card, outcomes); see `evaluations.card_with`."""
     found = {}
     for path in leaderboard.cards_below(folder):
         run, outcomes = evaluations.card_with(path)
@@ -182,7 +182,7 @@ def _runs(folder):
 
 
 def _conditions(measure, found):
-    """Returns under what the runs `found` were measured by `measure`, which all of them have."""
+    """Returns the conditions that the runs `found` share for `measure`, which all of them have."""
     conditions = {}
     for path, run, _ in found.values():
         alone = dataclasses.replace(run, measured={measure: run.measured[measure]})
@@ -191,7 +191,7 @@ def _conditions(measure, found):
 
 
 def _comparisons(measure, ours):
-    """Returns the `Comparison`s of all pairs that the paper orders by a measure, the largest difference first."""
+    """Returns the `Comparison`s of all pairs that the paper orders by a measure, its largest difference first."""
     place, found = list(COLUMNS).index(measure), []
     for pair in itertools.combinations([name for name in ours if name in PAPER], 2):
         higher, lower = sorted(pair, key=lambda name: -PAPER[name][place])
@@ -218,7 +218,7 @@ def _comparison(measure, higher, lower, paper, found):
 
 
 def _of_the_same_images(higher, lower):
-    """Returns the outcomes (lower, higher) where both are known, and of the same images; else None."""
+    """Returns the outcomes (lower, higher) if both are known and of the same images; else None."""
     if higher is None or lower is None or higher[0] != lower[0]:
         return None
     return lower[1], higher[1]
@@ -234,7 +234,7 @@ def unpaired_difference(first, second) -> tuple[float, float, float]:
 
 
 def verdict_of(comparison, p_value):
-    """Returns "holds", "does not hold" or "within noise", by the p-value with all comparisons taken together."""
+    """Returns "holds", "does not hold" or "within noise", by the p-value adjusted for all comparisons."""
     if p_value >= LEVEL:
         return "within noise"
     return "holds" if comparison.difference > 0 else "does not hold"

@@ -1,25 +1,26 @@
-"""The critical epsilon of a network on a dataset: up to where adversarial training fits as ordinary training does.
+"""Estimates the critical epsilon, up to which adversarial training fits the data as well as ordinary training does.
 
     python -m recipes.phase_transition --dataset mnist --network two_conv --width 16 --out runs/critical_16
     python -m recipes.phase_transition --dataset cifar10 --ways fast --attack pgd --runs 3 --out runs/critical
     python -m recipes.phase_transition --dataset mnist --ways single_step --single_step 0.05,0.1,0.2 --out runs/single
     python -m recipes.phase_transition --simulation --out runs/simulation
 
-Xing et al. (2022) call critical the epsilon at which the loss of adversarial training, on its images, reaches the loss
-of ordinary training on clean test images. `--ways exact` trains from the start at each epsilon of `--exact` and
-interpolates; `--ways fast` fine-tunes the ordinarily trained network at each of `--fast`, which are small, and
-extrapolates a line; `--ways single_step` finds the smallest of `--single_step` at which training on FGSM images
-overfits catastrophically. Epsilons are written 0.1 or 8/255. Everything is trained in folders of its own in `--out`;
-killed, or with further epsilons, the same command continues, and repeats nothing.
+At the critical epsilon of Xing et al. (2022), the loss of adversarial training, on its images, reaches the loss of
+ordinary training on clean test images. `--ways exact` trains from scratch at each epsilon of `--exact` and
+interpolates. `--ways fast` fine-tunes the ordinarily trained network at each of the small epsilons of `--fast`, and
+extrapolates a line. `--ways single_step` finds the smallest of `--single_step` at which training on FGSM images
+overfits catastrophically. Write epsilons as 0.1 or 8/255. Each training has a folder of its own in `--out`. After a
+kill, or with further epsilons, the same command continues, and repeats nothing. Other `--ways` in the same folder add
+to its results.
 
-Writes results.json and critical_epsilon.png, and prints the estimates, what they took, and advice about `--epsilon`,
-the radius that you mean to train with. The intervals are of repeats (`--runs` of fine-tuning, `--repeats` from the
-start): they do not say how far a line is from what training from the start would give. `--simulation` computes, without
-images, the linear regression of the paper: theta_paths.png, p_values.png.
+Writes results.json and critical_epsilon.png. Prints the estimates, their cost, and advice about `--epsilon`, the radius
+that you want to train with. The intervals show how repeats differ (`--runs` of fine-tuning, `--repeats` from scratch),
+not how far the line is from training from scratch. `--simulation` computes the paper's linear regression, without
+images: theta_paths.png, p_values.png.
 
-The paper finds 26/255 and 48/255 on MNIST for 16 and 128 hidden units, and saves four fifths of the time; 0.5/255 on
-CIFAR-10 (3.3/255 with 10,000 images), 1/255 on CIFAR-100 and 4.9/255 on SVHN for PreAct-ResNet-18, which on a processor
-takes weeks: `--width 8 --epochs 5 --images_per_class 200` is for a first look.
+The paper finds 26/255 and 48/255 on MNIST for 16 and 128 hidden units, and its fast way saves four fifths of the time.
+For PreAct-ResNet-18 it finds 0.5/255 on CIFAR-10 (3.3/255 with 10,000 images), 1/255 on CIFAR-100 and 4.9/255 on SVHN.
+That takes weeks on a processor; for a first look, add `--width 8 --epochs 5 --images_per_class 200`.
 """
 
 import dataclasses
@@ -30,13 +31,13 @@ import numpy as np
 from absl import flags, logging
 
 from recipes import command, small_images
-from recipes.pages import phase_transition_plots
+from recipes.pages import phase_transition_plots, phase_transition_results
 from tf_nuat import command_line, critical_epsilon
 from tf_nuat.core import files, validation
 from tf_nuat.critical_epsilon import estimates, theory
 from tf_nuat.training import Recipe, ScheduleSpec
 
-# In the order in which they run, the cheapest first: an exact grid that does not bracket loses nothing.
+# The cheapest way runs first. So its results are kept if the exact grid does not bracket the critical epsilon.
 WAYS: dict[str, Callable] = {
     "fast": critical_epsilon.fast,
     "exact": critical_epsilon.exact,
@@ -47,9 +48,9 @@ UNUSED = ("sources", "test_images", "masking_alarm")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How a dataset is trained on, a dict of defense to `Recipe`, and the epsilons for L-infinity that suit it.
+    """The recipes for a dataset, a dict of defense to `Recipe`, and the default epsilons, for L-infinity.
 
-    `warm_up` is that of `critical_epsilon.exact`.
+    `warm_up` is an argument of `critical_epsilon.exact`.
     """
 
     recipes: dict
@@ -78,7 +79,7 @@ def _small(dataset, epsilon, epochs, batch_size, peak):
 
 
 def _published(dataset, start):
-    """Returns the recipes of Xing et al., with steps of a quarter of epsilon, 2/255 of 8/255, at every epsilon."""
+    """Returns the recipes of Xing et al., with steps of epsilon / 4 at every epsilon, as 2/255 for 8/255."""
     recipes = small_images.phase_transition(dataset, {}, start=start)
     return {
         defense: dataclasses.replace(recipes[defense], defense_options={"steps": 10})
@@ -92,7 +93,7 @@ def _of_255(*numbers):
 
 DATASETS = {
     "digits": Settings(_small("digits", 0.2, 30, 32, 0.05), _of_255(4, 8, 16, 32), _of_255(2, 4, 6)),
-    # From random weights, PGD-AT of two_conv stays at one answer for all images from 38/255 on (two epochs tried).
+    # From random weights, PGD-AT of two_conv keeps one answer for all images from 38/255 on (two epochs tried).
     "mnist": Settings(_small("mnist", 0.3, 20, 64, 0.02), _of_255(13, 26, 38, 51), _of_255(4, 8, 12), warm_up=4),
     "cifar10": Settings(_published("cifar10", 0.1), _of_255(0.25, 0.5, 1, 2), _of_255(0.1, 0.2, 0.3)),
     "cifar100": Settings(_published("cifar100", 0.1), _of_255(0.5, 1, 2, 4), _of_255(0.2, 0.4, 0.6)),
@@ -124,7 +125,7 @@ def flag_values():
     )
     flag(flags.DEFINE_integer, "tuning_epochs", None, "of fine-tuning (default: a fifth of the epochs)")
     flag(flags.DEFINE_float, "tuning_rate", 0.01, "highest learning rate of fine-tuning")
-    flag(flags.DEFINE_string, "clean", None, "ordinarily trained network, a .keras file (default: it is trained)")
+    flag(flags.DEFINE_string, "clean", None, "ordinarily trained network, a file that Keras saved (default: train it)")
     flag(
         flags.DEFINE_integer,
         "loss_images",
@@ -146,24 +147,25 @@ def main(arguments):
     recipe, ways = described(values)
     validation.output_folder("out", out)
     logging.set_verbosity(logging.INFO)
+    kept_attack, found = phase_transition_results.load(out / "results.json", recipe)
+    attack = values.attack if "fast" in ways or kept_attack is None else kept_attack
     options = command.run_options(values)
-    found = {}
     for way, given in ways.items():
         found[way] = WAYS[way](recipe, out, **given, **options)
         typed = command_line.typed("recipes.phase_transition", arguments)
-        _write(out, typed, recipe, values.attack, found)
-    print("\n".join(report(recipe, values.attack, found)))
+        _write(out, typed, recipe, attack, found)
+    print("\n".join(report(recipe, attack, found)))
     print(f"\n{out}/results.json" + (f"  {out}/critical_epsilon.png" if {"fast", "exact"} & set(found) else ""))
     return 0
 
 
 def described(values):
-    """Returns the recipe that the flags describe, and the arguments of each way that they ask for, a dict of dicts.
+    """Returns the recipe that the flags describe, and a dict of each requested way to its arguments.
 
-    All are checked before the first way trains for hours.
+    Checks them all before the first way trains for hours.
 
     Raises:
-        ValueError: a flag is missing or wrong, or there are epsilons of a way that is not asked for.
+        ValueError: a flag is missing or wrong, or there are epsilons for a way that is not requested.
     """
     settings = validation.one_of("dataset", values.dataset, DATASETS)
     for name in UNUSED:
@@ -184,7 +186,7 @@ def described(values):
             continue
         if given is not None:
             epsilons = tuple(_number(way, text) for text in given)
-        elif way == "single_step" or recipe.norm != written.norm:  # whose epsilons these are
+        elif way == "single_step" or recipe.norm != written.norm:  # of the default epsilons
             raise ValueError(
                 f"{way} is not given; allowed: epsilons by commas (--{way} 2/255,4/255), norm {recipe.norm}"
             )
@@ -193,13 +195,13 @@ def described(values):
         asked[way] = {"epsilons": epsilons, **arguments[way]}
         try:
             estimates.check(way, recipe, **asked[way])
-        except ValueError as error:  # the ways share names of arguments
+        except ValueError as error:  # arguments of several ways have the same name
             raise ValueError(f"{way}: {error}") from error
     return recipe, asked
 
 
 def _arguments(values, settings):
-    """Returns the arguments of each way that the flags say, but its epsilons, a dict of dicts."""
+    """Returns a dict of each way to its arguments from the flags, without the epsilons."""
     images = {"clean": values.clean, "loss_images": values.loss_images}
     warm_up = {"warm_up": settings.warm_up if values.warm_up is None else values.warm_up}
     tuning = {"attack": values.attack, "epochs": values.tuning_epochs, "learning_rate": values.tuning_rate}
@@ -245,7 +247,7 @@ def report(recipe, attack, found):
 
 
 def advice(epsilon, critical):
-    """Returns what follows for training with `epsilon` from the critical one, a sentence."""
+    """Returns advice for training with `epsilon`, given the critical epsilon, as a sentence."""
     ratio = f"epsilon {epsilon:.3g} is {epsilon / critical:.2g} times the critical {critical:.3g}"
     if epsilon <= critical / 2:
         return (
@@ -302,7 +304,7 @@ def _write(out, written, recipe, attack, found):
         "command": written,
         "recipe": recipe.to_json(),
         "attack": attack,
-        **{way: dataclasses.asdict(each) for way, each in found.items()},
+        **{way: dataclasses.asdict(found[way]) for way in WAYS if way in found},
         "report": report(recipe, attack, found),
     }
     files.save_json(content, out / "results.json")
@@ -310,6 +312,8 @@ def _write(out, written, recipe, attack, found):
     if estimates:
         figure = phase_transition_plots.estimates(estimates, recipe)
         figure.savefig(out / "critical_epsilon.png", metadata={"Software": None})
+    else:
+        (out / "critical_epsilon.png").unlink(missing_ok=True)  # of another recipe
 
 
 if __name__ == "__main__":

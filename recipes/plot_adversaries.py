@@ -1,10 +1,9 @@
-"""Where each defense trains: the adversaries that it makes of images of two pixels, by its own code.
+"""Draws where each defense trains: the adversaries that its own code makes from images of two pixels.
 
     python -m recipes.plot_adversaries --out results/adversaries
 
-All attack the same four images, on one small network whose weights are drawn and not trained, for a few training steps:
-what a defense draws at random is another at each. Writes NAME.png for each defense and adversaries.json, the numbers.
-Takes a minute.
+All defenses attack the same four images on the same small, untrained network, for a few training steps, each with new
+random draws. Writes NAME.png for each defense, and the numbers as adversaries.json. Takes a minute.
 """
 
 import typing
@@ -22,10 +21,10 @@ from tf_nuat.defenses import awp
 
 EPSILON = 0.15
 STEPS = 8
-GAMMA = 0.03  # of AWP: three times its default, which would hardly be seen
+GAMMA = 0.03  # of AWP: three times its default, to be visible
 IMAGES = np.array([(0.25, 0.75), (0.7, 0.8), (0.25, 0.3), (0.75, 0.3)], np.float32).reshape(4, 1, 2, 1)
-# With averages the attack is the same, but for the network of NuAT2-WA's; NuAT-H takes the steps of NuAT or of NuAT2,
-# ELLE-A that of ELLE.
+# Averaging does not change the attack (only NuAT2-WA attacks an average). NuAT-H takes the steps of NuAT or of NuAT2,
+# ELLE-A the step of ELLE.
 DRAWN = tuple(name for name in DEFENSES if not name.endswith(("_wa", "_h", "_a")))
 REGIONS = ("#f2e9d8", "#dde8f0", "#e3eedd")  # where the network sees each class
 
@@ -46,7 +45,7 @@ def network(seed=16):
 
 
 def classes(model, points):
-    """Returns what a network takes `points` (..., 2) for, (...)."""
+    """Returns the classes (...) that a network sees at `points` (..., 2)."""
     points = np.asarray(points, np.float32)
     return model(points.reshape(-1, 1, 2, 1), training=False).numpy().argmax(axis=-1).reshape(points.shape[:-1])
 
@@ -63,24 +62,24 @@ def defense(name):
 
 
 def batch():
-    """Returns the images, and the classes that the network sees in them, which are their labels."""
+    """Returns the images and, as their labels, the classes that the network sees in them."""
     return tf.constant(IMAGES), tf.constant(classes(network(), IMAGES.reshape(-1, 2)))
 
 
 def adversaries(model):
-    """Returns what `perturb` makes of the images at each training step, (STEPS, rows, 2).
+    """Returns the adversaries that `perturb` makes at each training step, (STEPS, rows, 2).
 
-    Rows after the images' own are those of a second attack, where the defense compares two.
+    If a defense compares two attacks, the rows of the second follow those of the first.
     """
     found = []
     for _ in range(STEPS):
         found.append(model.perturb(*batch()).numpy().reshape(-1, 2))
-        model.train_step(batch())  # counts, and moves what a defense keeps from one step to the next
+        model.train_step(batch())  # counts the step, and updates the state of the defense
     return np.array(found)
 
 
 def moved(model, x_adv):
-    """Returns the network of a defense with the weights at which AWP trains on the images `x_adv` (rows, 2)."""
+    """Returns the network of a defense, with its weights moved as AWP moves them for the images `x_adv` (rows, 2)."""
     variables = model.trained_network.trainable_variables
     x, y = batch()
     with tf.GradientTape() as tape:

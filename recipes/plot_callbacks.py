@@ -1,9 +1,9 @@
-"""What the callbacks see while a network overfits to its attack: `RobustValidation` and `MaskingAlarm` in plain `fit`.
+"""Draws what `RobustValidation` and `MaskingAlarm` see, in plain `fit`, while a network overfits to its attack.
 
     python -m recipes.plot_callbacks --out results/callbacks
 
-Trains a small network on the embedded digits with FGSM at a large epsilon, which overfits catastrophically. Writes
-callbacks.png, a curve for each entry of the history, and callbacks.json, the numbers. Takes a minute or two.
+Trains a small network on scikit-learn's digits with FGSM at a large epsilon, so it overfits catastrophically. Writes
+callbacks.png, with a curve for each entry of the history, and the numbers as callbacks.json. Takes a minute or two.
 """
 
 import functools

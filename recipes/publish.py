@@ -1,23 +1,24 @@
-"""Writes the index of the pre-trained networks from finished runs, and copies those that the package has.
+"""Writes the index of the pre-trained networks from finished runs, and copies some of them into the package.
 
     python -m recipes.publish --runs results
 
-A run that is published has `network.keras`, `card.json` and the evaluation by AutoAttack that `tf_nuat.evaluate --out
-RUN/evaluation/autoattack` leaves.
+A published run has `network.keras`, `card.json` and the evaluation by AutoAttack, from `tf_nuat.evaluate --out
+RUN/evaluation/autoattack`.
 """
 
 import hashlib
-import json
 import pathlib
 
 from absl import flags
 
+from recipes.pages import evaluations
 from tf_nuat import card, command_line
 from tf_nuat.core import files
 from tf_nuat.networks.pretrained import INDEX, PACKAGE
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("runs", "results", "folder of the runs", flag_values=FLAGS)
+AUTOATTACK = "evaluation/autoattack"
 LICENCE = "Apache-2.0"
 # Name to run.
 PUBLISHED = {
@@ -37,10 +38,10 @@ IN_PACKAGE = ("mnist_nuat", "cifar10_small_nuat_wa")
 
 
 def entry(name, runs):
-    """Returns what the index says of the network `name`, a dict; `runs` is the folder of the runs."""
+    """Returns the entry of the network `name` in the index, a dict; `runs` is the folder of the runs."""
     path = pathlib.Path(PUBLISHED[name]) / "network.keras"
     run = card.read(runs / path.with_name(card.NAME))
-    evaluated = json.loads((runs / path.parent / "evaluation" / "autoattack" / "results.json").read_text("utf-8"))
+    evaluated = under_autoattack(runs / path.with_name(card.NAME), run)
     content = (runs / path).read_bytes()
     return {
         "path": str(path),
@@ -52,17 +53,33 @@ def entry(name, runs):
         "epsilon": run.epsilon,
         "defense": run.defense,
         "clean": run.measured["clean"].accuracy,
-        "robust": evaluated["stages"][-1]["accuracy"],
-        "attacked": evaluated["images"],
+        "robust": evaluated.accuracy,
+        "attacked": evaluated.images,
         "is_in_package": name in IN_PACKAGE,
     }
+
+
+def under_autoattack(path, run):
+    """Returns the accuracy under AutoAttack that lies beside the card `run` at `path`, a `card.Measured`.
+
+    Raises:
+        ValueError: the evaluation is of another attack, threat model, dataset or split.
+    """
+    folder = path.parent / AUTOATTACK
+    for each in evaluations.beside(path, run):
+        if each.folder == folder and each.name == "autoattack":
+            return each.measured
+    raise ValueError(
+        f"evaluation is {str(folder)!r}, which is of another attack, threat model or split; "
+        f"allowed: autoattack, {run.norm}, epsilon {run.epsilon:g}, test images of {run.dataset}"
+    )
 
 
 def command(arguments):
     command_line.parse(FLAGS, arguments, __doc__)
     runs = pathlib.Path(FLAGS.runs)
     for path in PUBLISHED.values():
-        for file in ("network.keras", card.NAME, "evaluation/autoattack/results.json"):
+        for file in ("network.keras", card.NAME, f"{AUTOATTACK}/results.json"):
             if not (runs / path / file).is_file():
                 raise ValueError(f"runs is {str(runs)!r}, which lacks {path}/{file}; allowed: finished, evaluated runs")
     entries = {name: entry(name, runs) for name in PUBLISHED}  # before the package is touched

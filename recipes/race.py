@@ -4,16 +4,16 @@
     python -m recipes.race --dataset cifar10 --minutes 45 --precision mixed_bfloat16 --out runs/race_cifar10 \\
         --defenses standard,fgsm_at,fbf,n_fgsm,grad_align,elle_a,gat,sat_r2,nuat,nuat_wa,free_at,pgd_at,trades
 
-Trains one defense after the other in a folder of its own, out/DEFENSE, with nothing else running: two at once would
-slow each other. Each has its recipe of the dataset, whose schedules are stretched to the epochs that the minutes are
-enough for; the network, the measures, and what flags change, are those of all. A command that was killed goes on, and
-what is trained is not trained again.
+Trains the defenses one after the other, each in a folder of its own, out/DEFENSE. Let nothing else run: it would slow
+them. Each defense has its recipe for the dataset, with the schedules stretched to as many epochs as fit into the
+minutes. The network, the measures and the changes of the flags are the same for all. A killed command continues when
+started again, and does not repeat finished trainings.
 
-Writes, again after each defense, race.md, a table and the differences to the winner, tested on the same images;
-race.png, robust accuracy on validation images against minutes of training, with a cross where the masking alarm rang;
-and race.csv. A defense whose loss becomes NaN, or for which the minutes are too few, is named there. AutoAttack takes
-longer than the training, and is another command for each network that is to have it, whose result `recipes.leaderboard`
-shows:
+Writes race.md, race.png and race.csv, and updates them after each defense. race.md has a table, and the differences to
+the winner, tested on the same images. race.png shows robust accuracy on validation images against minutes of training,
+with a cross where the masking alarm rang. race.md also names a defense whose loss becomes NaN, or for which the minutes
+are too few. AutoAttack takes longer than the training, so it is a command of its own for each network;
+`recipes.leaderboard` shows the result:
 
     python -m tf_nuat.evaluate --checkpoint runs/race_cifar10/nuat_wa/network.keras --samples 1000
     python -m recipes.two_phase --card runs/race_cifar10/nuat_wa/card.json
@@ -37,8 +37,8 @@ from tf_nuat.training import AttackSpec
 from tf_nuat.training.experiment import OUTCOMES
 
 MEASURE = "pgd_50"
-ALIKE = ("dataset", "minutes", "network", "network_options", "norm", "epsilon")  # of the runs of a race
-# What all defenses of a dataset have: a network that two processor cores train for some epochs in 45 minutes.
+ALIKE = ("dataset", "minutes", "network", "network_options", "norm", "epsilon")  # the same for all runs of a race
+# The network of all defenses on a dataset: two processor cores train it for some epochs in 45 minutes.
 SETTINGS = {
     "digits": {"network": "mnist_cnn", "network_options": {}},
     "mnist": {"network": "lenet_plus", "network_options": {}},
@@ -56,7 +56,7 @@ def flag_values():
 
 
 def main(arguments):
-    """Trains what is to be trained and writes the page; returns the exit status."""
+    """Trains the unfinished runs and writes the page; returns the exit status."""
     values = flag_values()
     command_line.parse(values, arguments, __doc__)
     command_line.require(
@@ -74,7 +74,7 @@ def main(arguments):
     for folder in (out, *folders.values()):
         validation.output_folder("out", folder)
         if (folder / card.NAME).exists():
-            _outcomes(folder)  # refused here where they are not there, not when all others have been trained
+            _outcomes(folder)  # if they are missing, refuse now, not after training all others
     for cards, failed in compare.train(recipes, folders, options):
         if cards:
             outcomes = {run.defense: _outcomes(folders[run.defense]) for run in cards}
@@ -106,11 +106,11 @@ def _recipes(values):
     alike = {
         name: dataclasses.replace(recipe, **settings, measures=measures, claimed={}) for name, recipe in chosen.items()
     }
-    return {name: command.with_flags(recipe, values) for name, recipe in alike.items()}
+    return {name: compare.with_flags(recipe, values) for name, recipe in alike.items()}
 
 
 def _refuse_another_race(out, recipes):
-    """Raises a `ValueError` where `out` holds runs that are not of this race: their page would be lost."""
+    """Raises a `ValueError` if `out` holds runs of another race, whose page would be lost."""
     now = alike(next(iter(recipes.values())).to_json())
     for path in sorted(out.glob("*/recipe.json")):
         for name, before in alike(json_input.load("recipe", path)).items():
@@ -122,7 +122,7 @@ def _refuse_another_race(out, recipes):
 
 
 def alike(recipe):
-    """Returns what the recipes of a race have in common, of one as JSON."""
+    """Returns the settings that all recipes of a race share; `recipe` is one of them as JSON."""
     return {name: recipe.get(name) for name in ALIKE}
 
 
@@ -139,7 +139,7 @@ def page(cards, outcomes, conditions, failed=()):
 
     Args:
         cards: of the runs.
-        outcomes: dict of defense to what became of each test image, bool (N,).
+        outcomes: dict of defense to whether each test image withstood the attack, bool (N,).
         conditions: a `runs.Conditions`, those of all runs.
         failed: a line for each defense whose training failed.
     """

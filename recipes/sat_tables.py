@@ -1,17 +1,17 @@
-"""Finished MNIST runs under every attack of tables 3 and 6 of Vivek and Babu (2020), with their figures beside.
+"""Measures finished MNIST runs under every attack of tables 3 and 6 of Vivek and Babu (2020), beside their figures.
 
     python -m recipes.mnist --defense standard --network ensemble_c --epochs 5 --out runs/mnist_source_c
     python -m recipes.mnist --defense standard --network ensemble_d --epochs 5 --out runs/mnist_source_d
     python -m recipes.sat_tables --runs runs/mnist_sat_r1,runs/mnist_sat_r2,runs/mnist_sat_r3 \\
         --source_c runs/mnist_source_c/network.keras --source_d runs/mnist_source_d/network.keras --out runs/sat_tables
 
-The first two train the black-box attacker's networks C and D, without a defense. What is measured of a run lies in its
-folder, sat_tables.json; it is not measured again, and a command that was killed goes on. `--out` gets sat_tables.md.
+The first two commands train the black-box attacker's networks C and D, without a defense. Each run keeps its results in
+its folder, in sat_tables.json. A killed command continues from them. `--out` gets sat_tables.md.
 
-Steps are theirs: 100 for every attack with several, of 0.01 for PGD and PGD-CW. Those two here stop at the first step
-that fools the network, and begin anywhere in the ball where theirs begin within one step. An image that is wrong
-without an attack is wrong under all. The momentum of MI-FGSM, and the steps of DeepFool and of C&W, are not in the
-paper: they are those of the attacks here, 1, 50, and 9 times 1,000.
+The steps are the paper's: 100 for every multi-step attack, of 0.01 for PGD and PGD-CW. Here, these two stop at the
+first step that fools the network. They begin anywhere in the ball; the paper's begin within one step. An image that is
+wrong without an attack counts as wrong under all. The paper does not give the momentum of MI-FGSM, nor the steps of
+DeepFool and C&W: they are 1, 50, and 9 times 1,000, the defaults of the attacks here.
 """
 
 import functools
@@ -44,7 +44,7 @@ WITHIN: dict[str, dict] = {
 # Attacks that look for the nearest adversary in L2, at any distance.
 NEAREST = ("deepfool", "cw")
 
-# Their accuracies in percent: clean, then the attacks of `WITHIN`; tables 3 and 9, EAT with its ensemble A.
+# The paper's accuracies in percent: clean, then the attacks of `WITHIN`; tables 3 and 9, EAT with its ensemble A.
 THEIRS = {
     "standard": (99.24, 11.50, 0.24, 0.00, 0.00, 22.28, 9.57, 51.31, 44.65),
     "fgsm_at": (99.29, 85.86, 17.02, 3.95, 5.32, 91.81, 88.20, 90.12, 88.92),
@@ -57,7 +57,7 @@ THEIRS = {
     "sat_r1+sat_r3": (98.80, 94.42, None, 87.52, None, None, None, None, None),
     "sat_r3+sat_r2": (98.10, 93.83, None, 87.44, None, None, None, None, None),
 }
-# Percentage of images that DeepFool fools, and the mean L2 norm of their perturbations; the same of C&W: table 6.
+# Table 6: percentage of images that DeepFool fools, mean L2 norm of their perturbations, and the same for C&W.
 THEIRS_NEAREST = {
     "standard": (99, 1.83, 100, 1.68),
     "fgsm_at": (99, 2.81, 100, 1.96),
@@ -94,7 +94,7 @@ def flag_values():
 
 
 def main(arguments):
-    """Measures what is to be measured and writes the tables; returns the exit status."""
+    """Measures what is missing and writes the tables; returns the exit status."""
     values = flag_values()
     command_line.parse(values, arguments, __doc__)
     command_line.require(
@@ -131,7 +131,7 @@ def _sources(values, run):
 
 
 def _known(run):
-    """Returns what was measured of a run before, {} where nothing was."""
+    """Returns the earlier measurements of a run, {} if there are none."""
     path = run / RESULTS
     if not path.exists():
         return {}
@@ -143,7 +143,7 @@ def _known(run):
 
 
 def _measure(run, of_run, dataset, sources, values, known):
-    """Measures the network in the folder `run`, writes what is known after each attack, and returns it."""
+    """Measures the network in the folder `run`; saves the results after each attack, and returns them."""
     network = validation.classifier("runs", validation.load_network("runs", run / "network.keras"))
     sample = functools.partial(inputs.sample, network, of_run, dataset, split="test", seed=0, data_dir=values.data_dir)
     images, labels, names = sample(samples=values.samples)
@@ -187,7 +187,7 @@ def _accuracy(network, images_and_labels, epsilon, sources, name):
 
 
 def _nearest(network, images, labels, attack):
-    """Returns the share of images that are fooled, at once or by an adversary, and the mean length of the latter."""
+    """Returns the share of images that are wrong or fooled, and the mean L2 norm of the perturbations."""
     right = evaluate.correct(network, (images, labels))
     length = np.full(len(images), np.nan)
     for rows, fooled, x_adv in Pool(attack, network, images, labels, np.flatnonzero(right), {}):
@@ -200,7 +200,7 @@ def _nearest(network, images, labels, attack):
 
 
 def render(cards_and_results):
-    """Returns the page, Markdown, of pairs of a card and what was measured of its network, whatever their order."""
+    """Returns the page, Markdown, of pairs (card, measurements of its network), in any order."""
     tables = [[], []]
     for run, results in sorted(cards_and_results, key=lambda pair: (pair[0].defense, pair[0].seed)):
         for rows, row in zip(tables, (_within_row(run, results["measured"]), _nearest_row(run, results["measured"]))):
@@ -227,7 +227,7 @@ def render(cards_and_results):
 
 
 def _theirs(run, figures):
-    """Returns their figures for the defense of a card; None for each that they do not have."""
+    """Returns the paper's figures for the defense of a card; None for each that it does not have."""
     is_theirs = (run.dataset, run.network, run.epsilon) == ("mnist", "lenet_plus", 0.3)
     return figures.get(run.defense if is_theirs else None, (None,) * len(figures["standard"]))
 

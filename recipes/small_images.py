@@ -11,8 +11,8 @@ _PGD_10 = {"steps": 10, "step_size": 2 / 255}
 def phase_transition(dataset, measures, *, start):
     """Returns the recipes of Xing et al., section 5.1, a dict: PreAct-ResNet-18, 200 epochs, batches of 128 images.
 
-    The learning rate begins at `start` and is divided by 10 after epochs 100 and 150. What the section leaves to Rice
-    et al. is as there: SGD with momentum 0.9 and weight decay 5e-4, and the attack on CIFAR, 10 steps of 2/255.
+    The learning rate begins at `start` and is divided by 10 after epochs 100 and 150. What the section leaves open is
+    as in Rice et al.: SGD with momentum 0.9 and weight decay 5e-4, and the attack on CIFAR, 10 steps of 2/255.
     """
 
     def recipe(defense, **defense_options):
@@ -37,7 +37,7 @@ def as_on_cifar10(dataset, measures, *, slower=1):
 
     Args:
         dataset, measures: as in `Recipe`.
-        slower: what the learning rates are divided by.
+        slower: divisor of the learning rates.
     """
 
     def recipe(original):

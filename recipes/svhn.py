@@ -4,15 +4,15 @@
     python -m recipes.svhn --defense pgd_at --out runs/svhn_pgd_at
 
 Needs SVHN (TensorFlow Datasets downloads it, or finds `svhn_cropped` in TFDS_DATA_DIR). 200 epochs of PGD adversarial
-training take many hours on a GPU; for a first look, `--epochs 5`, and on a processor `--network resnet18 --width 16`.
-Images are not augmented: a mirrored digit is none, and a shifted one may leave the image.
+training take many hours on a GPU. For a first look, add `--epochs 5`; on a processor, `--network resnet18 --width 16`.
+Images are not augmented: a mirrored digit is not a digit, and a shifted one may leave the image.
 
-Standard training, PGD-AT, TRADES and MART are as Xing et al. (2022) train them; below the epsilon of 4.9/255 that they
-find, adversarial training of PreAct-ResNet-18 is like standard training. No paper here has settings for the rest, nor
-accuracies: they are those of CIFAR-10 at a tenth of its learning rates, as the rates of Xing et al. are, tuned nowhere.
-N-FGSM, GradAlign and ELLE have the schedule of their papers, 15 epochs over the first 5 of which epsilon is warmed up
-(GradAlign: 4, after which the step of its authors' code, 1.25 epsilon, is cut to epsilon), and GradAlign the weight of
-that code; the weights of ELLE are those of CIFAR-10.
+Standard training, PGD-AT, TRADES and MART have the settings of Xing et al. (2022). They find that adversarial training
+of PreAct-ResNet-18 is like standard training below an epsilon of 4.9/255. No paper here has settings or accuracies for
+the other defenses. They use the settings of CIFAR-10, without tuning, at a tenth of the learning rates, as Xing et al.
+do. N-FGSM, GradAlign and ELLE have the schedule of their papers: 15 epochs, with a warm-up of epsilon over the first 5
+(GradAlign: 4, where the step of its authors' code, 1.25 epsilon, is cut to epsilon). GradAlign has the weight of that
+code, ELLE the weights of CIFAR-10.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ _ON_CIFAR10 = as_on_cifar10("svhn", MEASURES, slower=10)
 
 
 def _single_step(defense, *, warm=5, **defense_options):
-    """PreAct-ResNet-18 for 15 epochs; the learning rate peaks at two fifths, epsilon grows for `warm` of them."""
+    """PreAct-ResNet-18 for 15 epochs; the learning rate peaks at two fifths, and epsilon grows for `warm` epochs."""
     recipe = dataclasses.replace(
         _ON_CIFAR10[defense],
         epochs=15,

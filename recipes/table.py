@@ -1,4 +1,4 @@
-"""A Markdown table of the runs whose cards are given: what was measured, what was claimed, what it cost.
+"""Prints a Markdown table of runs from their cards: measured accuracies, claims and costs.
 
 python -m recipes.table results/mnist/*/card.json
 """
@@ -11,7 +11,7 @@ from absl import flags
 from tf_nuat import card, command_line
 from tf_nuat.evaluate import runs
 
-# Of the numbers of a `runs.record`, what training took, with their columns.
+# The costs of training in a `runs.record`, with their columns.
 COSTS = {
     "input_gradient_passes": "attack FBP",
     "forward_backward_passes": "total FBP",
@@ -25,7 +25,7 @@ def row(path):
 
 
 def cells(run):
-    """Returns what a `Card` says in short, a dict of column to text."""
+    """Returns a summary of a `Card`, a dict of column to text."""
     cells = {"defense": run.defense, "network": run.network}
     for name, measured in run.measured.items():
         claimed = f" (claimed {100 * run.claimed[name]:.2f})" if name in run.claimed else ""
@@ -50,14 +50,14 @@ def cells_with_costs(run):
 
 
 def costs(values):
-    """Returns what training took, as text: of a `runs.record` the `COSTS`, without passes where they are not known."""
+    """Returns the `COSTS` of a `runs.record` as a dict of column to text, without passes that are not known."""
     *passes, (seconds, column) = COSTS.items()
     known = {column: f"{values[name]:.3g}" for name, column in passes if values[name] is not None}
     return {**known, column: f"{values[seconds]:.0f}"}
 
 
 def caption(cards, conditions):
-    """Returns what the columns of `cells_with_costs` are, for cards that were all measured under `conditions`."""
+    """Returns an explanation of the columns of `cells_with_costs`, for cards that were measured under `conditions`."""
     attacks = [f"{name}: {runs.described(attack)}" for name, attack in conditions.measures.items()]
     counted = sorted({f"{count} test images" for count in conditions.images.values()})
     if len(counted) > 1:
@@ -79,7 +79,7 @@ def caption(cards, conditions):
 def markdown(rows, links=()):
     """Returns rows, dicts of column to cell, as a Markdown table; a cell that a row lacks is a dash.
 
-    Cells are text, which may come from anyone's card: it is escaped. Columns in `links` are Markdown.
+    Cells are escaped, because their text may come from anyone's card. Columns in `links` are Markdown already.
     """
     every = columns(rows)
     lines = [[escaped(column) for column in every], ["---"] * len(every)]
@@ -91,9 +91,9 @@ def markdown(rows, links=()):
 
 
 def escaped(text):
-    """Returns text so that Markdown shows it, in one line: no HTML, no links, no cells of a table in it."""
+    """Returns text in one line that Markdown shows as it is, without HTML, links or cells of a table."""
     text = " ".join(text.split())
-    if not _CODE.fullmatch(text):  # in which HTML is text
+    if not _CODE.fullmatch(text):  # in code, HTML is text
         text = text.replace("&", "&amp;").replace("<", "&lt;").replace("](", "]\\(")
     return text.replace("|", "\\|")
 
@@ -115,7 +115,7 @@ def write_csv(rows, path):
 
 
 def columns(rows):
-    """Returns the columns of all rows, each after those that it follows in a row that has it."""
+    """Returns the columns of all rows; a new column comes after the one before it in its row."""
     found = []
     for cells in rows:
         place = 0

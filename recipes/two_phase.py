@@ -1,16 +1,16 @@
-"""What a slow attack on a sample of the test images says of all of them, by what quicker attacks found of all.
+"""Estimates the accuracy on all test images from a slow attack on a sample, and quicker attacks on all images.
 
     python -m recipes.two_phase --card results/mnist_nuat/nuat_1/card.json
 
-A sample may happen to be easier than the whole: where quicker attacks were run on all images, that is known, and need
-not be left to chance. Estimated is the accuracy in the worst case over all of these attacks, on all images: the share
-that withstands the quicker ones, which is known, times the share of those of them in the sample that withstands the
-slow one, too. The interval is Wilson's of the latter, times the former. Attacks beyond the run's threat model do not
+A sample may happen to be easier than the whole. Quicker attacks on all images show by how much, so the estimate can
+correct for it. It is the worst-case accuracy over all of these attacks, on all images: the share of all images that
+withstands the quicker attacks, which is known, times the share of these in the sample that also withstands the slow
+attack. Its interval is Wilson's for the second share, times the first. Attacks beyond the run's threat model do not
 count.
 
-Reads what `tf_nuat.evaluate` wrote beside the card, on all test images and with `--samples`, and writes two_phase.json
-beside each evaluation of a sample; `recipes.leaderboard` then shows it, beside the claim for the slow attack. Rerun it
-when there are evaluations that were not there.
+Reads the evaluations of `tf_nuat.evaluate` beside the card, on all test images and with `--samples`. Writes
+two_phase.json beside each evaluation of a sample; `recipes.leaderboard` then shows it beside the claim for the slow
+attack. Rerun the command when there are new evaluations.
 
 Source: double sampling, Neyman, "Contribution to the theory of sampling human populations", 1938.
 """
@@ -22,6 +22,7 @@ from recipes import table
 from recipes.pages import evaluations, ranking
 from tf_nuat import command_line, data, evaluate
 from tf_nuat.core import files
+from tf_nuat.data import datasets
 from tf_nuat.evaluate import inputs
 
 
@@ -54,11 +55,11 @@ def main(arguments):
 
 
 def estimates(path, data_dir=None, dataset=None):
-    """Returns what to write for the run whose card is at `path`, a dict of path to content.
+    """Returns the estimates for the run whose card is at `path`, a dict of the file to write to its content.
 
     Raises:
-        ValueError: no attack was evaluated on all test images, or none on a sample, or these are no such images; or
-            `dataset` is not given, and the card names a function, or a path elsewhere.
+        ValueError: no attack was evaluated on all test images, or none on a sample, or the sample is of other images;
+            or `dataset` is not given, and the card names a function, or a path elsewhere.
     """
     run, outcomes = evaluations.card_with(path)
     dataset = inputs.dataset_of_run(dataset, run, path)
@@ -88,14 +89,14 @@ def estimates(path, data_dir=None, dataset=None):
 
 
 def _labels(dataset, run, data_dir):
-    """Returns the labels of all test images, integers (N,): the images, which may be many, are not read."""
+    """Returns the labels of all test images, integers (N,), without reading the images, which may be many."""
     options = run.data_options if data.reads_files(dataset) else {}
     options = {name: options[name] for name in ("input_shape", "corrupt") if name in options}
-    return data.load(dataset, batch_size=1, data_dir=data_dir, **options).labels("test")
+    return datasets.one_split(dataset, "test", data_dir=data_dir, **options).labels("test")
 
 
 def estimate(withstood, chosen, robust):
-    """Returns the accuracy in the worst case on all N images, from a slow attack on n of them, as it is written.
+    """Returns the estimated worst-case accuracy on all N images, from a slow attack on n of them, a dict to write.
 
     Args:
         withstood: which of all images withstand the quick attacks, bool (N,).
@@ -108,7 +109,7 @@ def estimate(withstood, chosen, robust):
     left, first = robust[withstood[chosen]], float(np.mean(withstood))
     if first and not len(left):
         raise ValueError("sample has no image that withstands the attacks on all; allowed: at least one")
-    among = max(1, len(left))  # where none of all withstands, all is known
+    among = max(1, len(left))  # if no image withstands the quick attacks, the accuracy is 0
     low, high = evaluate.wilson(int(left.sum()), among)
     return {
         "images": len(withstood),

@@ -1,1 +1,1 @@
-"""What ends training, evaluations and judgements early, and what is left of them: `python -m benchmarks.survival`."""
+"""Disturbs training, evaluations and judgements, and counts what survives: `python -m benchmarks.survival`."""

@@ -1,9 +1,9 @@
-"""Disturbs training, evaluations and judgements in every way that is known, and counts what survives.
+"""Disturbs training, evaluations and judgements in every known way, and counts what survives.
 
     python -m benchmarks.survival --times 20 --out results/survival
 
-Writes `survival.json` and, rendered from it, `README.md`. The same command continues one that was ended: rows that the
-JSON has are kept. `--rows` tries some of them alone. A full disk is tried by the superuser alone, who may mount one.
+Writes `survival.json`, and `README.md` rendered from it. A killed command continues when started again: it keeps the
+rows of the JSON. `--rows` tries only some rows. Only the superuser tries a full disk, because it has to be mounted.
 """
 
 import functools
@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks import figures
+from benchmarks import figures, turns
 from benchmarks.survival import elsewhere, machines, page, places, signals, works
 from tf_nuat import command_line
 from tf_nuat.core import files, validation
@@ -37,7 +37,7 @@ Tries = dict[str, Callable[[], Iterable[dict]]]
 
 
 def tries(folder: pathlib.Path) -> Tries:
-    """Returns all that is tried, by a title: functions that return rows of the table."""
+    """Returns a dict of title to a function that tries it and returns rows of the table."""
     draws = random.Random(FLAGS.seed)
     every = works.prepare(folder, FLAGS.seed)
     training, evaluation, _ = every
@@ -48,7 +48,7 @@ def tries(folder: pathlib.Path) -> Tries:
 
 
 def _of_one(work: works.Work, folder: pathlib.Path, draws: random.Random) -> Tries:
-    """Returns what is tried on one work in one process; for all works in the same order."""
+    """Returns the tries of one work in one process, in the same order for all works."""
     folder.mkdir(parents=True, exist_ok=True)
 
     def whole() -> works.Whole:
@@ -77,8 +77,9 @@ def command(arguments):
     command_line.parse(FLAGS, arguments, __doc__)
     for name in ("times", "few", "pairs"):
         validation.whole_number(name, getattr(FLAGS, name), at_least=1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it would be ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background processes ignore it
     out = validation.output_folder("out", FLAGS.out)
+    turns.hide_gpus()  # this process would take their memory from the commands
     path = out / "survival.json"
     done: dict[str, Any] = json.loads(path.read_text())["tries"] if path.exists() else {}
     for title, attempt in tries(pathlib.Path(FLAGS.work).resolve()).items():

@@ -1,4 +1,4 @@
-"""Runs that are killed, and go on with other devices or in another precision than they began."""
+"""Runs that are killed, and continue with other devices or in another precision."""
 
 import functools
 import pathlib
@@ -15,7 +15,7 @@ from benchmarks.survival.works import Work
 
 
 def rows(training: Work, evaluation: Work, folder: pathlib.Path) -> dict[str, Callable[[], dict]]:
-    """Returns the rows by their circumstances, each a function that tries it."""
+    """Returns a dict of circumstance to a function that tries it and returns its row."""
     folder.mkdir(parents=True, exist_ok=True)
     two = training.with_flags("--strategy=multiworker")
     tries: dict[str, tuple[Work, Callable[[], tuple[bool, str]]]] = {
@@ -34,7 +34,7 @@ def rows(training: Work, evaluation: Work, folder: pathlib.Path) -> dict[str, Ca
 
 
 def _begun_and_killed(work: Work, folder: pathlib.Path) -> pathlib.Path:
-    """Returns the folder of a run that was killed a second after it had kept a state."""
+    """Kills a run a second after it saved a state; returns its folder."""
     out = folder / "pair-0"
     shutil.rmtree(out, ignore_errors=True)
     with work.started(out, folder / "begun.log") as process:

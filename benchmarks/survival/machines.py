@@ -1,4 +1,4 @@
-"""Two workers, of which one is killed, late, missing or wrong."""
+"""Two workers, one of which is killed, late, missing or wrong."""
 
 import contextlib
 import functools
@@ -19,7 +19,7 @@ from benchmarks.survival.processes import Process
 from benchmarks.survival.works import Whole, Work
 
 LATE = 30  # seconds by which a worker is late
-WAIT = 15  # seconds that the other waits for one that never comes
+WAIT = 15  # seconds that a worker waits for one that never comes
 
 
 class Ended(NamedTuple):
@@ -50,7 +50,7 @@ class Pair:
             self._started[index] = process, time.monotonic()
 
     def kill_after_first_file(self, index: int, after: float) -> None:
-        """Kills a worker so many seconds after the chief has written a file."""
+        """Kills worker `index`, `after` seconds after the chief has written a file."""
         process, _ = self._started[index]
         works.wait_until(lambda: works.begun(self.outs[0], 0.0), process)
         time.sleep(after)
@@ -67,7 +67,7 @@ class Pair:
 
 
 def free_ports(count: int) -> list[int]:
-    """Returns ports that nobody listens at."""
+    """Returns free ports."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -78,7 +78,7 @@ def free_ports(count: int) -> list[int]:
 def rows(
     training: Work, evaluation: Work, folder: pathlib.Path, times: int, draws: random.Random
 ) -> dict[str, Callable[[], dict]]:
-    """Returns the rows of two workers by their circumstances, each a function that tries it."""
+    """Returns a dict of circumstance of two workers to a function that tries it and returns its row."""
     folder.mkdir(parents=True, exist_ok=True)
     flags = ("--strategy=multiworker", f"--wait={LATE * 20}")
     training, evaluation = training.with_flags(*flags), evaluation.with_flags(*flags)
@@ -128,7 +128,7 @@ def _killed(work: Work, folder: pathlib.Path, expected: Whole, index: int, draws
     other = pair.ended()[1 - index]
     pair.start(0, 1)
     again = [each.status for each in pair.ended()]
-    # The sums of an interrupted epoch's metrics go back to the workers in equal shares, and are rounded otherwise.
+    # After an interrupted epoch, the workers get equal shares of the metrics' sums, which rounds differently.
     same = again == [0, 0] and _same_but_metrics(work.outcome(pair.outs[0]), expected.outcome)
     said = len(other.errors) == 1 and f"worker {index} of TF_CONFIG" in other.errors[0] and other.status == 1
     words = "the other ends in a line that names it" if said else f"the other says {other.errors}"

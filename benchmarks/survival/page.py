@@ -1,4 +1,4 @@
-"""The page of the table, rendered from what was tried."""
+"""Renders the page with the table of what was tried."""
 
 from recipes.table import escaped, markdown
 
@@ -37,7 +37,7 @@ def page(content: dict, judgements: dict | None = None) -> str:
 
 
 def _held(content: dict) -> str:
-    """Returns what a process holds that judges again and again, as a section."""
+    """Returns the section about what a process holds while it judges again and again."""
     first, last, growth = content["held"][1], content["held"][-1], content["growth"]
     rows = [
         {

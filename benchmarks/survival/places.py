@@ -1,4 +1,4 @@
-"""What happens to the folder of a run: its disk is full, it is deleted, another run asks for it."""
+"""Disturbs the folder of a run: its disk is full, it is deleted, another run uses it."""
 
 import collections
 import contextlib
@@ -21,7 +21,7 @@ FILLER = "filler"
 
 
 def disk_full(work: Work, whole: Whole, folder: pathlib.Path) -> Iterator[dict]:
-    """Yields for each kind of file that a work writes what became of it on a disk that was full at that moment."""
+    """Yields a row for each kind of file that a work writes, with a disk that is full before this file."""
     kinds = _kinds(work, folder)
     for number, kind in enumerate(tqdm(kinds, desc=f"{work.name}, disk full")):
         log = folder / "disk.log"
@@ -62,7 +62,7 @@ def _has(out: pathlib.Path, kind: str) -> bool:
 
 
 def _kinds_in(out: pathlib.Path) -> list[str]:
-    """Returns the names of the files in a folder; of pictures, and of names with numbers, one of each kind."""
+    """Returns the names of the files in a folder, with N for numbers, * for pictures and "events" for event files."""
     with contextlib.suppress(OSError):
         paths = [path.relative_to(out) for path in out.rglob("*") if path.is_file()]
         names = [re.sub(r"\d+", "N", str(path)) for path in paths if not path.name.startswith(".")]
@@ -72,7 +72,7 @@ def _kinds_in(out: pathlib.Path) -> list[str]:
 
 @contextlib.contextmanager
 def _disk(place: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A context with a file system of its own, in memory; the superuser may make one."""
+    """A context with a file system of its own, in memory; only the superuser can mount it."""
     place.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", place], check=True)
     try:
@@ -90,7 +90,7 @@ def _fill(disk: pathlib.Path) -> None:
 
 
 def deleted(work: Work, whole: Whole, folder: pathlib.Path, times: int, draws: random.Random) -> dict:
-    """Returns what became of a work whose folder was deleted at a random moment."""
+    """Returns the row of a work whose folder is deleted at a random moment."""
     survived, seen, log = 0, collections.Counter(), folder / "deleted.log"
     for number in tqdm(range(times), desc=f"{work.name}, folder deleted"):
         out, since = folder / f"deleted-{number}", time.time()
@@ -108,7 +108,7 @@ def deleted(work: Work, whole: Whole, folder: pathlib.Path, times: int, draws: r
 
 
 def together(work: Work, whole: Whole, folder: pathlib.Path, times: int) -> dict:
-    """Returns what became of a work that was started twice at once with one folder."""
+    """Returns the row of a work that is started twice at once with one folder."""
     survived, seen = 0, collections.Counter()
     for number in tqdm(range(times), desc=f"{work.name}, two at once"):
         out, logs = folder / f"together-{number}", [folder / f"together-{index}.log" for index in range(2)]

@@ -1,4 +1,4 @@
-"""Commands in processes of their own, forked from one that has imported TensorFlow: a start is a second, not six."""
+"""Runs commands in processes forked from one that has imported TensorFlow: a start takes a second, not six."""
 
 import multiprocessing
 import os
@@ -16,7 +16,7 @@ _CONTEXT.set_forkserver_preload(["tf_nuat", "sanity", "recipes.command"])
 
 
 class Process:
-    """A process that runs a module as `python -m` does; it is killed where its context ends before it.
+    """A process that runs a module as `python -m` does; it is killed if its context ends first.
 
     Args:
         module: the module.
@@ -40,21 +40,21 @@ class Process:
         self._process.join()
 
     def is_running(self) -> bool:
-        """Returns whether it has not ended."""
+        """Returns whether the process is running."""
         return self._process.is_alive()
 
     def has_ended_after(self, seconds: float) -> bool:
-        """Waits for at most so long, and returns whether it has ended."""
+        """Waits for at most `seconds`; returns whether the process has ended."""
         self._process.join(seconds)
         return not self.is_running()
 
     def send(self, sign: signal.Signals) -> None:
-        """Sends a signal, if it is still there."""
+        """Sends a signal, if the process is running."""
         if self.is_running() and self._process.pid:
             os.kill(self._process.pid, sign)
 
     def ended(self) -> int:
-        """Waits for its end, and returns its exit status; one that hangs is killed, and has that of SIGKILL."""
+        """Waits for its end; returns its exit status. A hanging process is killed, and has the status of SIGKILL."""
         if not self.has_ended_after(PATIENCE):
             self._process.kill()
             self._process.join()

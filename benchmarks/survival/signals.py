@@ -1,4 +1,4 @@
-"""A run that gets a signal again and again, at random moments, and goes on."""
+"""Runs that get a signal again and again, at random moments, and continue."""
 
 import collections
 import pathlib
@@ -13,9 +13,9 @@ from benchmarks.survival.works import Whole, Work
 
 
 def row(work: Work, whole: Whole, folder: pathlib.Path, sign: signal.Signals, times: int, draws: random.Random) -> dict:
-    """Returns what became of a work that got `sign` so many times.
+    """Returns the row of a work that gets `sign` for `times` times.
 
-    A run that has ended before the next signal is compared, and another is begun.
+    A run that ends before the next signal is compared with the undisturbed run, and another begins.
     """
     survived, tried, seen, runs = 0, 0, collections.Counter(), 0
     with tqdm(total=times, desc=f"{work.name}, {sign.name}") as bar:
@@ -39,7 +39,7 @@ def row(work: Work, whole: Whole, folder: pathlib.Path, sign: signal.Signals, ti
 
 
 def _interrupted(work: Work, out: pathlib.Path, log: pathlib.Path, sign: signal.Signals, after: float) -> bool:
-    """Runs a work until so many seconds after its first file; returns whether it had not finished then."""
+    """Sends `sign` to a work, `after` seconds after its first file; returns whether it came before the end."""
     since = time.time()
     with work.started(out, log) as process:
         works.wait_until(lambda: works.begun(out, since), process)

@@ -1,4 +1,4 @@
-"""The three commands that are disturbed, small enough for many tries, and what their results are."""
+"""The three commands that are disturbed, small enough for many tries, and their results."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from benchmarks.survival.processes import PATIENCE, Process
 from tf_nuat import card, data
 
 EPSILON = 0.02
-# Some of every kind, that take the least time to compile.
+# Checks of different kinds that compile quickly.
 CHECKS = ("iterative_beats_single_step", "larger_epsilon_is_stronger", "random_search_is_not_stronger")
 
 
@@ -25,9 +25,9 @@ class Work:
 
     Attributes:
         name: of the work.
-        module: that `python -m` runs.
-        flags: all but the folder.
-        last_file: what is there when it has finished.
+        module: the module that `python -m` runs.
+        flags: all flags but that of the folder.
+        last_file: the file that it writes last.
         outcome: function of the folder that returns what has to be equal, bit for bit.
     """
 
@@ -42,7 +42,7 @@ class Work:
         return dataclasses.replace(self, flags=(*self.flags, *flags))
 
     def started(self, out: pathlib.Path, log: pathlib.Path, **environment: str) -> Process:
-        """Starts it, with the folder `out` and more of an environment; what it prints goes into the file `log`."""
+        """Starts it with the folder `out` and further variables; what it prints goes into the file `log`."""
         out.parent.mkdir(parents=True, exist_ok=True)
         return Process(self.module, [*self.flags, f"--out={out}"], log, environment)
 
@@ -80,7 +80,7 @@ def errors(log: pathlib.Path) -> list[str]:
 
 
 def prepare(folder: pathlib.Path, seed: int) -> tuple[Work, ...]:
-    """Writes a network and digits, labelled as it says, into `folder`; returns training, evaluation and judgement."""
+    """Writes a network, and digits that it labels, into `folder`; returns training, evaluation and judgement."""
     folder.mkdir(parents=True, exist_ok=True)
     saved, images = folder / "network.keras", folder / "data.npz"
     if not images.exists():
@@ -107,14 +107,14 @@ def prepare(folder: pathlib.Path, seed: int) -> tuple[Work, ...]:
 
 
 def network(input_shape: Sequence[int], num_classes: int) -> keras.Model:
-    """Returns a dense network, which is compiled in no time."""
+    """Returns a dense network, which compiles quickly."""
     inputs = keras.Input(tuple(input_shape))
     hidden = keras.layers.Dense(64, activation="relu")(keras.layers.Flatten()(inputs))
     return keras.Model(inputs, keras.layers.Dense(num_classes)(hidden))
 
 
 def of_training(out: pathlib.Path) -> dict[str, Any]:
-    """Returns the weights of both networks of a run, and what was measured without the times."""
+    """Returns the weights of both networks of a run, and its measurements without the times."""
     run = card.read(out / card.NAME)
     history = [{name: value for name, value in logs.items() if name != "seconds"} for logs in run.history]
     return {
@@ -187,5 +187,5 @@ def is_whole(work: Work, out: pathlib.Path, status: int, expected: Whole) -> boo
     return status == expected.status and work.is_finished(out) and equal(work.outcome(out), expected.outcome)
 
 
-# How a command ends by a signal: by it, or with the status of a shell.
+# The exit status of a command after a signal: killed by it, or the status that a shell gives.
 STATUSES = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: -signal.SIGTERM, signal.SIGINT: 130}

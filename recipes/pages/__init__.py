@@ -1,1 +1,1 @@
-"""What is rendered from cards and results: figures, tables, pages."""
+"""Renders cards and results: figures, tables, pages."""

@@ -1,6 +1,6 @@
-"""What became of each test image of finished runs, and what `tf_nuat.evaluate` found of them: AutoAttack, for instance.
+"""Reads the per-image outcomes of finished runs, and their evaluations by `tf_nuat.evaluate`, for example AutoAttack.
 
-What it found lies in the folder of the run's card, as `evaluation/results.json` or `evaluation/NAME/results.json`:
+An evaluation lies in the folder of the run's card, as `evaluation/results.json` or `evaluation/NAME/results.json`:
 
     python -m tf_nuat.evaluate --checkpoint runs/mnist_nuat/network.keras --out runs/mnist_nuat/evaluation/autoattack
 """
@@ -25,10 +25,10 @@ from tf_nuat.training.experiment import OUTCOMES
 
 ESTIMATE = "two_phase.json"  # of `recipes.two_phase`, beside the results of a sample
 JUDGED = pathlib.Path("sanity", "results.json")  # of `sanity.run`, beside the card of the network
-THEN = ", then "  # between attacks of which each gets the images that withstood those before it
-STANDARD = ("version", "standard")  # of AutoAttack, unless told
+THEN = ", then "  # between attacks; each gets the images that withstood those before it
+STANDARD = ("version", "standard")  # the default of AutoAttack
 
-# Which images these are, equal for equal images; which of them are classified correctly, bool (N,).
+# (a key that identifies the images, which of them are classified correctly: bool (N,)).
 Outcomes = tuple[tuple[Any, ...], np.ndarray]
 
 
@@ -37,12 +37,12 @@ class Evaluation:
     """An evaluation of a run's network on images of the test split, in the run's threat model.
 
     Attributes:
-        name: what to call it: the attacks with their steps, or the version of AutoAttack. Others may be called so, too.
-        attack: what was run, as an attack in a recipe.
+        name: the attacks with their steps, or the version of AutoAttack. Other evaluations may have the same name.
+        attack: the attacks, in the form of an attack in a recipe.
         measured: the accuracy under the worst of the attacks for each image.
-        sample: what says which images these are, equal for equal images; None where the results do not say it.
+        sample: key that identifies the images; None if the results do not have it.
         folder: where the results are.
-        estimate: what they say of all images of the split; None where `recipes.two_phase` was not run.
+        estimate: the estimate for all images of the split; None if `recipes.two_phase` was not run.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Evaluation:
     estimate: Measured | None = None
 
     def robust(self) -> np.ndarray | None:
-        """Returns which images withstood all attacks, bool (N,), or None where the record of each image is not kept."""
+        """Returns which images withstood all attacks, bool (N,), or None if there is no record of each image."""
         path = self.folder / "record.npz"
         if not path.is_file():
             return None
@@ -66,7 +66,7 @@ class Evaluation:
 def beside(path: str | os.PathLike, run: Card) -> list[Evaluation]:
     """Returns the evaluations beside the card `run`, which is at `path`.
 
-    Those of another split, dataset, norm or epsilon answer another question, and are left out.
+    Leaves out evaluations on another split, dataset, norm or epsilon, which answer another question.
 
     Raises:
         ValueError: results cannot be read, are not those of an evaluation, or belong to another network.
@@ -84,7 +84,7 @@ def beside(path: str | os.PathLike, run: Card) -> list[Evaluation]:
                 "allowed: what tf_nuat.evaluate writes"
             ) from error
         ours, clean = run.measured["clean"], content["stages"][0]["accuracy"]
-        # Of a part of the test images, a run takes the first, and an evaluation a sample of each class.
+        # If not all test images are used, a run takes the first ones, an evaluation a sample of each class.
         is_part = run.says("test_images") == ours.images
         if not is_part and found[-1].measured.images == ours.images and abs(clean - ours.accuracy) > 1e-9:
             raise ValueError(
@@ -95,15 +95,15 @@ def beside(path: str | os.PathLike, run: Card) -> list[Evaluation]:
 
 
 def card_with(path: str | os.PathLike) -> tuple[Card, dict[str, Outcomes]]:
-    """Returns a card with the evaluations beside it as measures, and what became of each image.
+    """Returns a card with the evaluations beside it as measures, and the outcome of each image.
 
-    Where an attack was run several times, that on the most images is taken. Where different attacks have one name, the
-    first keeps it, the card's own before those of evaluations, and the others are `told_apart`.
+    If an attack was run several times, the run on the most images counts. If different attacks have one name, the first
+    keeps it (the card's own come before those of evaluations), and the others are `told_apart`.
 
-    An estimate for all images beside an evaluation of a sample is a measure, too, and takes over what is claimed.
+    An estimate for all images beside an evaluation of a sample is a measure, too, and takes over the claim.
 
     Returns:
-        the card at `path`; and a dict of measure to its `Outcomes`, of those measures of which they are known.
+        the card at `path`; and a dict of measure to its `Outcomes`, for the measures whose outcomes are known.
 
     Raises:
         ValueError: there is no such card, or what lies beside it cannot be read or belongs to another network.
@@ -132,12 +132,12 @@ def card_with(path: str | os.PathLike) -> tuple[Card, dict[str, Outcomes]]:
 
 
 def told_apart(name: str, text: str) -> str:
-    """Returns what to call a measure whose name stands for another attack: `text` is its own attack with settings."""
+    """Returns a name for a measure if `name` stands for another attack; `text` is its own attack with settings."""
     return f"{name} ({text})"
 
 
 def _of_most_images(found: Sequence[Evaluation]) -> list[Evaluation]:
-    """Returns the evaluations without those whose attack another ran on more images, or on as many and comes before."""
+    """Returns one evaluation per attack: the one on the most images, or the first of several."""
     largest: dict[str, Evaluation] = {}
     for each in found:
         known = largest.setdefault(runs.described(each.attack), each)
@@ -147,9 +147,9 @@ def _of_most_images(found: Sequence[Evaluation]) -> list[Evaluation]:
 
 
 def verdict(path: str | os.PathLike, run: Card) -> str | None:
-    """Returns the verdict that `sanity.run` left beside the card `run`, which is at `path`; None where it left none.
+    """Returns the verdict that `sanity.run` left beside the card `run`, which is at `path`; None if it left none.
 
-    One on another dataset, norm or epsilon answers another question, and is left out.
+    Leaves out a verdict on another dataset, norm or epsilon, which answers another question.
 
     Raises:
         ValueError: what lies there cannot be read, or is no judgement.
@@ -166,7 +166,7 @@ def verdict(path: str | os.PathLike, run: Card) -> str | None:
 
 
 def _outcomes(path: str | os.PathLike, run: Card) -> dict[str, np.ndarray]:
-    """Returns what the run at `path` kept of each image, a dict of measure to bool (N,); {} where it kept nothing."""
+    """Returns the outcomes that the run at `path` kept, a dict of measure to bool (N,); {} if it kept none."""
     path = pathlib.Path(path).parent / OUTCOMES
     if not path.is_file():
         return {}
@@ -197,7 +197,7 @@ def _stage(value: Any, field: Field) -> dict[str, Any]:
 
 
 def _content(path: pathlib.Path) -> dict[str, Any]:
-    """Returns what results say, with checked types.
+    """Returns the content of results, with checked types.
 
     Raises:
         ValueError: they are not those of an evaluation.
@@ -207,7 +207,7 @@ def _content(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _is_of(content: Mapping[str, Any], run: Card) -> bool:
-    """Returns whether results are of the run's test images and threat model; those of before do not say all."""
+    """Returns whether results are of the run's test images and threat model; older results lack some fields."""
     asked = {"dataset": run.dataset, "split": "test"}
     threat = {"norm": run.norm, "epsilon": run.epsilon}
     return all(content.get(name, value) == value for name, value in asked.items()) and all(

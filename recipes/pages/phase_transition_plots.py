@@ -68,7 +68,7 @@ def _mark(axes: Axes, measured: Measured, height: float, number: int) -> None:
 
 
 def paths(n: int, ratios: Sequence[float], differences: Mapping[int, np.ndarray]) -> Figure:
-    """Returns the left of figure 2: how far paths of theta are from those without an adversary, a panel for each d.
+    """Returns the left of figure 2: distances of the paths of theta from the clean paths, with a panel for each d.
 
     Args:
         n: images of a sample.
@@ -85,7 +85,7 @@ def paths(n: int, ratios: Sequence[float], differences: Mapping[int, np.ndarray]
         axes.set_title(f"d = {d}, n = {n}", fontsize="medium")
         axes.set_xlabel("step of gradient descent")
         axes.set_yscale("log")
-        axes.set_ylim(1e-3, 5.0)  # the first step is that of the clean path, to the rounding of floats
+        axes.set_ylim(1e-3, 5.0)  # the first step equals that of the clean path, up to rounding
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("distance to the clean path,\nover the length of theta")
     panels[-1].legend(title="epsilon (means of 100 samples)", fontsize=8, title_fontsize=8)

@@ -1,4 +1,4 @@
-"""Which run is the most robust: runs of one recipe together, ranked within a threat model by their worst case."""
+"""Ranks runs within a threat model by their worst case; the runs of one recipe form one entry."""
 
 import dataclasses
 import pathlib
@@ -21,15 +21,15 @@ ESTIMATED = ", estimated"
 
 @dataclasses.dataclass(frozen=True)
 class Together:
-    """What the seeds of a recipe measured together.
+    """The results of one or several seeds of a recipe, combined.
 
     Attributes:
         accuracy: mean over the seeds, in [0, 1].
-        interval: 95 %: of one seed its own; of several that over seeds (Student's t), or the mean of the seeds' own
-            where that is wider: few seeds may agree by chance, and all are measured on the same images.
-        images: test images of a seed; the fewest where seeds differ.
+        interval: 95 % interval. For one seed, its own; for several, the one over seeds (Student's t), or the mean of
+            the seeds' own on a side where that is wider: few seeds may agree by chance, and share their test images.
+        images: test images of a seed; the fewest if seeds differ.
         seeds: number of seeds.
-        half: half of the interval over seeds; None for one seed.
+        half: half the width of the interval over seeds; None for one seed.
         pooled: (accuracy, (low, high)) of all images of all seeds; None for one seed and for estimates.
     """
 
@@ -43,15 +43,15 @@ class Together:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """The runs of one recipe, which differ in the seed alone.
+    """The runs of one recipe, which differ only in the seed.
 
     Attributes:
         paths: of their cards, in the order of the seeds.
         cards: with the evaluations beside them, `named_alike`.
         measured: dict of the measure's name to `Together`; "clean" among them.
-        worst: name of the measure that left least within the threat model; None where no attack was run.
-        by_autoattack: whether AutoAttack is among what was run: without it the worst case is an upper limit.
-        verdicts: what `sanity.run` said of each network of which it was asked, without repetitions.
+        worst: name of the measure with the lowest accuracy within the threat model; None if no attack was run.
+        by_autoattack: whether AutoAttack is among the attacks; without it the worst case is an upper limit.
+        verdicts: the verdicts of `sanity.run` on the networks, without repetitions.
     """
 
     paths: tuple[pathlib.Path, ...]
@@ -68,17 +68,17 @@ class Entry:
 
     @property
     def robust(self) -> Together | None:
-        """What the worst attack left."""
+        """The results under the worst attack."""
         return None if self.worst is None else self.measured[self.worst]
 
     @property
     def masked(self) -> bool:
-        """Whether masked gradients are suspected of one of the networks."""
+        """Whether one of the networks is suspected of masked gradients."""
         return any("masked" in verdict for verdict in self.verdicts)
 
     @property
     def gradients(self) -> str:
-        """How many gradients of an image its adversary in training takes, in words: one is single-step training."""
+        """How many gradients the attack in training takes per image, in words; one is single-step training."""
         if self.first.defense == "standard":
             return "no attack"
         passes = [card.passes["input_gradient"] for card in self.cards if "input_gradient" in card.passes]
@@ -88,7 +88,7 @@ class Entry:
 
     @property
     def claims(self) -> dict[str, tuple[float, Together]]:
-        """What the recipe's source claims of what was measured: dict of measure to (claim, what was measured)."""
+        """The claims of the recipe's source: dict of measure to (claim, measured result)."""
         claimed = self.first.claimed
         return {name: (claimed[name], found) for name, found in self.measured.items() if name in claimed}
 
@@ -96,8 +96,8 @@ class Entry:
 def ranked(found: Sequence[tuple[pathlib.Path, Card]]) -> list[Entry]:
     """Returns the entries of runs of one threat model, the most robust first.
 
-    An upper limit is not ranked above what was measured well: entries without AutoAttack come after those with it, and
-    those whose gradients are suspected to be masked come last.
+    Entries without AutoAttack only have an upper limit, so they come after those with it. Entries that are suspected of
+    masked gradients come last.
 
     Args:
         found: pairs (path, card with the evaluations beside it).
@@ -111,9 +111,9 @@ def ranked(found: Sequence[tuple[pathlib.Path, Card]]) -> list[Entry]:
 
 
 def of_one_recipe(found: Sequence[tuple[pathlib.Path, Card]]) -> list[list[tuple[pathlib.Path, Card]]]:
-    """Returns runs, pairs (path, card), as lists of those whose recipes differ in the seed alone, each seed once.
+    """Groups runs, pairs (path, card), into lists of recipes that differ only in the seed, with each seed once.
 
-    What was measured may differ, too. Where the minutes of training are given, the epochs follow from the machine.
+    The measures may differ, too. So may the epochs if the minutes of training are given: they depend on the machine.
     """
     entries: list[list[tuple[pathlib.Path, Card]]] = []
     for path, run in found:
@@ -131,9 +131,9 @@ def _is_alike(first: Card, second: Card) -> bool:
 
 
 def named_alike(cards: Sequence[Card]) -> tuple[Card, ...]:
-    """Returns the cards of several seeds, in all of which the name of a measure stands for the same attack.
+    """Returns the cards of several seeds, renamed so that equal names of measures stand for the same attack.
 
-    Where different attacks have one name, the first keeps it, and the others are `told_apart`.
+    If different attacks have one name, the first keeps it, and the others are `told_apart`.
     """
     attacks: dict[str, str] = {}  # by name
     alike = []
@@ -155,12 +155,12 @@ def named_alike(cards: Sequence[Card]) -> tuple[Card, ...]:
 
 
 def _attack(name: str, run: Card) -> str:
-    """Returns the attack of a measure with its settings as text; "" where there is none."""
+    """Returns the attack of a measure with its settings as text; "" if there is none."""
     return runs.described(run.measures[name]) if name in run.measures else ""
 
 
 def together(outcomes: Sequence[Measured]) -> Together:
-    """Returns what several seeds measured, taken together; see `Together`."""
+    """Returns the combined results of several seeds; see `Together`."""
     accuracies = [outcome.accuracy for outcome in outcomes]
     images, mean = min(outcome.images for outcome in outcomes), float(np.mean(accuracies))
     if len(outcomes) == 1:
@@ -169,7 +169,7 @@ def together(outcomes: Sequence[Measured]) -> Together:
     own = np.mean([outcome.interval for outcome in outcomes], axis=0)
     interval = (float(min(mean - half, own[0])), float(max(mean + half, own[1])))
     pooled = None
-    if not any(outcome.estimated for outcome in outcomes):  # of which there are no images to count
+    if not any(outcome.estimated for outcome in outcomes):  # estimates have no images to count
         correct = sum(round(outcome.accuracy * outcome.images) for outcome in outcomes)
         total = sum(outcome.images for outcome in outcomes)
         pooled = (correct / total, evaluate.wilson(correct, total))
@@ -185,7 +185,7 @@ def _entry(alike: Sequence[tuple[pathlib.Path, Card]]) -> Entry:
             outcomes.setdefault(name, []).append(outcome)
     measured = {name: together(each) for name, each in outcomes.items()}
     attacks = [name for name in measured if name != "clean" and all(is_within(name, run) for run in cards)]
-    # A sample that may be easier than the whole gives way to what it says of the whole.
+    # An estimate for all images replaces the result on the sample, which may be easier.
     attacks = [name for name in attacks if f"{name}{ESTIMATED}" not in measured]
     return Entry(
         paths=paths,
@@ -206,7 +206,7 @@ def is_within(name: str, run: Card) -> bool:
 def _is_autoattack(name: str, run: Card) -> bool:
     """Returns whether AutoAttack is among the attacks of a measure, or of the sample that it is estimated from.
 
-    What it is for randomized networks does not count.
+    Its version for randomized networks does not count.
     """
     attacks = [each.split(", ") for each in _attack(name.removesuffix(ESTIMATED), run).split(evaluations.THEN)]
     return any(attack == AUTOATTACK and RANDOMIZED not in settings for attack, *settings in attacks)

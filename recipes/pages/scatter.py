@@ -1,4 +1,4 @@
-"""A scatter plot of clean and robust accuracy as the numbers of an SVG: marks, ranks beside them, ticks."""
+"""Computes the coordinates of a scatter plot of clean and robust accuracy in SVG: marks, their ranks, ticks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,19 +9,20 @@ from sanity.report.label_places import label_boxes
 
 SIZE = (520, 340)  # units of the drawing
 FRAME = {"left": 52, "right": 504, "top": 12, "bottom": 300}  # of the axes
-LABEL, GAP, MARK = (16, 12), 6, 4  # at most, of a rank; between ranks; radius of a mark
+LABEL, GAP, MARK = (16, 12), 6, 4  # largest size of a rank; gap between ranks; radius of a mark
 STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # between ticks
 
 
 def drawn(points: Sequence[tuple[int, float, float]]) -> dict[str, Any] | None:
-    """Returns what an SVG of `SIZE` needs, or None for fewer than two points.
+    """Returns the numbers for an SVG of `SIZE`, or None for fewer than two points.
 
     Args:
         points: (rank, clean accuracy, robust accuracy), accuracies in [0, 1].
 
     Returns:
-        a dict: "points", with "rank", "x" and "y" of the mark and "label_x" and "label_y" of the middle of its label,
-        which covers no other label or mark as far as there is room; "x_ticks" and "y_ticks", pairs (place, text).
+        a dict. "points" has for each point the "rank", "x" and "y" of the mark, and "label_x" and "label_y" of the
+        middle of its label. Labels cover no label or mark if there is room. "x_ticks" and "y_ticks" are pairs (place,
+        text).
     """
     if len(points) < 2:
         return None

@@ -8,7 +8,7 @@ import tensorflow as tf
 from absl.testing import flagsaver
 
 import tf_nuat
-from benchmarks import device
+from benchmarks import device, training
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,41 @@ def test_what_a_device_cannot_do_is_listed():
 
     times, failed = device.in_turns({"one": lambda: lambda: np.zeros(1), "other": lambda: refused}, 1, 0.0)
     assert list(times) == ["one"] and "no such kernel" in failed["other"]
+
+
+def test_what_fails_after_the_measuring_is_listed_too(monkeypatch, tmp_path):
+    """A step in the last precision, a form of the norm, and the traces: the precision before takes its place."""
+
+    def fails(*_):
+        raise NotImplementedError("no such kernel")
+
+    def build(recipe, splits, built=device.training.build):
+        return fails() if recipe.precision == "mixed_bfloat16" else built(recipe, splits)
+
+    monkeypatch.setattr(device.training, "build", build)
+    monkeypatch.setitem(device.NORMS, "svd", fails)
+    monkeypatch.setattr(device, "traces", fails)
+    monkeypatch.setattr(device, "input_figures", lambda recipe, *_: {recipe.precision: {"median": 1.0}})
+    small = ["--dataset=digits", "--network=two_conv", "--width=2", "--noxla", "--batch_size=32"]
+    out = tmp_path / "device.json"
+    saved = flagsaver.save_flag_values(device.FLAGS)
+    try:
+        assert device.command([*small, "--rounds=1", "--seconds=0.001", f"--out={out}"]) == 0
+    finally:
+        flagsaver.restore_flag_values(saved, device.FLAGS)
+    found = json.loads(out.read_text())
+    assert found["not_run"] == dict.fromkeys(("mixed_bfloat16", "svd", "traces"), "no such kernel")
+    assert found["images_per_second"] == {"float32": {"median": 1.0}} and "traces" not in found
+    norms = found["nuclear_norm"]
+    assert set(norms["milliseconds"]) == set(norms["distance_from_float64"]) == {"svd on the host", "eigenvalues"}
+
+
+def test_the_device_has_done_all_of_the_steps_before_the_time_is_taken(monkeypatch):
+    """On a GPU a call returns before its work is done, and what it returns may not depend on all of that."""
+    done = []
+    monkeypatch.setattr(tf.test.experimental, "sync_devices", lambda: done.append("all"))
+    training.seconds_per_step(lambda: done.append("asked"), 0.0)
+    assert done == ["asked"] * 10 + ["all"]
 
 
 def test_operations_of_resnet18_are_those_of_its_products():

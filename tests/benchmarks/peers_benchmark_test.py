@@ -245,12 +245,36 @@ def restored_flags():
         (peers_training, [], "peers_python is not given; allowed: a Python"),
         (peers_training, ["--peers_python=b", "--only=x"], "only is 'x'; allowed: nuat, "),
         (peers_training, ["--peers_python=b", "--threads=4096"], "threads is 4096; allowed: a whole number"),
+        (peers, ["--checkpoint=a", "--peers_python=b", f"--out={RESULTS}"], "; allowed: a file for the figures"),
+        (peers_training, ["--peers_python=b", f"--out={RESULTS}"], "; allowed: a file for the figures"),
         (table, ["--other"], "Unknown command line flag 'other'"),
     ],
 )
 def test_wrong_flags_are_named(module, arguments, message, restored_flags):
     with pytest.raises(ValueError, match=message):
         module.command(arguments)
+
+
+def test_figures_of_an_attack_are_kept_where_ours_cannot_run_the_next(monkeypatch, tmp_path, restored_flags):
+    """The second attack has no contestant that answers."""
+    network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    network.save(tmp_path / "network.keras")
+
+    def fail():
+        raise turns.FailedError("no such attack")
+
+    def contestants(folder, attack):
+        return {"tf_nuat float32": (lambda: row(3.0)) if attack == "pgd" else fail}
+
+    monkeypatch.setattr(peers, "export", lambda *_: 2)
+    monkeypatch.setattr(peers, "contestants", contestants)
+    monkeypatch.setattr(turns, "hide_gpus", lambda: None)
+    monkeypatch.setattr(turns, "keep_to_processors", lambda count: None)
+    given = [f"--checkpoint={tmp_path / 'network.keras'}", "--peers_python=b", "--precision=float32", "--rounds=1"]
+    with pytest.raises(ValueError, match="attacks has autoattack, which tf_nuat float32 cannot run .no such attack."):
+        peers.command([*given, "--attacks=pgd,autoattack", f"--out={tmp_path / 'peers.json'}"])
+    content = json.loads((tmp_path / "peers.json").read_text())
+    assert content["pgd"]["figures"]["tf_nuat float32"]["robust"] == 0.5 and "autoattack" not in content
 
 
 @pytest.fixture

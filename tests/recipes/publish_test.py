@@ -54,3 +54,17 @@ def test_where_a_card_cannot_be_read_the_package_stays_as_it_is(published):
     with pytest.raises(ValueError, match="second/card.json', which is not JSON"):
         publish.command([f"--runs={runs}"])
     assert {each.read_text() for each in package.iterdir()} == {"before"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"attacks": [["pgd", {"steps": 40}]]}, {"epsilon": 0.1}, {"norm": "l2"}, {"split": "validation"}],
+    ids=["attack", "epsilon", "norm", "split"],
+)
+def test_what_is_not_autoattack_on_test_images_at_the_run_s_epsilon_is_not_published(change, published):
+    runs, package = published
+    path = runs / "second" / "evaluation" / "autoattack" / "results.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ValueError, match="second/evaluation/autoattack', which is of another .*; allowed: autoattack"):
+        publish.command([f"--runs={runs}"])
+    assert {each.read_text() for each in package.iterdir()} == {"before"}

@@ -64,7 +64,7 @@ def test_the_page_ranks_tests_on_the_same_images_and_says_where_the_alarm_rang(r
     assert float(below[1]["below nuat by"].split()[0]) == pytest.approx(30.0)
 
 
-@pytest.mark.parametrize("name, racers", [("race_cifar10", 12), ("race_cifar10_45", 2)])
+@pytest.mark.parametrize("name, racers", [("race_cifar10", 12), ("race_cifar10_45", 3)])
 def test_the_committed_page_is_that_of_the_committed_runs(name, racers):
     folder = ROOT / "results" / name
     cards = [card.read(path) for path in sorted(folder.glob("*/card.json"))]
@@ -105,6 +105,17 @@ def test_what_races_is_alike(monkeypatch):
         assert (recipe.network, recipe.network_options, recipe.minutes) == ("resnet18", {"width": 8}, 45.0)
         assert list(recipe.measures) == ["pgd_50"] and not recipe.claimed
     assert set(race.SETTINGS) <= set(compare.DATASETS)
+
+
+def test_patience_is_for_the_defenses_that_keep_the_best_epoch():
+    for module in compare, race:
+        values = module.flag_values()
+        values(["", "--dataset=digits", "--defenses=nuat,fgsm_at", "--patience=5"])
+        recipes = module._recipes(values)
+        assert {name: (recipe.chosen_by, recipe.patience) for name, recipe in recipes.items()} == {
+            "nuat": ("val_robust_accuracy", 5),
+            "fgsm_at": ("last", None),
+        }
 
 
 def call(monkeypatch, *arguments):

@@ -15,7 +15,7 @@ from tests.helpers.pictures import flat, save_folder
 from tests.recipes.compare_test import card_of
 from tests.recipes.leaderboard_test import evaluated, rows, write
 from tf_nuat import data
-from tf_nuat.data import splits
+from tf_nuat.data import datasets, splits
 from tf_nuat.evaluate import wilson
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -149,6 +149,21 @@ def test_images_need_not_fit_into_memory_nor_be_whole(run, tmp_path, monkeypatch
     assert content["images"] == DIGITS and content["of_these_in_sample"] <= 100
 
 
+def test_test_images_are_enough_and_training_images_are_not_read(run, tmp_path, monkeypatch):
+    path, *_ = run
+    images, labels, _ = data.sample("digits")
+    expected = two_phase.estimates(path)
+    np.savez(tmp_path / "test.npz", images=images, labels=labels)
+    assert two_phase.estimates(path, dataset=str(tmp_path / "test.npz")) == expected
+    whole = data.load("digits").examples
+
+    def read(data_dir, only):
+        return {only: whole[only]}, map(str, range(10)), "none"
+
+    monkeypatch.setitem(data.DATASETS, "digits", read)
+    assert two_phase.estimates(path) == expected
+
+
 def test_a_card_runs_no_code_and_opens_no_file_elsewhere(run, tmp_path, monkeypatch):
     path, *_ = run
     expected = two_phase.estimates(path)
@@ -216,8 +231,8 @@ def labels_of(dataset):
 def test_the_committed_estimates_are_those_of_the_committed_records(dataset, folder, monkeypatch):
     """The labels are read once: they are the same for every record."""
     labels = labels_of(dataset)
-    read = types.SimpleNamespace(labels={"test": labels}.get)
-    monkeypatch.setattr(data, "load", lambda name, **_: {dataset: read}[name])
+    read = types.SimpleNamespace(labels=lambda split: labels)
+    monkeypatch.setattr(datasets, "one_split", lambda name, split, **_: {(dataset, "test"): read}[name, split])
     found = sorted((ROOT / "results" / folder).rglob(evaluations.ESTIMATE))
     assert found
     for path in found:
