@@ -219,7 +219,8 @@ def report(recipe, attack, found):
         if way not in found:
             continue
         measured = found[way]
-        for clean in measured.clean if way == "exact" or "exact" not in found else ():
+        same = way == "fast" and "exact" in found and _are_comparable(measured, found["exact"])
+        for clean in () if same else measured.clean:  # the exact way shows it
             lines.append(
                 f"ordinary training: loss {clean.train_loss:.4g} on training images, {clean.test_loss:.4g} on "
                 f"{clean.test_images} test images, accuracy {clean.test_accuracy:.2%}, {clean.seconds:.0f} s"
@@ -233,8 +234,7 @@ def report(recipe, attack, found):
             f"{way} ({what} at {len(measured.epsilons)} epsilons): epsilon* {255 * estimate.epsilon:.3g}/255 = "
             f"{estimate.epsilon:.3g} ({interval}), {measured.seconds:.0f} s"
         )
-    if {"fast", "exact"} <= set(found):
-        fast, exact = found["fast"], found["exact"]
+    if {"fast", "exact"} <= set(found) and _are_comparable(fast := found["fast"], exact := found["exact"]):
         lines.append(
             f"fast / exact: {fast.estimate.epsilon / exact.estimate.epsilon:.2f}; time saved "
             f"{1 - fast.seconds / exact.seconds:.0%}"
@@ -244,6 +244,12 @@ def report(recipe, attack, found):
     if estimates := [found[way].estimate for way in ("exact", "fast") if way in found]:
         lines.append(advice(recipe.epsilon, estimates[0].epsilon))
     return lines
+
+
+def _are_comparable(fast, exact):
+    """Returns whether both ways have the same clean network and as many images; separate commands may differ."""
+    clean, other = ([each.network for each in way.clean[:1]] for way in (fast, exact))
+    return clean == other and fast.loss_images == exact.loss_images
 
 
 def advice(epsilon, critical):

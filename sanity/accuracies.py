@@ -75,8 +75,8 @@ def sentence(clean, robust, pgd, way_round, subject, settings, *, is_random):
     beyond = " that PGD did not" if robust.answers == 1 else ""
     stronger = f"{robust.attack} fooled {robust.fooled} images{beyond}. " if robust.fooled else ""
     missing = f"Not run on all of them: {'; '.join(robust.left_out)}. " if robust.left_out else ""
-    most = "at most " if robust.left_out else ""
-    alone = f"PGD alone says {pgd.accuracy:.1%}, publish {most}{robust.accuracy:.1%}"
+    most = "At most " if robust.left_out else ""
+    alone = f"PGD alone says {pgd.accuracy:.1%}" + ("" if most else f", publish {robust.accuracy:.1%}")
     if pgd.correct == robust.correct:
         alone = f"PGD alone says the same, {pgd.accuracy:.1%}"
     if robust.answers > 1:
@@ -87,7 +87,7 @@ def sentence(clean, robust, pgd, way_round, subject, settings, *, is_random):
     elif way_round is not None and way_round.best is not None:
         alone += f". Round what may hide the gradients {way_round.best.attack} fooled {way_round.best.fooled} images"
     return (
-        f"{robust.accuracy:.1%} of {robust.images} images withstand the worst of {robust.attacks} attacks within "
+        f"{most}{robust.accuracy:.1%} of {robust.images} images withstand the worst of {robust.attacks} attacks within "
         f"epsilon {subject.epsilon:.4g} in {subject.norm.label} ({settings.confidence:.0%} interval {low:.1%} to "
         f"{high:.1%}). {missing}{stronger}{alone}. {clean.accuracy:.1%} are classified correctly without attack."
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import math
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -238,7 +239,7 @@ def judge_subject(
         verdict=found,
         masking=verdict.masking(results),
         robustness=robustness,
-        headline=verdict.headline(found, results),
+        headline=verdict.headline(found, results, is_upper_limit=bool(robust.left_out)),
         accuracies=said,
         advice=verdict.advice(results, robust, robustness, confidence=settings.confidence),
         rule=verdict.RULE,
@@ -266,7 +267,7 @@ def _way_round(subject, results, settings):
     outcome = None
     try:
         random_answers = is_random(subject, results)
-        seconds = min(subject.clock.left, ADAPTIVE_SECONDS)
+        seconds = subject.clock.left if math.isfinite(subject.clock.left) else ADAPTIVE_SECONDS
         if seconds > 0.0 and (random_answers or verdict.masking(results) != verdict.NOT_SEEN):
             outcome = adaptive.find_way_round(subject, results, settings, seconds=seconds)
     except (MemoryError, tf.errors.ResourceExhaustedError):

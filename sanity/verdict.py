@@ -128,8 +128,10 @@ def overall(results: Sequence[Result], clean: Accuracy, robust: Accuracy, chance
     return {SUSPECTED: MASKED, UNSURE: UNDECIDED}.get(found) or robustness(clean, robust, chance)
 
 
-def headline(verdict: str, results: Sequence[Result]) -> str:
+def headline(verdict: str, results: Sequence[Result], *, is_upper_limit: bool = False) -> str:
     """Returns the verdict in words, with its reason.
+
+    `is_upper_limit` says whether the accuracy in the worst case is one, because attacks were left out.
 
     Example:
         >>> print(headline(NOT, [result]))
@@ -140,9 +142,10 @@ def headline(verdict: str, results: Sequence[Result]) -> str:
     if verdict == UNDECIDED:
         open_ones = _of(results, Verdict.INCONCLUSIVE)
         return f"Undecided whether gradients are masked. {_reason(open_ones) or 'No check could be made.'}"
+    most = "At most " if is_upper_limit else ""
     return {
-        ROBUST: "Genuinely robust, and no sign of masked gradients.",
-        PARTLY: "Partly robust, and no sign of masked gradients.",
+        ROBUST: f"{most}genuinely robust, and no sign of masked gradients.".capitalize(),
+        PARTLY: f"{most}partly robust, and no sign of masked gradients.".capitalize(),
         NOT: "Not robust, and no sign of masked gradients: an honest failure.",
     }[verdict]
 

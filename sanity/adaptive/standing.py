@@ -104,6 +104,10 @@ class Standing:
                 if time.monotonic() > until:
                     break
 
+    def leave_out(self, name: str, surface: Surface) -> None:
+        """Records that there was no time for an attack on a surface."""
+        self._missed.setdefault(f"{name} on {surface.name}", np.zeros_like(self._correct))[self._correct] = True
+
     @contextlib.contextmanager
     def attempt(
         self, attack: str, settings: dict[str, typing.Any], why: str, *, source: str | None = None

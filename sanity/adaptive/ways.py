@@ -78,9 +78,11 @@ def find_way_round(subject: Subject, results: Sequence[Result], settings: Settin
     until = max(started + seconds, time.monotonic() + ATTACKING * seconds)
     standing = Standing(subject, settings, is_random=signs.random, until=until)
     for way in _ways(subject, surface, signs, standing, seen):
+        if not subject.has(way.attack):
+            continue
         if standing.is_over:
-            break
-        if subject.has(way.attack):
+            standing.leave_out(way.attack, way.surface)
+        else:
             standing.attack(way.attack, way.settings, way.surface, way.why, cost=way.cost)
     if not (standing.is_over or signs.random or (signs.explained and standing.fooled)):
         queries.ask(standing, subject)

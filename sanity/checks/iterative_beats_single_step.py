@@ -52,8 +52,8 @@ def iterative_beats_single_step(subject: Subject, settings: Settings) -> Result:
         ),
         Verdict.INCONCLUSIVE: (
             f"{excess.name} leaves {excess.difference:.1%} more images correct than {single}.{overrating.words}"
-            if overrating.words
-            else too_few,
+            if overrating.words and excess.difference > 0.0
+            else f"{too_few}{overrating.words}",
             "Judge more images (--samples).",
         ),
         Verdict.PASS: (_words_of_pass(excess, overrating.words), ""),

@@ -49,8 +49,8 @@ def larger_epsilon_is_stronger(subject: Subject, settings: Settings) -> Result:
         ),
         Verdict.INCONCLUSIVE: (
             f"The success rate of PGD drops by {drop.difference:.1%} {drop.name}.{left}"
-            if left
-            else f"The sample cannot rule out that the success rate drops by {settings.detectable:.0%} somewhere.",
+            if left and drop.difference > 0.0
+            else f"The sample cannot rule out that the success rate drops by {settings.detectable:.0%}.{left}",
             "Judge more images (--samples).",
         ),
         Verdict.PASS: (_words_of_pass(drop), ""),

@@ -91,8 +91,8 @@ def _words(verdict, rise, settled, left, settings):
         ),
         Verdict.INCONCLUSIVE: (
             f"Accuracy rises by {rise.difference:.1%} {rise.name}.{left}"
-            if left
-            else f"The sample cannot rule out that accuracy rises with steps by {settings.detectable:.0%}.",
+            if left and rise.difference > 0.0
+            else f"The sample cannot rule out that accuracy rises with steps by {settings.detectable:.0%}.{left}",
             "Judge more images (--samples).",
         ),
         Verdict.PASS: (f"{seen} {settled}", ""),

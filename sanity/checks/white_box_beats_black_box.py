@@ -113,8 +113,8 @@ def _words(verdict, excess, left, settings):
         ),
         Verdict.INCONCLUSIVE: (
             f"With {excess.name}, {excess.difference:.1%} more images are fooled.{left}"
-            if left
-            else f"The sample cannot rule out that a transferred attack fools {settings.detectable:.0%} more images.",
+            if left and excess.difference > 0.0
+            else f"The sample cannot rule out that transfer attacks fool {settings.detectable:.0%} more images.{left}",
             "Judge more images (--samples).",
         ),
         Verdict.PASS: (

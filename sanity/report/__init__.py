@@ -109,7 +109,8 @@ def render(judgement, drawn, figures_page=None):
 def tones(judgement):
     """Returns the colours of both answers: what may be overrated is never green."""
     robustness, trust = ROBUSTNESS[judgement.robustness], TRUST[judgement.masking]
-    return {"robustness": "fair" if robustness == "good" != trust else robustness, "trust": trust}
+    may_be_overrated = robustness == "good" and judgement.is_upper_limit
+    return {"robustness": "fair" if may_be_overrated else robustness, "trust": trust}
 
 
 def bars(judgement: Judgement) -> list[tuple[str, float, float, float]]:

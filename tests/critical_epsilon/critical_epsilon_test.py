@@ -192,6 +192,21 @@ def test_a_second_call_trains_nothing_and_a_further_epsilon_only_itself(estimate
     assert ran == [4 / 255]
 
 
+@pytest.mark.parametrize("clean, images, compared", [("a", 100, True), ("b", 100, False), ("a", 50, False)])
+def test_only_what_was_measured_alike_is_compared(clean, images, compared):
+    """Two commands may have other clean networks, or other numbers of images."""
+
+    def measured(way, network, loss_images):
+        line = intersection.interpolated([0.1, 0.3], [[0.2, 0.6]], [0.4])
+        cleans = (dataclasses.replace(CLEAN, network=network),)
+        return critical_epsilon.Measured(way, line, (0.1, 0.3), ((0.2, 0.6),), cleans, loss_images, 60.0)
+
+    found = {"fast": measured("fast", clean, images), "exact": measured("exact", "a", 100)}
+    lines = phase_transition.report(RECIPE, "fgm", found)
+    assert any(line.startswith("fast / exact") for line in lines) == compared
+    assert sum(line.startswith("ordinary training") for line in lines) == (1 if compared else 2)
+
+
 def test_a_clean_network_that_is_not_trained_is_refused(tmp_path, monkeypatch, capsys):
     networks.two_conv((8, 8, 1), 10, width=16).save(tmp_path / "clean.keras")
     arguments = [*SMALL, *WAYS, f"--clean={tmp_path / 'clean.keras'}", f"--out={tmp_path / 'out'}"]

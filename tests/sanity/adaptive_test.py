@@ -173,6 +173,12 @@ def test_images_that_there_was_no_time_for_were_not_attacked(is_random, monkeypa
     assert robust.left_out == (found.cut_short if is_random else ("Square",))
 
 
+def test_attacks_that_did_not_begin_in_time_are_named(monkeypatch):
+    monkeypatch.setattr(Standing, "is_over", True)
+    found = find_way_round(subject_of(INSIDE), [], Settings(), seconds=1.0)
+    assert found.tried == () and "pgd on the network" in found.cut_short
+
+
 def test_the_mean_gradient_around_an_image_has_a_radius_that_was_chosen():
     """The wave is one of the pixels alone: any radius of several waves leaves the gradient of the inside."""
     network = HIDDEN["a wave"]()

@@ -52,6 +52,9 @@ def test_of_two_classes_a_little_more_than_guessing_is_not_genuinely_robust():
 
 def test_the_headline_names_the_reason_and_not_the_checks():
     results = [result(A, Verdict.FAIL, 1e-5), result(B, Verdict.FAIL, 1e-9), result(C, Verdict.FAIL, 1e-7)]
+    assert verdict.headline("genuinely robust", results, is_upper_limit=True).startswith(
+        "At most genuinely robust, and"
+    )
     said = verdict.headline("masked gradients suspected", results)
     assert said == "Masked gradients suspected. step_count_saturates saw it. 2 other checks say so, too."
     assert verdict.advice(results, accuracy(0.5), "genuinely robust").startswith("Mend step_count_saturates.")
@@ -78,18 +81,20 @@ def test_more_images_are_needed_where_a_limit_lies_within_the_interval():
 
 
 @pytest.mark.parametrize(
-    ("robust", "masking", "expected"),
+    ("robust", "masking", "upper_limit", "expected"),
     [
-        ("genuinely robust", "not seen", ("good", "good")),
-        ("genuinely robust", "suspected", ("fair", "bad")),
-        ("genuinely robust", "undecided", ("fair", "fair")),
-        ("partly robust", "not seen", ("fair", "good")),
-        ("not robust", "not seen", ("bad", "good")),
+        ("genuinely robust", "not seen", False, ("good", "good")),
+        ("genuinely robust", "not seen", True, ("fair", "good")),  # attacks were left out
+        ("genuinely robust", "suspected", True, ("fair", "bad")),
+        ("genuinely robust", "undecided", True, ("fair", "fair")),
+        ("partly robust", "not seen", False, ("fair", "good")),
+        ("not robust", "not seen", True, ("bad", "good")),
     ],
 )
-def test_what_may_be_overrated_is_never_green(robust, masking, expected):
+def test_what_may_be_overrated_is_never_green(robust, masking, upper_limit, expected):
     class Judged:
         robustness = robust
+        is_upper_limit = upper_limit
 
     Judged.masking = masking
     assert tuple(report.tones(Judged()).values()) == expected
