@@ -2,6 +2,7 @@
 
 import ast
 import gc
+import importlib
 import inspect
 import pathlib
 import weakref
@@ -384,3 +385,9 @@ def test_nothing_else_reaches_beneath_the_surface():
     assert found == {
         "keras_compat": [*beneath, "keras.src.backend.common", "keras.src.utils", "tensorflow.python.framework"]
     }
+
+
+def test_networks_of_keras_2_have_their_classes_where_keras_3_looks_for_them():
+    now = {old.split(".")[-1]: importlib.import_module(new) for old, new in keras_compat.MODULES_OF_KERAS_2.items()}
+    assert issubclass(now["functional"].Functional, keras.Model)
+    assert now["sequential"].Sequential is keras.Sequential and now["training"].Model is keras.Model

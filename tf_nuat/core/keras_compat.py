@@ -18,6 +18,13 @@ from keras.src.backend.common import global_state
 from keras.src.utils import python_utils
 from tensorflow.python.framework import ops
 
+# Modules of networks in `.keras` files of Keras 2, and their places in Keras 3, where loading looks for them.
+MODULES_OF_KERAS_2 = {
+    f"{place}.{name}": f"keras.src.models.{now}"
+    for place in ("keras.engine", "keras.src.engine")
+    for name, now in (("functional", "functional"), ("sequential", "sequential"), ("training", "model"))
+}
+
 
 class Model(keras.Model):
     """A `keras.Model`, to be subclassed, that `fit` and `evaluate` also train and test on several workers.

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from tf_nuat.core import keras_compat
 from tf_nuat.networks import tensorflow_functions
 
 Config = dict[str, Any]
@@ -41,12 +42,6 @@ _CLASSES: dict[str, tuple[str, dict[str, str]]] = {  # name today, and renamed a
     "SeparableConvolution2D": ("SeparableConv2D", {}),
     "SyncBatchNormalization": ("BatchNormalization", {}),
     "ThresholdedReLU": ("ReLU", {"theta": "threshold"}),
-}
-# Modules of networks in `.keras` files of Keras 2, and their places in Keras 3.
-_MODULES = {
-    f"{place}.{name}": f"keras.src.models.{now}"
-    for place in ("keras.engine", "keras.src.engine")
-    for name, now in (("functional", "functional"), ("sequential", "sequential"), ("training", "model"))
 }
 _DATA_FORMATS = {"tf": "channels_last", "th": "channels_first"}
 # Arguments that Keras 2 saved and Keras 3 does not take; they change no output of a trained network.
@@ -145,7 +140,7 @@ def _mend_sequential(network: Config) -> None:
 def _mend_layer(layer: Config, changes: set[str], left_out: set[str]) -> None:
     name, config = layer["class_name"], layer["config"]
     if "module" in layer:  # in the form that Keras 2 and 3 share, except for these differences
-        layer["module"] = _MODULES.get(layer["module"], layer["module"])
+        layer["module"] = keras_compat.MODULES_OF_KERAS_2.get(layer["module"], layer["module"])
         if name != "InputLayer":
             config.pop("batch_input_shape", None)
     if "layers" in config:
