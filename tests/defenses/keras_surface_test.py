@@ -121,13 +121,18 @@ def test_the_range_of_label_smoothing(value):
         tf_nuat.NuAT(linear.network(), epsilon=0.1, label_smoothing=value)
 
 
-@pytest.mark.parametrize("ema_decay", [None, 0.9998])
-def test_weights_that_are_set_after_construction_are_trained_batch_by_batch(ema_decay):
-    """With a learning rate of 0, networks and averages stay what was set."""
+def with_other_weights(ema_decay):
+    """Returns a NuAT2 whose weights were set after construction, and these. Its learning rate of 0 keeps them."""
     model = tf_nuat.NuAT2(linear.network(), epsilon=0.1, ema_decay=ema_decay, attack_ema_decay=0.99)
     model.compile(keras.optimizers.SGD(0.0))
     expected = linear.network(seed=2).get_weights()
     model.network.set_weights(expected)
+    return model, expected
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9998])
+def test_weights_that_are_set_after_construction_are_trained_batch_by_batch(ema_decay):
+    model, expected = with_other_weights(ema_decay)
     model.train_on_batch(X, Y)
     for network in model.network, model.trained_network, model.attack_network:
         for weight, other in zip(network.get_weights(), expected):
@@ -137,10 +142,7 @@ def test_weights_that_are_set_after_construction_are_trained_batch_by_batch(ema_
 @pytest.mark.parametrize("ema_decay", [None, 0.9998])
 def test_the_average_of_the_attack_begins_at_weights_that_were_set(ema_decay):
     """Where `fit` begins after the first epoch, in which it would have no memory, too."""
-    model = tf_nuat.NuAT2(linear.network(), epsilon=0.1, ema_decay=ema_decay, attack_ema_decay=0.99)
-    model.compile(keras.optimizers.SGD(0.0))
-    expected = linear.network(seed=2).get_weights()
-    model.network.set_weights(expected)
+    model, expected = with_other_weights(ema_decay)
     model.fit(X, Y, initial_epoch=3, epochs=4, verbose=0)
     for weight, other in zip(model.attack_network.get_weights(), expected):
         np.testing.assert_allclose(weight, other, atol=1e-5)

@@ -176,11 +176,12 @@ class NetworkModel(keras_compat.Model):
         saving.check_callbacks(self, callbacks)
         if (class_weight := options.get("class_weight")) is not None:
             options["class_weight"] = training_data.every_class_weight(class_weight, self.network.output_shape[-1])
-        if self.count_batches() == 0:  # of this optimizer
+        before = self.count_batches()  # of this optimizer
+        if before == 0:
             self.train_what_was_set()
         if isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
             options.setdefault("shuffle", False)  # a dataset comes in its own order; Keras warns of anything else
-        with with_clock(callbacks, self) as callbacks, self._naming("training", self.count_batches()) as place:
+        with with_clock(callbacks, self) as callbacks, self._naming("training", before) as place:
             x = sources.checked(x, self.network, place)
             if "validation_data" in options:
                 options["validation_data"] = sources.checked(options["validation_data"], self.network, in_evaluation)
@@ -220,9 +221,10 @@ class NetworkModel(keras_compat.Model):
     ) -> typing.Any:
         """Trains on one batch as `keras.Model.train_on_batch` does; images and labels are checked."""
         training_data.check_forms(self.network, x, y, options.get("sample_weight"))
-        if self.count_batches() == 0:  # of this optimizer
+        before = self.count_batches()  # of this optimizer
+        if before == 0:
             self.train_what_was_set()
-        with self._naming("training", self.count_batches()):
+        with self._naming("training", before):
             return super().train_on_batch(x, y, *arguments, **options)
 
     def test_on_batch(
