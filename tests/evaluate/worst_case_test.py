@@ -183,8 +183,8 @@ def test_another_evaluation_in_the_folder_is_named(network, data, tmp_path):
     settings = {"epsilon": 0.11, "folder": tmp_path}
     worst_case(network, data, ["fgsm"], **settings)
     for change, words in (
-        ({"epsilon": 0.2}, "other epsilon, attacks;"),
-        ({"seed": 1}, "other seed;"),
+        ({"epsilon": 0.2}, r"other epsilon \(0.11, not 0.2\), attacks;"),
+        ({"seed": 1}, r"other seed \(0, not 1\);"),
         ({"attacks": ["pgd"]}, "other attacks;"),
     ):
         with pytest.raises(ValueError, match=words):
@@ -366,8 +366,9 @@ def test_gradients_of_another_precision_are_another_evaluation(network, data, tm
     assert json.loads((tmp_path / "float32" / "results.json").read_text())["precision"] == "float32"
     coarse = worst_case(network, data, chosen, epsilon=0.1, precision="bfloat16", folder=tmp_path / "bfloat16")
     assert coarse.precision == "bfloat16"
-    with pytest.raises(ValueError, match="has an evaluation with other precision; allowed: another folder") as raised:
-        worst_case(network, data, chosen, epsilon=0.1, precision="float32", folder=tmp_path / "bfloat16")
+    words = r"has an evaluation with other precision \('bfloat16', not 'float32'\); allowed: another folder"
+    with pytest.raises(ValueError, match=words) as raised:
+        worst_case(network, data, chosen, epsilon=0.1, folder=tmp_path / "bfloat16")  # "auto", on another machine
     assert "\n" not in str(raised.value)
     # "auto" is one of the two, and for a network as small as this float32.
     again = worst_case(network, data, chosen, epsilon=0.1, folder=tmp_path / "float32")

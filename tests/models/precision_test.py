@@ -11,11 +11,12 @@ import tf_nuat
 from tests.helpers import small
 from tests.helpers.killed import run
 from tests.training.backup_test import RECIPE
+from tf_nuat import training
 from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
 from tf_nuat.defenses.grad_align import cosine
 from tf_nuat.models import precision
 from tf_nuat.models.inference import inference
-from tf_nuat.training import building
+from tf_nuat.training import building, experiment
 
 MIXED = precision.POLICIES[1:]
 # One for each objective, and for each way to the gradients: of images, of moved weights, of a network and its average.
@@ -150,3 +151,65 @@ def test_a_network_within_a_network_ends_in_float32():
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ValueError, match="precision is 'half'; allowed: float32, mixed_bfloat16, mixed_float16"):
         dataclasses.replace(RECIPE, precision="half")
+
+
+CPU_FLAGS = {
+    "avx512f amx_bf16 amx_tile": ("bfloat16",),
+    "avx2 avx512_bf16 avx512_fp16": ("bfloat16", "float16"),
+    "avx2 fma avx512_bf16_of_tomorrow": (),
+}
+
+
+@pytest.fixture
+def hardware(monkeypatch):
+    """Returns a function that replaces this machine: its processor's flags, or the capability of its first GPU."""
+
+    def replace(*, flags="", capability=None):
+        gpus = [] if capability is None else ["a GPU"]
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+        details = {"compute_capability": capability}
+        monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: details)
+        monkeypatch.setattr(precision.pathlib.Path, "read_text", lambda path: f"processor: 0\nflags: {flags}\n")
+        precision.multiplies.cache_clear()
+
+    yield replace
+    precision.multiplies.cache_clear()
+
+
+@pytest.mark.parametrize("flags", CPU_FLAGS)
+def test_which_types_a_processor_multiplies(flags, hardware, monkeypatch):
+    hardware(flags=flags)
+    assert tuple(name for name in ("bfloat16", "float16") if precision.multiplies(name)) == CPU_FLAGS[flags]
+    assert precision.multiplies("float32")
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")  # without oneDNN, TensorFlow does not use these instructions
+    precision.multiplies.cache_clear()
+    assert not precision.multiplies("bfloat16")
+
+
+def test_which_types_a_gpu_multiplies(hardware):
+    for capability, expected in {(6, 1): (), (7, 5): ("float16",), (8, 0): ("bfloat16", "float16")}.items():
+        hardware(flags="amx_bf16 amx_fp16", capability=capability)
+        found = tuple(name for name in ("bfloat16", "float16") if precision.multiplies(name))
+        assert found == expected, capability
+
+
+def test_a_machine_without_proc_is_not_known_to_multiply(hardware, monkeypatch):
+    hardware(flags="amx_bf16")
+
+    def missing(path):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(precision.pathlib.Path, "read_text", missing)
+    assert not precision.multiplies("bfloat16")
+
+
+def test_training_in_a_precision_that_the_machine_converts_warns(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(experiment.logging, "log_first_n", lambda level, line, count, *args: lines.append(line % args))
+    for multiplied in ("float32", "bfloat16"), ("float32",):
+        monkeypatch.setattr(precision, "multiplies", multiplied.__contains__)
+        for policy in ("float32", "mixed_bfloat16"):
+            training.check(dataclasses.replace(RECIPE, precision=policy), tmp_path)
+    (line,) = lines
+    assert line.startswith("precision is mixed_bfloat16, but no hardware for it was found: ")
+    assert line.endswith("--precision float32")

@@ -23,6 +23,7 @@ from tf_nuat.parallel import workers
 STATE = "state.npz"
 _ALLOWED = "another folder, or remove this file to begin anew"
 _KEPT = ("fooled_by", "distance", "steps", "seconds")
+_TOLD = ("norm", "epsilon", "seed", "precision")  # of an identity, the values that say something to a person
 
 
 class Journal:
@@ -109,8 +110,12 @@ class Journal:
             raise ValueError(f"{where} is not the journal of an evaluation; allowed: {allowed}")
         names = {**self._identity, **identity}  # a single process has no `worker`: it refuses a worker's share
         if differing := [name for name in names if identity.get(name) != self._identity.get(name)]:
+            told = [
+                f"{name} ({identity.get(name)!r}, not {self._identity[name]!r})" if name in _TOLD else name
+                for name in differing
+            ]
             raise ValueError(
-                f"out is {str(path.parent)!r}, which has an evaluation with other {', '.join(differing)}; "
+                f"out is {str(path.parent)!r}, which has an evaluation with other {', '.join(told)}; "
                 "allowed: another folder, or the same arguments and version of tf_nuat to go on with that one"
             )
         kept = {name: getattr(self, name) for name in _KEPT}

@@ -18,6 +18,8 @@ from tf_nuat.models.lifetime import made_once
 
 PRECISIONS = ("auto", "float32", "bfloat16")  # of an attack's gradients
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")  # of training: names of Keras's dtype policies
+LEAST_CAPABILITY = {"bfloat16": (8, 0), "float16": (7, 0)}  # compute capability of GPUs that multiply the type
+CPU_FLAGS = {"bfloat16": ("avx512_bf16", "amx_bf16"), "float16": ("avx512_fp16", "amx_fp16")}  # as Linux names them
 
 
 def attacked(network: Callable[..., tf.Tensor], precision: str) -> Callable[..., tf.Tensor]:
@@ -93,17 +95,24 @@ LEAST_WORK = 100_000  # number of weights, below which other work takes most of 
 
 def pays(network: keras.Model) -> bool:
     """Returns whether bfloat16 is faster: the hardware multiplies it, and most of the time goes into products."""
-    return _hardware_multiplies() and network.count_params() >= LEAST_WORK
+    return multiplies("bfloat16") and network.count_params() >= LEAST_WORK
 
 
 @functools.cache
-def _hardware_multiplies() -> bool:
+def multiplies(dtype: str) -> bool:
+    """Returns whether the hardware is known to multiply numbers of `dtype`: "float32", "bfloat16" or "float16".
+
+    Other hardware converts each number to float32 and back, which takes several times as long as float32 alone.
+    """
+    if dtype == "float32":
+        return True
     devices = tf.config.list_physical_devices("GPU")
     if devices:
         details = tf.config.experimental.get_device_details(devices[0])
-        return details.get("compute_capability", (0, 0)) >= (8, 0)
+        return details.get("compute_capability", (0, 0)) >= LEAST_CAPABILITY[dtype]
     try:
         flags = pathlib.Path("/proc/cpuinfo").read_text()
     except OSError:
         return False
-    return os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0" and ("avx512_bf16" in flags or "amx_bf16" in flags)
+    uses_them = os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
+    return uses_them and any(flag in flags.split() for flag in CPU_FLAGS[dtype])

@@ -174,7 +174,10 @@ def check(
 
 
 def _check_against_data(recipe: Recipe, splits: Splits, out: pathlib.Path) -> None:
-    """Raises a `ValueError` for errors that only the data reveal; warns if the masking alarm cannot ring."""
+    """Raises a `ValueError` for errors that only the data reveal; warns if the masking alarm cannot ring.
+
+    Warns also if the machine has no hardware for the precision.
+    """
     largest = norms.of(recipe.norm).largest(splits.input_shape)
     validation.number("epsilon", recipe.epsilon, at_most=largest)
     for spec in (recipe.selection, *recipe.measures.values()):
@@ -192,6 +195,9 @@ def _check_against_data(recipe: Recipe, splits: Splits, out: pathlib.Path) -> No
         by_name.check_saving(f"network {recipe.network}", model.network)
     if by_name.is_saved(recipe.network):
         _check_wiring(recipe, splits, model.network)
+    if not precision.multiplies(recipe.precision.removeprefix("mixed_")):
+        line = "precision is %s, but no hardware for it was found: training may take several times as long as with "
+        logging.log_first_n(logging.WARNING, line + "--precision float32", 1, recipe.precision)  # not for each of many
 
 
 def _check_wiring(recipe: Recipe, splits: Splits, network: keras.Model) -> None:
