@@ -112,6 +112,15 @@ def test_a_part_refuses_what_is_wrong_when_it_is_made(make, words):
             "stages is {'defense': 'nuat', 'epochs': 1}; allowed: stages",
         ),
         ({"network_options": {"width": abs}}, "width is a builtin_function_or_method; allowed: numbers, text"),
+        ({"claimed": {"clean": 92.3}}, "clean of claimed is 92.3; allowed: a number at least 0 and at most 1"),
+        ({"claimed": ["clean"]}, "claimed is ['clean']; allowed: a dict of names and values"),
+        ({"network_options": None}, "network_options is None; allowed: a dict of names and values"),
+        ({"data_options": "augmentation"}, "data_options is 'augmentation'; allowed: a dict of names and values"),
+        ({"source": 2021}, "source is 2021; allowed: text"),
+        ({"synchronized_batch_norm": "false"}, "synchronized_batch_norm is 'false'; allowed: False, True"),
+        ({"network": ["two_conv"]}, "network is ['two_conv']; allowed: "),
+        ({"defense": ["nuat"]}, "defense is ['nuat']; allowed: text"),
+        ({"norm": {}}, "norm is {}; allowed: text"),
     ],
 )
 def test_a_recipe_refuses_what_is_wrong_when_it_is_made(changes, words):

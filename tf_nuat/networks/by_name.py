@@ -37,7 +37,7 @@ def builder(argument: str, name: Any) -> Callable[..., keras.Model]:
     Raises:
         ValueError: it is none of these, the function cannot be imported, or the file is missing.
     """
-    if name in networks.NETWORKS:
+    if isinstance(name, str) and name in networks.NETWORKS:
         return networks.NETWORKS[name]
     if functions.is_name(name):
         return functions.named(argument, name)

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import pathlib
 import re
+from collections.abc import Mapping
 from typing import Any, Self
 
 from tf_nuat import data, defenses, draws, networks, norms
@@ -158,11 +159,11 @@ class Recipe:
     source: str = _field("where settings and claims come from.", default="")
 
     def __post_init__(self) -> None:
+        self._check_types()
         self._set(dataset=data.check_name("dataset", self.dataset))
-        options = self.data_options
-        if isinstance(options, dict) and options.get("class_names") is not None:  # a file may change later
-            names = data.read_class_names("class_names", options["class_names"])
-            self._set(data_options={**options, "class_names": names})
+        if self.data_options.get("class_names") is not None:  # a file may change later
+            names = data.read_class_names("class_names", self.data_options["class_names"])
+            self._set(data_options={**self.data_options, "class_names": names})
         self._set(network=by_name.check_name("network", self.network))
         validation.number("epsilon", self.epsilon, above=0.0, at_most=largest_epsilon(self.norm))
         self._check_numbers()
@@ -180,6 +181,18 @@ class Recipe:
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+    def _check_types(self) -> None:
+        """Checks what nothing else checks before training ends; then the card could not be read any more."""
+        for name in ("defense", "norm", "source"):
+            if not isinstance(getattr(self, name), str):
+                validation.refuse(name, getattr(self, name), "text")
+        for name in ("network_options", "data_options", "claimed"):
+            if not isinstance(getattr(self, name), Mapping):
+                validation.refuse(name, getattr(self, name), "a dict of names and values")
+        for name, share in self.claimed.items():
+            validation.number(f"{name} of claimed", share, at_least=0.0, at_most=1.0)
+        validation.one_of("synchronized_batch_norm", self.synchronized_batch_norm, (False, True))
 
     def _check_numbers(self) -> None:
         for name in ("batch_size", "selection_images", "source_epochs"):
