@@ -154,11 +154,11 @@ def test_a_folder_of_two_runs_at_once_is_refused(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nan_stops_training_and_keeps_the_last_good_network(tmp_path):
-    """The learning rate jumps to 1e8 after the first epoch."""
-    recipe = dataclasses.replace(
-        RECIPE, learning_rate=ScheduleSpec("divide", start=0.05, factor=5e-10, epochs=[1]), epochs=3
-    )
+@pytest.mark.parametrize("batch_size", [128, 1091])  # the latter is one batch, whose own loss is that before its step
+def test_nan_stops_training_and_keeps_the_last_good_network(batch_size, tmp_path):
+    """The learning rate jumps to 5e36 after the first epoch."""
+    rate = ScheduleSpec("divide", start=0.05, factor=1e-38, epochs=[1])
+    recipe = dataclasses.replace(RECIPE, batch_size=batch_size, learning_rate=rate, epochs=3, chosen_by="last")
     with pytest.raises(FloatingPointError, match="NaN or infinite in epoch 2; the network of epoch 1 is kept in .*"):
         run(recipe, tmp_path)
     network = keras.saving.load_model(tmp_path / "network.keras", compile=False)

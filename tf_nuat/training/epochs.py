@@ -74,6 +74,17 @@ class Run(NamedTuple):
         return list(itertools.chain(*self.recipe.steps(self.splits.steps_per_epoch)))
 
 
+class TerminateOnNaN(keras.callbacks.TerminateOnNaN):
+    """Keras's callback, which also sees a network that the last step of an epoch has broken.
+
+    The loss of that step was computed before its update, so only the validation loss shows it. Put it first: then no
+    other callback saves such a network.
+    """
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.on_batch_end(self.params["steps"], {"loss": (logs or {}).get("val_loss")})
+
+
 def train(run: Run, sources: list[keras.Model]) -> Trained:
     """Trains what is left of the stages of a run, and writes `last.keras`."""
     state = backup.restored(run.out / "state", run.strategy)
@@ -204,8 +215,7 @@ def _callbacks(model: defenses.Defense, run: Run, keeps_state: backup.Backup, le
     def stop_early(epoch: int, logs: Mapping[str, float]) -> None:
         model.stop_training |= has_ended(keeps_state.state.history, run.recipe)
 
-    # A NaN loss raises before the epoch ends, so no other callback saves weights that are NaN.
-    every: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN(raise_error=True)]
+    every: list[keras.callbacks.Callback] = [TerminateOnNaN(raise_error=True)]
     every += [*_measured_and_saved(model, run, keeps_state), keras.callbacks.LambdaCallback(on_epoch_end=stop_early)]
     if run.verbose == "auto" and workers.is_chief(run.strategy):
         every.append(EpochLines(run.lengths))
