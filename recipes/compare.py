@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from absl import flags
 
 from recipes import cifar10, cifar100, command, digits, imagenet, imagenet100, mnist, svhn, table
-from sanity.report import comparison
+from sanity.report import comparison, figures
 from tf_nuat import card, command_line, training
-from tf_nuat.core import validation
+from tf_nuat.core import files, validation
 from tf_nuat.evaluate import runs
 from tf_nuat.training import minutes
 
@@ -155,9 +155,9 @@ def train(recipes, folders, options) -> Iterator[tuple[list[card.Card], list[str
 def _write(out, cards, conditions, failed):
     records = list(map(runs.record, cards))
     text = [table.caption(cards, conditions), table.markdown(list(map(table.cells_with_costs, cards))), *failed]
-    (out / "table.md").write_text("\n\n".join([*text, "![Comparison](comparison.png)"]) + "\n", encoding="utf-8")
+    files.save_text("\n\n".join([*text, "![Comparison](comparison.png)"]) + "\n", out / "table.md")
     table.write_csv(records, out / "table.csv")
-    comparison.comparison(records, conditions).savefig(out / "comparison.png", metadata={"Software": None})
+    figures.save(comparison.comparison(records, conditions), out / "comparison.png")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from recipes import table
 from recipes.pages import evaluations, ranking, scatter
 from sanity.report import html
 from tf_nuat import command_line
-from tf_nuat.core import validation
+from tf_nuat.core import files, validation
 from tf_nuat.evaluate import runs
 from tf_nuat.norms import NORMS
 
@@ -51,7 +51,7 @@ def main(arguments):
     rendered = pages(values.cards, values.out)
     out = validation.output_folder("out", values.out)
     for name, text in rendered.items():
-        (out / name).write_text(text, encoding="utf-8")
+        files.save_text(text, out / name)
     print("  ".join(str(out / name) for name in rendered))
     return 0
 

@@ -24,7 +24,7 @@ from recipes import compare, leaderboard, table
 from recipes.pages import evaluations
 from sanity import statistics
 from tf_nuat import command_line
-from tf_nuat.core import validation
+from tf_nuat.core import files, validation
 from tf_nuat.evaluate import runs
 
 LEVEL = 0.05  # error probability of all comparisons together
@@ -102,7 +102,7 @@ def main(arguments):
     )
     text = page(values.cards)
     path = validation.output_folder("out", values.out) / "orderings.md"
-    path.write_text(text, encoding="utf-8")
+    files.save_text(text, path)
     print(text)
     print(path)
     return 0

@@ -32,6 +32,7 @@ from absl import flags, logging
 
 from recipes import command, small_images
 from recipes.pages import phase_transition_plots, phase_transition_results
+from sanity.report import figures
 from tf_nuat import command_line, critical_epsilon
 from tf_nuat.core import files, validation
 from tf_nuat.critical_epsilon import estimates, theory
@@ -273,8 +274,8 @@ def simulate(out):
     ratios, logs = (0.1, 1.0, 10.0), np.linspace(-4.0, 2.0, 13)
     differences = {d: theory.relative_differences(n, d, ratios) for d in dimensions}
     p_values = {d: theory.mean_p_values(n, d, np.exp(logs).tolist()) for d in dimensions}
-    phase_transition_plots.paths(n, ratios, differences).savefig(out / "theta_paths.png", metadata={"Software": None})
-    phase_transition_plots.p_values(n, logs, p_values).savefig(out / "p_values.png", metadata={"Software": None})
+    figures.save(phase_transition_plots.paths(n, ratios, differences), out / "theta_paths.png")
+    figures.save(phase_transition_plots.p_values(n, logs, p_values), out / "p_values.png")
     content = {
         "n": n,
         "ratios": ratios,
@@ -317,7 +318,7 @@ def _write(out, written, recipe, attack, found):
     estimates = [found[way] for way in ("exact", "fast") if way in found]
     if estimates:
         figure = phase_transition_plots.estimates(estimates, recipe)
-        figure.savefig(out / "critical_epsilon.png", metadata={"Software": None})
+        figures.save(figure, out / "critical_epsilon.png")
     else:
         (out / "critical_epsilon.png").unlink(missing_ok=True)  # of another recipe
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 from absl import flags
 from matplotlib.figure import Figure
 
+from sanity.report import figures
 from sanity.report.figures import COLOURS, DOTS_PER_INCH
 from tf_nuat import DEFENSES, command_line
 from tf_nuat.core import files, validation
@@ -129,7 +130,7 @@ def main(arguments):
     }
     files.save_json(numbers, out / "adversaries.json", indent=None)
     for name, points in found.items():
-        draw(name, points).savefig(out / f"{name}.png", metadata={"Software": None})
+        figures.save(draw(name, points), out / f"{name}.png")
     print(f"{out}/adversaries.json and {len(found)} figures")
     return 0
 

@@ -12,6 +12,7 @@ import keras
 from absl import flags
 from matplotlib.figure import Figure
 
+from sanity.report import figures
 from sanity.report.figures import COLOURS, DOTS_PER_INCH
 from tf_nuat import attacks, callbacks, command_line, data, defenses
 from tf_nuat.core import files, validation
@@ -74,7 +75,7 @@ def main(arguments):
     found = history(FLAGS.epochs)
     numbers = {"command": command_line.typed("recipes.plot_callbacks", arguments), "history": found}
     files.save_json(numbers, out / "callbacks.json", indent=None)
-    draw(found).savefig(out / "callbacks.png", metadata={"Software": None})
+    figures.save(draw(found), out / "callbacks.png")
     print(f"{out}/callbacks.json and callbacks.png")
     return 0
 

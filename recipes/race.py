@@ -29,9 +29,10 @@ from matplotlib.figure import Figure
 
 from recipes import command, compare, orderings, table
 from sanity import statistics
+from sanity.report import figures
 from sanity.report.figures import COLOURS, DOTS_PER_INCH, LINES
 from tf_nuat import card, command_line
-from tf_nuat.core import json_input, npz_input, validation
+from tf_nuat.core import files, json_input, npz_input, validation
 from tf_nuat.evaluate import runs
 from tf_nuat.training import AttackSpec
 from tf_nuat.training.experiment import OUTCOMES
@@ -78,9 +79,9 @@ def main(arguments):
     for cards, failed in compare.train(recipes, folders, options):
         if cards:
             outcomes = {run.defense: _outcomes(folders[run.defense]) for run in cards}
-            (out / "race.md").write_text(page(cards, outcomes, conditions, failed), encoding="utf-8")
+            files.save_text(page(cards, outcomes, conditions, failed), out / "race.md")
             table.write_csv(list(map(runs.record, cards)), out / "race.csv")
-            draw(cards).savefig(out / "race.png", metadata={"Software": None})
+            figures.save(draw(cards), out / "race.png")
     if cards:
         print(f"\n{(out / 'race.md').read_text(encoding='utf-8')}")
         print(f"{out}/race.md  {out}/race.csv  {out}/race.png")

@@ -115,7 +115,7 @@ def main(arguments):
     for run in open_runs:
         known[run] = _measure(run, cards[run], datasets[run], sources, values, known[run])
     page = render([(cards[run], known[run]) for run in cards])
-    (out / "sat_tables.md").write_text(page, encoding="utf-8")
+    files.save_text(page, out / "sat_tables.md")
     print(page)
     return 0
 

@@ -4,11 +4,13 @@ python -m recipes.table results/mnist/*/card.json
 """
 
 import csv
+import io
 import re
 
 from absl import flags
 
 from tf_nuat import card, command_line
+from tf_nuat.core import files
 from tf_nuat.evaluate import runs
 
 # The costs of training in a `runs.record`, with their columns.
@@ -108,10 +110,11 @@ _CODE = re.compile("`[^`]*`")
 
 def write_csv(rows, path):
     """Writes rows, dicts of column to value, to a file; a value that is None or missing is left empty."""
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns(rows), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    file = io.StringIO()
+    writer = csv.DictWriter(file, columns(rows), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.save_text(file.getvalue(), path)
 
 
 def columns(rows):

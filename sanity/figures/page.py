@@ -21,7 +21,7 @@ def write(name, data, command, folder):
     kind, folder = FIGURES[name], pathlib.Path(folder)
     content = {"figure": name, "title": kind.title, "caption": kind.caption(data), "command": command, "data": data}
     path = folder / f"{name}.png"
-    path.write_bytes(figures.as_png(kind.draw(data)))
+    figures.save(kind.draw(data), path)
     files.save_json(content, folder / f"{name}.json", indent=None)
     return path
 
@@ -37,5 +37,5 @@ def write_page(folder, skipped=()):
             shown.append(_read(folder / f"{name}.json"))
     report = "report.html" if (folder / "report.html").is_file() else None
     page = html.rendered(pathlib.Path(__file__).with_name("template.html"), shown=shown, skipped=skipped, report=report)
-    (folder / FIGURES_PAGE).write_text(page, encoding="utf-8")
+    files.save_text(page, folder / FIGURES_PAGE)
     return folder / FIGURES_PAGE

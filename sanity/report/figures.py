@@ -7,6 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
+from tf_nuat.core import files
+
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # colour-blind readers can tell them apart
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", "--", "-.", ":")
@@ -33,6 +35,11 @@ def as_png(figure):
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def save(figure, path):
+    """Replaces the PNG at `path` by a Matplotlib figure; raises `files.NotSavedError` if it cannot be written."""
+    files.save_bytes(as_png(figure), path)
 
 
 def curves(series, sample_size, interval):

@@ -3,8 +3,10 @@
 import contextlib
 import copy
 import csv
+import errno
 import io
 import json
+import os
 import pathlib
 import sys
 
@@ -192,6 +194,25 @@ def test_committed_cards_are_compared_without_training(tmp_path, capsys):
     assert len(rows) == len(RESULTS) >= 3
     for row, path in zip(rows, RESULTS):
         assert table.row(path).items() <= row.items()
+
+
+@pytest.mark.parametrize("name", ["table.md", "table.csv", "comparison.png"])
+def test_a_full_disk_is_one_line_and_keeps_the_file_that_was_there(name, card, tmp_path, monkeypatch, capsys):
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    (tmp_path / name).write_text("before")
+    replace = os.replace
+
+    def full(unfinished, path):
+        if path.name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(unfinished, path)
+
+    monkeypatch.setattr(os, "replace", full)
+    assert call(monkeypatch, f"--cards={tmp_path / 'card.json'}", f"--out={tmp_path}") == 1
+    assert capsys.readouterr().err.strip() == (
+        f"error: {tmp_path / name} cannot be written (No space left on device); what was saved before is kept"
+    )
+    assert (tmp_path / name).read_text() == "before"
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(compared, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,8 @@
 """`recipes.orderings` on made-up cards: what is significant, what is not, and how many comparisons are counted."""
 
+import errno
 import json
+import os
 import sys
 
 import numpy as np
@@ -12,6 +14,7 @@ from tests.recipes.compare_test import card_of, rows_of
 from tests.recipes.leaderboard_test import evaluated, write
 from tf_nuat import command_line
 from tf_nuat.card import Measured
+from tf_nuat.core import files
 from tf_nuat.evaluate import wilson
 
 IMAGES = 1000
@@ -212,3 +215,17 @@ def test_the_command_writes_the_page(tmp_path, capsys):
             orderings.main(missing)
     assert orderings.main([f"--cards={tmp_path}", f"--out={tmp_path}"]) == 0
     assert (tmp_path / "orderings.md").read_text() in capsys.readouterr().out
+
+
+def test_a_full_disk_keeps_the_page_that_was_there(tmp_path, monkeypatch):
+    for name in "nuat", "fbf":
+        run(tmp_path, name, 0.9, 0.5, 0.4)
+    (tmp_path / "orderings.md").write_text("before")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(files.NotSavedError, match="orderings.md cannot be written"):
+        orderings.main([f"--cards={tmp_path}", f"--out={tmp_path}"])
+    assert (tmp_path / "orderings.md").read_text() == "before"

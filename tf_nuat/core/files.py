@@ -32,8 +32,12 @@ def save_arrays(path: PathLike, *unnamed: Any, **arrays: Any) -> None:
 
 def save_json(content: Any, path: PathLike, *, indent: int | None = 2) -> None:
     """Replaces `path`, a JSON file; with `indent` None it is one line, for long arrays of numbers."""
-    text = json.dumps(content, indent=indent) + "\n"
-    _replace(pathlib.Path(path), lambda file: file.write(text.encode("utf-8")))
+    save_text(json.dumps(content, indent=indent) + "\n", path)
+
+
+def save_text(text: str, path: PathLike) -> None:
+    """Replaces `path`, a file in UTF-8."""
+    save_bytes(text.encode("utf-8"), path)
 
 
 def save_bytes(content: bytes, path: PathLike) -> None:
