@@ -14,7 +14,7 @@ from tf_nuat import attacks, training
 from tf_nuat import card as cards
 from tf_nuat.core import files
 from tf_nuat.evaluate import worst
-from tf_nuat.training import AttackSpec, ScheduleSpec, backup, callbacks, epochs, measuring
+from tf_nuat.training import AttackSpec, ScheduleSpec, backup, callbacks, epochs, experiment, measuring
 
 RECIPE = training.Recipe(
     dataset="digits",
@@ -129,6 +129,20 @@ def test_a_finished_run_is_not_repeated(undisturbed, monkeypatch):
     monkeypatch.setattr(tf_nuat.NuAT, "fit", lambda *_, **__: pytest.fail("trained again"))
     assert run(RECIPE, out) == card
     assert run(dataclasses.replace(RECIPE, source="another sentence", claimed={}), out) == card
+
+
+def test_a_run_that_another_process_ends_during_the_checks_is_not_repeated(undisturbed, tmp_path, monkeypatch):
+    out, card = undisturbed
+    check = experiment.check
+
+    def slow(*arguments, **options):
+        found = check(*arguments, **options)
+        shutil.copytree(out, tmp_path, dirs_exist_ok=True)
+        return found
+
+    monkeypatch.setattr(experiment, "check", slow)
+    monkeypatch.setattr(tf_nuat.NuAT, "fit", lambda *_, **__: pytest.fail("trained again"))
+    assert run(RECIPE, tmp_path) == card
 
 
 def test_a_folder_of_another_run_is_refused(undisturbed):

@@ -88,6 +88,9 @@ def run(
             return _carried_out(recipe, splits, out, distributed, options, verbose, begun)
         validation.output_folder("out", out)
         with files.owned("out", out):
+            _refuse_another_run(out, recipe)  # once more: another process may have had the folder during the checks
+            if (out / cards.NAME).exists():
+                return cards.read(out / cards.NAME)
             if recipe.minutes is None:
                 files.save_json(recipe.to_json(), out / "recipe.json")
             return _carried_out(recipe, splits, out, distributed, options, verbose, begun)
