@@ -105,6 +105,19 @@ def test_a_run_that_is_killed_has_the_epochs_that_it_was_begun_with(tmp_path, mo
     assert run(RECIPE, out) == card  # finished
 
 
+@pytest.mark.parametrize("epochs, fits", [(None, True), ("many", False)])
+def test_epochs_that_someone_took_out_of_the_recipe_are_fitted_again(epochs, fits, tmp_path, monkeypatch):
+    monkeypatch.setattr(minutes, "measured", lambda *_, **__: minutes.Speed(1.0, 1.0))
+    monkeypatch.setattr(minutes, "fitted", lambda recipe, *_: dataclasses.replace(recipe, epochs=0.5))
+    content = {name: value for name, value in RECIPE.to_json().items() if name != "epochs"}
+    (tmp_path / "recipe.json").write_text(json.dumps(content if epochs is None else {**content, "epochs": epochs}))
+    if fits:
+        assert run(RECIPE, tmp_path).recipe["epochs"] == 0.5
+    else:
+        with pytest.raises(ValueError, match="epochs is 'many'; allowed: a number above 0"):
+            run(RECIPE, tmp_path)
+
+
 def test_reading_the_data_is_part_of_the_minutes(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "time", types.SimpleNamespace(perf_counter=lambda: 0.0))
     monkeypatch.setattr(epochs, "time", types.SimpleNamespace(perf_counter=lambda: 30.0))

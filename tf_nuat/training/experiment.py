@@ -240,10 +240,13 @@ def _with_fitted_epochs(recipe: Recipe, out: pathlib.Path, strategy: tf.distribu
         return recipe, True
     path, known = out / "recipe.json", None
     if workers.is_chief(strategy) and path.exists():
-        known = json_input.load("recipe", path)["epochs"]
-        logging.info("%g minutes: %.4g epochs, as this run was begun, whatever the speed is now", recipe.minutes, known)
+        known = json_input.load("recipe", path).get("epochs")
     known = json.loads(workers.from_chief(json.dumps(known).encode(), strategy))
-    return (recipe, False) if known is None else (dataclasses.replace(recipe, epochs=known), True)
+    if known is None:
+        return recipe, False
+    recipe = dataclasses.replace(recipe, epochs=known)
+    logging.info("%g minutes: %.4g epochs, as this run was begun, whatever the speed is now", recipe.minutes, known)
+    return recipe, True
 
 
 def _shared_sources(
