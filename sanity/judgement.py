@@ -89,6 +89,12 @@ class Judgement:
         return self.masking != verdict.NOT_SEEN or bool(self.robust.left_out)
 
     @property
+    def not_asked_for(self) -> tuple[str, ...]:
+        """Names of the checks that were not asked for."""
+        made = {result.name for result in self.results}
+        return tuple(name for name in CHECKS if name not in made)
+
+    @property
     def failed(self) -> tuple[str, ...]:
         """Names of the checks that failed."""
         return tuple(result.name for result in self.results if result.verdict is Verdict.FAIL)
@@ -141,7 +147,7 @@ def judge(
     Example:
         >>> judgement = judge(network, images, labels, epsilon=0.02, checks=names, progress=False)
         >>> print(judgement.headline)
-        Genuinely robust, and no sign of masked gradients.
+        At most genuinely robust, and no sign of masked gradients.
     """
     names = checked_names(checks)
     validation.whole_number("seed", seed, at_least=0)

@@ -85,8 +85,8 @@ class Looks:
         return tuple(self._results[name] for name in self._names)
 
     def left_out(self) -> list[str]:
-        """Returns the names of the attacks of `FIGURE` that were left out on some images for lack of time."""
-        return attacks_left_out(self._subject, self._settings) if FIGURE in self._names else []
+        """Returns the names of the attacks of `FIGURE` that were not run on some images: no time, or not asked for."""
+        return attacks_left_out(self._subject, self._settings)
 
     def _planned(self, settings: Settings) -> list[int]:
         """Returns the number of images of each look that may be needed."""

@@ -45,8 +45,9 @@ class WorstCase(Accuracy):
 
     `attack`, in words, is the one that fooled the most images that PGD alone does not, and `fooled` is their number;
     each attack was run on the images that earlier ones had left. `left_out` names the attacks that were not run on all
-    images. `answers` is the number of network answers whose mean decides on an image: more than one if answers are
-    random. Then PGD alone, which is judged by one answer, is no comparison: all images that `attack` fooled count.
+    images: there was no time, they broke, or their check was not asked for. `answers` is the number of network answers
+    whose mean decides on an image: more than one if answers are random. Then PGD alone, which is judged by one answer,
+    is no comparison: all images that `attack` fooled count.
 
     Example:
         >>> WorstCase(3, 4, 0.75, (0.3, 0.95), attacks=2, attack="PGD").attack
@@ -175,7 +176,8 @@ def advice(results: Sequence[Result], robust: WorstCase, found: str, *, confiden
     if found == NOT:
         return f"Train with a defense that makes it robust. If you publish a figure, publish {figure}.{limit}"
     if limit:
-        return f"Do not publish {figure} yet.{limit} Give it more time (--minutes); a check that broke says why."
+        remedy = "Run all checks (--checks all) and give them more time (--minutes); a check that broke says why."
+        return f"Do not publish {figure} yet.{limit} {remedy}"
     return f"Publish {figure}, with epsilon, the norm, and the attacks. card.md, beside this report, says all of it."
 
 

@@ -45,6 +45,8 @@ model-index:
         for label, each in (_rows(judgement) if is_judged else [("without attack", judgement.clean)])
     )
     answers = f"- Masked gradients: {judgement.masking}. Robustness: {judgement.robustness}.\n"
+    if judgement.not_asked_for:
+        answers += f"- Checks that were not asked for: {_escaped(', '.join(judgement.not_asked_for))}.\n"
     classes, shape = subject["num_classes"], _shape(subject["input_shape"])
     about = (
         f"- Dataset: {_escaped(dataset)}. {classes} classes, images of {shape}, pixels in\n  [0, 1]. "

@@ -168,3 +168,16 @@ def test_the_interval_of_the_advice_has_the_confidence_of_the_settings():
     settings = Settings(confidence=0.9)
     judged = judge_subject(subject, checks=["network_is_deterministic"], settings=settings, progress=False)
     assert "(90 % interval" in judged.advice
+
+
+def test_what_was_not_asked_for_is_named_and_its_attacks_are_missed():
+    """Without `adaptive_attack_is_not_stronger` nothing of AutoAttack was run: the figure is not one to publish."""
+    subject = Subject(*sample_of(linear.network(), 200), epsilon=EPSILON)
+    judged = judge_subject(subject, checks=["network_is_deterministic"], progress=False)
+    assert {"GAMA-PGD", "APGD-CE", "FAB-T", "Square"} <= set(judged.robust.left_out)
+    assert judged.is_upper_limit and judged.headline.startswith("At most ")
+    assert judged.advice.startswith("Do not publish ") and "--checks all" in judged.advice
+    assert len(judged.not_asked_for) == len(judgement.CHECKS) - 1
+    page, card = report.render(judged, {}), model_card(judged)
+    assert "Not asked for: gradients_are_available, " in page and "is the figure to publish" not in page
+    assert r"Checks that were not asked for: gradients\_are\_available, " in card and "an upper limit" in card
