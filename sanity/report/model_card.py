@@ -5,6 +5,7 @@ import json
 import re
 
 from sanity import verdict
+from sanity.report.html import in_order
 
 
 def model_card(judgement):
@@ -96,13 +97,14 @@ def _strongest(robust):
 
 
 def _quoted(text):
-    """Returns text as a YAML string; every JSON string is one."""
-    return json.dumps(str(text))
+    """Returns text as a YAML string: that of JSON, which escapes a character beyond 16 bits in two halves, as one."""
+    escaped = (json.dumps(each)[1:-1] if each <= "\uffff" else f"\\U{ord(each):08x}" for each in text)
+    return f'"{"".join(escaped)}"'
 
 
 def _escaped(text):
-    """Returns text on one line, with the special characters of Markdown and HTML escaped."""
-    line = " ".join(str(text).split())
+    """Returns text on one line and `in_order`, with the special characters of Markdown and HTML escaped."""
+    line = in_order(" ".join(str(text).split()))
     return html.escape(re.sub(r"([\\`*_{}\[\]|#!~$])", r"\\\1", line), quote=False)
 
 

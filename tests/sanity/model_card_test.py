@@ -36,3 +36,19 @@ def test_hostile_names_mean_nothing(judgement):
     (name, kind) = re.findall(r"^ +(?:name|type): (\".*)$", header, re.MULTILINE)[1:3] or (None, None)
     assert json.loads(kind) == hostile or json.loads(name) == hostile
     assert "<img" not in text and "[a](" not in text and "\\`c\\`" in text
+
+
+@pytest.mark.parametrize("name", ["\U0001f600 net", "ü\x7f\x85\u2028", 'a"\\b', "- a: b # c", "\ud800", ""])
+def test_the_header_is_yaml_whatever_a_name_is(judgement, name):
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    judgement.provenance["dataset"] = name
+    _, header, _ = model_card(judgement).split("---\n", 2)
+    found = yaml.safe_load(header)["model-index"][0]["results"][0]
+    assert found["dataset"]["name"] == (name or "images")
+    assert [each["value"] for each in found["metrics"]] == [1.0, round(judgement.robust.accuracy, 4)]
+
+
+def test_a_name_does_not_reverse_the_numbers_after_it(judgement):
+    judgement.provenance["dataset"] = "\u202edigits"
+    _, _, text = model_card(judgement).split("---\n", 2)
+    assert "- Dataset: \ufffddigits. 3 classes" in text
