@@ -15,6 +15,7 @@ from absl import flags
 
 from recipes import table
 from recipes.pages import evaluations, ranking, scatter
+from sanity import verdict
 from sanity.report import html
 from tf_nuat import command_line
 from tf_nuat.core import files, validation
@@ -135,9 +136,14 @@ def _row(rank, entry, out):
         "seeds": ", ".join(str(run.seed) for run in entry.cards),
         "chosen epoch": ", ".join(f"{run.epoch_chosen} of {run.epochs:.3g}" for run in entry.cards),
         "precision": first.precision,
-        "runs": [(path.parent.name, pathlib.Path(os.path.relpath(path, out)).as_posix()) for path in entry.paths],
+        "runs": [(path.parent.name, _address(path, out)) for path in entry.paths],
         "measured": [_measured(name, found, entry) for name, found in entry.measured.items()],
     }
+
+
+def _address(path, out):
+    """Returns the address of a file in a page in `out`; no name of a folder is a scheme or a fragment there."""
+    return urllib.parse.quote(os.fsencode(os.path.relpath(path, out)))
 
 
 def _under(entry):
@@ -150,7 +156,7 @@ def _trust(entry):
     """Returns the colour of a verdict: "good", "bad" or "open"."""
     if entry.masked:
         return "bad"
-    return "good" if entry.verdicts and all("robust" in verdict for verdict in entry.verdicts) else "open"
+    return "good" if entry.verdicts and {*entry.verdicts} <= {verdict.ROBUST, verdict.PARTLY} else "open"
 
 
 def _percent(found):
@@ -189,7 +195,7 @@ def _markdown(groups):
 
 def _link(name, to):
     name = table.escaped(name).replace("[", "\\[").replace("]", "\\]")
-    return f"[{name}]({urllib.parse.quote(to)})"
+    return f"[{name}]({to})"
 
 
 def beside_claims(paths):

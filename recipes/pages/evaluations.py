@@ -18,7 +18,7 @@ from tf_nuat.card import Card, Measured
 from tf_nuat.core import json_input, npz_input
 from tf_nuat.core.json_input import Field
 from tf_nuat.core.npz_input import Shape
-from tf_nuat.evaluate import runs
+from tf_nuat.evaluate import networks, runs
 from tf_nuat.evaluate.record import ROBUST
 from tf_nuat.norms import NORMS
 from tf_nuat.training.experiment import OUTCOMES
@@ -149,7 +149,8 @@ def _of_most_images(found: Sequence[Evaluation]) -> list[Evaluation]:
 def verdict(path: str | os.PathLike, run: Card) -> str | None:
     """Returns the verdict that `sanity.run` left beside the card `run`, which is at `path`; None if it left none.
 
-    Leaves out a verdict on another dataset, norm or epsilon, which answers another question.
+    Leaves out a verdict on another dataset, norm, epsilon or network than `network.keras` beside the card: it answers
+    another question.
 
     Raises:
         ValueError: what lies there cannot be read, or is no judgement.
@@ -162,6 +163,9 @@ def verdict(path: str | os.PathLike, run: Card) -> str | None:
     says = {**found.get("subject", {}), **found.get("provenance", {})}
     norm = NORMS[run.norm].label if run.norm in NORMS else run.norm
     asked = {"dataset": run.dataset, "norm": norm, "epsilon": run.epsilon}
+    network = pathlib.Path(path).with_name("network.keras")
+    if network.is_file():
+        asked["checkpoint_sha256"] = networks.sha256(network)
     return found["verdict"] if all(says.get(name, value) == value for name, value in asked.items()) else None
 
 
@@ -189,7 +193,7 @@ def _subject(value: Any, field: Field) -> dict[str, Any]:
 
 
 def _provenance(value: Any, field: Field) -> dict[str, Any]:
-    return json_input.fields({"dataset": json_input.text}, value, field)
+    return json_input.fields({"dataset": json_input.text, "checkpoint_sha256": json_input.text}, value, field)
 
 
 def _stage(value: Any, field: Field) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import hashlib
 import json
 import math
 import pathlib
@@ -246,13 +247,15 @@ def test_an_attack_of_another_radius_is_not_the_worst_case(tmp_path):
 
 
 def test_the_verdict_stands_beside_and_a_masked_network_comes_last(tmp_path):
-    for name, robust, verdict in [("nuat", 0.9, "masked gradients suspected"), ("sat_r2", 0.5, "partly robust")]:
+    said = {"nuat": (0.9, "masked gradients suspected"), "sat_r2": (0.5, "partly robust"), "fbf": (0.4, "not robust")}
+    for name, (robust, verdict) in said.items():
         judged = write(tmp_path / name, card_of(name, 0.98, robust)).parent / "sanity" / "results.json"
         judged.parent.mkdir()
         judged.write_text(json.dumps({"verdict": verdict}))
-    assert [row["verdict"] for row in rows(tmp_path)] == ["partly robust", "masked gradients suspected"]
+    assert [row["verdict"] for row in rows(tmp_path)] == ["partly robust", "not robust", "masked gradients suspected"]
     page = leaderboard.pages(tmp_path, tmp_path)["leaderboard.html"]
-    assert 'badge good">partly robust<' in page and 'badge bad">masked gradients suspected<' in page
+    for colour, verdict in ("good", "partly robust"), ("open", "not robust"), ("bad", "masked gradients suspected"):
+        assert f'badge {colour}">{verdict}<' in page
     for text in ("[]", '{"verdict": "partly robust", "subject": []}'):
         judged.write_text(text)
         with pytest.raises(ValueError, match="results.json"):
@@ -278,6 +281,17 @@ def test_a_verdict_on_another_threat_model_is_left_out(change, shown, tmp_path):
         content[name] = {**content[name], **values} if values else {}
     (path.parent / "sanity" / "results.json").write_text(json.dumps(content))
     assert rows(tmp_path)[0]["verdict"] == shown
+
+
+def test_a_verdict_on_another_checkpoint_in_the_folder_is_left_out(tmp_path):
+    """`sanity.run --checkpoint RUN/other.keras` leaves its results where those of RUN/network.keras would be."""
+    path = write(tmp_path / "run", card_of("nuat", 0.98, 0.9))
+    (path.parent / "sanity").mkdir()
+    for content, shown in (b"other", "-"), (b"judged", "not robust"):
+        path.with_name("network.keras").write_bytes(content)
+        judged = {"verdict": "not robust", "provenance": {"checkpoint_sha256": hashlib.sha256(b"judged").hexdigest()}}
+        (path.parent / "sanity" / "results.json").write_text(json.dumps(judged))
+        assert rows(tmp_path)[0]["verdict"] == shown
 
 
 @pytest.mark.parametrize(
@@ -369,6 +383,16 @@ def test_the_page_needs_no_network_and_escapes_what_it_shows(tmp_path):
     assert "<b>" not in page and "&lt;b&gt;mine" in page
     assert not re.search(r"https?:|src=|@import|url\(", page)
     assert re.findall('href="([^"]*)"', page) == ["run/card.json"]
+
+
+def test_the_name_of_a_folder_is_part_of_an_address_and_no_scheme(tmp_path):
+    for name in ("run#2 100%", "javascript:alert(1)"):
+        write(tmp_path / name / "\udcff", card_of(f"{name}\ud800", 0.98, 0.9))
+    leaderboard.main([f"--cards={tmp_path}", f"--out={tmp_path}"])
+    links = {"javascript%3Aalert%281%29/%FF/card.json", "run%232%20100%25/%FF/card.json"}
+    assert {*re.findall('href="([^"]*)"', (tmp_path / "leaderboard.html").read_text(encoding="utf-8"))} == links
+    page = (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
+    assert {*re.findall(r"\]\((.*)\)", page)} == links and "100%\\ud800" in page
 
 
 # A table of the two columns of `texts`, as much of a document as the script asks for.

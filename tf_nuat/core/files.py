@@ -36,8 +36,8 @@ def save_json(content: Any, path: PathLike, *, indent: int | None = 2) -> None:
 
 
 def save_text(text: str, path: PathLike) -> None:
-    """Replaces `path`, a file in UTF-8."""
-    save_bytes(text.encode("utf-8"), path)
+    """Replaces `path`, a file in UTF-8; what is not Unicode, as in the name of a file, is escaped."""
+    save_bytes(text.encode("utf-8", "backslashreplace"), path)
 
 
 def save_bytes(content: bytes, path: PathLike) -> None:
