@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sanity.report.figures import COLOURS, DOTS_PER_INCH, LINES, MARKERS
+from sanity.report.figures import COLOURS, DOTS_PER_INCH, LINES, MARKERS, literal
 from tf_nuat import norms
 from tf_nuat.critical_epsilon import Measured
 from tf_nuat.training import Recipe
@@ -41,7 +41,8 @@ def estimates(measured: Sequence[Measured], recipe: Recipe) -> Figure:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="upper left")
     options = "".join(f", {name} {value}" for name, value in recipe.network_options.items())
-    axes.set_title(f"{recipe.dataset}, {recipe.network}{options}, {recipe.defense}", fontsize="medium")
+    title = literal(f"{recipe.dataset}, {recipe.network}{options}, {recipe.defense}")
+    axes.set_title(title, fontsize="medium")
     return figure
 
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from sanity.figures import models as compared
 from sanity.measure import path
-from sanity.report.figures import COLOURS, LINES, MARKERS
+from sanity.report.figures import COLOURS, LINES, MARKERS, literal
 
 TITLE = "Mode connectivity"
 POINTS = 21  # of a path
@@ -134,7 +134,7 @@ def _plane(axes, each, levels):
     corners = zip(each["corners"], ("first checkpoint", "other checkpoint", "bend"), MARKERS)
     for (x, y), name, marker in corners:
         axes.plot(x, y, marker=marker, color="white", markeredgecolor="black", markersize=8, linestyle="", label=name)
-    axes.set_title(f"{each['start']} to {each['end']}", fontsize=10)
+    axes.set_title(literal(f"{each['start']} to {each['end']}"), fontsize=10)
     axes.set_xlabel("along the two networks (distance of weights)", fontsize=8)
     return filled
 

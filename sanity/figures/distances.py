@@ -69,7 +69,8 @@ def draw(data):
             low, high = means - 1.96 * errors, means + 1.96 * errors
             curve = Curve(f"FGSM and {other}", history["iteration"], tuple(means), tuple(low), tuple(high))
             figures.line(axes, history["iteration"], curve, number)
-        axes.set_title(f"{each['defense']}, epsilon {each['epsilon']:.4g}, {each['images']} images", fontsize=9)
+        defense = figures.literal(each["defense"])
+        axes.set_title(f"{defense}, epsilon {each['epsilon']:.4g}, {each['images']} images", fontsize=9)
         axes.set_ylim(bottom=0.0)
         axes.grid(alpha=0.3)
     grid[0].legend(fontsize=8, title="bands: 95% intervals", title_fontsize=8)

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from sanity.checks.gradient_magnitude import LEVELS
 from sanity.figures import models as compared
+from sanity.report.figures import literal
 
 TITLE = "Gradient magnitude"
 COLUMNS = ("network", "mean", "median", "largest", f"mean, pixels\nin [0, {LEVELS}]", "exactly\nzero", "not\nfinite")
@@ -35,7 +36,7 @@ def draw(data):
     """Returns the table as a figure."""
     rows = [
         [
-            each["name"],
+            literal(each["name"]),
             *(_shown(each[name]) for name in ("mean", "median", "largest")),
             _shown(None if each["mean"] is None else each["mean"] / LEVELS**2),
             str(each["zero"]),

@@ -66,7 +66,7 @@ def draw(data):
         level = math.log(sample["num_classes"])
         axes.axhline(level, color="black", linestyle=":", linewidth=1, label="ln K: knows nothing")
         axes.axvline(sample["epsilon"], color="grey", linewidth=0.8)
-        axes.set_title(each["name"], fontsize=10)
+        axes.set_title(figures.literal(each["name"]), fontsize=10)
         axes.set_yscale("log")
         axes.grid(alpha=0.3)
     for axes in list(grid.flat)[len(data["models"]) :]:

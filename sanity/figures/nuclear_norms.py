@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from sanity.checks.nuclear_norm_separates import FEWEST, measured
 from sanity.figures import models as compared
-from sanity.report.figures import COLOURS, HATCHES
+from sanity.report.figures import COLOURS, HATCHES, literal
 
 TITLE = "Nuclear norms of robust and fooled samples"
 BAR = 0.38
@@ -59,7 +59,7 @@ def draw(data):
             )
             text = f"  {kind}: {found['mean']:.3g}"
             axes.text(max(high, found["mean"]), at, text, va="center", fontsize=8)
-    names = [f"{each['name']}\n({each['images']['robust']} / {each['images']['fooled']})" for each in entries]
+    names = [f"{literal(each['name'])}\n({each['images']['robust']} / {each['images']['fooled']})" for each in entries]
     axes.set_yticks(range(len(entries)), names)
     axes.set_ylim(len(entries) - 0.4, -0.6)
     axes.margins(x=0.2)

@@ -7,7 +7,7 @@ from sanity.report import FIGURES_PAGE, figures, html
 from tf_nuat.core import files, json_input
 from tf_nuat.core.json_input import Field
 
-_SHOWN = ("figure", "title", "caption", "command")
+_SHOWN = ("title", "caption", "command")
 
 
 def _read(path):
@@ -34,7 +34,7 @@ def write_page(folder, skipped=()):
     folder, shown = pathlib.Path(folder), []
     for name in FIGURES:
         if (folder / f"{name}.json").is_file() and (folder / f"{name}.png").is_file():
-            shown.append(_read(folder / f"{name}.json"))
+            shown.append({"figure": name, **_read(folder / f"{name}.json")})
     report = "report.html" if (folder / "report.html").is_file() else None
     page = html.rendered(pathlib.Path(__file__).with_name("template.html"), shown=shown, skipped=skipped, report=report)
     files.save_text(page, folder / FIGURES_PAGE)

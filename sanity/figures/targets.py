@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from sanity.figures import models as compared
 from sanity.measure.batches import compiled
+from sanity.report.figures import literal
 from tf_nuat import losses
 from tf_nuat.attacks.ascent import ascend
 from tf_nuat.attacks.nuclear import bernoulli_start
@@ -108,7 +109,7 @@ def draw(data):
             shares = counts / counts.sum(axis=1, keepdims=True)
             drawn = axes.imshow(shares, cmap="cividis", vmin=0.0, vmax=1.0)
             axes.set_title(
-                f"{each['name']}, {name} norm\nentropy {found['entropy_of_softmax']:.2f} nats "
+                f"{literal(each['name'])}, {name} norm\nentropy {found['entropy_of_softmax']:.2f} nats "
                 f"(of counts {found['entropy_of_counts']:.2f})",
                 fontsize=9,
             )

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from sanity.report import plot_labels
-from sanity.report.figures import COLOURS, DOTS_PER_INCH, MARKERS
+from sanity.report.figures import COLOURS, DOTS_PER_INCH, MARKERS, literal
 from tf_nuat.evaluate import runs
 
 MARK = 7  # size in points
@@ -67,8 +67,9 @@ def comparison(records, conditions):
         (_cost_axis if panel.is_cost else _accuracy_axis)(column[0], panel.points)
         _mark_break(column)
     images = conditions.images[attack]
-    figure.supylabel(f"accuracy under {attack} ({images} test images)", fontsize="medium")
-    figure.suptitle(_heading(conditions, attack, any(point.claimed for point in points)), fontsize="medium")
+    figure.supylabel(literal(f"accuracy under {attack} ({images} test images)"), fontsize="medium")
+    heading = _heading(conditions, attack, any(point.claimed for point in points))
+    figure.suptitle(literal(heading), fontsize="medium")
     figure.draw_without_rendering()  # fixes the places of the axes, which the labels need
     for column, panel in zip(grid.T, panels):
         for axes, (low, high) in zip(column, ranges):
@@ -82,7 +83,7 @@ def strongest(records, conditions):
 
 
 def labels(records):
-    """Returns a short name for each record: its defense, and what else is needed to tell it from the others."""
+    """Returns a short name for each record, `literal`: its defense, and what else tells it from the others."""
 
     def label(record):
         alike = [other for other in records if other["defense"] == record["defense"]]
@@ -92,7 +93,7 @@ def labels(records):
         for name in "epochs", "seed", "precision":
             if len({other.get(name) for other in alike}) > 1:
                 parts.append(f"{name} {record[name]}")
-        return ", ".join(parts)
+        return literal(", ".join(parts))
 
     return [label(record) for record in records]
 

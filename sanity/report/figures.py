@@ -1,6 +1,7 @@
 """The figures of the report, drawn from the series of a result; they can be read without colour."""
 
 import io
+import re
 import textwrap
 
 import numpy as np
@@ -42,6 +43,14 @@ def save(figure, path):
     files.save_bytes(as_png(figure), path)
 
 
+def literal(text):
+    """Returns a name that someone gave, as Matplotlib draws it as text.
+
+    Between dollars it would see a formula, and what begins with an underscore it would leave out of a legend.
+    """
+    return re.sub("^_", " _", text.replace("$", r"\$"))
+
+
 def curves(series, sample_size, interval):
     """Returns the figure of `sanity.series.Curves` of `sample_size` images; `interval` says what their bands are."""
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
@@ -74,7 +83,7 @@ def line(axes, places, curve, number):
     """Draws a `sanity.series.Curve` at `places`, with the band of its intervals; `number` chooses the style."""
     colour, marker, dashes = (styles[number % len(styles)] for styles in (COLOURS, MARKERS, LINES))
     axes.fill_between(places, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0)
-    axes.plot(places, curve.y, color=colour, marker=marker, linestyle=dashes, label=curve.name)
+    axes.plot(places, curve.y, color=colour, marker=marker, linestyle=dashes, label=literal(curve.name))
 
 
 def _bars(series, sample_size, interval):
@@ -135,7 +144,7 @@ def surface(series, *, columns=PANELS_PER_ROW, width=WIDTH):
         axes.plot(0.0, 0.0, marker="+", color="white", markersize=9)
         low, high = f"{z.min():.2g}", f"{z.max():.2g}"
         reach = f"from {low} to {high}" if low != high else f"{low} everywhere"
-        axes.set_title(f"{textwrap.fill(panel.name, NAME_LENGTH)}\n{reach}", fontsize=9)
+        axes.set_title(f"{literal(textwrap.fill(panel.name, NAME_LENGTH))}\n{reach}", fontsize=9)
         axes.set_aspect("equal")
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_axis_off()

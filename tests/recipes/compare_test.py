@@ -429,6 +429,14 @@ def test_a_card_without_passes_is_missing_from_that_panel_and_named_there(card):
     assert len(panels) == 2
 
 
+def test_names_are_drawn_as_text_and_not_as_formulas():
+    named = card_of("$x^{$", 0.9, 0.5)
+    named["recipe"]["dataset"] = "a$\\frac$"
+    figure, [panels] = figure_of(named)
+    assert figure.get_suptitle().startswith(r"a\$\frac\$, ")
+    assert r"\$x^{\$" in [text.get_text() for text in panels[0].texts]
+
+
 def test_labels_of_a_crowd_cover_neither_each_other_nor_marks():
     rows = [
         ("nuat", 0.9865, 0.914, 1500, 1.5),

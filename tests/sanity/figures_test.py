@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from matplotlib.figure import Figure
+from matplotlib.table import Cell
+from matplotlib.text import Text
 
 from sanity import measure, run
-from sanity.figures import FIGURES, Model, Options, connectivity, cost, loss_surface, targets
+from sanity.figures import FIGURES, Model, Options, connectivity, cost, loss_surface, page, targets
 from sanity.figures import __main__ as figures_command
 from sanity.figures.models import NotShownError
 from sanity.settings import Settings
 from sanity.subject import Subject
 from tests.helpers import linear, small
 from tf_nuat import card, command_line
+from tf_nuat.core import files
 
 
 def test_the_loss_of_a_network_whose_logits_are_constant_is_a_plane():
@@ -104,14 +107,20 @@ SETTINGS = Settings(steps=5, most_steps=5)
 
 
 def test_every_figure_of_plain_data_is_drawn_again_from_its_json():
-    models = [model("clean", small.undefended(0)), model("robust", small.robust(0.2))]
+    """And the name of a network, often that of a file, is text in it: no formula, and never left out of a legend."""
+    models = [model("_clean $x^{$", small.undefended(0)), model("robust", small.robust(0.2))]
     options = Options(settings=SETTINGS, dataset="digits", resolution=5, training_data=small.sample(100), epochs=1)
     for name, kind in FIGURES.items():
         if name in ("logit_distances", "training_cost"):
             continue
         data = kind.measure(models, options)
         again = json.loads(json.dumps(data, allow_nan=False))
-        assert isinstance(kind.draw(again), Figure)
+        figure = kind.draw(again)
+        assert isinstance(figure, Figure)
+        cells = [cell.get_text() for cell in figure.findobj(Cell)]
+        texts = [text.get_text() for text in (*figure.findobj(Text), *cells)]
+        assert any(r" _clean \$x^{\$" in text for text in texts)
+        assert not [text for text in texts if re.search(r"(?<!\\)\$", text)]
         assert "60 test images" in kind.caption(again) and kind.caption(again) == kind.caption(data)
 
 
@@ -176,6 +185,24 @@ def test_the_command_writes_figures_numbers_and_a_page_that_the_report_links(fol
     judged = ["--checkpoint", "clean.keras", *GIVEN[:6], "--checks", "network_is_deterministic", "--out", str(tmp_path)]
     assert run.main([*judged, "--budget", "quick"]) == 3  # 40 images are too few to decide
     assert '<a href="figures.html">' in (tmp_path / "report.html").read_text()
+
+
+def test_the_page_loads_the_figures_of_its_folder_whatever_their_files_say(tmp_path):
+    """A file may come from someone else: what it names is neither loaded nor linked. A lone surrogate is no UTF-8."""
+    shown = dict.fromkeys(("title", "caption", "command"), "\ud800")
+    for name in FIGURES:
+        (tmp_path / f"{name}.png").write_bytes(b"")
+        (tmp_path / f"{name}.json").write_text(json.dumps({"figure": "javascript:alert(1)//", **shown}))
+    text = page.write_page(tmp_path).read_text(encoding="utf-8")
+    assert re.findall('src="([^"]*)"', text) == [f"{name}.png" for name in FIGURES]
+    assert "javascript" not in text and r"\ud800" in text
+
+
+def test_a_figure_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(FIGURES, "gradients", dataclasses.replace(FIGURES["gradients"], draw=lambda data: Figure()))
+    data = {"sample": {"images": 1, "dataset": "digits"}}
+    with pytest.raises(files.NotSavedError, match="gone/gradients.png cannot be written"):
+        page.write("gradients", data, "command", tmp_path / "gone")
 
 
 def test_all_leaves_out_what_there_is_not_and_says_so(folder, tmp_path, monkeypatch, capsys):
