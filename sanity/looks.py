@@ -194,7 +194,8 @@ class Looks:
             needed = costs.of_search(subject, settings) if name == SEARCH else costs.of_check(name, size, settings)
             if not is_free and not clock.has_time_for(needed):
                 about["remedy"] = "Give it more time (--minutes)."
-                reason = f"No time is left for it: it may take {needed / clock.speed:.0f} s on {size} images."
+                seconds = max(1.0, needed / clock.speed)
+                reason = f"No time is left for {name}: it may take {seconds:.0f} s on {size} images."
                 self._has_time = False
                 return dataclasses.replace(skipped(name, reason, **about), verdict=undone)
             return CHECKS[name](subject, settings)

@@ -170,7 +170,8 @@ def advice(results: Sequence[Result], robust: WorstCase, found: str, *, confiden
     if seen == UNSURE:
         remedies = [each.remedy for each in _of(results, Verdict.INCONCLUSIVE)]
         first = remedies[0] if remedies else "Run more of the checks (--checks)."
-        return f"{first} Give it more time (--minutes) or a larger budget (--budget)."
+        time = "Give it more time (--minutes) or a larger budget (--budget)."
+        return time if "--minutes" in first else f"{first} {time}"
     missing = "; ".join(robust.left_out)
     limit = f" That is an upper limit: {missing} did not run on all images." if missing else ""
     if found == NOT:

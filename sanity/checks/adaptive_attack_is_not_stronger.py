@@ -3,7 +3,7 @@
 import numpy as np
 
 from sanity import costs, statistics
-from sanity.result import Result, Verdict
+from sanity.result import Result, Verdict, skipped
 from sanity.settings import Settings
 from sanity.subject import Subject
 
@@ -46,6 +46,9 @@ def adaptive_attack_is_not_stronger(subject: Subject, settings: Settings) -> Res
         shown[f"then {name}", "stronger"] = left
     fooled, size = int(np.sum(pgd & ~left)), len(subject)
     names = [name.removeprefix("then ") for name, group in shown if group == "stronger"]
+    if not names:
+        reason, remedy = f"There was no time for {'; '.join(too_slow)}.", "Give it more time (--minutes)."
+        return skipped(NAME, reason, sample_size=size, remedy=remedy, reference=REFERENCE, masking=False)
     after = f"from {np.mean(pgd):.1%} to {np.mean(left):.1%}"
     return Result(
         name=NAME,

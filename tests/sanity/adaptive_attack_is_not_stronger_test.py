@@ -6,6 +6,7 @@ import pytest
 
 from sanity import Verdict
 from sanity.checks.adaptive_attack_is_not_stronger import adaptive_attack_is_not_stronger
+from sanity.clock import Clock
 from sanity.settings import Settings
 from sanity.subject import Subject
 from tests.helpers import linear, small
@@ -52,6 +53,14 @@ def test_attacks_without_a_version_for_the_norm_are_left_out(undefended, sample,
         monkeypatch.setattr(ATTACKS[name], "norms", ("linf",))
     names = [bar.name.removeprefix("then ") for bar in judge(subject).series.bars[2:]]
     assert names == [name for name in NAMES if name in ("PGD, 2 restarts", "APGD-CE", "Square")]
+
+
+def test_where_no_stronger_attack_had_time_nothing_is_reported(undefended, sample):
+    """Not that they fool no image."""
+    subject = Subject(undefended, *sample, epsilon=EPSILON, clock=Clock(0.0))
+    result = adaptive_attack_is_not_stronger(subject, SETTINGS)
+    assert result.verdict is Verdict.SKIPPED and result.value is None and not result.masking
+    assert result.explanation == f"There was no time for {'; '.join(NAMES)}."
 
 
 def test_a_linear_network_of_two_classes_has_no_targets_and_loses_nothing():

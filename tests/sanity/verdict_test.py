@@ -64,6 +64,13 @@ def test_the_headline_names_the_reason_and_not_the_checks():
     assert "network_is_deterministic saw it" in verdict.headline("masked gradients suspected", fact)
 
 
+def test_more_time_is_asked_for_once():
+    for remedy, said in (("Judge 73 images.", "Judge 73 images. Give"), ("Give it more time (--minutes).", "Give")):
+        undone = dataclasses.replace(result(A, Verdict.INCONCLUSIVE), remedy=remedy)
+        advice = verdict.advice([undone], accuracy(0.5), "not robust")
+        assert advice == f"{said} it more time (--minutes) or a larger budget (--budget)."
+
+
 def test_where_attacks_were_left_out_the_figure_is_an_upper_limit():
     whole = verdict.WorstCase(**dataclasses.asdict(accuracy(0.6)), attacks=3, attack="PGD")
     part, passed = dataclasses.replace(whole, left_out=("FAB-T", "Square")), [result(A, Verdict.PASS)]
