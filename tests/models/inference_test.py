@@ -65,3 +65,14 @@ def test_batches_of_one_size_keep_it(network):
     """A loop whose images had a size, and lost it after a step, would not be compiled."""
     traced = tf.function(graph_of(network)).get_concrete_function(tf.TensorSpec((7, 4, 4, 1)))
     assert traced.outputs[0].shape == (7, 3)
+
+
+def test_fab_which_takes_the_gradient_of_each_logit_attacks_a_network_in_float16(sample):
+    """As a network that was trained with mixed precision is."""
+    keras.utils.set_random_seed(0)
+    half = keras.mixed_precision.DTypePolicy("mixed_float16")
+    layers = [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3, dtype=half)]
+    network, (x, _) = keras.Sequential(layers), sample
+    y = network.predict(x, verbose=0).argmax(axis=-1)
+    attack = functools.partial(attacks.fab, epsilon=0.3, steps=5)
+    assert np.mean(evaluate.correct(network, (x, y), attack)) < 0.5

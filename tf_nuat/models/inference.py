@@ -63,7 +63,8 @@ def _scaled(network: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], 
 
     @tf.custom_gradient
     def logits(x: tf.Tensor) -> Any:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+        # Persistent, since whoever asks for the gradient of each logit, as FAB does, goes backward several times.
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(x)
             outputs = network(x)
 
