@@ -1,6 +1,6 @@
 """Robust image classifiers in Keras by single-step adversarial training."""
 
-from tf_nuat.core import quiet as quiet  # before anything imports TensorFlow
+from tf_nuat.core import backend as backend  # before anything imports TensorFlow or Keras
 
 # isort: split
 
