@@ -280,3 +280,19 @@ def test_bad_argument_is_named_in_one_line(name, arguments, argument):
 
 def test_lenet_takes_images_of_4_by_4():
     assert NETWORKS["lenet_plus"]((4, 4, 1))(np.zeros((2, 4, 4, 1), np.float32)).shape == (2, 10)
+
+
+def test_where_keras_takes_channels_first_by_default_nothing_is_built_or_taken():
+    """A convolution would take the rows of an image for channels, without a word."""
+    network = networks.two_conv((8, 8, 1), 3)
+    keras.config.set_image_data_format("channels_first")
+    try:
+        for call in (
+            lambda: networks.two_conv((8, 8, 1), 3),
+            lambda: networks.adapt(network, pixels="torch"),
+            lambda: validation.classifier("network", network),
+        ):
+            with pytest.raises(ValueError, match="^image_data_format is 'channels_first'; allowed: channels_last"):
+                call()
+    finally:
+        keras.config.set_image_data_format("channels_last")

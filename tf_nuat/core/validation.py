@@ -130,8 +130,18 @@ def whole_numbers(value: np.ndarray) -> np.ndarray | None:
     return whole if np.array_equal(whole, value) else None
 
 
+def channels_last() -> None:
+    """Raises a `ValueError` if Keras's layers take the first axis of an image as that of the channels by default."""
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            f"image_data_format is {keras.config.image_data_format()!r}; allowed: channels_last, which is set by "
+            "keras.config.set_image_data_format, or in ~/.keras/keras.json"
+        )
+
+
 def classifier(argument: str, network: Any) -> keras.Model:
     """Returns `network`, a Keras image classifier with one input (B, H, W, C) and one output (B, K) of logits."""
+    channels_last()
     if not isinstance(network, keras.Model):
         raise ValueError(f"{argument} is a {type(network).__name__}; allowed: a keras.Model")
     if not network.built:
