@@ -282,17 +282,24 @@ def test_lenet_takes_images_of_4_by_4():
     assert NETWORKS["lenet_plus"]((4, 4, 1))(np.zeros((2, 4, 4, 1), np.float32)).shape == (2, 10)
 
 
-def test_where_keras_takes_channels_first_by_default_nothing_is_built_or_taken():
-    """A convolution would take the rows of an image for channels, without a word."""
+@pytest.mark.parametrize(
+    "name, value, allowed",
+    [
+        ("image_data_format", "channels_first", "channels_last"),  # rows of an image would pass for its channels
+        ("floatx", "float16", "float32"),  # metrics would end at 65,504 images
+    ],
+)
+def test_with_other_settings_of_keras_nothing_is_built_or_taken(name, value, allowed):
     network = networks.two_conv((8, 8, 1), 3)
-    keras.config.set_image_data_format("channels_first")
+    change = getattr(keras.config, f"set_{name}")
+    change(value)
     try:
         for call in (
             lambda: networks.two_conv((8, 8, 1), 3),
             lambda: networks.adapt(network, pixels="torch"),
             lambda: validation.classifier("network", network),
         ):
-            with pytest.raises(ValueError, match="^image_data_format is 'channels_first'; allowed: channels_last"):
+            with pytest.raises(ValueError, match=f"^{name} is '{value}'; allowed: {allowed}, which is set by keras"):
                 call()
     finally:
-        keras.config.set_image_data_format("channels_last")
+        change(allowed)

@@ -130,18 +130,23 @@ def whole_numbers(value: np.ndarray) -> np.ndarray | None:
     return whole if np.array_equal(whole, value) else None
 
 
-def channels_last() -> None:
-    """Raises a `ValueError` if Keras's layers take the first axis of an image as that of the channels by default."""
-    if keras.config.image_data_format() != "channels_last":
-        raise ValueError(
-            f"image_data_format is {keras.config.image_data_format()!r}; allowed: channels_last, which is set by "
-            "keras.config.set_image_data_format, or in ~/.keras/keras.json"
-        )
+def keras_settings() -> None:
+    """Raises a `ValueError` if a setting of Keras, such as keras.json has, would change what is computed here.
+
+    With channels first, layers would take the rows of an image for its channels; float16 ends metrics at 65,504 images.
+    """
+    where = "which is set by keras.config.set_{name}, or in ~/.keras/keras.json"
+    for name, value, allowed in (
+        ("image_data_format", keras.config.image_data_format(), ("channels_last",)),
+        ("floatx", keras.config.floatx(), ("float32", "float64")),
+    ):
+        if value not in allowed:
+            refuse(name, value, f"{allowed[0]}, {where.format(name=name)}")
 
 
 def classifier(argument: str, network: Any) -> keras.Model:
     """Returns `network`, a Keras image classifier with one input (B, H, W, C) and one output (B, K) of logits."""
-    channels_last()
+    keras_settings()
     if not isinstance(network, keras.Model):
         raise ValueError(f"{argument} is a {type(network).__name__}; allowed: a keras.Model")
     if not network.built:

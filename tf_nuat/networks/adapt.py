@@ -77,7 +77,7 @@ def adapt(
         >>> adapted.changes
         ['its last softmax was taken off: it returns logits', 'pixels in [0, 1] become 0..255']
     """
-    validation.channels_last()  # before layers of a file take another default
+    validation.keras_settings()  # before layers of a file take another default
     reading: dict[str, Any] = {"architecture": architecture, "modules": modules, "trust": trust}
     model, loss, argument, changes = _read(argument, model_or_path, reading)
     model, said = _functional(argument, model, input_shape)

@@ -118,9 +118,9 @@ def image_input(input_shape: Sequence[int], num_classes: int, *, smallest: int =
         smallest: least height and width.
 
     Raises:
-        ValueError: an argument is out of range, or Keras's layers take channels first by default.
+        ValueError: an argument is out of range, or a setting of Keras would change the network.
     """
-    validation.channels_last()
+    validation.keras_settings()
     validation.whole_number("num_classes", num_classes, at_least=2)
     validation.one_of("the number of dimensions of input_shape", np.size(input_shape), (3,))
     for axis, at_least in enumerate((smallest, smallest, 1)):
