@@ -9,6 +9,7 @@ from tf_nuat.core import validation
 
 Named: TypeAlias = tuple[str, np.ndarray]  # what to call an array in an error, and the array
 
+_CHANNELS = (1, 3)
 MOST_CLASSES = 2**20  # if only the labels tell how many there are
 
 
@@ -57,8 +58,8 @@ def checked(
     Args:
         where: beginning of an error, "name is 'x.npz'".
         given: dict of splits to ((name, images), (name, labels)), with what to call each in an error. Images are
-            (N, H, W, C), or (N, H, W) if they are grey, uint8 or floating point in [0, 1], all of one size and type;
-            labels are whole numbers from 0, (N,) or (N, 1), or one-hot rows.
+            (N, H, W, C), or (N, H, W) if they are grey, uint8 or floating point in [0, 1], all of one size and type,
+            with some pixel above 1/255; labels are whole numbers from 0, (N,) or (N, 1), or one-hot rows.
         class_names: names of the classes; None: the numbers from 0 to the highest label.
 
     Returns:
@@ -80,7 +81,7 @@ def checked(
     if "train" in examples and not (counts := np.bincount(examples["train"].labels, minlength=len(names))).all():
         raise ValueError(
             f"{where}, where class {names[int(counts.argmin())]!r} has no image in {given['train'][1][0]}; "
-            "allowed: at least one of every class"
+            "allowed: at least one of every class, numbered from 0 without a gap"
         )
     return examples, names
 
@@ -95,9 +96,22 @@ def _numbered(where: str, given: Mapping[str, tuple[Named, Named]], examples: Ma
 
 def _images(argument: str, value: np.ndarray) -> np.ndarray:
     value = value[..., None] if value.ndim == 3 else value
-    if value.dtype != np.uint8:
-        return validation.images(argument, value).astype(np.float32)
-    validation.images(argument, np.broadcast_to(np.float32(0), value.shape))  # only the shape can be wrong
+    is_bytes = value.dtype == np.uint8
+    if is_bytes:
+        validation.images(argument, np.broadcast_to(np.float32(0), value.shape))  # only the shape can be wrong
+    else:
+        value = validation.images(argument, value).astype(np.float32)
+    if value.shape[1] in _CHANNELS and value.shape[3] not in _CHANNELS:
+        raise ValueError(
+            f"{argument} has shape {value.shape}, the channels first; allowed: (images, height, width, channels), as "
+            "numpy.moveaxis(images, 1, -1)"
+        )
+    white, brightest = (255, int(value.max())) if is_bytes else (1, float(value.max()))
+    if 0 < brightest <= white / 255 * (1 + validation.ROUNDING):  # they were divided twice, or are marks of 0 and 1
+        raise ValueError(
+            f"{argument} has values up to {brightest:.7g}, which is black; allowed: bytes up to 255, or floating point "
+            "up to 1 (numpy.float32(images) of bytes 0 and 1)"
+        )
     return value
 
 
