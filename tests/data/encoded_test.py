@@ -76,6 +76,14 @@ def test_a_photograph_much_too_large_is_decoded_smaller_and_looks_the_same():
     np.testing.assert_allclose(found, np.linspace(0, 255, 3000).reshape(8, -1).mean(axis=1), atol=8)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_dataset_is_grey_where_all_its_images_are(channels, tmp_path):
+    """A grey first image among photographs would have taken the colours from all."""
+    first, last = [flat(1, (4, 5, 1)), b"no image"], [flat(2, (4, 5, channels))]
+    save_folder(tmp_path, {"a": [*first, *first], "b": [*first, *last]})
+    assert data.load(tmp_path, batch_size=1, corrupt="skip").input_shape == (4, 5, channels)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_an_image_is_turned_as_exif_says(kind, orientation, tmp_path):

@@ -98,8 +98,8 @@ def load(
             ~/tensorflow_datasets. MNIST, CIFAR and SVHN are downloaded there if they are not prepared there. For
             ImageNet, it may also be the folder of class folders. Digits, paths and functions ignore it.
         input_shape: (height, width, channels) of the images. Images from files are resized to cover it and cropped at
-            the centre; images in memory must have this shape. None: (224, 224, 3) for ImageNet, the shape of the first
-            image for other files.
+            the centre; images in memory must have this shape. None: (224, 224, 3) for ImageNet; for other files the
+            size of the first image, and 3 channels unless `encoded.LOOKED_AT` images are all grey.
         augmentation: of training images, "none", "crop_flip" or "resized_crop", described at `Splits`; the last is
             not for images in memory. None: that of the name; "none" for a path or a function.
         corrupt: what happens at an image that cannot be decoded, "raise" or "skip", described at `Splits`.

@@ -27,6 +27,7 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 ALLOWED = "JPEG, PNG, BMP, GIF, PPM, TIFF or WebP"
 MOST_BYTES = 2**29  # of a file
 MOST_PIXELS = 10**8  # of a decoded image: several are decoded at a time
+LOOKED_AT = 100  # images, to know whether a dataset is grey
 _ORIENTATION = 0x0112  # the tag of EXIF: how the camera was held
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -113,21 +114,35 @@ class Encoded:
         return images, {row: trouble for row, trouble in troubles if trouble}
 
     def first_shape(self, *, skip: bool = False) -> tuple[int, int, int]:
-        """Returns the (height, width, channels) of the first image, or with `skip` of the first that can be read.
+        """Returns the height and width of the first image, or with `skip` of the first that can be read, and channels.
+
+        There is one channel if `LOOKED_AT` images, from first to last, are all grey. Among photographs a few are.
 
         Raises:
             UnreadableError: that image cannot be read, or none can.
         """
         for index in range(len(self.labels)):
             try:
-                with _opened(self.contents(index)) as image:
-                    width, height = image.size[::-1] if _turn(image) in _LYING else image.size
-                    return height, width, 1 if image.mode in ("1", "L", "LA") else 3
+                height, width, channels = self._shape(index)
             except Exception as error:
                 message = _message(self.name(index), error)
                 if not skip:
                     raise UnreadableError(message) from error
+                continue
+            others = np.linspace(index, len(self.labels) - 1, LOOKED_AT).astype(int).tolist() if channels == 1 else []
+            return height, width, 3 if any(map(self._is_coloured, dict.fromkeys(others))) else channels
         raise UnreadableError(f"{message}; nor can any other")
+
+    def _shape(self, index: int) -> tuple[int, int, int]:
+        with _opened(self.contents(index)) as image:
+            width, height = image.size[::-1] if _turn(image) in _LYING else image.size
+            return height, width, 1 if image.mode in ("1", "L", "LA") else 3
+
+    def _is_coloured(self, index: int) -> bool:
+        try:
+            return self._shape(index)[2] == 3
+        except Exception:  # it is named when it is read
+            return False
 
 
 class Files(Encoded):
