@@ -60,7 +60,7 @@ def linear_in_float32(folder):
     return owned(built(parts("softmax")), built(parts(None)), OFF)
 
 
-def high(activation, said):
+def high(activation, said, is_exact=True):
     """Returns a maker of a network of one output: whether a digit is 5 or higher."""
 
     def make(folder):
@@ -75,9 +75,21 @@ def high(activation, said):
         def logits(x):
             return tf.concat([tf.zeros((len(x), 1)), before(x)], axis=1)
 
-        return Owned(network, classes, logits, [*said, "its one output became the logits of two classes"])
+        said_of_all = [*said, "its one output became the logits of two classes"]
+        return Owned(network, classes, logits if is_exact else None, said_of_all)
 
     return make
+
+
+def softmax_of_pairs(folder):
+    """Of each pair the larger is above a half: the order of the logits is another one."""
+    network = behind(body(), keras.layers.Reshape((5, 2)), keras.layers.Softmax(), keras.layers.Flatten())
+    return Owned(network, argmax(network), said=["its outputs are all from 0 to 1"])
+
+
+@keras.saving.register_keras_serializable()
+def own_sigmoid(z):
+    return keras.ops.sigmoid(z)
 
 
 def average(folder):
@@ -115,6 +127,14 @@ def bytes_in(folder):
     """As a graph for a phone takes images; its owner rounds pixels to bytes."""
     softmax = behind(body(), keras.layers.Softmax())
     network = in_front(softmax, keras.layers.Rescaling(1 / 255), shape=GREY, dtype="uint8")
+    said = ["it takes bytes", OFF, "pixels in [0, 1] become 0..255"]
+    return Owned(network, argmax(network, lambda x: np.uint8(np.round(255 * x))), body(), said)
+
+
+def bytes_in_inside(folder):
+    softmax = behind(body(), keras.layers.Softmax())
+    inner = in_front(softmax, keras.layers.Rescaling(1 / 255), shape=GREY, dtype="uint8")
+    network = in_front(inner, shape=GREY, dtype="uint8")
     said = ["it takes bytes", OFF, "pixels in [0, 1] become 0..255"]
     return Owned(network, argmax(network, lambda x: np.uint8(np.round(255 * x))), body(), said)
 
@@ -217,7 +237,11 @@ TAKEN = {
     "softmax, then Reshape": ends_in(keras.layers.Softmax, lambda: keras.layers.Reshape((10,))),
     "softmax, then linear in float32": linear_in_float32,
     "sigmoid of one unit": high("sigmoid", ["its last sigmoid was taken off"]),
+    "hard sigmoid of one unit": high("hard_sigmoid", ["it returns a probability"], is_exact=False),
+    "sigmoid of one unit, a function": high(own_sigmoid, ["it returns a probability"], is_exact=False),
     "one logit": high(None, []),
+    "softmax of a softmax": ends_in(keras.layers.Softmax, keras.layers.Softmax, said=(OFF, OFF)),
+    "softmax of each pair": softmax_of_pairs,
     "sigmoid of each class": activated(lambda: "sigmoid", ["its last sigmoid was taken off"]),
     "log_softmax": activated(lambda: "log_softmax", [], has_offset=True),
     "average of two softmaxes": average,
@@ -252,6 +276,7 @@ TAKEN = {
     ),
     "channels first": channels_first,
     "bytes": bytes_in,
+    "bytes, taken by a network inside": bytes_in_inside,
     "bytes, whose statistics it knows": bytes_in_with_normalization,
     "a dict of one output": dict_of_one_output,
     "one of several outputs": one_of_several_outputs,

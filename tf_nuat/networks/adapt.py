@@ -147,9 +147,18 @@ def _wrapped(model: keras.Model, image: keras.KerasTensor) -> tuple[keras.Model,
 
 
 def _of_floats(model: keras.Model) -> keras.Model:
-    """Returns the model with a floating-point input: the cast of an integer input has no gradient."""
-    floats = keras.Input(tuple(model.inputs[0].shape[1:]), dtype="float32")
-    changed = keras.models.clone_model(model, input_tensors=floats)
+    """Returns the model with floating-point inputs, also of networks in it: the cast of an integer has no gradient."""
+
+    def float_of(tensor: keras.KerasTensor) -> keras.KerasTensor:
+        is_float = keras.backend.is_float_dtype(tensor.dtype)
+        return keras.Input(tuple(tensor.shape[1:]), dtype=tensor.dtype if is_float else "float32")
+
+    def clone_of(layer: keras.Layer) -> keras.Layer:
+        return _of_floats(layer) if keras_compat.is_graph(layer) else type(layer).from_config(layer.get_config())
+
+    taken = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    floats = keras.tree.map_structure(float_of, taken)
+    changed = keras.models.clone_model(model, input_tensors=floats, clone_function=clone_of)
     weights.copy(model, to=changed)
     return changed
 

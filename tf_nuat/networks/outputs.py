@@ -5,6 +5,7 @@ whether they are a layer, the activation of a layer or an operation; the weights
 """
 
 import itertools
+import math
 from typing import Any
 
 import keras
@@ -17,6 +18,7 @@ SMALLEST = 1e-30  # probability; its logarithm is finite, and float32 can repres
 _PROBED = 16  # random images, to see the outputs of what is not a layer of Keras
 
 _SOFTMAX, _SIGMOID = ("softmax", "softmax_v2"), ("sigmoid",)  # the second is the name of `tf.nn.softmax`
+_FLAT = ("hard_sigmoid", "sparse_sigmoid", "sparsemax")  # return probabilities that may be equal where inputs are not
 # Layers that only move or pass on numbers: a softmax may come before them.
 _PASSED = (keras.layers.Reshape, keras.layers.Flatten, keras.layers.Dropout, keras.layers.Identity)
 
@@ -78,12 +80,13 @@ def logits(argument: str, network: keras.Model, output: keras.KerasTensor) -> tu
             f"{argument} has outputs of shape {output.shape[1:]}; allowed: those of a classifier, (classes,)"
         )
     found = _before(output)
-    if found is not None:
-        kind, output = found
-        changes.append(f"its last {kind} was taken off: it returns logits")
-    else:
+    if found is None:
         output, said = _logarithm(network, output)
         changes += said
+    while found is not None:
+        kind, output = found
+        changes.append(f"its last {kind} was taken off: it returns logits")
+        found = _before(output) if output.shape[1] > 1 else None  # a second one moves the threshold of one output
     if output.shape[1] == 1:
         two = keras.layers.Dense(2, use_bias=False, trainable=False, dtype="float32", name="two_logits")
         output = two(output)
@@ -108,13 +111,11 @@ def _before(tensor: keras.KerasTensor) -> tuple[str, keras.KerasTensor] | None:
         without = keras.Model(taken, inner[1], name=operation.name)
         return inner[0], without(keras_compat.arguments_of(tensor))
     activation = getattr(operation, "activation", None)
-    if isinstance(operation, keras.layers.Softmax) or (
-        not isinstance(operation, keras.Layer) and _kind(type(operation).__name__)
-    ):
-        kind = _kind(type(operation).__name__)
-        return (kind, inputs[0]) if kind and _over_classes(operation) else None
-    kind = _kind_of(activation)
-    if kind and isinstance(operation, keras.layers.Activation):
+    is_layer = isinstance(operation, keras.Layer) and not isinstance(operation, keras.layers.Softmax)
+    kind = _kind_of(activation if is_layer else operation)
+    if kind == "softmax" and not _is_over_all(activation if is_layer else operation, tensor):
+        return None
+    if kind and (not is_layer or isinstance(operation, keras.layers.Activation)):
         return kind, inputs[0]
     if kind:
         return kind, _without_activation(operation, inputs[0])
@@ -134,14 +135,18 @@ def _without_activation(layer: keras.Layer, inputs: keras.KerasTensor) -> keras.
     return output
 
 
-def _over_classes(operation: Any) -> bool:
-    return getattr(operation, "axis", -1) in (-1, 1)
+def _is_over_all(softmax: Any, output: keras.KerasTensor) -> bool:
+    """Returns whether a softmax is over all numbers of an image in its output: then it does not change their order."""
+    axis = getattr(softmax, "axis", -1)
+    if not isinstance(axis, int) or None in output.shape[1:]:
+        return False
+    return 1 < output.shape[axis] == math.prod(output.shape[1:])
 
 
-def _kind_of(activation: Any) -> str | None:
-    if isinstance(activation, keras.Operation):  # Dense(10, activation=keras.layers.Softmax())
-        return _kind(type(activation).__name__)
-    return _kind(getattr(activation, "__name__", ""))
+def _kind_of(function: Any) -> str | None:
+    if isinstance(function, keras.Operation):  # as in Dense(10, activation=keras.layers.Softmax())
+        return _kind(type(function).__name__)
+    return _kind(getattr(function, "__name__", ""))
 
 
 def _kind(name: str) -> str | None:
@@ -156,8 +161,9 @@ def _logarithm(network: keras.Model, output: keras.KerasTensor) -> tuple[keras.K
     A softmax inside a function, an average or a graph cannot be removed. Its logarithm differs from the logits by a
     constant for each image, which changes no prediction and no loss.
     """
-    if isinstance(keras_compat.operation_of(output), (keras.layers.Dense, keras.layers.Conv2D)):
-        return output, []  # with another activation: no probabilities
+    last = keras_compat.operation_of(output)
+    if isinstance(last, (keras.layers.Dense, keras.layers.Conv2D)) and _is_unbounded(last.activation):
+        return output, []
     shape = [size or 32 for size in network.inputs[0].shape[1:]]
     noise = np.random.default_rng(0).uniform(size=(_PROBED, *shape))
     images = np.concatenate([noise, 255.0 * noise, 2.0 * noise - 1.0]).astype(network.inputs[0].dtype)
@@ -178,7 +184,14 @@ def _logarithm(network: keras.Model, output: keras.KerasTensor) -> tuple[keras.K
     return _logit(keras.ops.cast(output, "float32")), [said]
 
 
+def _is_unbounded(activation: Any) -> bool:
+    """Returns whether an activation, no softmax and no sigmoid, is one of Keras that returns no probabilities."""
+    is_of_keras = getattr(activation, "__module__", "").startswith("keras.")
+    return is_of_keras and getattr(activation, "__name__", "") not in _FLAT
+
+
 def _logit(probability: keras.KerasTensor) -> keras.KerasTensor:
     """Returns the logits of probabilities. They rise everywhere, so outputs beyond 0 or 1 keep their order, too."""
-    inside = keras.ops.clip(probability, SMALLEST, 1.0 - 1e-7)
-    return keras.ops.log(inside) - keras.ops.log(1.0 - inside) + (probability - inside)
+    inside = keras.ops.clip(probability, 0.0, 1.0)
+    for_it, against = (keras.ops.log(keras.ops.maximum(each, SMALLEST)) for each in (inside, 1.0 - inside))
+    return for_it - against + (probability - inside)
