@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tests.helpers import owners
-from tests.helpers.owners import COLOUR, GREY, Owned, behind, body, built, layers, owned, trained
+from tests.helpers.owners import COLOUR, GREY, Owned, argmax, behind, body, built, layers, owned, trained
 from tests.helpers.owners_models import OFF
 
 GRAPH = "the graph of a SavedModel as one layer"
@@ -31,6 +31,19 @@ def saved(path, network, before, *said, **more):
 
 def of_keras_3(folder):
     return saved(folder / "network.h5", built(layers("softmax")), body(), OFF)
+
+
+def of_dicts(name):
+    """Returns a maker of a file of a network that takes a dict of one image and returns a dict of one output."""
+
+    def make(folder):
+        softmax = behind(body(), keras.layers.Softmax())
+        inputs = keras.Input(GREY, name="image")
+        network = keras.Model({"image": inputs}, {"digit": softmax(inputs)})
+        said = ["its input was taken out of a dict", "its output was taken out of a dict", OFF]
+        return saved(folder / name, network, body(), *said, classes=argmax(softmax))
+
+    return make
 
 
 def of_keras_3_compiled(folder):
@@ -255,6 +268,8 @@ def untrained(folder):
 
 TAKEN = {
     ".h5 of Keras 3": of_keras_3,
+    ".keras of dicts": of_dicts("network.keras"),
+    ".h5 of dicts": of_dicts("network.h5"),
     ".keras with a loss of one's own": of_keras_3_compiled,
     ".h5 with groups of a depthwise convolution": with_groups,
     ".h5 of Keras 1": of_keras_1,

@@ -188,7 +188,8 @@ def _refuse_regression(argument: str, output: keras.KerasTensor, loss: object) -
     name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
     if output.shape[-1] == 1 and name.lower().replace("_", "").startswith(_REGRESSIONS):
         raise ValueError(
-            f"{argument} has one output and was trained with the loss {name}, a regression; allowed: a classifier"
+            f"{argument} has one output and was trained with the loss {name}, a regression; allowed: a classifier (if "
+            "it is one: network.compile(loss='binary_crossentropy') before network.save)"
         )
 
 

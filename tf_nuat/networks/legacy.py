@@ -173,7 +173,8 @@ def _mend_calls(network: Config) -> None:
     In Keras 2, call 0 of a nested network is the one that made it.
     """
     for key in ("input_layers", "output_layers"):
-        if len(network.get(key, ())) == 1 and isinstance(network[key][0], list):
+        only = network.get(key)
+        if isinstance(only, list) and len(only) == 1 and isinstance(only[0], list):
             (network[key],) = network[key]
     kinds = {each.get("name"): each["class_name"] for each in network["layers"] if "layers" in each.get("config", ())}
     calls = list(_calls([each.get("inbound_nodes", ()) for each in network["layers"]], kinds))
