@@ -153,3 +153,20 @@ def test_a_file_is_no_output_folder(tmp_path):
     with pytest.raises(ValueError, match="out is .*file', which cannot be written"):
         validation.output_folder("out", tmp_path / "file")
     assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_network_that_cannot_compute_is_named_in_one_line():
+    """As one with convolutions of channels first, which TensorFlow computes on a GPU alone."""
+
+    class Convolution(keras.layers.Layer):
+        def call(self, x):
+            if not tf.is_symbolic_tensor(x):
+                raise tf.errors.UnimplementedError(None, None, "The Conv2D op only supports NHWC on the CPU.")
+            return x
+
+    layers = [keras.Input((4, 4, 1)), keras.layers.Flatten(), Convolution(), keras.layers.Dense(3)]
+    with pytest.raises(ValueError) as caught:
+        validation.logits_on("network", keras.Sequential(layers), np.zeros((2, 4, 4, 1), np.float32))
+    said = str(caught.value)
+    assert said.startswith("network cannot compute its outputs for the sample (Exception encountered when calling ")
+    assert said.endswith("only supports NHWC on the CPU.); allowed: a network whose predict does") and "\n" not in said

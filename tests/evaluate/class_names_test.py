@@ -147,3 +147,11 @@ def test_what_is_said_of_classes_without_images_can_be_done(saved):
     images, labels, names = inputs.sample(network, None, "list.csv", class_names=BY_NAME)
     assert inputs.fits("--checkpoint", network, images, names, "list.csv") is network
     assert labels.tolist() == [0, 2, 3] and np.argmax(network(images), axis=1).tolist() == [0, 2, 3]
+
+
+def test_of_labels_from_1_it_is_said_where_labels_begin(saved):
+    network = keras.saving.load_model(saved)
+    np.savez(saved.with_name("images.npz"), images=np.full((4, *network.input_shape[1:]), 0.5), labels=[1, 2, 3, 4])
+    images, _, names = inputs.sample(network, None, "images.npz")
+    with pytest.raises(ValueError, match="has 4 outputs; allowed: 5, the classes .*images.npz; labels begin at 0$"):
+        inputs.fits("--checkpoint", network, images, names, "images.npz")

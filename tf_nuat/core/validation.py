@@ -13,6 +13,7 @@ from typing import Any, NoReturn, cast
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tf_nuat.core import files, keras_compat, network_file
 from tf_nuat.core.files import PathLike
@@ -207,9 +208,15 @@ def logits_on(argument: str, network: keras.Model, images: np.ndarray) -> keras.
     """Returns `network` if its outputs for some of `images` are finite and are logits, not probabilities.
 
     Raises:
-        ValueError: they are not.
+        ValueError: they are not; or it cannot compute them, as with a convolution of channels first on a CPU.
     """
-    outputs = keras.ops.convert_to_numpy(network(images[:PROBED], training=False))
+    try:
+        outputs = keras.ops.convert_to_numpy(network(images[:PROBED], training=False))
+    except (ValueError, TypeError, tf.errors.UnimplementedError, tf.errors.InvalidArgumentError) as error:
+        reason = keras_compat.reason_of(error)
+        raise ValueError(
+            f"{argument} cannot compute its outputs for the sample ({reason}); allowed: a network whose predict does"
+        ) from error
     if not np.all(np.isfinite(outputs)):
         raise ValueError(f"{argument} returns values that are not finite for the sample; allowed: finite logits")
     if are_probabilities(outputs):

@@ -338,7 +338,7 @@ def fits(
     # Labels alone do not say how many classes there are: the last ones may have no image here.
     is_open = list(class_names) == list(map(str, range(classes))) and dataset not in data.DATASETS
     if outputs < classes or (outputs > classes and not is_open):
-        more = "" if outputs < classes else f"; or {_WITHOUT_IMAGES}"
+        more = f"; or {_WITHOUT_IMAGES}" if outputs > classes else "; labels begin at 0" if is_open else ""
         raise ValueError(
             f"{argument} has {outputs} outputs; allowed: {classes}, the classes of --dataset {dataset}{more}"
         )
