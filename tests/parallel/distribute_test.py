@@ -175,6 +175,38 @@ def test_synchronized_batch_norm_makes_two_devices_one(with_statistics, two_devi
     assert errors[0] < 1e-5 < 10 * 1e-5 < errors[1]
 
 
+def test_a_device_without_images_changes_nothing(two_devices):
+    """Of a batch of one image the second device has none: its BatchNorm would make NaN of every weight."""
+    data = batches().unbatch().take(3).batch(1)
+    models = []
+    for strategy in tf.distribute.get_strategy(), two_devices:
+        model, _ = trained("gat_wa", strategy, data, with_batch_norm, run_eagerly=True)
+        models.append(model)
+    one, two = models
+    for weight, expected in zip(two.trained_network.weights, one.trained_network.weights):
+        for copy in two_devices.experimental_local_results(weight.value):
+            np.testing.assert_allclose(copy, expected.numpy(), atol=1e-5, err_msg=weight.path)
+    assert np.max(np.abs(one.trained_network.layers[1].moving_mean)) > 1e-3
+
+
+@pytest.mark.parametrize("device", [0, 1])
+def test_a_step_is_skipped_where_the_gradients_of_one_device_overflow(device, two_devices):
+    class Overflows(tf_nuat.Standard):
+        def gradients(self, *arguments, **options):
+            found = super().gradients(*arguments, **options)
+            is_one = tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, device)
+            return found._replace(gradients=[tf.where(is_one, np.inf, each) for each in found.gradients])
+
+    with two_devices.scope():
+        model = Overflows(network(), epsilon=0.1)
+        model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=16.0))
+    before = [weight.copy() for weight in model.network.get_weights()]
+    model.fit(batches().take(1), verbose=0)
+    for weight, expected in zip(model.network.get_weights(), before):
+        np.testing.assert_array_equal(weight, expected)
+    assert model.count_batches() == 0 and float(model.optimizer.dynamic_scale.numpy()) == 8.0
+
+
 def test_frozen_weights_are_no_moving_statistics():
     """Replicas would exchange a whole frozen network at each step, and round what must not change."""
     inner = with_batch_norm()

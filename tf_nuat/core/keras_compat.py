@@ -29,13 +29,14 @@ MODULES_OF_KERAS_2 = {
 class Model(keras.Model):
     """A `keras.Model`, to be subclassed, that `fit` and `evaluate` also train and test on several workers.
 
-    Under `MultiWorkerMirroredStrategy` Keras fails at two places. To build the model it reduces a batch, of which a
-    worker only has the values of its own replicas. And it averages the logs over their first axis, which scalars lack.
+    Keras fails at two places. To build the model under a strategy it adds up the shares of a batch, which may differ in
+    size, and of which a worker only has those of its own replicas. And under `MultiWorkerMirroredStrategy` it averages
+    the logs over their first axis, which scalars lack.
     """
 
     def _maybe_symbolic_build(self, iterator: Iterable | None = None, data_batch: typing.Any = None) -> None:
-        """Builds from a batch as Keras does; on several workers, from the batch of the first replica of this one."""
-        if iterator is not None and _has_other_workers(self.distribute_strategy):
+        """Builds from a batch as Keras does; on several devices, from the share of the first one of this worker."""
+        if iterator is not None and self.distribute_strategy.num_replicas_in_sync > 1:
             local = self.distribute_strategy.experimental_local_results
             _, _, batches = next(iter(iterator))
             iterator, data_batch = None, keras.tree.map_structure(lambda each: local(each)[0], next(batches))

@@ -216,8 +216,11 @@ class Defense(NetworkModel):
                 "(tf_nuat.parallel.share_of_mean does)"
             )
         self.observe(found.facts)
-        self.optimizer.apply(found.gradients, self.trained_network.trainable_variables)
-        parallel.average_statistics(self.trained_network)
+        gradients = parallel.own_gradients(found.gradients, x)
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            gradients = parallel.finite_on_all(gradients)
+        self.optimizer.apply(gradients, self.trained_network.trainable_variables)
+        parallel.average_statistics(self.trained_network, x)
         self.update_averages()
         return self.measure(found.loss, batch, found.logits)
 

@@ -2,8 +2,10 @@
 
 from tf_nuat.parallel.batch_statistics import (
     average_statistics,
+    finite_on_all,
     gather,
     moving_statistics,
+    own_gradients,
     own_of_last,
     own_rows,
     replicas,
@@ -19,8 +21,10 @@ from tf_nuat.parallel.strategies import STRATEGIES, strategy
 __all__ = [
     "STRATEGIES",
     "average_statistics",
+    "finite_on_all",
     "gather",
     "moving_statistics",
+    "own_gradients",
     "own_of_last",
     "own_rows",
     "replicas",

@@ -11,13 +11,15 @@ global batch. Keras's optimizers add up the gradients of the replicas, which the
 
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tf_nuat.models import weights
+
+Gradients = Sequence[tf.Tensor | None]  # of a replica's share of the loss, one per trainable variable
 
 
 def replicas() -> int:
@@ -175,11 +177,16 @@ def own_of_last(count: int, rows: tf.Tensor) -> int | tf.Tensor:
     return tf.clip_by_value(count - after, 0, size)
 
 
-def average_statistics(network: keras.Model) -> None:
+def average_statistics(network: keras.Model, rows: tf.Tensor | None = None) -> None:
     """Averages over the replicas the weights that training moves without the optimizer: BatchNorm's statistics.
 
     Each replica has updated its own with its share of the batch. Call this in a training step, in every replica.
     Afterwards all are equal, so attacks, evaluation and checkpoints do not depend on the replica that they use.
+
+    Args:
+        network: the network.
+        rows: this replica's share of the batch, (B, ...). A replica without rows does not count: its statistics are
+            NaN. None counts every replica.
 
     Example:
         >>> import keras
@@ -192,10 +199,45 @@ def average_statistics(network: keras.Model) -> None:
     statistics = moving_statistics(network)
     if statistics:
         context = tf.distribute.get_replica_context()
+        has_rows = tf.constant(True) if rows is None else tf.shape(rows)[0] > 0
+        count = total(tf.cast(has_rows, tf.float32))
         # A variable's own value has no device, without which several workers cannot reduce it.
-        means = context.all_reduce(tf.distribute.ReduceOp.MEAN, [tf.identity(each) for each in statistics])
-        for weight, mean in zip(statistics, means):
-            weight.assign(mean)
+        own = [tf.where(has_rows, tf.identity(each), 0.0) for each in statistics]
+        for weight, whole in zip(statistics, context.all_reduce(tf.distribute.ReduceOp.SUM, own)):
+            weight.assign(whole / tf.cast(count, whole.dtype))
+
+
+def own_gradients(gradients: Gradients, rows: tf.Tensor) -> Gradients:
+    """Returns this replica's gradients, 0 if it has no rows (B, ...): those of BatchNorm would be NaN.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import parallel
+        >>> parallel.own_gradients([tf.constant(3.0), None], tf.ones((4, 2)))[0].numpy()
+        np.float32(3.0)
+    """
+    if replicas() == 1:
+        return gradients
+    has_rows = tf.shape(rows)[0] > 0
+    return [each if each is None else tf.where(has_rows, each, 0.0) for each in gradients]
+
+
+def finite_on_all(gradients: Gradients) -> Gradients:
+    """Returns this replica's gradients, all NaN if some gradient of any replica is not finite.
+
+    A `LossScaleOptimizer` skips such a step. It looks at the gradients of the first replica alone.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tf_nuat import parallel
+        >>> parallel.finite_on_all([tf.constant(3.0), None])[0].numpy()
+        np.float32(3.0)
+    """
+    if replicas() == 1:
+        return gradients
+    own = [tf.reduce_all(tf.math.is_finite(each)) for each in gradients if each is not None]
+    is_finite = tf.equal(total(tf.cast(tf.reduce_all(own), tf.int32)), replicas())
+    return [each if each is None else tf.where(is_finite, each, float("nan")) for each in gradients]
 
 
 def moving_statistics(network: keras.Model) -> list[keras.Variable]:
