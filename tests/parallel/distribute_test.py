@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import tf_nuat
+from tests.helpers import linear
 from tests.helpers.distributed import BATCH, CLASSES, SHAPE, batches, network, trained, with_batch_norm
 from tf_nuat import draws, losses, parallel
 from tf_nuat.models import averaging
@@ -205,6 +206,21 @@ def test_a_step_is_skipped_where_the_gradients_of_one_device_overflow(device, tw
     for weight, expected in zip(model.network.get_weights(), before):
         np.testing.assert_array_equal(weight, expected)
     assert model.count_batches() == 0 and float(model.optimizer.dynamic_scale.numpy()) == 8.0
+
+
+@pytest.mark.parametrize(
+    "option", [{"clipnorm": 1.0}, {"global_clipnorm": 1.0}, {"clipvalue": 0.1}, {"gradient_accumulation_steps": 2}]
+)
+def test_what_an_optimizer_would_do_on_each_device_by_itself_is_refused(option, two_devices):
+    """Clipped shares do not add up to the clipped gradient, and TensorFlow fails at accumulated ones."""
+    [(name, value)] = option.items()
+    linear.compiled(tf_nuat.Standard).compile(keras.optimizers.SGD(0.1, **option))
+    with two_devices.scope():
+        model = tf_nuat.Standard(linear.network(), epsilon=0.1)
+        optimizers = [keras.optimizers.SGD(0.1, **option) for _ in range(2)]
+        for optimizer in optimizers[0], keras.optimizers.LossScaleOptimizer(optimizers[1]):
+            with pytest.raises(ValueError, match=f"{name} of the optimizer is {value}; allowed: None"):
+                model.compile(optimizer)
 
 
 def test_frozen_weights_are_no_moving_statistics():

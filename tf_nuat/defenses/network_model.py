@@ -96,8 +96,14 @@ class NetworkModel(keras_compat.Model):
     ) -> None:
         """Configures training as `keras.Model.compile` does, without XLA unless asked for.
 
-        On a CPU, XLA runs these steps about 1.7 times slower than TensorFlow's graph. If layers of `network` were
-        frozen or unfrozen since the last `compile`, those of `trained_network` become so as well.
+        On a CPU, XLA runs these steps about 1.7 times slower than TensorFlow's graph. It also leaves out the checks of
+        pixels, labels and weights in each batch: `fit` then checks arrays, and the first batch of a dataset, alone. If
+        layers of `network` were frozen or unfrozen since the last `compile`, those of `trained_network` become so as
+        well.
+
+        Raises:
+            ValueError: a loss is given, or on several devices an optimizer that clips or accumulates gradients, which
+                Keras would do on each device by itself.
         """
         if loss is not None:
             validation.refuse("loss", loss, f"None, because {type(self).__name__} brings its own")
@@ -116,6 +122,8 @@ class NetworkModel(keras_compat.Model):
             jit_compile=jit_compile,
             auto_scale_loss=auto_scale_loss,
         )
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            _check_for_several_devices(keras_compat.without_loss_scale(self.optimizer))
 
     # Saving and loading: `get_config` and `from_config` rebuild the model, `compile_from_config` its optimizer; Keras
     # restores all weights after that.
@@ -325,6 +333,12 @@ class NetworkModel(keras_compat.Model):
         elif self._metrics_take_rows != are_rows:
             y = losses.true_class(y) if are_rows else losses.one_hot(y, self.network.output_shape[-1])
         return super().compute_metrics(x, y, y_pred, sample_weight)
+
+
+def _check_for_several_devices(optimizer: keras.optimizers.Optimizer) -> None:
+    for name in ("clipnorm", "global_clipnorm", "clipvalue", "gradient_accumulation_steps"):
+        if (value := getattr(optimizer, name)) is not None:
+            validation.refuse(f"{name} of the optimizer", value, "None, as Keras applies it on each device by itself")
 
 
 def with_penalties(loss: tf.Tensor, network: keras.Model) -> tf.Tensor:
