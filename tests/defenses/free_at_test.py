@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tests.helpers import counting, linear
 from tf_nuat.defenses.free_at import FreeAT
+from tf_nuat.defenses.standard import Standard
 from tf_nuat.defenses.training_data import replayed
 
 SIZES = (8, 8, 5)  # of the batches of an epoch, the last one smaller
@@ -198,3 +199,10 @@ def test_bad_use_is_named(act, words):
     with pytest.raises(ValueError, match=words) as raised:
         act()
     assert "\n" not in str(raised.value)
+
+
+def test_what_keras_takes_in_the_seventh_place_does_not_turn_off_the_replays():
+    """It is `validation_split`, which all defenses take by its name alone."""
+    for defense in FreeAT, Standard:
+        with pytest.raises(TypeError, match="positional"):
+            linear.compiled(defense).fit(*linear.batch(), 8, 1, 0, None, 0.5)

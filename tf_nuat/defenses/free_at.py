@@ -119,6 +119,7 @@ class FreeAT(Defense):
         epochs: int = 1,
         verbose: str | int = "auto",
         callbacks: typing.Any = None,
+        *,
         is_replayed: bool = False,
         **options: typing.Any,
     ) -> keras.callbacks.History:
