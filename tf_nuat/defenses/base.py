@@ -92,11 +92,15 @@ class Defense(NetworkModel):
     ==================== ===================== ========================================================================
 
     Example:
+        >>> import keras
         >>> import tf_nuat
         >>> class WithNoise(tf_nuat.Defense):
         ...     def perturb(self, x, y, start=None):
-        ...         return tf_nuat.norms.LINF.random_point(x, self.epsilon, self.draw_seed())
+        ...         return tf_nuat.norms.LINF.random_point(x, self.epsilon, self.draw_seed)
         ...
+        >>> model = WithNoise(tf_nuat.networks.two_conv((8, 8, 1), 10), epsilon=0.1)
+        >>> model.perturb(keras.ops.ones((2, 8, 8, 1)), None).shape
+        TensorShape([2, 8, 8, 1])
     """
 
     NORMS: tuple[str, ...] = ("linf",)
