@@ -218,6 +218,46 @@ def test_images_for_labels_and_text_are_refused_before_training(examples):
         compiled().evaluate(x, y.astype(str))
 
 
+WRONG_KINDS = {
+    "no images": (lambda x, y: ((), {}), "x is None; allowed: images"),
+    "a list of images": (lambda x, y: ((list(x), y), {}), "x is a list; allowed: an array"),
+    "a list of labels": (lambda x, y: ((x, y.tolist()), {}), "y is a list; allowed: an array"),
+    "a list of weights": (lambda x, y: ((x, y), {"sample_weight": [1.0] * 8}), "sample_weight is a list; allowed"),
+    "no labels to validate": (lambda x, y: ((x, y), {"validation_data": x}), "validation_data has images alone"),
+    "one part": (lambda x, y: ((x, y), {"validation_data": (x,)}), "validation_data has 1 parts; allowed: .images"),
+    "four parts": (lambda x, y: ((x, y), {"validation_data": (x, y, y, y)}), "validation_data has 4 parts"),
+    "a list to validate": (
+        lambda x, y: ((x, y), {"validation_data": (x, y.tolist())}),
+        r"validation_data\[1\] is a list; allowed: an array",
+    ),
+    "no batch": (lambda x, y: ((_pipeline([(x, y)]).take(0),), {}), "x is empty; allowed: at least one batch"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_KINDS)
+def test_what_is_no_array_and_no_dataset_is_refused_in_one_line(kind, examples):
+    given, words = WRONG_KINDS[kind]
+    arguments, options = given(*(part[:8] for part in examples))
+    with pytest.raises(ValueError, match=words) as raised:
+        compiled().fit(*arguments, **options, verbose=0)
+    assert "\n" not in str(raised.value)
+    if not options and arguments:
+        with pytest.raises(ValueError, match=words):
+            compiled(tf_nuat.FreeAT).fit(*arguments, verbose=0)
+
+
+def test_one_batch_has_the_checks_of_all(examples):
+    x, y = (part[:8] for part in examples)
+    for calls in compiled().train_on_batch, compiled().evaluate:
+        with pytest.raises(ValueError, match="x is a list; allowed: an array"):
+            calls(list(x), y)
+        with pytest.raises(ValueError, match="y is a list; allowed: an array"):
+            calls(x, y.tolist())
+    for wrong in [1.0] * 10, {11: 2.0}:
+        with pytest.raises(ValueError, match="class_weight is .*; allowed: a dict of classes, from 0 to 9"):
+            compiled().train_on_batch(x, y, class_weight=wrong)
+
+
 @pytest.mark.parametrize("rows_first", [False, True])
 def test_labels_of_training_and_validation_may_be_of_two_kinds(rows_first, examples):
     x, y = examples

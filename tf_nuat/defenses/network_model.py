@@ -225,15 +225,21 @@ class NetworkModel(keras_compat.Model):
             return super().evaluate(x, y, *arguments, **options)
 
     def train_on_batch(
-        self, x: typing.Any, y: typing.Any = None, *arguments: typing.Any, **options: typing.Any
+        self,
+        x: typing.Any,
+        y: typing.Any = None,
+        sample_weight: typing.Any = None,
+        class_weight: typing.Any = None,
+        return_dict: bool = False,
     ) -> typing.Any:
         """Trains on one batch as `keras.Model.train_on_batch` does; images and labels are checked."""
-        training_data.check_forms(self.network, x, y, options.get("sample_weight"))
+        training_data.check_forms(self.network, x, y, sample_weight)
+        training_data.check_class_weight(class_weight, self.network.output_shape[-1])
         before = self.count_batches()  # of this optimizer
         if before == 0:
             self.train_what_was_set()
         with self._naming("training", before):
-            return super().train_on_batch(x, y, *arguments, **options)
+            return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
 
     def test_on_batch(
         self, x: typing.Any, y: typing.Any = None, *arguments: typing.Any, **options: typing.Any

@@ -9,6 +9,8 @@ import tensorflow as tf
 from tf_nuat.core import validation
 from tf_nuat.defenses.batch import ALLOWED_WEIGHTS, BatchError, check_form, parts
 
+_PARTS = "allowed: (images, labels[, sample_weight])"
+
 
 def check(network: keras.Model, x: typing.Any, y: typing.Any, **options: typing.Any) -> None:
     """Refuses images, labels and weights, of training and of validation, that a classifier `network` does not take.
@@ -26,10 +28,14 @@ def check(network: keras.Model, x: typing.Any, y: typing.Any, **options: typing.
     check_class_weight(options.get("class_weight"), network.output_shape[-1])
     validation_data = options.get("validation_data")
     if isinstance(validation_data, (tuple, list)):
+        if len(validation_data) not in (2, 3):
+            raise ValueError(f"validation_data has {len(validation_data)} parts; {_PARTS}")
         check_images_and_labels(
             network, "validation_data[0]", validation_data[0], "validation_data[1]", validation_data[1]
         )
         check_sample_weight("validation_data[2]", (*validation_data, None)[2], validation_data[0])
+    elif isinstance(validation_data, (np.ndarray, tf.Tensor)):
+        raise ValueError(f"validation_data has images alone; {_PARTS}")
     elif validation_data is not None:
         check_images_and_labels(network, "validation_data", validation_data, "validation_data", None)
 
@@ -39,8 +45,14 @@ def check_images_and_labels(
 ) -> None:
     """Refuses wrong arrays, or a dataset with a wrong first batch; the error uses the given names of the arguments."""
     spec = None
+    _refuse_list(x_argument, x)
+    _refuse_list(y_argument, y)
+    if x is None:
+        raise ValueError(f"{x_argument} is None; allowed: images, or a dataset")
     if isinstance(x, tf.data.Dataset):
         spec, batch = x.element_spec, next(iter(x.take(1)), None)
+        if batch is None:
+            raise ValueError(f"{x_argument} is empty; allowed: at least one batch")
         if not (isinstance(batch, tuple) and len(batch) in (2, 3)):
             validation.refuse(x_argument, spec, "a dataset of batches (images, labels[, sample_weight])")
         x, y, *_ = batch
@@ -55,6 +67,7 @@ def check_images_and_labels(
 
 def check_forms(network: keras.Model, x: typing.Any, y: typing.Any, sample_weight: typing.Any, of: str = "") -> None:
     """Refuses arrays, a dataset or specifications by shape and dtype alone; the error begins with `of`."""
+    _refuse_list("x", x)
     try:
         if isinstance(x, tf.data.Dataset):
             x, y, sample_weight = parts(x.element_spec)
@@ -65,10 +78,16 @@ def check_forms(network: keras.Model, x: typing.Any, y: typing.Any, sample_weigh
         raise ValueError(f"{of}{error}") from None
 
 
+def _refuse_list(argument: str, value: typing.Any) -> None:
+    if isinstance(value, (list, tuple)):  # Keras takes the items of one for several inputs
+        raise ValueError(f"{argument} is a {type(value).__name__}; allowed: an array")
+
+
 def check_sample_weight(argument: str, value: typing.Any, x: typing.Any) -> None:
     """Refuses weights that are not one finite number, at least 0, for each of the images x."""
     if value is None or not isinstance(x, (np.ndarray, tf.Tensor)):  # Keras itself refuses those beside a dataset
         return
+    _refuse_list(argument, value)
     weights = np.asarray(value)
     if weights.dtype.kind not in "biuf" or weights.shape not in ((len(x),), (len(x), 1)):
         raise ValueError(
