@@ -195,6 +195,17 @@ def test_the_penalty_of_activities_in_16_bits_belongs_to_the_loss():
     assert model.fit(X, Y, verbose=0).history["loss"][0] == pytest.approx(expected, rel=1e-2)
 
 
+def test_a_policy_of_16_bits_does_not_round_the_images_of_a_network_in_float32():
+    network = linear.network()
+    expected = network.predict(X, verbose=0)
+    try:
+        keras.mixed_precision.set_global_policy("mixed_bfloat16")
+        model = tf_nuat.Standard(network, epsilon=0.1)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    np.testing.assert_array_equal(model.predict(X, verbose=0), expected)
+
+
 def test_the_largest_seed():
     model = tf_nuat.FBF(linear.network(), epsilon=0.1, seed=2**31 - 1)
     np.testing.assert_array_equal(model.draw_seed, [2**31 - 1, 0])

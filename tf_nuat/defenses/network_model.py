@@ -30,7 +30,7 @@ class NetworkModel(keras_compat.Model):
 
     def __init__(self, network: keras.Model, *, ema_decay: float | None = None, name: str | None = None) -> None:
         validation.classifier("network", network)
-        super().__init__(name=name)
+        super().__init__(name=name, autocast=False)  # a mixed policy would round the images of `predict`
         self.network = network
         self.ema_decay = ema_decay
         if ema_decay is None:
