@@ -41,6 +41,13 @@ def test_divide():
     )
 
 
+def test_a_value_holds_from_the_epoch_that_it_is_given_for():
+    """At a jump the second value, also at the end and at the first epoch; a drop may be where the triangle ends."""
+    schedule = schedules.Piecewise([(0, 1.0), (0, 2.0), (3, 2.0), (3, 5.0)])
+    np.testing.assert_allclose(values(schedule, [0, 2, 3, 4]), [2, 2, 5, 5])
+    np.testing.assert_allclose(values(schedules.cyclic_step(0.1, 4, 4, 6, [6]), [5, 6]), [0.075, 0.005], rtol=1e-5)
+
+
 def test_constant_and_steps_per_epoch():
     assert values(schedules.constant(3.0), [0, 7]) == [3.0, 3.0]
     np.testing.assert_allclose(values(schedules.ramp(1.0, 2, steps_per_epoch=50), [25, 50, 100]), [0.25, 0.5, 1.0])
@@ -61,6 +68,10 @@ def test_is_keras_own_kind_of_schedule():
         (lambda: schedules.Piecewise([(2, 0.1), (1, 0.2)]), "points"),
         (lambda: schedules.Piecewise([]), "points"),
         (lambda: schedules.ramp(1.0, 10, steps_per_epoch=0), "steps_per_epoch"),
+        (lambda: schedules.constant(float("nan")), "points"),
+        (lambda: schedules.ramp(1.0, float("inf")), "points"),
+        (lambda: schedules.divide(0.1, 0, [5]), "factor"),
+        (lambda: schedules.cyclic_step(0.1, 40, 50, 90, []), "freeze"),
     ],
 )
 def test_bad_times_are_named(make, argument):

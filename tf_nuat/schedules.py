@@ -9,6 +9,7 @@ import typing
 from collections.abc import Callable, Iterable, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_nuat.core import placement, validation
@@ -34,8 +35,8 @@ class Piecewise(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, points: Iterable[tuple[float, float]], *, steps_per_epoch: float | tf.Variable = 1) -> None:
         points = [(float(epoch), float(value)) for epoch, value in points]
         epochs = [epoch for epoch, _ in points]
-        if not points or epochs != sorted(epochs):
-            validation.refuse("points", points, "pairs (epoch, value) in the order of the epochs")
+        if not points or epochs != sorted(epochs) or not np.all(np.isfinite(points)):
+            validation.refuse("points", points, "pairs (epoch, value) of finite numbers, in the order of the epochs")
         self.points = points
         self.steps_per_epoch = steps_per_epoch
         if not isinstance(steps_per_epoch, tf.Variable):
@@ -106,13 +107,14 @@ def cyclic_step(
 
 
 def divide(start: float, factor: float, epochs: Iterable[float], *, steps_per_epoch: float = 1) -> Piecewise:
-    """Returns `start`, divided by `factor` again at each of `epochs`.
+    """Returns `start`, divided by `factor`, a number above 0, again at each of `epochs`.
 
     Example:
         >>> from tf_nuat import schedules
         >>> [round(float(schedules.divide(0.1, 10, [5, 8])(epoch)), 4) for epoch in (0, 5, 8)]
         [0.1, 0.01, 0.001]
     """
+    validation.number("factor", factor, above=0.0)
     points, value = [(0.0, start)], start
     for epoch in epochs:
         points += [(epoch, value), (epoch, value / factor)]

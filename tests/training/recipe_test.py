@@ -72,7 +72,7 @@ def refusal(make):
         (lambda: ScheduleSpec("ramp", peak=-4.0, epochs=3), "peak of ramp is -4.0; allowed: a number at least 0"),
         (lambda: ScheduleSpec("constant", value=-0.05), "value of constant is -0.05; allowed: a number at least 0"),
         (lambda: ScheduleSpec("ramp", peak=(1, 2), epochs=3), "ScheduleSpec('ramp', peak=(1, 2), epochs=3) is no"),
-        (lambda: ScheduleSpec("divide", start=1, factor=0, epochs=[2]), "is no schedule (division by zero)"),
+        (lambda: ScheduleSpec("divide", start=1, factor=0, epochs=[2]), "factor is 0; allowed: a number above 0"),
         (lambda: ScheduleSpec("ramp", peak=1.0, epochs=3, steps_per_epoch=2), "argument of ramp is 'steps_per_epoch'"),
         (lambda: ScheduleSpec("cyclic_step", peak=1, up=2, down=2, freeze=5, drops=[]), "freeze is 5; allowed: "),
         (lambda: Stage("sat_r9", 3), "stages: defense is 'sat_r9'; allowed: awp, "),
