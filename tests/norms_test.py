@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from tests.helpers import images as pictures
 from tests.helpers.images import lengths
-from tf_nuat import norms
+from tf_nuat import draws, norms
 from tf_nuat.attacks.nuclear import bernoulli_start
+from tf_nuat.core import threefry
 
 SHAPE = (6, 5, 2)
 PIXELS = 60
@@ -168,17 +169,22 @@ def test_the_step_of_l1_stays_in_the_box_and_gains_as_much_as_can_be():
 
 
 @pytest.mark.parametrize("norm", [norms.of("l2"), L1], ids=str)
-def test_random_points_are_uniform_in_the_ball(norm):
-    """(radius / epsilon)^D is uniform in [0, 1], and the coordinates have the moments that they have in a ball."""
-    epsilon, shape = 0.3, (2, 3, 1)
+@pytest.mark.parametrize("is_per_image", [False, True])
+def test_random_points_are_uniform_in_the_ball(norm, is_per_image):
+    """(radius / epsilon)^D is uniform in [0, 1], and the coordinates have the moments that they have in a ball.
+
+    An image draws its radius, or its signs, from other bits than its direction: else coordinates would have a mean.
+    """
+    epsilon, shape = 0.3, (3, 1, 2)
     x = tf.fill((4000, *shape), 0.5)
-    offset = (norm.random_point(x, epsilon, 7) - x).numpy().reshape(4000, 6) / epsilon
+    seeds = [threefry.keys((seed, 0), np.arange(4000)) if is_per_image else seed for seed in (7, 8)]
+    offset = (norm.random_point(x, epsilon, seeds[0]) - x).numpy().reshape(4000, 6) / epsilon
     assert scipy.stats.kstest(lengths(offset, norm.name) ** 6, "uniform").pvalue > 0.01
     # Of a ball of radius 1 the covariance is 1 / (D + 2) times the identity; of L1's, 2 / ((D + 1) (D + 2)) times.
     variance = {2: 1 / 8, 1: 2 / 56}[norm.order]
     np.testing.assert_allclose(offset.T @ offset / 4000, variance * np.eye(6), atol=0.08 * variance)
     np.testing.assert_allclose(offset.mean(axis=0), 0.0, atol=0.025)
-    other = (norm.random_point(x, epsilon, 8) - x).numpy().reshape(4000, 6) / epsilon
+    other = (norm.random_point(x, epsilon, seeds[1]) - x).numpy().reshape(4000, 6) / epsilon
     for statistic in (lambda offset: lengths(offset, norm.name), lambda offset: offset[:, 0]):
         assert abs(np.corrcoef(statistic(offset), statistic(other))[0, 1]) < 0.06
 
@@ -190,6 +196,14 @@ def test_random_points_are_cut_to_the_range_of_pixels_and_within_the_ball(norm):
     drawn = norm.random_point(x, epsilon, 3)
     assert np.min(drawn) == 0.0 and np.max(drawn) == 1.0
     assert np.all(lengths(drawn - x, norm.name) <= epsilon + 1e-5)
+
+
+@every_norm
+@pytest.mark.parametrize("drawn", [0.0, 1.0 - 2.0**-24])
+def test_random_points_are_numbers_even_where_a_draw_is_the_smallest_or_the_largest(norm, drawn, monkeypatch):
+    monkeypatch.setattr(draws, "uniform", lambda x, seed: tf.fill(x.shape, drawn))
+    change = norm.random_change(tf.constant(images()), 3).numpy()
+    assert np.all(lengths(change, norm.name) <= 1.0 + 1e-5)
 
 
 @every_norm
