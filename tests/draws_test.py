@@ -1,6 +1,7 @@
 """Random draws of single images: the generator against its published vectors, the draws against their distributions."""
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -150,6 +151,29 @@ def test_numbers_folded_in_image_by_image_are_those_folded_in_alone():
         np.testing.assert_array_equal(threefry.fold_in(keys, int(number))[row], together[row])
         np.testing.assert_array_equal(threefry.fold_in(keys[row : row + 1], [number])[0], together[row])
     assert np.all(np.any(together != keys, axis=1))
+
+
+@pytest.mark.parametrize("draw", [draws.signs, draws.normal, draws.uniform])
+def test_purposes_are_told_apart_for_the_global_batch_too(draw):
+    """A defense that draws twice for a batch folds a number each into its pair of integers."""
+    x = tf.zeros((8, *SHAPE))
+    drawn = [draw(x, seed).numpy() for seed in ((3, 4), *(draws.fold_in((3, 4), number) for number in (1, 2)))]
+    for one, other in itertools.combinations(drawn, 2):
+        assert np.mean(one != other) > 0.4
+
+
+def test_the_draws_of_the_global_batch_have_their_distributions():
+    x = tf.zeros((200, *SHAPE))
+    assert scipy.stats.kstest(draws.uniform(x, (3, 4)).numpy().ravel(), "uniform").pvalue > 0.01
+    assert scipy.stats.kstest(draws.normal(x, (3, 4)).numpy().ravel(), "norm").pvalue > 0.01
+    signs = draws.signs(x, (3, 4)).numpy()
+    assert set(np.unique(signs)) == {-1.0, 1.0} and abs(signs.mean()) < 0.05
+
+
+def test_images_of_several_devices_have_keys_of_their_own(two_devices):
+    whole = draws.image_keys(5, tf.zeros((8, *SHAPE)))
+    parts = two_devices.run(tf.function(lambda: draws.image_keys(5, tf.zeros((4, *SHAPE)))))
+    np.testing.assert_array_equal(np.concatenate(two_devices.experimental_local_results(parts)), whole)
 
 
 def test_a_number_of_images_known_only_at_run_time_draws_the_same():

@@ -202,6 +202,14 @@ def test_pgd_takes_the_steps_of_the_norm(network, labelled):
     assert np.sum(fooled) < 12
 
 
+def test_the_default_step_size_of_pgd_is_ten_times_its_share_of_epsilon(recorded, labelled):
+    x, y = labelled
+    for given in ({}, {"step_size": 10.0 * 0.5 / 8}):
+        attacks.pgd(recorded, x, y, epsilon=0.5, steps=8, norm="l1", **given)
+    by_default, as_told = np.split(np.stack(recorded.seen), 2)
+    np.testing.assert_allclose(by_default, as_told, atol=1e-6)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_a_few_steps_do(steps, recorded, labelled):
     """The balls take a gradient each, however few steps there are."""
