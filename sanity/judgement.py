@@ -22,7 +22,7 @@ from sanity.result import SCHEMA, Verdict, skipped, to_json
 from sanity.settings import Settings
 from sanity.subject import Subject
 from sanity.verdict import Accuracy, WorstCase
-from tf_nuat import data, norms
+from tf_nuat import data, draws, norms
 from tf_nuat.core import validation
 from tf_nuat.evaluate import wiring
 
@@ -129,7 +129,7 @@ def judge(
         norm: norm of the threat model, a key of `tf_nuat.NORMS`. A check whose attacks do not support it is skipped.
         surrogates: networks as above, trained by other means, as sources of transfer attacks.
         training_data: (images, labels) to train a surrogate on if none is given; None for no surrogate.
-        seed: whole number, at least 0, that determines all random draws.
+        seed: whole number, at least 0 and below 2**31, that determines all random draws.
         checks: names of the checks to run, keys of `sanity.checks.CHECKS`; default all.
         minutes: time limit, above 0; None for no limit.
         progress: whether to show progress bars.
@@ -150,7 +150,7 @@ def judge(
         At most genuinely robust, and no sign of masked gradients.
     """
     names = checked_names(checks)
-    validation.whole_number("seed", seed, at_least=0)
+    validation.whole_number("seed", seed, at_least=0, at_most=draws.LARGEST_SEED)
     seconds = None if minutes is None else 60.0 * validation.number("minutes", minutes, above=0.0)
     sample = in_order(images, labels, seed)
     given: dict[str, Any] = {"surrogates": surrogates, "training_data": training_data, "progress": progress}

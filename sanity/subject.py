@@ -13,7 +13,7 @@ from sanity import measure
 from sanity.clock import Clock
 from sanity.evaluation import Evaluation, Known, Surrogate, titled
 from sanity.outcome_cache import OutcomeCache
-from tf_nuat import evaluate, norms
+from tf_nuat import draws, evaluate, norms
 from tf_nuat.attacks import ATTACKS
 from tf_nuat.core import files, validation
 from tf_nuat.models.fingerprint import fingerprint
@@ -45,7 +45,7 @@ class Subject:
         norm: norm of the threat model, a key of `tf_nuat.NORMS`.
         surrogates: networks as above, trained by other means, as sources of transfer attacks.
         training_data: (images, labels) to train a surrogate on if none is given; None for no surrogate.
-        seed: whole number, at least 0, that determines all random draws.
+        seed: whole number, at least 0 and below 2**31, that determines all random draws.
         batch_size: images in a batch, for attacks and for everything else.
         progress: whether to show progress bars.
         clock: the `Clock` that says whether there is time for an attack; None for no limit.
@@ -94,7 +94,7 @@ class Subject:
         self.network = network
         self.norm = norms.of(norm)
         self.epsilon = float(validation.number("epsilon", epsilon, above=0.0, at_most=self.largest))
-        self.seed = int(validation.whole_number("seed", seed, at_least=0))
+        self.seed = int(validation.whole_number("seed", seed, at_least=0, at_most=draws.LARGEST_SEED))
         self.num_classes = network.output_shape[-1]
         self._progress = progress
         self.batch_size = validation.whole_number("batch_size", batch_size, at_least=1)

@@ -120,6 +120,14 @@ def test_networks_attacked_earlier_are_forgotten(images):
     assert used() is None
 
 
+def test_a_pair_is_a_seed_too(linear, images):
+    """After a single number as well: TensorFlow would generalize over both."""
+    x, y = images
+    attack = functools.partial(attacks.rfgsm, linear, x, y, epsilon=EPSILON, alpha=EPSILON)  # only the random step
+    for seed, of_draws in ((3, threefry.keys((3, 0), np.arange(16))), ((3, 4), (3, 4))):
+        np.testing.assert_allclose(attack(seed=seed), random_step(tf.constant(x), EPSILON, of_draws), atol=1e-6)
+
+
 def test_nuclear_weight_zero_forwards_no_clean_images(images):
     """The clean images are forwarded where the weight is above 0, and only there."""
     x, y = images
@@ -167,6 +175,8 @@ BAD = [
     ({"iterations": 3}, "iterations"),
     ({"random_start": "False"}, "random_start is .False.; allowed: False, True"),
     ({"random_start": 0}, "random_start is 0; allowed: False, True"),
+    ({"seed": 2**31}, "seed is 2147483648; allowed: a whole number, at least 0 and at most 2147483647"),
+    ({"seed": (3, -1)}, "seed is -1"),
 ]
 
 

@@ -104,6 +104,7 @@ def test_a_radius_that_is_assigned_holds_for_what_is_compiled():
         ({"by": "magic"}, "by is 'magic'; allowed: differences, gradients"),
         ({"answers": "best"}, "answers is 'best'; allowed: image, mean"),
         ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**31}, "seed is 2147483648"),
     ],
 )
 def test_wrong_arguments_are_refused(wrong, message):

@@ -44,7 +44,7 @@ def apgd_ce(
         eot_iterations: number of passes, at least 1, over which each gradient, its loss and its logits are averaged.
             Use more than 1 for a network that draws random numbers (expectation over transformations, Athalye et al.,
             2018).
-        seed: whole number, at least 0; the same seed draws the same starts.
+        seed: whole number, at least 0 and below 2**31; the same seed draws the same starts.
         norm: "linf", "l2" or "l1" (Croce and Hein, "Mind the box", 2021), the norm of the ball and of a step.
 
     Raises:

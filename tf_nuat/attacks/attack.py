@@ -36,6 +36,12 @@ def true_or_false(name: str, value: Any) -> None:
         validation.refuse(name, value, "False, True")
 
 
+def seed_or_pair(name: str, value: Any) -> None:
+    """Raises a `ValueError` if `value` is not a seed, nor two of them: stateless draws take no larger numbers."""
+    for each in value if np.ndim(value) == 1 and len(value) == 2 else [value]:
+        validation.whole_number(name, each, at_least=0, at_most=draws.LARGEST_SEED)
+
+
 # The check of each keyword of the attacks. It is made once, when an attack is called eagerly.
 _ALLOWED: dict[str, Check] = {
     "epsilon": lambda name, value: validation.number(name, value, at_least=0.0),
@@ -47,7 +53,7 @@ _ALLOWED: dict[str, Check] = {
     "queries": lambda name, value: validation.whole_number(name, value, at_least=1),
     "eot_iterations": lambda name, value: validation.whole_number(name, value, at_least=1),
     "targets": lambda name, value: validation.whole_number(name, value, at_least=1),
-    "seed": lambda name, value: validation.whole_number(name, value, at_least=0),
+    "seed": seed_or_pair,
     "random_start": true_or_false,
 }
 _STATIC = ("eot_iterations",)  # numbers that change what is compiled
@@ -217,7 +223,7 @@ class Attack:
             of_network = {"num_classes": num_classes, "num_images": len(x)}
             settings["target"] = validation.labels("target", settings["target"], **of_network)
         index = tf.range(len(x)) if index is None else tf.cast(index, tf.int32)
-        compiled = compiled_for(logits_fn, self._run, x.shape[1:])
+        compiled = compiled_for(logits_fn, self._run, (x.shape[1:], np.ndim(settings.get("seed", 0))))
         return compiled(tf.constant(x, tf.float32), tf.convert_to_tensor(y), index, **settings)
 
     def _run(

@@ -119,7 +119,7 @@ def averaged(
         by: "gradients" averages gradients. "differences" is for networks without gradients, and needs many points: it
             averages slopes along random signs, from `-radius` to `radius` (SPSA; Spall, 1992).
         answers: "image" for the logits of the image, "mean" for the mean of the points' logits.
-        seed: whole number, at least 0. The draws depend on it and on the image, not on the batch.
+        seed: whole number, at least 0 and below 2**31. The draws depend on it and on the image, not on the batch.
 
     Returns:
         A function of images (B, H, W, C) that returns logits (B, K), float32. Its `radius` may be assigned.
@@ -144,4 +144,5 @@ def averaged(
     bound = {"above": 0.0} if by == "differences" else {"at_least": 0.0}
     radius = float(validation.number("radius", radius, **bound))
     points = validation.whole_number("points", points, at_least=1)
-    return Averaged(logits_fn, radius, points, by, answers, validation.whole_number("seed", seed, at_least=0))
+    validation.whole_number("seed", seed, at_least=0, at_most=draws.LARGEST_SEED)
+    return Averaged(logits_fn, radius, points, by, answers, seed)

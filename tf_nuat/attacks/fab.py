@@ -66,7 +66,7 @@ def fab(
         alpha_max: largest share of the step from x, in its mix with the step from the current point, from 0 to 1.
         eta: length of a step as a multiple of the way to the hyperplane, at least 1.
         beta: factor by which an adversary's distance from x is multiplied before the next step, between 0 and 1.
-        seed: whole number, at least 0; the same seed draws the same starts.
+        seed: whole number, at least 0 and below 2**31; the same seed draws the same starts.
         norm: "linf" or "l2", the norm of distances.
 
     Raises:

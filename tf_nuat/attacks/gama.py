@@ -51,7 +51,7 @@ def gama_pgd(
         step_size: length of the first steps, above 0; default `2 * epsilon`.
         weight: weight of the guiding term at the first step, at least 0.
         restarts: largest number of ascents, at least 1, each from its own random start: x plus or minus `epsilon`.
-        seed: whole number, at least 0; the same seed draws the same starts.
+        seed: whole number, at least 0 and below 2**31; the same seed draws the same starts.
         norm: "linf" or "l2". In L2, a start is `epsilon` away from x, and steps follow the gradient itself.
 
     Raises:

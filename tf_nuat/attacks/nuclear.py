@@ -41,7 +41,7 @@ def nuclear(
         weight: lambda of equation 1, at least 0. Where it is 0 the clean images are not forwarded.
         steps: number of steps, at least 1.
         step_size: length of a step, above 0; default `epsilon`.
-        seed: whole number or a pair of them, at least 0; the same seed draws the same noise.
+        seed: whole number or a pair of them, at least 0 and below 2**31; the same seed draws the same noise.
         start: images to begin at, instead of x with Bernoulli noise.
         norm: "linf" (the paper's) or "l2", the norm of the ball, of a step and of the noise.
 

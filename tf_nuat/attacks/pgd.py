@@ -54,7 +54,7 @@ def pgd(
             divergence from the prediction at x, the loss of TRADES, which is flat at x itself: use a random start.
         target: class to move each image towards, integers (B,): ascents decrease the cross-entropy with it, whatever
             `loss` is. None for any class but y. Either way, an adversary is an image that is not classified as y.
-        seed: whole number, at least 0; the same seed draws the same starts.
+        seed: whole number, at least 0 and below 2**31; the same seed draws the same starts.
         start: images to begin the first ascent at.
         norm: the norm of the ball and of a step. In "linf" steps go along the sign of the gradient, in "l2" along the
             gradient, and in "l1" along the signs of its largest entries (SLIDE, Tramer and Boneh, 2019).

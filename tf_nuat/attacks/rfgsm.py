@@ -32,7 +32,7 @@ def rfgsm(
         epsilon: radius of the L-infinity ball, above 0.
         alpha: length of the random step, at least 0; default `epsilon / 2`. If it is `epsilon` or more, there is no
             gradient step, and the random step is cut to the ball.
-        seed: whole number or a pair of them, at least 0; the same seed draws the same step.
+        seed: whole number or a pair of them, at least 0 and below 2**31; the same seed draws the same step.
         start: images to take the gradient at, instead of a random step from x.
 
     Raises:

@@ -53,7 +53,7 @@ def spsa(
             need not fit into memory together. The paper takes up to 8,192, which is stronger.
         delta: how far to go along a direction, above 0.
         step_size: step size of Adam, above 0.
-        seed: whole number, at least 0; the same seed draws the same directions.
+        seed: whole number, at least 0 and below 2**31; the same seed draws the same directions.
 
     Raises:
         ValueError: an argument is out of its range.

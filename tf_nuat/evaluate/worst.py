@@ -12,7 +12,7 @@ import tensorflow as tf
 from absl import logging
 from tqdm import tqdm
 
-from tf_nuat import norms
+from tf_nuat import draws, norms
 from tf_nuat.attacks import ATTACKS
 from tf_nuat.attacks.attack import AttackStage
 from tf_nuat.attacks.pool import Pool
@@ -73,7 +73,8 @@ def worst_case(
         attacks: what `stages` takes.
         epsilon: radius of the threat model, at least 0.
         norm: name of the norm, a key of `tf_nuat.NORMS`.
-        seed: whole number, at least 0. The draws for an image depend on it and on the image's place among all.
+        seed: whole number, at least 0 and below 2**31. The draws for an image depend on it and on the image's place
+            among all.
         batch_size, precision, strategy: as for `tf_nuat.evaluate.correct`. Each of several workers saves the progress
             on its own images in `folder`; the chief writes the record, and all return it.
         folder: where to save the record and the progress, from which the same call continues after a kill; None to save
@@ -129,7 +130,7 @@ def _checked(
     validation.logits_on("network", network, images)
     validation.whole_number("batch_size", batch_size, at_least=1)
     validation.number("epsilon", epsilon, at_least=0.0)
-    validation.whole_number("seed", seed, at_least=0)
+    validation.whole_number("seed", seed, at_least=0, at_most=draws.LARGEST_SEED)
     return images, labels
 
 
