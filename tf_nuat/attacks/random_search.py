@@ -8,11 +8,10 @@ import tensorflow as tf
 from tf_nuat import draws, losses, norms
 from tf_nuat.attacks.attack import attack
 from tf_nuat.attacks.search import Search, choose
-from tf_nuat.core import validation
 from tf_nuat.models.inference import Logits
 
 
-@attack(norms=("linf", "l2", "l1"), queries=lambda name, value: validation.whole_number(name, value, at_least=1))
+@attack(norms=("linf", "l2", "l1"))
 def random_search(
     logits_fn: Logits,
     x: tf.Tensor,
@@ -36,7 +35,7 @@ def random_search(
         y: labels, integers (B,) or one-hot (B, K).
         epsilon: radius of the ball, at least 0.
         queries: number of points, at least 1, each for one forward.
-        seed: whole number, at least 0; the same seed draws the same points.
+        seed: whole number, at least 0 and below 2**31; the same seed draws the same points.
         norm: "linf", "l2" or "l1", the norm of the ball.
 
     Raises:

@@ -33,7 +33,6 @@ WHOLE = 10_000
 
 @attack(
     norms=("linf", "l2", "l1"),
-    queries=lambda name, value: validation.whole_number(name, value, at_least=1),
     p_init=lambda name, value: validation.number(name, value, above=0.0, at_most=1.0),
     rescaled=true_or_false,
     loss=lambda name, value: validation.one_of(name, value, LOSSES),
@@ -69,7 +68,7 @@ def square(
         rescaled: whether windows shrink as far in `queries` as in the paper's 10,000. Otherwise they shrink as fast as
             there, as in AutoAttack.
         loss: what a search increases: "margin", the largest wrong logit minus the true one, or "ce", the cross-entropy.
-        seed: whole number, at least 0; the same seed draws the same searches.
+        seed: whole number, at least 0 and below 2**31; the same seed draws the same searches.
         start: images to begin the first search at, projected onto the ball; None for a random start.
         norm: "linf" (algorithm 2 of the paper, from vertical stripes), "l2" (algorithm 3) or "l1" (Croce and Hein,
             "Mind the box", 2021), the norm of the ball.
