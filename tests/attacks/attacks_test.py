@@ -14,7 +14,7 @@ import tensorflow as tf
 import tf_nuat
 from tests.helpers import networks
 from tf_nuat import attacks, evaluate, losses
-from tf_nuat.attacks.attack import num_classes_of
+from tf_nuat.attacks.batch import num_classes_of
 from tf_nuat.attacks.nuclear import bernoulli_start
 from tf_nuat.attacks.rfgsm import random_step
 from tf_nuat.core import threefry
@@ -57,6 +57,12 @@ def test_rfgsm_spends_what_the_random_step_leaves_of_epsilon(linear, images):
     uphill = np.sign(kernel[:, 1] - kernel[:, 0]).reshape(SHAPE) * np.where(y == 0, 1, -1)[:, None, None, None]
     expected = np.clip(np.clip(start + (EPSILON - 0.03) * uphill, x - EPSILON, x + EPSILON), 0, 1)
     np.testing.assert_allclose(x_adv, expected, atol=1e-6)
+
+
+def test_half_of_epsilon_is_the_random_step_of_rfgsm_unless_told_otherwise(linear, images):
+    attack = functools.partial(attacks.rfgsm, linear, *images, epsilon=EPSILON, seed=3)
+    np.testing.assert_array_equal(attack(), attack(alpha=EPSILON / 2))
+    assert np.max(np.abs(attack() - attack(alpha=EPSILON / 4))) > 0.01
 
 
 def test_rfgsm_does_not_step_down_the_loss_where_the_random_step_is_longer_than_epsilon(linear, images):
@@ -128,6 +134,13 @@ def test_a_pair_is_a_seed_too(linear, images):
         np.testing.assert_allclose(attack(seed=seed), random_step(tf.constant(x), EPSILON, of_draws), atol=1e-6)
 
 
+def test_images_of_any_type_are_a_start(linear, images):
+    x, y = images
+    start = np.ones(x.shape, np.uint8)
+    x_adv = attacks.rfgsm(linear, x, y, epsilon=EPSILON, alpha=EPSILON, start=start)
+    np.testing.assert_allclose(x_adv, np.clip(start, x - EPSILON, x + EPSILON), atol=1e-6)
+
+
 def test_nuclear_weight_zero_forwards_no_clean_images(images):
     """The clean images are forwarded where the weight is above 0, and only there."""
     x, y = images
@@ -177,6 +190,12 @@ BAD = [
     ({"random_start": 0}, "random_start is 0; allowed: False, True"),
     ({"seed": 2**31}, "seed is 2147483648; allowed: a whole number, at least 0 and at most 2147483647"),
     ({"seed": (3, -1)}, "seed is -1"),
+    ({"epsilon": tf.constant(-0.1)}, "epsilon is "),
+    ({"epsilon": tf.constant([0.1, 0.2])}, r"epsilon is array\("),  # of pixels in L-infinity, and not of images
+    ({"index": [1]}, r"index has shape \(1,\) and dtype int64; allowed: whole numbers of shape \(16,\)"),
+    ({"index": np.arange(16) + 0.5}, r"index has shape \(16,\) and dtype float64"),
+    ({"start": np.zeros((2, *SHAPE))}, r"start has shape \(2, 6, 5, 2\); allowed: that of x, \(16, 6, 5, 2\)"),
+    ({"start": np.full((16, *SHAPE), np.nan)}, "start has values that are not finite; allowed"),
 ]
 
 
@@ -235,6 +254,10 @@ def test_autoattack_looks_at_its_network_and_its_images_before_it_runs(linear, i
         attacks.autoattack(linear, x[:, :3], y, epsilon=EPSILON)
     with pytest.raises(ValueError, match="logits_fn is not built; call it on a batch"):
         attacks.autoattack(keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)]), x, y, epsilon=EPSILON)
+    with pytest.raises(ValueError, match="epsilon is not given; allowed: a number, at least 0"):
+        attacks.autoattack(linear, x, y)
+    with pytest.raises(ValueError, match=r"index has shape \(3,\)"):
+        attacks.autoattack(linear, x, y, epsilon=EPSILON, index=[1, 2, 3])
 
 
 def test_labels_of_a_function_are_those_of_a_network(linear, images):
@@ -260,6 +283,22 @@ def test_the_classes_of_a_function_are_counted_where_its_trace_does_not_say_them
         return tf.numpy_function(lambda values: values.reshape(len(values), -1)[:, :7], [x], tf.float32)
 
     assert num_classes_of(unknown, images[0]) == 7
+
+
+@pytest.mark.parametrize(
+    "logits_fn, words",
+    [
+        (lambda x: tf.reduce_sum(x, axis=(1, 2, 3)), r"returns shape \(16,\) .*; allowed: logits \(B, K\)"),
+        (lambda x: tf.reduce_sum(x, axis=(1, 2, 3))[:, None], r"returns shape \(16, 1\) .* of at least 2 classes"),
+        (lambda x: x[..., 0], r"returns shape \(16, 6, 5\)"),
+        (lambda x: {"logits": x[:, 0, :, 0]}, "returns a dict; allowed: a tensor of logits"),
+        ("network.keras", "is a str; allowed: a keras.Model or a function of images"),
+    ],
+)
+def test_what_returns_no_logits_of_classes_is_named(logits_fn, words, images):
+    with pytest.raises(ValueError, match="logits_fn " + words) as raised:
+        attacks.fgsm(logits_fn, images[0], np.zeros(16, int), epsilon=EPSILON)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_network_is_not_traced_for_its_classes(linear, images, monkeypatch):

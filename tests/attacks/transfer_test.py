@@ -9,6 +9,7 @@ from tests.helpers import networks
 from tests.helpers.images import SHAPE, classes_of, images, margins
 from tests.helpers.networks import CLASSES
 from tests.helpers.recorded import Recorded
+from tf_nuat import evaluate
 from tf_nuat.attacks.fgsm import fgsm
 from tf_nuat.attacks.ifgsm import ifgsm
 from tf_nuat.attacks.mifgsm import mifgsm
@@ -117,6 +118,14 @@ def test_bad_surrogates_and_settings_are_named(network, surrogate, labelled):
         ({"surrogate": surrogate, "decay": -1.0}, "decay is -1.0; allowed: a number at least 0"),
         ({"surrogate": surrogate, "steps": 0}, "steps is 0; allowed: a whole number, at least 1"),
         ({}, "surrogate is a NoneType; allowed: a keras.Model"),
+        ({"surrogate": lambda x: network(x)[:, 1:]}, "surrogate has 4 classes; allowed: those of the network, 5"),
+        ({"surrogate": networks.drawn((8, 8, 1))}, r"surrogate takes images of shape \(8, 8, 1\); allowed: .*4, 4, 2"),
     ):
         with pytest.raises(ValueError, match=words):
             transfer(network, *labelled, epsilon=EPSILON, **settings)
+
+
+def test_a_surrogate_of_other_classes_is_named_by_evaluations_too(network, labelled):
+    chosen = [("transfer", {"surrogate": networks.drawn(classes=7)})]
+    with pytest.raises(ValueError, match="surrogate has 7 classes; allowed: those of the network, 5"):
+        evaluate.worst_case(network, labelled, chosen, epsilon=EPSILON, progress=False)

@@ -17,15 +17,14 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tf_nuat import draws, losses, norms
+from tf_nuat.attacks.batch import check_surrogate, checked_batch, image_numbers, start_images
 from tf_nuat.attacks.search import Ended, Search, choose, ended, run_search
 from tf_nuat.core import validation
 from tf_nuat.models.inference import Logits, compiled_for, graph_of
-from tf_nuat.models.lifetime import made_once
 
 Check = Callable[[str, Any], Any]  # takes a keyword's name and value; raises ValueError
 
@@ -150,8 +149,8 @@ class Attack:
             left_open = value is None and self.keywords[name] is None
             if name == "norm":
                 self._norm(value)
-            elif name in self._allowed and not left_open and not tf.is_tensor(value):
-                self._allowed[name](name, value)
+            elif name in self._allowed and not left_open and not tf.is_symbolic_tensor(value):
+                self._allowed[name](name, value.numpy() if tf.is_tensor(value) else value)
 
     def _norm(self, norm: str | norms.Norm) -> str:
         """Returns the name of a norm that the attack supports."""
@@ -163,17 +162,21 @@ class Attack:
             if settings.get(name) is None:
                 raise ValueError(f"{name} of {self.name} is not given; allowed: has to be given")
 
+    def check_epsilon(self, settings: Mapping[str, Any]) -> None:
+        """Raises a `ValueError` where `epsilon` is missing, and has no default."""
+        if self.keywords.get("epsilon") is inspect.Parameter.empty and "epsilon" not in settings:
+            raise ValueError("epsilon is not given; allowed: a number, at least 0")
+
     def as_tensors(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the values of all keywords, numbers as tensors.
 
         It always returns all keywords: TensorFlow would compile again for calls that name different ones.
 
         Raises:
-            ValueError: as `check_settings`; or `epsilon` is missing.
+            ValueError: as `check_settings` and `check_epsilon`.
         """
         self.check_settings(settings)
-        if self.keywords.get("epsilon") is inspect.Parameter.empty and "epsilon" not in settings:
-            raise ValueError("epsilon is not given; allowed: a number, at least 0")
+        self.check_epsilon(settings)
         given = {name: settings.get(name, default) for name, default in self.keywords.items()}
         return {
             name: value if name in _STATIC else _as_tensor(value, self.keywords[name]) for name, value in given.items()
@@ -214,6 +217,7 @@ class Attack:
         if self._stages is not None:
             of_call = {name: settings.pop(name) for name in _OF_A_CALL if name in settings}
             self.check_settings(settings)
+            self.check_epsilon(settings)
             return self.function(logits_fn, x, y, index=index, **settings, **of_call)
         if tf.inside_function():
             return self._run(logits_fn, x, y, index, **settings)
@@ -222,9 +226,13 @@ class Attack:
         if settings.get("target") is not None:
             of_network = {"num_classes": num_classes, "num_images": len(x)}
             settings["target"] = validation.labels("target", settings["target"], **of_network)
-        index = tf.range(len(x)) if index is None else tf.cast(index, tf.int32)
+        if settings.get("start") is not None:
+            settings["start"] = start_images(settings["start"], x.shape)
+        if settings.get("surrogate") is not None:
+            check_surrogate(settings["surrogate"], x, num_classes)
+        numbers = tf.constant(image_numbers(index, len(x)), tf.int32)
         compiled = compiled_for(logits_fn, self._run, (x.shape[1:], np.ndim(settings.get("seed", 0))))
-        return compiled(tf.constant(x, tf.float32), tf.convert_to_tensor(y), index, **settings)
+        return compiled(tf.constant(x, tf.float32), tf.convert_to_tensor(y), numbers, **settings)
 
     def _run(
         self, logits_fn: Logits, x: tf.Tensor, y: tf.Tensor, index: tf.Tensor | None = None, **settings: Any
@@ -236,43 +244,6 @@ class Attack:
             return first.x_adv
         _, last = run_search(search, first)
         return choose(losses.fooled(graph_of(logits_fn)(last.x_adv), y), last.x_adv, x)
-
-
-def checked_batch(logits_fn: Logits, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray, int]:
-    """Returns images and labels as attacks take them, and the number K of logits.
-
-    Args:
-        logits_fn, x, y: as for an attack that is called eagerly.
-
-    Returns:
-        images (B, H, W, C), labels, int64 (B,) or rows of probabilities (B, K), and K.
-
-    Raises:
-        ValueError: one of them is not valid.
-    """
-    shape = None
-    if isinstance(logits_fn, keras.Model):
-        shape = validation.classifier("logits_fn", logits_fn).input_shape[1:]
-    x = validation.images("x", x, input_shape=shape)
-    num_classes = num_classes_of(logits_fn, x)
-    return x, validation.labels("y", y, num_classes=num_classes, num_images=len(x)), num_classes
-
-
-def num_classes_of(logits_fn: Logits, x: np.ndarray) -> int:
-    """Returns the number K of logits of a network or function, for images like x (B, H, W, C).
-
-    A function is traced once for each shape of images. If the trace does not tell K, the function runs on one image.
-    """
-    network = logits_fn.func if isinstance(logits_fn, functools.partial) else logits_fn  # as of `inference`
-    if isinstance(network, keras.Model) and hasattr(network, "output_shape"):
-        return network.output_shape[-1]
-
-    def found() -> int:
-        traced = tf.function(lambda images: logits_fn(images), autograph=False)
-        logits = traced.get_concrete_function(tf.TensorSpec(x.shape, tf.float32)).structured_outputs
-        return logits.shape[-1] or logits_fn(tf.constant(x[:1], tf.float32)).shape[-1]
-
-    return made_once(logits_fn, (num_classes_of, x.shape[1:]), found)
 
 
 @overload

@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_nuat.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
-from tf_nuat.attacks.attack import AttackStage, attack, checked_batch
+from tf_nuat.attacks.attack import AttackStage, attack
+from tf_nuat.attacks.batch import checked_batch, image_numbers
 from tf_nuat.attacks.fab import fab, fab_t
 from tf_nuat.attacks.pool import Pool
 from tf_nuat.attacks.square import square
@@ -90,7 +91,7 @@ def autoattack(
         y: labels, integers (B,) or one-hot (B, K).
         epsilon: radius of the ball, at least 0.
         version: "standard", "plus", "rand" or "v1", see `stages`.
-        seed: whole number, at least 0; the same seed draws the same starts.
+        seed: whole number, at least 0 and below 2**31; the same seed draws the same starts.
         norm: "linf" or "l2".
         index: numbers of the images (B,), which determine their draws; None for their places.
         batch_size: number of images attacked at a time.
@@ -108,7 +109,7 @@ def autoattack(
         raise ValueError("autoattack is called inside a compiled function; allowed: eager calls")
     x, y, num_classes = checked_batch(logits_fn, x, y)
     x, y = x.astype(np.float32), y.argmax(axis=-1) if y.ndim == 2 else y
-    x_adv, left = x.copy(), np.arange(len(x))
+    x_adv, left, index = x.copy(), np.arange(len(x)), image_numbers(index, len(x))
     for stage in stages({"version": version}, num_classes=num_classes, norm=norm):
         settings = {**stage[2], "epsilon": epsilon, "seed": seed}
         robust = []

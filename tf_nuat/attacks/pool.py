@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tf_nuat import losses
 from tf_nuat.attacks.attack import Attack
+from tf_nuat.attacks.batch import check_surrogate, num_classes_of
 from tf_nuat.attacks.search import Search, choose, run_search
 from tf_nuat.core import validation
 from tf_nuat.models import precision
@@ -83,6 +84,8 @@ class Pool:
         for name, value in settings.items():
             if tf.is_tensor(value) and value.shape.rank:
                 raise ValueError(f"{name} has an entry for each image; allowed: one value, for all of them")
+        if settings.get("surrogate") is not None:
+            check_surrogate(settings["surrogate"], images, num_classes_of(network, images))
         self._numbers = {name: value for name, value in settings.items() if tf.is_tensor(value)}
         others = tuple((name, value) for name, value in settings.items() if not tf.is_tensor(value))
         numbers = tuple((name, value.dtype) for name, value in self._numbers.items())

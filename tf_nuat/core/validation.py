@@ -81,14 +81,17 @@ def images(argument: str, value: Any, *, input_shape: Sequence[int | None] | Non
     if value.size == 0:
         what = f"has shape {value.shape}" if len(value) else "is empty"
         raise ValueError(f"{argument} {what}; allowed: at least one image, of one pixel or more")
-    if input_shape is not None and not all(
-        expected is None or expected == actual for expected, actual in zip(input_shape, value.shape[1:])
-    ):
+    if input_shape is not None and not takes(input_shape, value.shape[1:]):
         raise ValueError(f"{argument} has images of shape {value.shape[1:]}; the network takes {tuple(input_shape)}")
     low, high = float(value.min()), float(value.max())
     if not (low >= -ROUNDING and high <= 1.0 + ROUNDING):  # also catches NaN
         raise ValueError(f"{argument} has values from {low:.7g} to {high:.7g}; allowed: [0, 1]")
     return value if low >= 0.0 and high <= 1.0 else np.clip(value, 0.0, 1.0)
+
+
+def takes(input_shape: Sequence[int | None], shape: Sequence[int]) -> bool:
+    """Returns whether a network of this input shape (H, W, C) takes images of this shape."""
+    return all(expected is None or expected == actual for expected, actual in zip(input_shape, shape))
 
 
 def labels(argument: str, value: Any, *, num_classes: int, num_images: int | None = None) -> np.ndarray:

@@ -11,7 +11,8 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tf_nuat import losses
-from tf_nuat.attacks.attack import Attack, num_classes_of
+from tf_nuat.attacks.attack import Attack
+from tf_nuat.attacks.batch import num_classes_of
 from tf_nuat.attacks.pool import Pool
 from tf_nuat.core import validation
 from tf_nuat.models.inference import Logits, compiled_for, graph_of
