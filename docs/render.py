@@ -28,8 +28,10 @@ filled = functools.partial(textwrap.fill, width=120, break_long_words=False, bre
 
 def pages():
     """Returns the paths of all pages."""
-    results = [path for path in sorted((ROOT / "results").glob("*.md")) if path.name != "leaderboard.md"]
-    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *results, *sorted((ROOT / "docs").rglob("*.md"))]
+    others = ("leaderboard.md", "card.md")  # what commands write as a whole
+    results = [path for path in sorted((ROOT / "results").rglob("*.md")) if path.name not in others]
+    first = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+    return [*first, *results, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def code(page, language):

@@ -9,26 +9,40 @@ import json
 import pathlib
 import re
 import shlex
+import sys
 
 import pytest
 
 from docs import render
 from docs.render import code
-from recipes import command, console
+from recipes import command, compare, console, custom, phase_transition, race
 from sanity import verdict
 from sanity.checks import CHECKS
+from sanity.judgement import checked_names
 from sanity.settings import Settings
 from tf_nuat import DEFENSES, command_line
+from tf_nuat.evaluate.__main__ import with_options
+from tf_nuat.evaluate.worst import stages
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGES = [str(path.relative_to(ROOT)) for path in render.pages()]
-POSITIONAL = ("docs.check_site", "pip", "pytest", "recipes.table")  # these take no flags, or are not ours
+# Files of code whose docstring shows commands. That of `recipes.console` has a test of its own.
+HELPS = [
+    str(path.relative_to(ROOT))
+    for package in ("benchmarks", "docs", "recipes", "sanity", "tf_nuat")
+    for path in sorted((ROOT / package).rglob("*.py"))
+    if path.name != "console.py" and "python -m" in (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "")
+]
+# These take no absl flags, or are not ours.
+OTHERS = ("benchmarks.peers_attacks", "docs.check_site", "pip", "pytest", "recipes.table")
 
 every_page = pytest.mark.parametrize("page", PAGES)
 
 
 def read(page):
-    return (ROOT / page).read_text(encoding="utf-8")
+    """Returns the text of a page or, for a file of code, the docstring that its command shows as help."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return ast.get_docstring(ast.parse(text)) if page.endswith(".py") else text
 
 
 @every_page
@@ -73,11 +87,13 @@ def written_commands(page):
 def calls(page):
     """Yields the module and the arguments of every `python -m ...` on a page."""
     for line in written_commands(page):
-        for module, arguments in re.findall(r"python -m ([\w.]+)((?: [^|]*)?)", re.sub(r"\$\([^)]*\)", "VALUE", line)):
+        for module, arguments in re.findall(r"python -m ([\w.]+)((?: [^|>]*)?)", re.sub(r"\$\([^)]*\)", "VALUE", line)):
+            if "DATASET" in module:
+                continue
             if arguments.count("'") % 2:  # the last line of what a shell is given
                 arguments = arguments.rstrip("'")
             yield module, shlex.split(arguments, comments=True)
-        for arguments in re.findall(r"^ *tf-nuat (?!--)([^|]*)", line):
+        for arguments in re.findall(r"^ *tf-nuat (?!--|train$)([^|]*)", line):
             module, rest = console.module_of(shlex.split(arguments, comments=True))
             yield module, [] if rest == ["..."] else rest
 
@@ -89,21 +105,53 @@ def flags_of(module):
     return command.flag_values(module.RECIPES) if hasattr(module, "RECIPES") else copy.deepcopy(module.FLAGS)
 
 
-@every_page
-def test_commands_exist_and_take_what_they_are_given(page):
+def _evaluated(values):
+    chosen = with_options(values.attack, dict(map(command_line.option, values.options)))
+    stages(chosen, num_classes=10, norm=values.norm or "linf")
+
+
+# What a command checks of its flags before any work, by its module.
+CHECKED = {
+    "recipes.compare": compare._recipes,
+    "recipes.custom": custom.recipe_of,
+    "recipes.phase_transition": lambda values: values.simulation or phase_transition.described(values),
+    "recipes.race": race._recipes,
+    "sanity.run": lambda values: checked_names(values.checks, "--checks"),
+    "tf_nuat.evaluate": _evaluated,
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The folder of a reader, who has made what the pages speak of."""
+    (tmp_path / "my_module.py").write_text("def build(input_shape, num_classes): ...\n\n\ndef splits(): ...\n")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "runs" / "pretrained").mkdir(parents=True)
+    for name in ("images.npz", "bytes.keras", "network.keras", "runs/pretrained/network.keras"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_module", raising=False)  # that of another test
+    yield tmp_path
+    sys.modules.pop("my_module", None)
+
+
+@pytest.mark.parametrize("page", [*PAGES, *HELPS])
+def test_commands_exist_and_take_what_they_are_given(page, folder):
     for name, arguments in calls(page):
         module = importlib.import_module(name)
         if hasattr(module, "__path__"):
             module = importlib.import_module(f"{name}.__main__")
-        if name in POSITIONAL or not arguments or arguments == ["--help"] or arguments == ["..."]:
+        if name in OTHERS or not arguments or arguments == ["--help"] or arguments == ["..."]:
             continue
         values = flags_of(module)
         command_line.parse(values, arguments, "")
         if hasattr(module, "RECIPES"):
             command.with_flags(module.RECIPES[values.defense], values)
+        CHECKED.get(name, lambda values: None)(values)
 
 
-@every_page
+@pytest.mark.parametrize("page", [*PAGES, *HELPS])
 def test_no_two_commands_of_a_page_write_into_one_folder(page):
     """The second would refuse what the first has left there, or a third would take the one for the other."""
     modules = {}
@@ -113,11 +161,20 @@ def test_no_two_commands_of_a_page_write_into_one_folder(page):
     assert not {folder: each for folder, each in modules.items() if len(each) > 1}
 
 
-def test_a_wrong_command_is_seen(tmp_path, monkeypatch):
-    (tmp_path / "page.md").write_text("Run `python -m recipes.mnist --defence nuat`.\n")
-    monkeypatch.setattr("tests.docs.pages_test.ROOT", tmp_path)
-    with pytest.raises(ValueError, match="defence"):
-        test_commands_exist_and_take_what_they_are_given("page.md")
+@pytest.mark.parametrize(
+    "written, words",
+    [
+        ("recipes.mnist --defence nuat", "defence"),
+        ("recipes.custom --data images --network my_module:built --epsilon 0.1", "network is 'my_module:built'"),
+        ("recipes.race --dataset digits --minutes 1 --defenses nuat,magic", "defenses is 'magic'"),
+        ("tf_nuat.evaluate --checkpoint network.keras --attack pgd --options queries=5", "options is 'queries'"),
+    ],
+)
+def test_a_wrong_command_is_seen(written, words, folder, monkeypatch):
+    (folder / "page.md").write_text(f"Run `python -m {written}`.\n")
+    monkeypatch.setattr("tests.docs.pages_test.ROOT", folder)
+    with pytest.raises(ValueError, match=words):
+        test_commands_exist_and_take_what_they_are_given("page.md", folder)
 
 
 @every_page
