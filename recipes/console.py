@@ -43,7 +43,8 @@ TRAINING = (
 def main() -> None:
     """Runs the command that the first argument names, with the rest, as `python -m` would."""
     arguments = sys.argv[1:]
-    if not arguments or arguments[0] in ("--help", "-h"):
+    first = arguments[1:2] if arguments[:1] == ["train"] else arguments[:1]
+    if not arguments or first in (["--help"], ["-h"]):
         print(__doc__.strip())
         return
     if arguments[0] == "--version":

@@ -130,10 +130,11 @@ def test_a_wrong_command_is_a_line(arguments, words, monkeypatch, capsys):
 
 
 def test_the_command_says_what_it_does(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["tf-nuat", "--help"])
-    console.main()
-    shown = capsys.readouterr().out
-    assert all(f"tf-nuat {name} " in shown for name in ("train", *console.MODULES))
+    for arguments in ["--help"], ["train", "--help"], ["train", "-h"]:
+        monkeypatch.setattr(sys, "argv", ["tf-nuat", *arguments])
+        console.main()
+        shown = capsys.readouterr().out
+        assert all(f"tf-nuat {name} " in shown for name in ("train", *console.MODULES))
     monkeypatch.setattr(sys, "argv", ["tf-nuat", "--version"])
     console.main()
     assert capsys.readouterr().out == f"{tf_nuat.__version__}\n"
