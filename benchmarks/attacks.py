@@ -30,7 +30,7 @@ from absl import flags
 from tqdm import tqdm
 
 import tf_nuat
-from benchmarks.figures import check_out, devices, save
+from benchmarks.figures import check_out, devices, image_shape, save
 from tf_nuat import attacks, command_line, data
 from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
 from tf_nuat.attacks.pool import Pool
@@ -207,7 +207,7 @@ def main(arguments):
     command_line.parse(FLAGS, arguments, __doc__)
     for name in ("batch_size", "images", "rounds", "samples"):
         validation.whole_number(name, getattr(FLAGS, name), at_least=1)
-    shape = tuple(int(size) for size in FLAGS.shape.split(","))
+    shape = image_shape(FLAGS.shape)
     build = validation.one_of("network", FLAGS.network, tf_nuat.NETWORKS)
     check_out(FLAGS.out)
     if FLAGS.checkpoint:

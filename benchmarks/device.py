@@ -240,6 +240,7 @@ def command(arguments):
     validation.one_of("network", FLAGS.network, NETWORKS)
     validation.whole_number("rounds", FLAGS.rounds, at_least=1)
     validation.number("seconds", FLAGS.seconds, above=0.0)
+    figures.check_out(FLAGS.out)
     changed = {"dataset": FLAGS.dataset, "network": FLAGS.network, "batch_size": FLAGS.batch_size}
     if FLAGS.width is not None:
         changed["network_options"] = {"width": FLAGS.width}

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import statistics
 
 import cpuinfo
@@ -46,6 +47,17 @@ def check_out(path):
         validation.output_folder("out", pathlib.Path(path).parent)
         if pathlib.Path(path).is_dir():
             validation.refuse("out", path, "a file for the figures, not a folder")
+
+
+def image_shape(text):
+    """Returns height, width and channels, integers, from the text of a flag such as "28,28,1".
+
+    Raises:
+        ValueError: it has another form.
+    """
+    if not re.fullmatch(r"([1-9]\d*,){2}[1-9]\d*", text):
+        validation.refuse("shape", text, "height,width,channels as 28,28,1")
+    return tuple(map(int, text.split(",")))
 
 
 def check_settings(asked, made, path):

@@ -76,6 +76,7 @@ def command(arguments):
     validation.whole_number("judgements", FLAGS.judgements, at_least=4)
     validation.whole_number("images", FLAGS.images, at_least=20)
     checks = checked_names(FLAGS.checks, "--checks")
+    figures.check_out(FLAGS.out)
     content = run(FLAGS.judgements, FLAGS.images, FLAGS.seed, checks)
     content["growth"] = {name: growth(content["held"], name) for name in content["held"][0]}
     figures.publish("benchmarks.judgements", arguments, content, FLAGS.out)

@@ -12,7 +12,7 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from benchmarks.figures import save
+from benchmarks.figures import check_out, save
 from tf_nuat import command_line, data
 from tf_nuat.core import validation
 from tf_nuat.evaluate import worst_case
@@ -33,6 +33,7 @@ flags.DEFINE_string("out", None, "JSON file for the figures", flag_values=FLAGS)
 def command(arguments):
     command_line.parse(FLAGS, arguments, __doc__)
     command_line.require(FLAGS, golden="a folder with network.keras and official.npz (--golden DIR)")
+    check_out(FLAGS.out)
     folder = pathlib.Path(FLAGS.golden)
     network = validation.classifier("network", validation.load_network("golden", folder / "network.keras"))
     with np.load(folder / "official.npz") as file:

@@ -192,7 +192,7 @@ def command(arguments):
     validation.number("seconds", FLAGS.seconds, above=0.0)
     for name in FLAGS.only:
         validation.one_of("only", name, CONTESTANTS)
-    shape = tuple(int(side) for side in FLAGS.shape.split(","))
+    shape = figures.image_shape(FLAGS.shape)
     figures.check_out(FLAGS.out)
     turns.keep_to_processors(FLAGS.threads)
     turns.hide_gpus()

@@ -51,7 +51,7 @@ def step(network, shape, options, policy):
         if not layers:
             return None
     optimizer = tf_nuat.optimizers.CoupledSGD(1e-4)
-    model.compile(keras.optimizers.LossScaleOptimizer(optimizer) if policy == "mixed_float16" else optimizer)
+    model.compile(keras.optimizers.LossScaleOptimizer(optimizer) if policy.startswith("mixed_float16") else optimizer)
     generator = np.random.default_rng(0)
     images = tf.constant(generator.uniform(size=(BATCH, *shape)), tf.float32)
     return step_of(model, (images, tf.constant(generator.integers(0, 10, BATCH))))
@@ -93,6 +93,7 @@ def command(arguments):
     validation.whole_number("rounds", FLAGS.rounds, at_least=1)
     validation.whole_number("seeds", FLAGS.seeds, at_least=0)
     validation.number("seconds", FLAGS.seconds, above=0.0)
+    figures.check_out(FLAGS.out)
     first = FLAGS.precisions[0]
     times = speeds(FLAGS.precisions, FLAGS.rounds, FLAGS.seconds)
     faster = {

@@ -98,7 +98,9 @@ def command(arguments):
     command_line.parse(FLAGS, arguments, __doc__)
     for name in ("batch_size", "steps", "rounds"):
         validation.whole_number(name, getattr(FLAGS, name), at_least=2 if name == "batch_size" else 1)
-    shape = tuple(map(int, FLAGS.shape.split(",")))
+    validation.one_of("network", FLAGS.network, tf_nuat.NETWORKS)
+    shape = figures.image_shape(FLAGS.shape)
+    figures.check_out(FLAGS.out)
     turns.hide_gpus()  # two logical devices, and two processes, share the processors
     if FLAGS.measure:
         print(seconds_per_step(FLAGS.measure, FLAGS.batch_size, FLAGS.steps, FLAGS.network, shape))

@@ -165,7 +165,7 @@ def command(arguments):
     names = FLAGS.defenses or list(tf_nuat.DEFENSES)
     for name in names:
         validation.one_of("defenses", name, tf_nuat.DEFENSES)
-    shape = tuple(int(side) for side in FLAGS.shape.split(","))
+    shape = figures.image_shape(FLAGS.shape)
     figures.check_out(FLAGS.out)
 
     def network():

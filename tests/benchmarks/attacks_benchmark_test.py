@@ -21,10 +21,6 @@ def test_a_wrong_checkpoint_is_refused_before_anything_is_measured(name, words, 
     refused(monkeypatch, [f"--checkpoint={tmp_path / name}", "--dataset=digits"], words)
 
 
-def test_a_folder_in_the_place_of_the_figures_is_refused_before_anything_is_measured(monkeypatch, tmp_path):
-    refused(monkeypatch, [f"--out={tmp_path}"], "out is .*; allowed: a file for the figures, not a folder")
-
-
 def refused(monkeypatch, arguments, words):
     """Checks that the command ends in an error with `words`, and measures nothing."""
     monkeypatch.setattr(attacks, "pgd_parts", lambda *_: pytest.fail("measured"))
