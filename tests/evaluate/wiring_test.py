@@ -272,3 +272,24 @@ def test_a_network_that_is_right_on_many_is_tried_on_fewer_images(share, tried_o
     found = wiring.look(None, np.zeros((1000, 2, 2, 3), np.float32), labels)
     assert found.accuracy == pytest.approx(share, abs=0.1) and found.is_right
     assert seen[0] == 1000 and set(seen[1:]) == {tried_on}
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_luck_on_a_few_images_is_no_hint(shift):
+    """75 images, 62 of them right; with black and white exchanged 64, but 35 of the 37 that no order is fitted on."""
+    labels = np.arange(75) % 3
+    halves = np.arange(75) % 2  # 0: an order of the classes is fitted on these, 1: it is tried on those
+    answers = np.where(np.arange(75) < 62, labels, (labels + 1) % 3)
+    exchanged = (labels + shift) % 3
+    for half, wrong in ((0, 9), (1, 2)):
+        rows = np.flatnonzero(halves == half)[:wrong]
+        exchanged[rows] = (exchanged[rows] + 1) % 3
+    table = np.concatenate([answers, exchanged[::-1]])  # by the brightness of an image
+    images = ((np.arange(75) + 0.5) / 150.0).reshape(75, 1, 1, 1).astype(np.float32)
+
+    def network(x):
+        place = keras.ops.cast(keras.ops.clip(keras.ops.floor(150.0 * x[:, 0, 0, 0]), 0, 149), "int32")
+        return keras.ops.one_hot(keras.ops.take(keras.ops.convert_to_tensor(table), place), 3)
+
+    found = wiring.look(network, images, labels, ["circle", "square", "triangle"])
+    assert found.accuracy == pytest.approx(62 / 75) and found.is_right, found.sentence

@@ -178,15 +178,19 @@ def _hints(
         brighter = f"with 255 times these pixels (the highest is {images.max():.2g}: divided by 255 twice?)"
         changes = {what.replace("with --pixels 0..255", brighter): change for what, change in changes.items()}
     found: list[tuple[float, str]] = []
+
+    def add(right: np.ndarray, what: str) -> None:
+        """Adds a change by which the answers are right, bool (N,), on significantly more images."""
+        if exceeds(int(np.sum(right)), len(right), at_least) < SIGNIFICANCE / len(changes):
+            found.append((float(np.mean(right)), what))
+
     for what, change in changes.items():
         answers = _answers(network, change(images))
         if np.mean(answers == labels) > at_least + CLEARLY * (1.0 - at_least):
-            found.append((float(np.mean(answers == labels)), what))
+            add(answers == labels, what)
         else:
-            for share, order in _orders(answers, labels, names, at_least):
-                found.append((share, " and ".join(filter(None, (what, order)))))
-    size = len(labels)
-    found = [each for each in found if exceeds(round(each[0] * size), size, at_least) < SIGNIFICANCE / len(changes)]
+            for right, order in _orders(answers, labels, names, at_least):
+                add(right, " and ".join(filter(None, (what, order))))
     best: dict[float, tuple[float, str]] = {}  # of several that do the same, the shortest
     for share, what in sorted(found, key=lambda each: (-round(each[0], 2), len(each[1]))):
         best.setdefault(round(share, 2), (share, what))
@@ -196,14 +200,17 @@ def _hints(
 
 def _orders(
     answers: np.ndarray, labels: np.ndarray, names: Sequence[str], at_least: float
-) -> Iterator[tuple[float, str]]:
-    """Yields clearly higher shares of right answers under other orders of the classes, and what to type for each."""
+) -> Iterator[tuple[np.ndarray, str]]:
+    """Yields which answers are right, bool (n,), if clearly more are in another order of the classes; and that order.
+
+    A fitted order is tried on the images that it was not fitted on; any other on all.
+    """
     if names and all(name.isdecimal() for name in names):
         for of, key in (("numbers", int), ("names", str)):
             ordered = sorted(names, key=key)
-            share = _share(answers, labels, np.array([names.index(name) for name in ordered]))
-            if share > at_least + CLEARLY * (1.0 - at_least):
-                yield share, _order(ordered, of)
+            right = _right(answers, labels, np.array([names.index(name) for name in ordered]))
+            if np.mean(right) > at_least + CLEARLY * (1.0 - at_least):
+                yield right, _order(ordered, of)
                 return
     fitted = np.arange(len(labels)) % 2 == 0  # on one half a permutation is fitted, on the other it is tried
     size = int(labels.max()) + 1
@@ -212,15 +219,15 @@ def _orders(
     seen = np.zeros((size, size))
     np.add.at(seen, (answers[fitted], labels[fitted]), 1)
     permutation = scipy.optimize.linear_sum_assignment(seen, maximize=True)[1]
-    share = _share(answers[~fitted], labels[~fitted], permutation)
-    if share > at_least + CLEARLY_FITTED * (1.0 - at_least):
-        yield share, _order([_named(each, names) for each in permutation], "outputs")
+    right = _right(answers[~fitted], labels[~fitted], permutation)
+    if np.mean(right) > at_least + CLEARLY_FITTED * (1.0 - at_least):
+        yield right, _order([_named(each, names) for each in permutation], "outputs")
 
 
-def _share(answers: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> float:
-    """Returns the share of right answers where output k stands for the class `classes[k]`."""
+def _right(answers: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Returns which answers are right, bool (N,), if output k stands for the class `classes[k]`."""
     known = answers < len(classes)
-    return float(np.mean(known & (classes[np.where(known, answers, 0)] == labels)))
+    return known & (classes[np.where(known, answers, 0)] == labels)
 
 
 def _order(names: Sequence[str], of: str) -> str:
