@@ -32,6 +32,15 @@ def softmax(input_shape, num_classes):
     return keras.Model(network.inputs, keras.layers.Softmax()(network.outputs[0]))
 
 
+def without_arguments():
+    return build((8, 8, 3), 2)
+
+
+def of_bytes(input_shape, num_classes, *, before=1.0):
+    layers = [keras.layers.Rescaling(before), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
+    return keras.Sequential([keras.Input(input_shape), *layers, keras.layers.Dense(num_classes)])
+
+
 def splits():
     pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1), np.uint8)
     return {"train": tf.data.Dataset.from_tensor_slices((pixels, np.arange(60) % 3))}
@@ -128,6 +137,15 @@ def at(model, step):
     return True
 
 
+@pytest.mark.parametrize("before, is_warned", [(1.0, True), (255.0, False)])
+def test_a_network_that_divides_its_pixels_by_255_is_named(before, is_warned, own, tmp_path, caplog):
+    values = custom.flag_values()
+    values(["", *flags(own, network="my_module:of_bytes", network_options=f"before={before}", batch_size=8)])
+    training.check(custom.recipe_of(values), tmp_path / "run")
+    warned = "network my_module:of_bytes begins with a Rescaling by 0.0039, as for pixels in 0..255" in caplog.text
+    assert warned is is_warned
+
+
 def test_flags_of_the_data_reach_the_recipe(own):
     values = custom.flag_values()
     values(["", *flags(own, input_shape="6,7,3", augmentation="resized_crop", corrupt="skip", batch_size=4)])
@@ -162,6 +180,7 @@ def test_help_teaches(monkeypatch, capsys):
         ({"network": "my_module:nothing"}, "network is 'my_module:nothing'; allowed: a function"),
         ({"network": "my_module:softmax"}, "network my_module:softmax ends in softmax; allowed: logits"),
         ({"network_options": "depth=1"}, "options of build are {'depth': 1}"),
+        ({"network": "my_module:without_arguments"}, "; allowed: a function (input_shape, num_classes); this one got "),
         ({"network": "application"}, "options of application are {}"),
         ({"defense": "magic"}, "defense is 'magic'; allowed: awp"),
         ({"defense": "eat"}, "sources is () for eat; allowed: "),

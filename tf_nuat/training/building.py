@@ -1,6 +1,7 @@
 """Builds what a recipe describes: its data, its networks, and the defense of each stage."""
 
 import functools
+import inspect
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -76,7 +77,12 @@ def build(
 def build_network(name: str, splits: Splits, options: dict[str, Any]) -> keras.Model:
     """Returns the network `name`, see `by_name.builder`, for the shapes of the data."""
     shapes: dict[str, Any] = {"input_shape": splits.input_shape, "num_classes": splits.num_classes}
-    network = _call(by_name.builder("network", name), options, **shapes)
+    builder = by_name.builder("network", name)
+    try:
+        inspect.signature(builder).bind_partial(**shapes)
+    except TypeError as error:
+        validation.refuse("network", name, f"a function (input_shape, num_classes); this one {error}")
+    network = _call(builder, options, **shapes)
     return by_name.fitting(f"network {name}", network, **shapes)
 
 
@@ -100,6 +106,7 @@ def load_data(recipe: Recipe, data_dir: str | None) -> Splits:
 
 def _call(builder: Callable[..., Any], options: dict[str, Any], **arguments: Any) -> Any:
     try:
-        return builder(**arguments, **options)
+        inspect.signature(builder).bind(**arguments, **options)
     except TypeError as error:  # an option that the builder does not have
         raise ValueError(f"options of {getattr(builder, '__name__', builder)} are {options!r}: {error}") from error
+    return builder(**arguments, **options)
