@@ -1,11 +1,13 @@
 """The command that a card and a report name can be typed again."""
 
 import importlib.machinery
+import re
 import shlex
 import sys
 import types
 
 import pytest
+from absl import flags
 
 from tf_nuat import command_line
 
@@ -38,3 +40,23 @@ def test_the_command_of_a_process_is_as_one_types_it(module, program, monkeypatc
 def test_the_value_of_an_option_is_json_or_a_truth_value_of_python_or_text(text, value):
     name, found = command_line.option(f"name={text}")
     assert name == "name" and found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    {
+        "--epsilon=8/255": "epsilon is '8/255'; allowed: a number, as 0.03",
+        "--epochs=ten": "epochs is 'ten'; allowed: a whole number",
+        "--trust=perhaps": "trust is 'perhaps'; allowed: true or false",
+        "--epsilom=0.1": "Unknown command line flag 'epsilom'. Did you mean: epsilon",
+        "--epsilon": "Missing value for flag --epsilon",
+        "epsilon": "'epsilon' is no flag; allowed: --epochs, --epsilon, --trust",
+    }.items(),
+)
+def test_a_wrong_flag_says_what_may_be_in_its_place(argument, words):
+    values = flags.FlagValues()
+    flags.DEFINE_float("epsilon", None, "a radius", flag_values=values)
+    flags.DEFINE_integer("epochs", None, "a number of epochs", flag_values=values)
+    flags.DEFINE_bool("trust", False, "whether", flag_values=values)
+    with pytest.raises(ValueError, match=f"^{re.escape(words)}"):
+        command_line.parse(values, [argument], "")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pathlib
+import re
 import shlex
 import signal
 import sys
@@ -17,6 +18,8 @@ from tf_nuat.core import files
 from tf_nuat.parallel import workers
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit statuses
+# What may be the value of a flag, by what absl calls its type.
+VALUES = {"float": "a number, as 0.03", "int": "a whole number", "bool": "true or false"}
 
 
 def parse(flag_values: flags.FlagValues, arguments: Sequence[str], usage: str) -> None:
@@ -31,7 +34,7 @@ def parse(flag_values: flags.FlagValues, arguments: Sequence[str], usage: str) -
     try:
         rest = flag_values(["command", *arguments])[1:]
     except flags.Error as error:
-        raise ValueError(" ".join(str(error).split())) from error
+        raise ValueError(_named(error, flag_values)) from error
     if rest:
         raise ValueError(f"{rest[0]!r} is no flag; allowed: {', '.join('--' + name for name in sorted(flag_values))}")
 
@@ -71,6 +74,14 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     """Returns rows of cells as lines of text with aligned columns; the first row has the headings."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+
+def _named(error: flags.Error, flag_values: flags.FlagValues) -> str:
+    """Returns an error of absl in one line; for a value of another type with what is allowed."""
+    said = " ".join(str(error).split())
+    found = re.match(r"flag --(\w+)=(.*?): ", said)
+    allowed = VALUES.get(flag_values[found[1]].parser.flag_type()) if found else None
+    return said if found is None or allowed is None else f"{found[1]} is {found[2]!r}; allowed: {allowed}"
 
 
 def _help(flag_values: flags.FlagValues, usage: str) -> str:
