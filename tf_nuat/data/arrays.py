@@ -101,7 +101,7 @@ def _images(argument: str, value: np.ndarray) -> np.ndarray:
         validation.images(argument, np.broadcast_to(np.float32(0), value.shape))  # only the shape can be wrong
     else:
         value = validation.images(argument, value).astype(np.float32)
-    if value.shape[1] in _CHANNELS and value.shape[3] not in _CHANNELS:
+    if value.shape[1] in _CHANNELS and min(value.shape[2:]) > max(_CHANNELS):
         raise ValueError(
             f"{argument} has shape {value.shape}, the channels first; allowed: (images, height, width, channels), as "
             "numpy.moveaxis(images, 1, -1)"
