@@ -236,6 +236,32 @@ def test_the_table_of_attacks_is_complete():
     assert all(attack.name == name for name, attack in tf_nuat.ATTACKS.items())
 
 
+# What the papers, or the code of their authors, take.
+_FAB = {"steps": 100, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9}
+PUBLISHED = {
+    "ifgsm": {"steps": 7},
+    "mifgsm": {"decay": 1.0},
+    "transfer": {"decay": 1.0},
+    "gama_pgd": {"steps": 100, "weight": 50.0},
+    "gama_fw": {"steps": 100, "weight": 50.0, "gamma": 0.5},
+    "apgd_ce": {"steps": 100},
+    "apgd_dlr": {"steps": 100},
+    "apgd_t": {"steps": 100, "targets": 9},
+    "fab": _FAB,
+    "fab_t": {**_FAB, "targets": 9},
+    "square": {"queries": 5000, "p_init": 0.8},
+    "spsa": {"delta": 0.01, "step_size": 0.01},
+    "deepfool": {"classes": 10},
+    "cw": {"searches": 9, "step_size": 0.01, "initial_weight": 1e-3, "confidence": 0.0},
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_defaults_are_the_published_settings(name):
+    keywords = tf_nuat.ATTACKS[name].keywords
+    assert {key: keywords[key] for key in PUBLISHED[name]} == PUBLISHED[name]
+
+
 def test_a_function_that_is_no_network_is_called_as_it_is():
     assert inference(len) is len
 
