@@ -231,6 +231,7 @@ def test_the_sparse_points_of_random_search_move_pixels_all_the_way():
         between = moved & (batch > 0.0) & (batch < 1.0)
         assert np.all(np.sum(between, axis=(1, 2, 3)) <= 1) and np.mean(moved) < 0.5
         np.testing.assert_allclose(lengths(batch - x, "l1"), 3.0, atol=1e-5)
+        assert 0.4 < np.mean(batch[moved] > x[moved]) < 0.6  # the order of the pixels says nothing of the signs
 
 
 # Where it is named.
