@@ -12,7 +12,9 @@ from sanity.statistics import sample_size
 from sanity.subject import Subject
 
 PASSES = 5
+BATCH = 16  # images that may share a draw: a network that draws once a call would else seldom be seen to
 TOLERANCE = 1e-4  # of the length of the logits; parallel sums in float32 differ by less
+ALONE = 0.05  # likewise, for an image by itself: in less precision, a batch of another size may be summed otherwise
 NAME = "network_is_deterministic"
 REFERENCE = (
     "Croce and Hein, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks, "
@@ -22,20 +24,33 @@ REFERENCE = (
 
 
 def network_is_deterministic(subject: Subject, settings: Settings) -> Result:
-    """Five passes over the same images must give the same logits.
+    """Five passes over the same images must give the same logits, and so must an image by itself.
 
     Fails if the logits of any image differ by more than `TOLERANCE` times their length. Their mean, which changes no
-    probability, is subtracted first. A deterministic network never fails, so one image is proof. Passes if the sample
-    rules out that `settings.detectable` of all images are affected.
+    probability, is subtracted first. A deterministic network never fails, so one image is proof. Fails, too, if the
+    logits of one in `BATCH` images, alone, differ by more than `ALONE` times their length from those in a batch. Passes
+    if the sample rules out that `settings.detectable` of all images are affected.
 
     Example:
         >>> network_is_deterministic(subject, settings).verdict.value
         'pass'
     """
-    varies, flips = varying(subject)
-    count, size, share = int(np.sum(varies)), len(subject), float(np.mean(varies))
+    varies, flips, depends = varying(subject)
+    affected, size = varies | depends, len(subject)
+    count, share = int(np.sum(affected)), float(np.mean(affected))
     low, high = statistics.wilson(count, size, confidence=settings.confidence)
-    if count:
+    if count and not np.any(varies):
+        verdict = Verdict.FAIL
+        explanation = (
+            f"The answer to an image depends on the other images of its batch: {count} of the images have other logits "
+            "alone. What an attack finds then depends on the images that are attacked together, and no accuracy here "
+            "is that of the network on an image."
+        )
+        remedy = (
+            "Have the network look at each image alone: BatchNormalization by its moving statistics, and images that "
+            "are normalised by their own mean or by that of the training set, not by that of the batch."
+        )
+    elif count:
         verdict = Verdict.FAIL
         explanation = (
             f"The network is random: the logits of {share:.1%} of the images change between {PASSES} passes over the "
@@ -63,12 +78,12 @@ def network_is_deterministic(subject: Subject, settings: Settings) -> Result:
     return Result(
         name=NAME,
         verdict=verdict,
-        quantity=f"images whose logits change between {PASSES} passes",
+        quantity=f"images whose logits change between {PASSES} passes, or alone",
         value=share,
         threshold=0.0,
         sample_size=size,
         interval=(low, high),
-        series=_series(varies, flips, settings),
+        series=_series(affected, flips, settings),
         explanation=explanation,
         remedy=remedy,
         reference=REFERENCE,
@@ -76,31 +91,38 @@ def network_is_deterministic(subject: Subject, settings: Settings) -> Result:
 
 
 def varying(subject: Subject) -> Sequence[np.ndarray]:
-    """Returns for which images the logits, and for which the predicted class, differ between passes, both bool (N,)."""
-    return subject.per_image(NAME, lambda images, *_: _varying(subject.network, images, subject.batch_size))
+    """Returns for which images the logits differ between passes, the predicted class does, and the logits do alone.
+
+    All three are bool (N,). One in `BATCH` images is looked at alone.
+    """
+    size = min(BATCH, subject.batch_size)
+    return subject.per_image(NAME, lambda images, *_: _varying(subject.network, images, size))
 
 
 def is_random(subject: Subject, results: Iterable[Result] = ()) -> bool:
-    """Returns whether the network is random: what this check decided, if among the results, else what passes show."""
-    for result in results:
-        if result.name == NAME and result.verdict in (Verdict.PASS, Verdict.FAIL):
-            return result.verdict is Verdict.FAIL
-    return bool(np.any(varying(subject)[0]))
+    """Returns whether the network is random: not if this check, among the results, passed, else what passes show."""
+    passed = any(result.name == NAME and result.verdict is Verdict.PASS for result in results)
+    return not passed and bool(np.any(varying(subject)[0]))
 
 
 def _varying(network, images, batch_size):
     """Returns the same as `varying`, for these images."""
-    varies, flips = [], []
+
+    def logits(batch):
+        """Returns the logits less their mean; not compiled: a layer that draws with NumPy would draw only once."""
+        found = keras.ops.convert_to_numpy(network(batch, training=False)).astype(np.float64)
+        return found - found.mean(axis=-1, keepdims=True)
+
+    varies, flips, depends = [], [], []
     for first in range(0, len(images), batch_size):
         batch = images[first : first + batch_size]
-        # Not compiled: a layer that draws with NumPy would draw only once, at the first call.
-        passes = [keras.ops.convert_to_numpy(network(batch, training=False)) for _ in range(PASSES)]
-        logits = np.stack(passes).astype(np.float64)  # (passes, B, K)
-        logits -= logits.mean(axis=-1, keepdims=True)
-        distance = np.linalg.norm(logits - logits[:1], axis=-1).max(axis=0)
-        varies.append(distance > TOLERANCE * np.linalg.norm(logits[0], axis=-1))
-        flips.append(np.any(logits.argmax(axis=-1) != logits[0].argmax(axis=-1), axis=0) & varies[-1])
-    return np.concatenate(varies), np.concatenate(flips)
+        passes = np.stack([logits(batch) for _ in range(PASSES)])  # (passes, B, K)
+        distance, length = np.linalg.norm(passes - passes[:1], axis=-1).max(axis=0), np.linalg.norm(passes[0], axis=-1)
+        varies.append(distance > TOLERANCE * length)
+        flips.append(np.any(passes.argmax(axis=-1) != passes[0].argmax(axis=-1), axis=0) & varies[-1])
+        moved = np.linalg.norm(logits(batch[:1])[0] - passes[0, 0])
+        depends.append((np.arange(len(batch)) == 0) & (moved > ALONE * length))
+    return np.concatenate(varies), np.concatenate(flips), np.concatenate(depends)
 
 
 def _series(varies, flips, settings):

@@ -56,6 +56,42 @@ def test_one_image_that_varies_is_proof():
     assert result.verdict is Verdict.FAIL and result.value == 1 / 20
 
 
+class Skipped(keras.layers.Layer):
+    """Doubles all images of a batch in one call of ten, as stochastic depth that draws once a batch."""
+
+    def __init__(self, seed, **options):
+        super().__init__(**options)
+        self.seeds = keras.random.SeedGenerator(seed)
+
+    def call(self, x):
+        return x * (1.0 + keras.ops.cast(keras.random.uniform((), seed=self.seeds) < 0.1, x.dtype))
+
+
+def test_a_draw_that_all_images_of_a_call_share_is_flagged():
+    """Five calls of all images are the same with six seeds of ten."""
+    assert {judged([Skipped(seed)])[0].verdict for seed in range(8)} == {Verdict.FAIL}
+
+
+@pytest.mark.parametrize(("axes", "count"), [((0,), 13), ((0, 1, 2, 3), 10)])
+def test_answers_that_depend_on_the_other_images_of_the_batch_are_flagged_and_not_called_random(axes, count):
+    """As by BatchNormalization with the statistics of the batch, and images that are brought to the mean of it.
+
+    One image of each of 13 batches is looked at; where the whole batch has one mean, some are near it by themselves.
+    """
+
+    class OfBatch(keras.layers.Layer):
+        def call(self, x):
+            return x - keras.ops.mean(x, axis=axes, keepdims=True)
+
+    result, images = judged([OfBatch()])
+    assert result.verdict is Verdict.FAIL and result.value == count / 200
+    assert f"depends on the other images of its batch: {count} of" in result.explanation
+    assert "random" not in result.explanation and "moving statistics" in result.remedy
+    network = keras.Sequential([keras.Input(linear.SHAPE), OfBatch(), linear.network()])
+    assert not is_random(Subject(network, images, np.zeros(200, int), epsilon=0.1), [result])
+    assert judged([keras.layers.BatchNormalization()])[0].verdict is Verdict.PASS
+
+
 def test_dropout_left_on_is_flagged():
     class LeftOn(keras.layers.Dropout):
         def call(self, x, training=None):
@@ -108,7 +144,8 @@ def test_the_sample_may_end_within_a_batch():
     ("said", "stddev", "expected"),
     [
         (Verdict.PASS, 0.1, False),
-        (Verdict.FAIL, 0.0, True),
+        (Verdict.FAIL, 0.1, True),
+        (Verdict.FAIL, 0.0, False),  # of answers that depend on the batch
         (Verdict.INCONCLUSIVE, 0.1, True),  # of few images, or because no time was left
         (Verdict.INCONCLUSIVE, 0.0, False),
     ],
