@@ -89,11 +89,19 @@ def test_what_decides_nothing_about_masking_comes_last():
     )
 
 
-@pytest.mark.parametrize("found, seconds", [(Verdict.FAIL, 500), (Verdict.PASS, 1000)])
-def test_a_sign_keeps_time_for_a_way_round(found, seconds, sample, monkeypatch):
+@pytest.mark.parametrize(
+    "found, p_value, seconds",
+    [
+        (Verdict.FAIL, 0.0, 500),
+        (Verdict.FAIL, None, 500),  # a fact, not a matter of chance
+        (Verdict.FAIL, 0.003, 1000),  # significant alone, and not among two checks in three looks: no sign
+        (Verdict.PASS, 0.0, 1000),
+    ],
+)
+def test_a_sign_keeps_time_for_a_way_round(found, p_value, seconds, sample, monkeypatch):
     """Of 1,000 seconds half are left for the checks after it."""
     monkeypatch.setattr(costs, "per_second", lambda subject: 1e9)
-    verdicts = {DECIDED: lambda *_: (found, 0.0), OPEN: lambda *_: (Verdict.PASS, 1.0)}
+    verdicts = {DECIDED: lambda *_: (found, p_value), OPEN: lambda *_: (Verdict.PASS, 1.0)}
     _, _, subject = looked(sample, monkeypatch, verdicts, clock=Clock(1000.0))
     assert seconds - 100 < subject.clock.left <= seconds
 

@@ -41,6 +41,7 @@ def of(left, size=200):
     ("left", "size", "verdicts", "words"),
     [
         (40, 200, ("fail", "inconclusive", "pass"), ""),
+        (29, 200, ("fail", "inconclusive", "pass"), ""),  # by chance in 3 of 100 cases: less than the intervals allow
         (27, 200, ("inconclusive", "inconclusive", "pass"), "13.5% of the images, and they are too few to tell that"),
         (22, 200, ("inconclusive", "inconclusive", "pass"), "11.0% of the images, and they are too few to tell that"),
         (216, 1600, ("fail", "inconclusive", "pass"), ""),  # 13.5 %, too
@@ -85,7 +86,7 @@ def test_of_several_increases_those_count_whose_second_outcome_may_be_overrated(
     assert (found, increase.name) == (verdict, name)
     open_words = " The weaker attack leaves 13.5% of the images, and they are too few to tell that from chance (10.0%)."
     assert words == (open_words if verdict is Verdict.INCONCLUSIVE else "")
-    assert p == pytest.approx(p_value)
+    assert p == pytest.approx(p_value, abs=0.0)
 
 
 def test_indicators_that_may_count_leave_the_attack_undecided():

@@ -91,6 +91,14 @@ def test_clearest_increase_corrects_for_the_number_of_comparisons():
     assert found.p_value == pytest.approx(3 / 512)
 
 
+def test_every_comparison_has_to_rule_an_increase_out():
+    """The clearest is of 1.5 points, 3.7 at most. Of the other, whose outcomes differ often, it may be 7.6 points."""
+    comparisons = {"clear": outcomes(3, 0, both=197), "wide": outcomes(30, 30, both=140)}
+    found = statistics.clearest_increase(comparisons)
+    assert found.name == "clear" and found.high < 0.05 < found.highest
+    assert found.verdict(Settings()) is Verdict.INCONCLUSIVE
+
+
 def test_honest_outcomes_fail_no_more_often_than_alpha():
     """Nine attacks of one true strength, all 36 pairs compared: 200 judgements, of which alpha is 2."""
     generator = np.random.default_rng(1)
