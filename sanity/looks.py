@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import itertools
+import math
 import sys
 import time
 import typing
@@ -194,8 +195,8 @@ class Looks:
             needed = costs.of_search(subject, settings) if name == SEARCH else costs.of_check(name, size, settings)
             if not is_free and not clock.has_time_for(needed):
                 about["remedy"] = "Give it more time (--minutes)."
-                seconds = max(1.0, needed / clock.speed)
-                reason = f"No time is left for {name}: it may take {seconds:.0f} s on {size} images."
+                reason = f"Too little time is left for {name}: it may take {math.ceil(needed / clock.speed)} s on {size} images, "
+                reason += f"and {math.floor(max(0.0, clock.left))} s are left."
                 self._has_time = False
                 return dataclasses.replace(skipped(name, reason, **about), verdict=undone)
             return CHECKS[name](subject, settings)

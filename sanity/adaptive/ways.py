@@ -51,8 +51,8 @@ def find_way_round(subject: Subject, results: Sequence[Result], settings: Settin
 
     Args:
         subject: the network, the sample and the threat model.
-        results: results of the checks. Failures are named among the reasons for the attacks. The one of
-            `network_is_deterministic`, if it decided, says whether the answers are random.
+        results: results of the checks. Failures are named among the reasons for the attacks. If
+            `network_is_deterministic` passed, the answers are not random; else, repeated passes decide.
         settings: `sanity.settings.Settings`, for the confidence of the intervals.
         seconds: time limit, above 0, which cuts the running attack short. If the cause of hidden gradients is found, it
             takes less time. If inspecting the network takes most of the time, attacks still get a third.

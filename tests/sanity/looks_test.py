@@ -230,7 +230,9 @@ def test_square_takes_time_for_the_images_that_pgd_leaves(share, looks_made, sam
     subject.clock = Hourglass(share * pgd.sum() * 10)
     monkeypatch.setitem(CHECKS, SEARCH, check(SEARCH, seen, lambda *_: (Verdict.PASS, 1.0)))
     (result,) = Looks(subject, [SEARCH], settings).results()
-    assert len(seen) == looks_made and ("No time is left" in result.explanation) is (looks_made == 0)
+    needed = 10 * pgd.sum()
+    said = f"Too little time is left for {SEARCH}: it may take {needed} s on 80 images, and {int(share * needed)} s are left."
+    assert len(seen) == looks_made and (result.explanation == said) is (looks_made == 0)
     subject.correct("square", epsilon=0.05, queries=30, among=np.arange(80) < 40)
     assert costs.of_search(subject, settings) == pytest.approx(pgd[40:].sum() * 10)
 

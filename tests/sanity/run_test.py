@@ -530,5 +530,5 @@ def test_what_there_is_no_time_for_is_left_out_and_leaves_the_answer_open(folder
     assert second["verdict"] == "skipped"
     open_one, *_ = [each for each in found["results"] if each["name"] == "step_count_saturates"]
     assert open_one["verdict"] == "inconclusive"
-    assert re.match("No time is left for step_count_saturates: it may take [1-9]", open_one["explanation"])
+    assert re.match("Too little time is left for step_count_saturates: it may take [1-9]", open_one["explanation"])
     assert "--minutes" in found["advice"]
