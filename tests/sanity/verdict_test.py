@@ -84,6 +84,7 @@ def test_where_attacks_were_left_out_the_figure_is_an_upper_limit():
 def test_more_images_are_needed_where_a_limit_lies_within_the_interval():
     clean = accuracy(0.9)
     assert not verdict.is_sure(clean, accuracy(0.46, 200), 0.1) and verdict.is_sure(clean, accuracy(0.6, 200), 0.1)
+    assert not verdict.is_sure(clean, accuracy(0.4, 200), 0.1)  # 33.5 to 46.9 %: half of 90 % is near the upper end
     assert not verdict.is_sure(clean, accuracy(0.11, 200), 0.1) and verdict.is_sure(clean, accuracy(0.0, 200), 0.1)
 
 
