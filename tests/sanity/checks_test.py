@@ -170,6 +170,12 @@ def test_large_epsilon(accuracy, size, expected):
     )
 
 
+def test_without_a_limit_any_image_is_allowed_whatever_epsilon_is():
+    subject = Prescribed(lambda attack, source, settings: {0.1: 0.9, 1.0: 0.0}[settings["epsilon"]])
+    subject.epsilon = 0.1
+    assert CHECKS["large_epsilon_reaches_chance"](subject, Settings()).verdict is Verdict.PASS
+
+
 def test_without_a_limit_nothing_is_overrated_where_pgd_leaves_no_more_than_chance():
     result = CHECKS["large_epsilon_reaches_chance"](
         Prescribed(lambda a, s, k: {0.25: 0.1, 1.0: 0.3}[k["epsilon"]]), Settings()

@@ -108,7 +108,7 @@ def test_dropout_that_is_on_in_the_graph_alone_is_off_as_predict_calls_the_netwo
 
 
 def test_the_smallest_noise_that_matters_is_told_from_that_of_parallel_sums():
-    assert judged([Noise(1e-2)])[0].verdict is Verdict.FAIL
+    assert judged([Noise(1e-4)])[0].verdict is Verdict.FAIL
     assert judged([Noise(1e-7)])[0].verdict is Verdict.PASS
 
 
