@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tf_nuat.core import files
@@ -50,7 +51,8 @@ def test_a_full_disk_takes_the_name_from_a_lock_and_not_the_lock(tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
-def test_whoever_waited_for_a_lock_that_was_removed_takes_the_new_one(tmp_path, monkeypatch):
+@pytest.mark.parametrize("is_made_again", [False, True])
+def test_whoever_waited_for_a_lock_that_was_removed_takes_the_new_one(is_made_again, tmp_path, monkeypatch):
     lock, asked = files.fcntl.flock, []
 
     def removed_meanwhile(file, how):
@@ -58,7 +60,17 @@ def test_whoever_waited_for_a_lock_that_was_removed_takes_the_new_one(tmp_path, 
         asked.append(how)
         if len(asked) == 1:
             (tmp_path / ".lock").unlink()
+            if is_made_again:
+                (tmp_path / ".lock").touch()
 
     monkeypatch.setattr(files.fcntl, "flock", removed_meanwhile)
     with files.owned("out", tmp_path):
         assert len(asked) == 2 and (tmp_path / ".lock").exists()
+
+
+def test_a_digest_tells_values_types_shapes_and_places_apart():
+    zeros = np.zeros((2, 3), np.int32)
+    others = [zeros + 1, zeros.T, zeros.view(np.float32), zeros.reshape(-1).view(np.int64)[None]]
+    found = {files.digest(*arrays) for arrays in [(zeros,), *((each,) for each in others), (zeros[:1], zeros[1:])]}
+    assert len(found) == 6
+    assert files.digest(np.asfortranarray(zeros)) == files.digest(zeros.copy())

@@ -85,6 +85,18 @@ def test_what_is_refused_is_one_line(number, tmp_path, monkeypatch):
     assert str(caught.value).endswith("; allowed: something else") and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_an_array_of_another_checksum_is_refused(save, tmp_path):
+    """As of a disk that has lost a bit: the pixels would be others."""
+    path = tmp_path / "arrays.npz"
+    save(path, a=np.random.default_rng(0).integers(0, 256, 5000, np.uint8))
+    content = bytearray(path.read_bytes())
+    content[4000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="cannot be read "):
+        npz_input.load("it", path)
+
+
 def test_more_than_memory_is_refused(tmp_path, monkeypatch):
     np.savez(tmp_path / "arrays.npz", a=np.zeros(1000))
     monkeypatch.setattr(npz_input.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1}.get)

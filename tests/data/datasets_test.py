@@ -381,6 +381,15 @@ def test_bad_argument_is_named_in_one_line(arguments, words):
     assert "\n" not in str(caught.value)
 
 
+def test_shares_from_a_step_on_are_those_of_its_batches(digits):
+    whole = [x.numpy() for x, _ in digits.train_from(1).take(4)][2:]
+    halves = [x.numpy() for x, _ in digits.train_from(1, 2, shares=[1, 0], of=2).take(4)]
+    size = digits.batch_size // 2
+    for batch, second, first in zip(whole, halves[::2], halves[1::2]):
+        np.testing.assert_array_equal(second, batch[size:])
+        np.testing.assert_array_equal(first, batch[:size])
+
+
 def test_bad_epoch_and_split_are_named(digits):
     with pytest.raises(ValueError, match="first_epoch is -1"):
         digits.train_from(-1)

@@ -177,6 +177,15 @@ def test_windows_are_a_function_of_the_key_and_half_of_them_are_flipped(tmp_path
     assert abs(flipped - 0.5) < 5 * 0.5 / np.sqrt(400)
 
 
+def test_a_window_is_the_same_in_a_share_of_the_batch(tmp_path):
+    board = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
+    source = Files(np.zeros(1, int), np.array([_saved(tmp_path / "board.png", encoded(board))]), (8, 8, 1))
+    whole, _ = source.read(np.zeros(8, int), np.array([3, 4]))
+    share, _ = source.read(np.zeros(4, int), np.array([3, 4]), first=4)
+    np.testing.assert_array_equal(share, whole[4:])
+    assert not np.array_equal(share, whole[:4])
+
+
 def _saved(path, contents):
     path.write_bytes(contents)
     return str(path).encode()

@@ -66,9 +66,7 @@ class Archive:
 
     def _array(self, name: str) -> np.ndarray:
         with self._archive.open(self._members[name]) as file:
-            array = np.lib.format.read_array(file, allow_pickle=False)
-            file.read(1)  # at the end the checksum is compared
-            return array
+            return np.lib.format.read_array(file, allow_pickle=False)  # its last byte compares the checksum
 
 
 @contextlib.contextmanager
