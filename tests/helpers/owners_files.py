@@ -255,6 +255,30 @@ def weights(name, architecture, **options):
     return make
 
 
+class InParts(keras.Model):
+    """A model of the owner's own, whose file of weights has no group for layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = layers("softmax")
+
+    def call(self, x, training=False):
+        for part in self.parts:
+            x = part(x)
+        return x
+
+
+def weights_of_a_subclass(folder):
+    network, other = InParts(), InParts()
+    for each in (network, other):
+        each(np.zeros((1, *GREY), np.float32))
+    network.set_weights(trained())
+    network.save_weights(folder / "network.weights.h5")
+    said = ["weights put into the architecture", "the class InParts was put into a functional model", LOGARITHM]
+    more = {"given": folder / "network.weights.h5", "options": {"architecture": other}}
+    return owned(network, body(), *said, **more, is_stock=False, has_offset=True)
+
+
 def from_json(folder):
     from tf_nuat.networks import by_name
 
@@ -280,6 +304,7 @@ TAKEN = {
     "a Lambda that is trusted": with_lambda,
     "a layer of one's own, with its module": with_own_layer,
     "weights of Keras 3": weights("network.weights.h5", untrained),
+    "weights of Keras 3, of a subclass": weights_of_a_subclass,
     "weights of Keras 2": weights("old.h5", untrained),
     "weights and model.json": weights("network.weights.h5", from_json),
 }

@@ -1,5 +1,7 @@
 """Networks that a recipe names: of the table, from a function of the user's own, out of a file."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -156,3 +158,9 @@ def test_a_network_that_does_not_fit_is_refused_in_one_line_before_training(netw
         checked(tmp_path, network, **options)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_json_that_was_dumped_twice_is_named_in_one_line(tmp_path):
+    (tmp_path / "network.json").write_text(json.dumps(networks.two_conv((8, 8, 1), 3).to_json()))
+    with pytest.raises(ValueError, match="--network is '.*', which has a str; allowed: the text of model.to_json"):
+        by_name.architecture("--network", str(tmp_path / "network.json"))

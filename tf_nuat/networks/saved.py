@@ -85,7 +85,13 @@ def read(
 def from_json(argument: str, path: PathLike, *, modules: Sequence[str] = (), trust: bool = False) -> Read:
     """Returns the network that a `.json` file of `model.to_json()` describes, and what was changed; as `read`."""
     objects = _objects_of(modules)
-    config, changes = _checked(argument, path, json_input.load(argument, pathlib.Path(path)), objects, trust=trust)
+    described = json_input.load(argument, pathlib.Path(path))
+    if not isinstance(described, dict):  # as json.dump(model.to_json(), file) writes: JSON within a text
+        raise ValueError(
+            f"{argument} is {os.fspath(path)!r}, which has a {type(described).__name__}; allowed: the text of "
+            "model.to_json(), as file.write(model.to_json()) writes it"
+        )
+    config, changes = _checked(argument, path, described, objects, trust=trust)
     try:
         described = legacy.with_module(config)
         network = keras.saving.deserialize_keras_object(described, custom_objects=objects, safe_mode=not trust)
@@ -163,13 +169,12 @@ def _with_config(path: pathlib.Path, config: dict[str, Any] | None) -> Iterator[
 
 def _with_weights(argument: str, path: pathlib.Path, architecture: keras.Model) -> Read:
     """Returns the architecture with the weights of a file, in the form of Keras 3 or of earlier versions."""
-    endings = {".weights.h5": "layers", ".h5": None}
     with tempfile.TemporaryDirectory() as folder:
         try:
             network_file.check(path)
             if network_file.is_hdf5(path):
-                with h5py.File(path, "r") as file:
-                    ending = next(end for end, group in endings.items() if group is None or group in file)
+                with h5py.File(path, "r") as file:  # Keras 1 and 2 list their layers, in networks within a group
+                    ending = ".h5" if "layer_names" in file.attrs or "model_weights" in file else ".weights.h5"
             else:
                 ending = ".keras"
             copy = pathlib.Path(folder) / f"network{ending}"
