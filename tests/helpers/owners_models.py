@@ -81,6 +81,14 @@ def high(activation, said, is_exact=True):
     return make
 
 
+def sigmoid_of_a_sigmoid(folder):
+    """It always exceeds a half, whatever the first one does."""
+    before = high("sigmoid", [])(folder).given
+    said = ["its last sigmoid was taken off", "its one output became the logits of two classes"]
+    network = behind(before, keras.layers.Activation("sigmoid"))
+    return Owned(network, argmax(network), lambda x: tf.concat([tf.zeros((len(x), 1)), before(x)], axis=1), said)
+
+
 def softmax_of_pairs(folder):
     """Of each pair the larger is above a half: the order of the logits is another one."""
     network = behind(body(), keras.layers.Reshape((5, 2)), keras.layers.Softmax(), keras.layers.Flatten())
@@ -239,6 +247,7 @@ TAKEN = {
     "sigmoid of one unit": high("sigmoid", ["its last sigmoid was taken off"]),
     "hard sigmoid of one unit": high("hard_sigmoid", ["it returns a probability"], is_exact=False),
     "sigmoid of one unit, a function": high(own_sigmoid, ["it returns a probability"], is_exact=False),
+    "sigmoid of a sigmoid": sigmoid_of_a_sigmoid,
     "one logit": high(None, []),
     "softmax of a softmax": ends_in(keras.layers.Softmax, keras.layers.Softmax, said=(OFF, OFF)),
     "softmax of each pair": softmax_of_pairs,

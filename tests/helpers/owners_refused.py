@@ -172,6 +172,11 @@ REFUSED = {
     "a row that is no square": (row, ["63 pixels in a row", "keras.layers.Reshape((63,))"]),
     "no network": (lambda folder: {"weights": 3}, ["is a dict", "a keras.Model, or the path of one"]),
     "pixels of no name": (lambda folder: body(), ["'0-255'", "0..255"], {"pixels": "0-255"}),
+    "means of two of three channels": (
+        lambda folder: body(colour=True),
+        ["one number for all, or for each of the 3 channels"],
+        {"pixels": "0.5,0.5/0.2"},
+    ),
     "colours of grey images": (lambda folder: body(), ["'caffe'", "images of 3 channels"], {"pixels": "caffe"}),
     "no such module": (saved(lambda folder: body()), ["no_such_module"], {"modules": ["no_such_module"]}),
 }

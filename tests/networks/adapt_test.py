@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tests.helpers import owners, owners_archives, owners_files, owners_models, owners_nested, owners_refused
 from tf_nuat.core import validation
-from tf_nuat.networks import adapt
+from tf_nuat.networks import adapt, pixels
 
 TAKEN = {**owners_models.TAKEN, **owners_nested.TAKEN, **owners_files.TAKEN, **owners_archives.TAKEN}
 
@@ -58,3 +58,9 @@ def test_what_is_refused_is_so_in_one_line_that_says_what_to_type(kind, tmp_path
 
 def test_many_kinds_are_taken():
     assert len(TAKEN) >= 26 and len(TAKEN) + len(owners_refused.REFUSED) >= 30
+
+
+def test_low_images_are_not_those_of_channels_first():
+    for taken in ((3, 5, 1), (1, 5, 3), (3, 1, 3)):
+        assert pixels.arrangement("network", taken) == pixels.Arrangement(taken)
+    assert pixels.arrangement("network", (3, 1, 5)).image == (1, 5, 3)
