@@ -109,7 +109,7 @@ def _group(threat, found, out):
             [
                 (row["rank"], entry.measured["clean"].accuracy, entry.robust.accuracy)
                 for row, entry in zip(rows, entries)
-                if entry.robust is not None and "clean" in entry.measured
+                if entry.robust is not None
             ]
         ),
     }
@@ -128,7 +128,7 @@ def _row(rank, entry, out):
         "robust": None if robust is None else (robust.accuracy, *robust.interval),
         "worst case": "-" if robust is None else table.percent(robust.accuracy, robust.interval),
         "under": _under(entry),
-        "clean": _percent(entry.measured.get("clean")),
+        "clean": f"{100 * entry.measured['clean'].accuracy:.2f}",
         "paper claims": "; ".join(f"{name} {beside(*claim)}" for name, claim in entry.claims.items()),
         "verdict": ", ".join(entry.verdicts),
         "trust": _trust(entry),
@@ -157,10 +157,6 @@ def _trust(entry):
     if entry.masked:
         return "bad"
     return "good" if entry.verdicts and {*entry.verdicts} <= {verdict.ROBUST, verdict.PARTLY} else "open"
-
-
-def _percent(found):
-    return "-" if found is None else f"{100 * found.accuracy:.2f}"
 
 
 def _measured(name, found, entry):

@@ -237,7 +237,7 @@ def from_json(content: Any, path: str | os.PathLike, *, partial: bool = False) -
         found["defense_facts"] = {"extra_epochs": json_input.number(content["extra_epochs"], top / "extra_epochs")}
     missing = [name for name in _OF_A_RUN if name not in content]
     missing += [f"recipe.{name}" for name in _OF_A_RECIPE if name not in recipe]
-    missing += ["measured.clean"] if measured and "clean" not in measured else []
+    missing += ["measured.clean"] if "clean" not in measured else []
     missing += [f"recipe.measures.{name}" for name in measured if name not in ("clean", *recipe.get("measures", ()))]
     if missing and not partial:
         raise _refused(path, f"{missing[0]} is missing")

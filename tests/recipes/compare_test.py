@@ -371,6 +371,9 @@ def test_the_caption_says_what_was_measured_and_when_times_are_not_comparable(ca
     del card["passes"]
     assert "FBP: " not in table.caption([as_card(card)], conditions)
     assert "different devices" in unlike and "different devices" not in alike
+    card["measured"]["fgsm"]["images"] = 500
+    counted = "clean: 1000 test images; pgd_40: 1000 test images; fgsm: 500 test images; pgd_40: pgd, steps 40"
+    assert counted in table.caption([as_card(card)], runs.conditions(as_card(card)))
 
 
 def test_marks_are_where_the_cards_say():

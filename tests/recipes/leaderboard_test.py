@@ -73,7 +73,7 @@ def test_every_committed_card_has_a_row_with_what_it_measured():
 def test_seeds_of_one_recipe_share_a_row_with_both_intervals(tmp_path):
     for seed, robust in enumerate((0.90, 0.91, 0.95)):
         card = card_of("nuat", 0.98, robust, seed=seed, seconds=100.0 + seed, claimed={"pgd_40": 0.93, "fgsm": 0.5})
-        write(tmp_path / f"seed_{seed}", card)
+        write(tmp_path / f"{'cab'[seed]}_seed_{seed}", card)
     write(tmp_path / "other", card_of("nuat", 0.97, 0.9, seed=3, epochs=2))
     row, other = rows(tmp_path)
     assert (row["seeds"], row["training s"], other["seeds"]) == ("0, 1, 2", "101", "3")
@@ -85,7 +85,22 @@ def test_seeds_of_one_recipe_share_a_row_with_both_intervals(tmp_path):
     assert f"92.00 ± {half:.2f}, pooled 92.00 [{100 * low:.2f}, {100 * high:.2f}]" in page
     assert "pgd_40 93.00 (measured -1.00, within the interval)" in row["paper claims"]
     assert "fgsm 50.00 (measured +45.00, above the claim)" in row["paper claims"]
-    assert row["runs"] == "[seed_0](seed_0/card.json) [seed_1](seed_1/card.json) [seed_2](seed_2/card.json)"
+    names = ("c_seed_0", "a_seed_1", "b_seed_2")  # in the order of the seeds, not of the folders
+    assert row["runs"] == " ".join(f"[{name}]({name}/card.json)" for name in names)
+
+
+def test_what_one_seed_lacks_is_not_said_of_all(tmp_path):
+    """The fewest images, the most gradients, and no passes where those of one are not known."""
+    cards = [card_of("nuat", 0.98, 0.9, seed=seed) for seed in range(3)]
+    cards[1]["measured"]["pgd_40"]["images"] = 500
+    cards[1]["passes"]["input_gradient"] = 1.5
+    del cards[2]["passes"]["forward_backward"]
+    for seed, each in enumerate(cards):
+        write(tmp_path / str(seed), each)
+    [row] = rows(tmp_path)
+    assert row["training"] == "2 gradients" and "total FBP" not in row
+    page = leaderboard.pages(tmp_path, tmp_path)["leaderboard.md"]
+    assert re.search(r"pgd_40 \(pgd, steps 40\): [^;]*, 500 images;", page)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +215,9 @@ def test_an_attack_with_other_settings_does_not_vanish_behind_its_name(tmp_path)
     assert "; pgd_40 (pgd, steps 40, restarts 10): 50.00 [" in page
 
 
-@pytest.mark.parametrize("images, accuracy, of_how_many", [(500, 0.9, "1,000"), (10_000, 0.88, "10,000")])
+@pytest.mark.parametrize(
+    "images, accuracy, of_how_many", [(500, 0.9, "1,000"), (1000, 0.9, "1,000"), (10_000, 0.88, "10,000")]
+)
 def test_of_the_same_attack_that_on_the_most_images_counts(images, accuracy, of_how_many, tmp_path):
     path = write(tmp_path / "run", card_of("nuat", 0.98, 0.9))
     evaluated(path, 0.88, images=images, attacks=[["pgd", {"steps": 40}]])
@@ -239,9 +256,29 @@ def test_seeds_share_a_measure_where_its_attack_is_the_same_and_not_where_its_na
     assert found["pgd_50"]["measured"].startswith("60.00 ± 0.00")
 
 
-def test_an_attack_of_another_radius_is_not_the_worst_case(tmp_path):
+def test_of_two_runs_of_an_attack_on_as_many_images_the_first_counts(tmp_path):
+    path = write(tmp_path / "run", card_of("nuat", 0.98, 0.9))
+    for name, accuracy in ("a", 0.8), ("b", 0.7):
+        evaluated(path, accuracy, name=name, attacks=[["autoattack", {}]])
+    assert rows(tmp_path)[0]["worst case"].startswith("80.00 [")
+
+
+def test_outcomes_are_those_of_the_run_of_an_attack_that_counts(tmp_path):
+    """An evaluation of more images takes the place of the card's; without its record, there are no outcomes."""
+    path = write(tmp_path / "run", card_of("nuat", 0.98, 0.9))
+    np.savez(path.with_name("outcomes.npz"), pgd_40=np.arange(1000) < 900, fgsm=np.arange(1000) < 950)
+    assert list(evaluations.card_with(path)[1]) == ["pgd_40", "fgsm"]
+    folder = evaluated(path, 0.88, images=10_000, attacks=[["pgd", {"steps": 40}]]).parent
+    assert list(evaluations.card_with(path)[1]) == ["fgsm"]
+    np.savez(folder / "record.npz", fooled_by=np.full(10_000, -1))
+    sample, robust = evaluations.card_with(path)[1]["pgd_40"]
+    assert sample == ("test", 0, 10_000) and len(robust) == 10_000
+
+
+@pytest.mark.parametrize("change", [{"epsilon": 0.4}, {"norm": "l2"}, {"norm": "l1", "epsilon": 0.1}])
+def test_an_attack_of_another_threat_model_is_not_the_worst_case(change, tmp_path):
     other = card_of("nuat", 0.98, 0.9)
-    other["recipe"]["measures"]["pgd_40"]["epsilon"] = 0.4
+    other["recipe"]["measures"]["pgd_40"].update(change)
     write(tmp_path / "run", other)
     assert rows(tmp_path)[0]["under"] == "fgsm alone: an upper limit"
 
@@ -473,6 +510,13 @@ def test_a_broken_card_is_named(tmp_path):
     del card["training_seconds"]
     write(tmp_path / "run", card)
     with pytest.raises(ValueError, match="run/card.json', which is not the card of a run .training_seconds is missing"):
+        leaderboard.pages(tmp_path, tmp_path)
+
+
+def test_a_card_without_the_clean_accuracy_is_named_where_it_lies(tmp_path):
+    path = write(tmp_path / "run", {**card_of("nuat", 0.98, 0.9), "measured": {}})
+    evaluated(path, 0.8)
+    with pytest.raises(ValueError, match="run/card.json', which is not the card of a run .measured.clean is missing"):
         leaderboard.pages(tmp_path, tmp_path)
 
 

@@ -30,6 +30,7 @@ def published(tmp_path, monkeypatch):
 
 def test_the_package_gets_its_networks_and_the_index_has_all(published):
     runs, package = published
+    evaluated(runs / "first" / "card.json", 0.8, name="another", attacks=[["autoattack", {}]], images=1001)
     assert publish.command([f"--runs={runs}"]) == 0
     index = json.loads((package / "index.json").read_text())
     assert list(index) == ["first", "second"] and index["second"]["sha256"] == hashlib.sha256(b"second").hexdigest()
