@@ -396,6 +396,15 @@ def test_marks_are_where_the_cards_say():
     assert "pgd_40: pgd, steps 40" in figure.get_suptitle() and "95 % intervals" in figure.get_suptitle()
 
 
+@pytest.mark.parametrize(
+    "seconds, unit, shown", [(90.0, "seconds", 90.0), (150.0, "minutes", 2.5), (9e3, "hours", 2.5)]
+)
+def test_the_time_of_training_is_in_a_unit_that_is_easy_to_read(seconds, unit, shown):
+    _, [panels] = figure_of(card_of("nuat", 0.98, 0.9, seconds=seconds))
+    assert f"training time in {unit}" in panels[1].get_xlabel()
+    assert [x for x, _ in marks(panels[1])] == pytest.approx([shown])
+
+
 def test_a_run_far_below_the_others_breaks_the_axis():
     cards = [card_of("nuat", 0.98, 0.91), card_of("sat_r2", 0.97, 0.89), card_of("standard", 0.99, 0.0)]
     _, (upper, lower) = figure_of(*cards)

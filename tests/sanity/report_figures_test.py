@@ -78,6 +78,16 @@ def test_the_bars_of_a_histogram_have_the_areas_of_their_counts():
     assert share_of(two, orange) / share_of(one, orange) == pytest.approx(2.0, abs=0.2)
 
 
+def test_bars_bear_their_own_numbers_and_shares_are_of_all_images(monkeypatch):
+    monkeypatch.setattr(figures, "as_png", lambda figure: figure)
+    bars = series.Bars("length", (series.Bar("a", 0.51, 0.42, 0.63, "g"),))
+    histogram = series.Histogram("size", (1.0, 10.0), (3,), (("exactly zero", 7), ("not finite", 2)))
+    for shown, numbers in (bars, ["51.0%"]), (histogram, ["7.0%", "2.0%"]):
+        judged = result.Result("name", result.Verdict.PASS, "", 0.0, 0.0, 100, (0.0, 0.0), shown, "", "", "")
+        texts = [text.get_text() for axes in figures.png(judged).axes for text in axes.texts]
+        assert texts == numbers
+
+
 def test_pictures_show_image_perturbation_and_adversary():
     """An image of 0.2, an adversary of 0.4: the perturbation is the largest of all, white; one of half of it, 0.75."""
     image = np.full((8, 8, 1), 0.2)

@@ -2,12 +2,14 @@
 
 import dataclasses
 import re
+import xml.etree.ElementTree
 
 import numpy as np
 import pytest
 
 from sanity import Verdict, report, verdict
 from sanity.judgement import judge_subject
+from sanity.report.junit import junit
 from sanity.subject import Subject
 from tests.helpers import linear
 
@@ -78,3 +80,11 @@ def test_every_attack_has_the_accuracy_of_its_images(judgement, page):
         row = f"{each['label']} {settings}{beyond} the network {each['images']} {each['accuracy']:.1%} {interval}"
         assert row in page.replace("steps&nbsp;", "steps ").replace("epsilon&nbsp;", "epsilon ")
     assert "worst case of each image, within epsilon 300 33.0% 27.9% to 38.5%" in page
+
+
+def test_a_check_that_saw_a_sign_is_a_failure_and_one_that_did_not_decide_an_error(judgement):
+    suites = xml.etree.ElementTree.fromstring(junit(judgement))
+    counts = {name: suites.get(name) for name in ("tests", "failures", "errors", "skipped")}
+    assert counts == {"tests": "3", "failures": "1", "errors": "1", "skipped": "0"}
+    found = {case.get("name"): [each.tag for each in case] for case in suites.iter("testcase")}
+    assert found == dict(zip(CHECKS, (["failure"], ["error"], [])))
