@@ -66,6 +66,21 @@ def test_a_run_that_is_killed_between_stages_goes_on_in_the_right_one(tmp_path, 
     assert card.passes == pytest.approx(expected.passes)
 
 
+def test_the_passes_of_a_stage_are_those_of_its_own_batches_and_outlast_a_kill_in_the_next(tmp_path, monkeypatch):
+    """NuAT-H takes a second step in some batches, which its passes have to count. Ordinary training attacks nobody."""
+    hybrid, ordinary = Stage("nuat_h", 2, {"threshold": 1.0}), Stage("standard", 1)
+    recipe = dataclasses.replace(RECIPE, epochs=3, schedule_epochs=3)
+    last = dataclasses.replace(recipe, defense="standard+nuat_h", stages=(ordinary, hybrid))
+    card = run(last, tmp_path / "last")
+    extra = card.defense_facts["extra_epochs"]
+    assert extra > 0 and card.passes["input_gradient"] == pytest.approx((2 + extra) / 3)
+    first = dataclasses.replace(recipe, defense="nuat_h+standard", stages=(hybrid, ordinary))
+    expected = run(first, tmp_path / "whole")
+    killed(monkeypatch, first, tmp_path / "killed", epoch=3)
+    assert run(first, tmp_path / "killed").passes == expected.passes
+    assert expected.passes["input_gradient"] > 2 / 3
+
+
 def test_a_network_with_dropout_and_batch_norm_resumes_exactly(tmp_path, monkeypatch):
     """Keras's own random state, moving statistics and the scale of the loss are part of the state.
 

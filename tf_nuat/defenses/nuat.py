@@ -190,6 +190,7 @@ class NuATH(NuAT):
         self.epoch_steps = self.scalar_state("epoch_steps")
         self.previous_epoch_loss = self.scalar_state("previous_epoch_loss")
         self.two_step_batches = self.scalar_state("two_step_batches")
+        self.batches_before = self.scalar_state("batches_before")  # of other defenses, see `take_over`
 
     @property
     def extra_epochs(self) -> float:
@@ -204,10 +205,14 @@ class NuATH(NuAT):
 
     def passes(self, batch_size: int) -> Passes:
         # A batch that takes two steps has the passes of NuAT2.
-        batches = self.count_batches()
+        batches = self.count_batches() - parallel.scalar(self.batches_before)
         extra = parallel.scalar(self.two_step_batches) / batches if batches else 0.0
         forward = self._clean_forwards(0.5 + extra / 2)
         return Passes(input_gradient=1.0 + extra, training=2.0, forward=forward)
+
+    def take_over(self, before: Defense) -> None:
+        super().take_over(before)
+        self.batches_before.assign(before.count_batches())
 
     def takes_two_steps(self) -> tf.Tensor:
         """Returns whether the clean loss has dropped suddenly, a boolean scalar."""

@@ -26,12 +26,14 @@ class State(typing.NamedTuple):
         batches: number of batches trained in the current epoch.
         seconds: time that these batches took.
         arrays: saved values of the variables, to be restored; None if there are none.
+        passes: the `Passes` of the finished stages, whose defenses a resumed run does not restore.
     """
 
     history: list[dict[str, float]]
     batches: int = 0
     seconds: float = 0.0
     arrays: list[np.ndarray] | None = None
+    passes: Sequence[Sequence[float]] = ()
 
 
 class Backup(keras.callbacks.Callback):
@@ -96,7 +98,7 @@ class Backup(keras.callbacks.Callback):
         logs = {} if logs is None else logs
         logs["seconds"] = (time.perf_counter() if self.trained is None else self.trained) - self.begin
         done = {name: float(value) for name, value in logs.items()}
-        self.state = State([*self.state.history, done])
+        self.state = State([*self.state.history, done], passes=self.state.passes)
         self._save()
 
     def _is_time(self, batches: int, now: float) -> bool:

@@ -91,7 +91,6 @@ def train(run: Run, sources: list[keras.Model]) -> Trained:
     if state.arrays is not None:
         logging.info("continuing after %d batches of epoch %d", state.batches, len(state.history) + 1)
     shares: list[int] = []
-    passes: list[defenses.Passes] = []
     model: Any = None  # before the first stage
     stretch = _stretch(run)
     for number in range(len(run.recipe.plan())):
@@ -111,10 +110,11 @@ def train(run: Run, sources: list[keras.Model]) -> Trained:
         while len(state.history) < end and not has_ended(state.history, run.recipe):
             state = _train_until(end, model, run, state)
         shares.append(sum(run.lengths[: min(end, len(state.history))]) - sum(shares))
-        passes.append(model.passes(run.recipe.batch_size))
+        if len(state.passes) == number:  # else this stage was over before the run was resumed
+            state = state._replace(passes=[*state.passes, model.passes(run.recipe.batch_size)])
     if workers.is_chief(run.strategy):
         files.save_network(precision.computing_in(model.network, "float32"), run.out / "last.keras")
-    mean_passes = defenses.Passes(*np.average(passes, axis=0, weights=shares).tolist())
+    mean_passes = defenses.Passes(*np.average(state.passes, axis=0, weights=shares).tolist())
     return Trained(run.recipe, model, state.history, mean_passes)
 
 
