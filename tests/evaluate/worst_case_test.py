@@ -156,6 +156,23 @@ def test_an_evaluation_goes_on_from_whatever_was_saved_last(saves, network, data
     np.testing.assert_array_equal(again.fooled_by, expected.fooled_by)
 
 
+def test_the_seconds_of_an_attack_go_on_where_it_is_resumed(network, data, tmp_path, monkeypatch):
+    save = files.save_arrays
+
+    def save_and_die(path, **arrays):
+        late = {**arrays, "seconds": arrays["seconds"] + 1000.0} if "pool_begun" in arrays else arrays
+        save(path, **late)
+        if late is not arrays:
+            raise KilledError
+
+    settings = {"epsilon": 0.11, "batch_size": 3, "folder": tmp_path}
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(files, "save_arrays", save_and_die)
+        worst_case(network, data, ["pgd"], save_every=0, **settings)
+    [stage] = worst_case(network, data, ["pgd"], **settings).stages
+    assert 1000.0 < stage.seconds < 1600.0
+
+
 def test_the_files_say_what_the_record_says(network, data, tmp_path):
     record = worst_case(network, data, ["pgd"], epsilon=0.11, folder=tmp_path)
     saved = np.load(tmp_path / "record.npz")

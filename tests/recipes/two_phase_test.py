@@ -93,6 +93,16 @@ def test_the_command_writes_what_the_leaderboard_shows_beside_the_claim(run, cap
     assert found["autoattack, estimated"]["test images"] == "353" and found["autoattack"]["test images"] == "100"
 
 
+def test_the_sample_is_that_of_the_seed_of_its_evaluation(run):
+    path, quick, robust, _ = run
+    results = path.parent / "evaluation" / "autoattack" / "results.json"
+    results.write_text(json.dumps({**json.loads(results.read_text()), "seed": 3}))
+    chosen = data.stratified(data.sample("digits")[1], 100, seed=3)
+    expected = two_phase.estimate(quick, chosen, robust)
+    [content] = two_phase.estimates(path).values()
+    assert {name: content[name] for name in expected} == expected
+
+
 def test_estimates_of_several_seeds_are_not_pooled(run, tmp_path):
     path, *_ = run
     two_phase.main([f"--card={path}"])

@@ -93,6 +93,9 @@ def test_training_ends_when_patience_does_and_goes_no_further_where_it_is_starte
     assert len(backup.restored(tmp_path / "state", None).history) == 3
     card = run(recipe, tmp_path)
     assert len(card.history) == 3 and card.epoch_chosen == 1
+    # Three epochs of 9 batches of 128 were trained, of the six of the recipe.
+    assert card.training_images_per_second * card.training_seconds == pytest.approx(3 * 9 * 128)
+    assert card.training_seconds == pytest.approx(sum(logs["seconds"] for logs in card.history))
 
 
 def test_the_last_epoch_may_be_chosen(tmp_path):
