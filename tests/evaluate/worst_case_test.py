@@ -299,6 +299,15 @@ def test_the_command_prints_a_table_and_writes_the_record(saved, network, data, 
     assert (written["dataset"], written["split"], written["seed"]) == (str(saved / "data.npz"), "test", 0)
 
 
+def test_results_that_could_not_be_written_are_printed_and_the_status_says_so(saved, monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.np, "savez", full)
+    assert command.command(arguments(saved, "--epsilon=0.11", "--attack=fgsm")) == 1
+    assert "Robust accuracy" in capsys.readouterr().out
+
+
 def test_transfer_takes_a_surrogate(saved, network, data, capsys):
     """The network itself as surrogate: its I-FGSM."""
     options = ["--epsilon=0.11", "--attack=transfer", f"--surrogate={saved / 'network.keras'}"]

@@ -351,6 +351,12 @@ def test_help_teaches(monkeypatch, capsys):
     assert "--defense:" not in printed
 
 
+@pytest.mark.parametrize("planned, trained", [(10, 1), (0.5, 0.5), (1, 1)])
+def test_a_record_has_the_epochs_that_were_trained(planned, trained, card):
+    card["recipe"]["epochs"] = planned  # the card has one epoch
+    assert runs.record(as_card(card))["epochs"] == trained
+
+
 def test_columns_that_a_row_lacks_keep_their_place(card):
     older = copy.deepcopy(card)
     del older["passes"]
