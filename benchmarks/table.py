@@ -116,8 +116,9 @@ def page(training, attacks, in_l1):
         "# Beside what one would pick instead",
         "Rendered by `python -m benchmarks.table` from `peers_training.json`, `peers.json` and `l1.json`; a test\n"
         "compares. Medians of rounds that take turns, with the smallest and the largest; a ratio is that of one\n"
-        "round's figures. An attack is stronger or weaker where McNemar's exact test on the same images says so at\n"
-        "1 %, else equal.",
+        "round's figures. `auto` takes gradients in bfloat16 on a processor that multiplies it, as this one does,\n"
+        "and in float32 on any other. An attack is stronger or weaker where McNemar's exact test on the same images\n"
+        "says so at 1 %, else equal.",
         f"Processor: {training['processor']}, {training['settings']['threads']} threads each. "
         f"{_versions(training, attacks, in_l1)}.",
         *training_sections(training),

@@ -18,7 +18,7 @@ The runs in results/ use a copy of CIFAR-10 whose images were stored as JPEG. Th
 their accuracies are not those on the original images. The `source` of the recipes, and so the pages, say this.
 
 On two idle cores that multiply bfloat16, training takes from 5 minutes (standard) to about 25 (TRADES), estimated from
-the time of single steps.
+the time of single steps. On cores that do not, add `--precision float32`.
 """
 
 import dataclasses

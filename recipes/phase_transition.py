@@ -9,9 +9,9 @@ At the critical epsilon of Xing et al. (2022), the loss of adversarial training,
 ordinary training on clean test images. `--ways exact` trains from scratch at each epsilon of `--exact` and
 interpolates. `--ways fast` fine-tunes the ordinarily trained network at each of the small epsilons of `--fast`, and
 extrapolates a line. `--ways single_step` finds the smallest of `--single_step` at which training on FGSM images
-overfits catastrophically. Write epsilons as 0.1 or 8/255. Each training has a folder of its own in `--out`. After a
-kill, or with further epsilons, the same command continues, and repeats nothing. Other `--ways` in the same folder add
-to its results.
+overfits catastrophically. Write these lists as 0.1,0.2 or 8/255,16/255. Each training has a folder of its own in
+`--out`. After a kill, or with further epsilons, the same command continues, and repeats nothing. Other `--ways` in the
+same folder add to its results.
 
 Writes results.json and critical_epsilon.png. Prints the estimates, their cost, and advice about `--epsilon`, the radius
 that you want to train with. The intervals show how repeats differ (`--runs` of fine-tuning, `--repeats` from scratch),
