@@ -192,6 +192,17 @@ def test_a_second_call_trains_nothing_and_a_further_epsilon_only_itself(estimate
     assert ran == [4 / 255]
 
 
+SECONDS = {"fast": 15.0, "exact": 60.0}
+
+
+@pytest.mark.parametrize(
+    "epsilon, words",
+    [(0.1, "as ordinary training does"), (0.11, "begins to differ"), (0.39, "begins to differ"), (0.4, "will differ")],
+)
+def test_advice_depends_on_the_critical_epsilon(epsilon, words):
+    assert words in phase_transition.advice(epsilon, 0.2)
+
+
 @pytest.mark.parametrize("clean, images, compared", [("a", 100, True), ("b", 100, False), ("a", 50, False)])
 def test_only_what_was_measured_alike_is_compared(clean, images, compared):
     """Two commands may have other clean networks, or other numbers of images."""
@@ -199,11 +210,11 @@ def test_only_what_was_measured_alike_is_compared(clean, images, compared):
     def measured(way, network, loss_images):
         line = intersection.interpolated([0.1, 0.3], [[0.2, 0.6]], [0.4])
         cleans = (dataclasses.replace(CLEAN, network=network),)
-        return critical_epsilon.Measured(way, line, (0.1, 0.3), ((0.2, 0.6),), cleans, loss_images, 60.0)
+        return critical_epsilon.Measured(way, line, (0.1, 0.3), ((0.2, 0.6),), cleans, loss_images, SECONDS[way])
 
     found = {"fast": measured("fast", clean, images), "exact": measured("exact", "a", 100)}
     lines = phase_transition.report(RECIPE, "fgm", found)
-    assert any(line.startswith("fast / exact") for line in lines) == compared
+    assert ("fast / exact: 1.00; time saved 75%" in lines) == compared == any("fast /" in line for line in lines)
     assert sum(line.startswith("ordinary training") for line in lines) == (1 if compared else 2)
 
 

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -151,6 +152,11 @@ def test_the_interval_of_an_unpaired_difference_is_newcombes():
     """Newcombe (1998), table II, method 10: 56 of 70 and 48 of 80."""
     first, second = (Measured(k / n, wilson(k, n), n) for k, n in ((56, 70), (48, 80)))
     assert orderings.unpaired_difference(first, second) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+
+
+@pytest.mark.parametrize("p_value, verdict", [(0.049, "holds"), (0.05, "within noise")])
+def test_the_level_is_five_percent(p_value, verdict):
+    assert orderings.verdict_of(types.SimpleNamespace(difference=0.1), p_value) == verdict
 
 
 def test_defenses_that_the_table_lacks_are_named(tmp_path):
