@@ -195,8 +195,9 @@ class Looks:
             needed = costs.of_search(subject, settings) if name == SEARCH else costs.of_check(name, size, settings)
             if not is_free and not clock.has_time_for(needed):
                 about["remedy"] = "Give it more time (--minutes)."
-                reason = f"Too little time is left for {name}: it may take {math.ceil(needed / clock.speed)} s on {size} images, "
-                reason += f"and {math.floor(max(0.0, clock.left))} s are left."
+                wanted, left = math.ceil(needed / clock.speed), math.floor(max(0.0, clock.left))
+                reason = f"Too little time is left for {name}: it may take {wanted} s on {size} images, and {left} s "
+                reason += "are left."
                 self._has_time = False
                 return dataclasses.replace(skipped(name, reason, **about), verdict=undone)
             return CHECKS[name](subject, settings)

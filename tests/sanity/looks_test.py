@@ -231,7 +231,8 @@ def test_square_takes_time_for_the_images_that_pgd_leaves(share, looks_made, sam
     monkeypatch.setitem(CHECKS, SEARCH, check(SEARCH, seen, lambda *_: (Verdict.PASS, 1.0)))
     (result,) = Looks(subject, [SEARCH], settings).results()
     needed = 10 * pgd.sum()
-    said = f"Too little time is left for {SEARCH}: it may take {needed} s on 80 images, and {int(share * needed)} s are left."
+    left = f"it may take {needed} s on 80 images, and {int(share * needed)} s are left."
+    said = f"Too little time is left for {SEARCH}: {left}"
     assert len(seen) == looks_made and (result.explanation == said) is (looks_made == 0)
     subject.correct("square", epsilon=0.05, queries=30, among=np.arange(80) < 40)
     assert costs.of_search(subject, settings) == pytest.approx(pgd[40:].sum() * 10)
