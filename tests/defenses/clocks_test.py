@@ -139,6 +139,15 @@ def test_epochs_go_on_where_fit_is_called_again():
     assert int(model.epoch) == 3
 
 
+def test_epochs_begin_again_with_a_new_optimizer():
+    model = recompiled(tf_nuat.Standard, keras.optimizers.SGD(0.1))
+    model.fit(X, Y, epochs=2, verbose=0)
+    assert int(model.epoch) == 1
+    model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+    model.fit(X, Y, epochs=1, verbose=0)
+    assert int(model.epoch) == 0
+
+
 def test_epochs_begin_where_fit_is_told_to():
     model = recompiled(tf_nuat.Standard, keras.optimizers.SGD(0.1))
     for _ in range(2):  # no batch was trained yet

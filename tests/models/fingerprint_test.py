@@ -101,3 +101,9 @@ OTHERS = {
 
 def test_networks_that_answer_otherwise_have_others():
     assert len({fingerprint(make()) for make in OTHERS.values()}) == len(OTHERS)
+
+
+def test_the_precision_of_a_sequence_counts():
+    """In a graph the dtypes of its tensors tell, too."""
+    one, other = (in_sequence(keras.layers.ReLU(dtype=policy)) for policy in ("float32", "mixed_bfloat16"))
+    assert fingerprint(one) != fingerprint(other)
