@@ -32,7 +32,7 @@ def judgement():
     network = linear.network()
     subject = Subject(network, images, network(images).numpy().argmax(axis=1), epsilon=EPSILON)
     judged = judge_subject(subject, checks=CHECKS, progress=False)
-    verdicts = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)
+    verdicts = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE)
     results = [
         dataclasses.replace(each, verdict=found, value=0.11 * place, interval=(0.1 * place, 0.13 * place), remedy="x")
         for place, (each, found) in enumerate(zip(judged.results, verdicts), start=1)
@@ -85,6 +85,6 @@ def test_every_attack_has_the_accuracy_of_its_images(judgement, page):
 def test_a_check_that_saw_a_sign_is_a_failure_and_one_that_did_not_decide_an_error(judgement):
     suites = xml.etree.ElementTree.fromstring(junit(judgement))
     counts = {name: suites.get(name) for name in ("tests", "failures", "errors", "skipped")}
-    assert counts == {"tests": "3", "failures": "1", "errors": "1", "skipped": "0"}
+    assert counts == {"tests": "3", "failures": "1", "errors": "2", "skipped": "0"}
     found = {case.get("name"): [each.tag for each in case] for case in suites.iter("testcase")}
-    assert found == dict(zip(CHECKS, (["failure"], ["error"], [])))
+    assert found == dict(zip(CHECKS, (["failure"], ["error"], ["error"])))
