@@ -208,3 +208,11 @@ def test_bad_options_are_named(name, options, words):
     with pytest.raises(ValueError, match=words) as raised:
         linear.compiled(tf_nuat.DEFENSES[name], **options)
     assert "\n" not in str(raised.value)
+
+
+def test_an_error_that_is_infinite_is_no_jump():
+    """Where the loss is scaled, such a step is skipped."""
+    model = linear.compiled(tf_nuat.ELLEA)
+    for error in 1.0, np.inf, np.nan:
+        model.observe({"linearity_error": tf.constant(error, tf.float32)})
+    assert model.card_facts() == {"linearity_weight_jumps": 0.0}
