@@ -235,7 +235,7 @@ def input_figures(recipe, splits, rounds, steps):
 
 def command(arguments):
     command_line.parse(FLAGS, arguments, __doc__)
-    for policy in FLAGS.precisions:
+    for policy in FLAGS.precisions or [""]:
         validation.one_of("precisions", policy, precision.POLICIES)
     validation.one_of("network", FLAGS.network, NETWORKS)
     validation.whole_number("rounds", FLAGS.rounds, at_least=1)

@@ -88,7 +88,7 @@ def accuracies(policies, seeds):
 
 def command(arguments):
     command_line.parse(FLAGS, arguments, __doc__)
-    for policy in FLAGS.precisions:
+    for policy in FLAGS.precisions or [""]:
         validation.one_of("precisions", policy, precision.POLICIES)
     validation.whole_number("rounds", FLAGS.rounds, at_least=1)
     validation.whole_number("seeds", FLAGS.seeds, at_least=0)

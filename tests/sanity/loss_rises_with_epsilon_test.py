@@ -217,6 +217,18 @@ def test_the_verdict_follows_the_means(monkeypatch, single, iterative, options, 
     assert bool(result.remedy) is (expected is not Verdict.PASS)
 
 
+def test_four_signs_both_attacks_and_all_pairs_of_radii_share_the_error_probability(monkeypatch):
+    flat = prescribed(monkeypatch, FLAT, FLAT, size=200)
+    assert "does not rise" in flat.quantity
+    alone = scipy.stats.binomtest(round(200 * flat.value), 200, 0.5, alternative="greater").pvalue
+    assert flat.p_value == pytest.approx(4 * 2 * alone, rel=1e-6, abs=0.0)
+    fall = prescribed(monkeypatch, (0.3, 0.4, 0.5, 0.6, 0.58), RISING, size=40)
+    assert "fall of the loss under FGSM" in fall.quantity
+    error = (fall.interval[1] - fall.value) / scipy.stats.t.ppf((1.0 + SETTINGS.confidence) / 2.0, 39)
+    alone = scipy.stats.t.sf((fall.value - 0.01) / error, 39)
+    assert fall.p_value == pytest.approx(4 * 2 * 10 * alone, rel=1e-6, abs=0.0)
+
+
 def test_where_it_is_open_whether_a_fall_counts_what_is_left_is_told(monkeypatch):
     result = prescribed(monkeypatch, (0.3, 0.35, 0.4, 0.45, 0.4), RISING, correct=0.134, size=200)
     assert result.explanation.startswith("The sample is too small to judge the rise of the loss at epsilon under FGSM")
