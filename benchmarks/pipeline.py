@@ -106,6 +106,8 @@ def command(arguments):
     validation.whole_number("images_per_class", FLAGS.images_per_class, at_least=3)
     for name in ("batch_size", "steps", "rounds"):
         validation.whole_number(name, getattr(FLAGS, name), at_least=1)
+    if FLAGS.steps % 2:
+        validation.refuse("steps", FLAGS.steps, "an even number")
     figures.check_out(FLAGS.out)
     with tempfile.TemporaryDirectory() as name:
         size = write_folder(pathlib.Path(name), FLAGS.classes, FLAGS.images_per_class)

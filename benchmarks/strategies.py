@@ -98,6 +98,8 @@ def command(arguments):
     command_line.parse(FLAGS, arguments, __doc__)
     for name in ("batch_size", "steps", "rounds"):
         validation.whole_number(name, getattr(FLAGS, name), at_least=2 if name == "batch_size" else 1)
+    if FLAGS.steps % 2:
+        validation.refuse("steps", FLAGS.steps, "an even number")
     validation.one_of("network", FLAGS.network, tf_nuat.NETWORKS)
     shape = figures.image_shape(FLAGS.shape)
     figures.check_out(FLAGS.out)

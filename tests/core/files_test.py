@@ -51,6 +51,22 @@ def test_a_full_disk_takes_the_name_from_a_lock_and_not_the_lock(tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("answer", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_warned_of_and_used(answer, tmp_path, monkeypatch):
+    said = []
+
+    def unlockable(file, how):
+        raise OSError(answer, os.strerror(answer))
+
+    monkeypatch.setattr(files.fcntl, "flock", unlockable)
+    monkeypatch.setattr(files.logging, "warning", lambda line, *values: said.append(line % values))
+    with files.owned("out", tmp_path):
+        assert (tmp_path / ".lock").exists()
+    (line,) = said
+    assert line.startswith(f"{tmp_path} cannot be locked (") and os.strerror(answer) in line
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("is_made_again", [False, True])
 def test_whoever_waited_for_a_lock_that_was_removed_takes_the_new_one(is_made_again, tmp_path, monkeypatch):
     lock, asked = files.fcntl.flock, []

@@ -1,6 +1,7 @@
 """Files that are replaced atomically: a kill leaves the old one or the new one, and never a part."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -12,8 +13,11 @@ from typing import IO, Any, TypeAlias
 
 import keras
 import numpy as np
+from absl import logging
 
 PathLike: TypeAlias = str | os.PathLike[str]
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system without locks answers
 
 
 class NotSavedError(OSError):
@@ -87,7 +91,8 @@ def line(text: str, most: int = 200) -> str:
 def owned(argument: str, folder: PathLike) -> Iterator[None]:
     """A context in which an existing folder belongs to this process: another process that asks for it is refused.
 
-    The lock is the operating system's: it ends with the process, however the process ends.
+    The lock is the operating system's: it ends with the process, however the process ends. On a file system without
+    locks, as some of clusters are, there is a warning instead.
 
     Args:
         argument: what to call the folder in an error.
@@ -126,6 +131,10 @@ def _locked(argument: str, path: pathlib.Path) -> IO[str]:
                 f"{argument} is {str(path.parent)!r}, into which {who} writes; allowed: another folder, or this one "
                 "when that has ended"
             ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            logging.warning("%s cannot be locked (%s): let no other process write into it", path.parent, reason(error))
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return file
         file.close()  # the previous owner has removed the file meanwhile
