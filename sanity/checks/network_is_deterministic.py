@@ -120,7 +120,8 @@ def _varying(network, images, batch_size):
         distance, length = np.linalg.norm(passes - passes[:1], axis=-1).max(axis=0), np.linalg.norm(passes[0], axis=-1)
         varies.append(distance > TOLERANCE * length)
         flips.append(np.any(passes.argmax(axis=-1) != passes[0].argmax(axis=-1), axis=0) & varies[-1])
-        moved = np.linalg.norm(logits(batch[:1])[0] - passes[0, 0])
+        twice = np.repeat(batch[:1], 2, axis=0)  # of one image alone, some networks squeeze the batch away
+        moved = np.linalg.norm(logits(twice)[0] - passes[0, 0])
         depends.append((np.arange(len(batch)) == 0) & (moved > ALONE * length))
     return np.concatenate(varies), np.concatenate(flips), np.concatenate(depends)
 

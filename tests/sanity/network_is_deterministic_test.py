@@ -155,3 +155,11 @@ def test_what_the_check_decided_is_not_decided_again(said, stddev, expected):
     subject = Subject(network, *linear.batch(20), epsilon=0.1)
     result = dataclasses.replace(network_is_deterministic(subject, Settings()), verdict=said)
     assert is_random(subject, [result]) is expected and is_random(subject) is (stddev > 0.0)
+
+
+def test_a_network_that_squeezes_a_batch_of_one_depends_on_no_other_image():
+    squeezed = keras.layers.Lambda(lambda z: keras.ops.squeeze(z[:, :, None]), output_shape=(3,))
+    network = keras.Sequential([keras.Input(linear.SHAPE), linear.network(), squeezed])
+    assert network(linear.batch(1)[0]).shape == (3,)
+    result = network_is_deterministic(Subject(network, *linear.batch(200), epsilon=0.1), Settings())
+    assert result.verdict is Verdict.PASS
