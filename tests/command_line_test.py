@@ -45,9 +45,9 @@ def test_the_value_of_an_option_is_json_or_a_truth_value_of_python_or_text(text,
 @pytest.mark.parametrize(
     ("argument", "words"),
     {
-        "--epsilon=8/255": "epsilon is '8/255'; allowed: a number, as 0.03",
-        "--epochs=ten": "epochs is 'ten'; allowed: a whole number",
-        "--trust=perhaps": "trust is 'perhaps'; allowed: true or false",
+        "--epsilon=8/255": "--epsilon is '8/255'; allowed: a number, as 0.03",
+        "--epochs=ten": "--epochs is 'ten'; allowed: a whole number",
+        "--trust=perhaps": "--trust is 'perhaps'; allowed: true or false",
         "--epsilom=0.1": "Unknown command line flag 'epsilom'. Did you mean: epsilon",
         "--epsilon": "Missing value for flag --epsilon",
         "epsilon": "'epsilon' is no flag; allowed: --epochs, --epsilon, --trust",

@@ -81,7 +81,7 @@ def _named(error: flags.Error, flag_values: flags.FlagValues) -> str:
     said = " ".join(str(error).split())
     found = re.match(r"flag --(\w+)=(.*?): ", said)
     allowed = VALUES.get(flag_values[found[1]].parser.flag_type()) if found else None
-    return said if found is None or allowed is None else f"{found[1]} is {found[2]!r}; allowed: {allowed}"
+    return said if found is None or allowed is None else f"--{found[1]} is {found[2]!r}; allowed: {allowed}"
 
 
 def _help(flag_values: flags.FlagValues, usage: str) -> str:
