@@ -142,7 +142,7 @@ def command(arguments):
         found.update(settings=settings, command=command_line.typed("benchmarks.way_round", arguments))
         rows = {each: {**rows, name: found}[each] for each in kinds if each in rows or each == name}
         files.save_json({"networks": rows}, path)
-        (folder / "way_round.md").write_text(markdown(rows), encoding="utf-8")
+        files.save_text(markdown(rows), folder / "way_round.md")
     print(markdown(rows))
     return 0
 

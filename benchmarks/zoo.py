@@ -165,7 +165,7 @@ def command(arguments):
             line = command_line.typed("benchmarks.zoo", arguments)
             files.save_json({"command": line, **asked, "outcomes": outcomes}, path)
             page = f"# {among.title}\n\n{markdown(outcomes, among.specimens)}"
-            (folder / "zoo.md").write_text(page, encoding="utf-8")
+            files.save_text(page, folder / "zoo.md")
     print(markdown(outcomes, among.specimens))
     return 0
 

@@ -91,7 +91,7 @@ def command(arguments):
         files.save_json(content, path)
         held = out / "judgements.json"
         judgements = json.loads(held.read_text(encoding="utf-8")) if held.exists() else None
-        (out / "README.md").write_text(page.page(content, judgements), encoding="utf-8")
+        files.save_text(page.page(content, judgements), out / "README.md")
     rows = [row for each in done.values() for row in each]
     return 0 if all(row["survived"] == row["tried"] for row in rows) else 1
 
