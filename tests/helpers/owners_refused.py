@@ -143,6 +143,17 @@ def other_layers(folder):
     return {"architecture": of(flat(3))(folder)}
 
 
+def of_a_deeper_network(ending):
+    def make(folder):
+        deeper = of(lambda x: keras.layers.Dense(2)(keras.layers.Dropout(0.5)(flat(3)(x))))(folder)
+        deeper.compile("adam", "mse")
+        save = deeper.save if ending == ".keras" else deeper.save_weights
+        save(folder / f"network{ending}")
+        return folder / f"network{ending}"
+
+    return make
+
+
 SEVERAL = of(flat(10, "softmax", "digit"), flat(4, None, "box"))
 # For each: a maker; what the one line contains, what to type among it; and a maker of options, or options.
 REFUSED = {
@@ -159,6 +170,8 @@ REFUSED = {
     "a regression, .keras": (saved(regression), ["mse, a regression", "a classifier"]),
     "weights alone": (weights, ["weights and no architecture", "--network (architecture)", "model.to_json()"]),
     "weights of other layers": (weights, ["does not fit the architecture"], other_layers),
+    "weights of more layers": (of_a_deeper_network(".weights.h5"), ["has 203 weights", "takes 195"], other_layers),
+    "weights of more layers, .keras": (of_a_deeper_network(".keras"), ["has 203 weights", "takes 195"], other_layers),
     "a file that ends too early": (truncated, ["which Keras cannot read"]),
     "an archive of something else": (empty_archive, ["which Keras cannot read"]),
     "a text": (file("network.h5", b"epoch,loss\n1,2.3\n"), ["which Keras cannot read"]),

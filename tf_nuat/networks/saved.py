@@ -4,6 +4,7 @@ import contextlib
 import functools
 import inspect
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 import h5py
 import keras
@@ -180,9 +181,33 @@ def _with_weights(argument: str, path: pathlib.Path, architecture: keras.Model) 
             copy = pathlib.Path(folder) / f"network{ending}"
             copy.symlink_to(path.resolve())
             architecture.load_weights(copy)
+            if ending == ".weights.h5":
+                _check_that_all_are_used(path, architecture)
+            elif ending == ".keras":
+                with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as inside:
+                    _check_that_all_are_used(inside, architecture)
         except Exception as error:  # whatever h5py, zipfile or Keras raises
             raise validation.not_read(argument, path, error, "which does not fit the architecture") from error
     return architecture, ["weights put into the architecture"]
+
+
+def _check_that_all_are_used(file: pathlib.Path | IO[bytes], architecture: keras.Model) -> None:
+    """Raises ValueError if a file in the form of Keras 3 has more weights than the architecture: Keras skips the rest.
+
+    States of random draws, whole numbers, are not counted, nor is the optimizer, which Keras saves beside the layers.
+    """
+    counted = 0
+
+    def count(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        nonlocal counted
+        if isinstance(item, h5py.Dataset) and item.dtype.kind != "u" and not name.startswith("optimizer/"):
+            counted += item.size
+
+    with h5py.File(file, "r") as weights:
+        weights.visititems(count)
+    taken = sum(math.prod(each.shape) for each in architecture.variables if not each.dtype.startswith("uint"))
+    if counted > taken:
+        raise ValueError(f"it has {counted:,} weights, and the architecture takes {taken:,}")
 
 
 def _saved_model(argument: str, path: pathlib.Path, trust: bool) -> Read:
