@@ -87,7 +87,7 @@ def sentence(clean, robust, pgd, way_round, subject, settings, *, is_random):
     elif way_round is not None and way_round.best is not None:
         alone += f". Round what may hide the gradients {way_round.best.attack} fooled {way_round.best.fooled} images"
     return (
-        f"{most}{robust.accuracy:.1%} of {robust.images} images withstand the worst of {robust.attacks} attacks within "
-        f"epsilon {subject.epsilon:.4g} in {subject.norm.label} ({settings.confidence:.0%} interval {low:.1%} to "
+        f"{most}{robust.accuracy:.1%} of {robust.images} images withstand {robust.against} within epsilon "
+        f"{subject.epsilon:.4g} in {subject.norm.label} ({settings.confidence:.0%} interval {low:.1%} to "
         f"{high:.1%}). {missing}{stronger}{alone}. {clean.accuracy:.1%} are classified correctly without attack."
     )

@@ -60,6 +60,11 @@ class WorstCase(Accuracy):
     left_out: tuple[str, ...] = ()
     answers: int = 1
 
+    @property
+    def against(self) -> str:
+        """The attacks in words, as in "under the worst of 23 attacks"."""
+        return f"the worst of {self.attacks} attacks" if self.attacks > 1 else "one attack"
+
 
 def accuracy(correct: np.ndarray, settings: Settings) -> Accuracy:
     """Returns the `Accuracy` of outcomes, bool (N,).

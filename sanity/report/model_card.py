@@ -20,7 +20,7 @@ def model_card(judgement):
     is_judged = judgement.verdict != verdict.NOT_JUDGED
     in_the_worst_case = f"""
     - type: accuracy
-      name: {_quoted(f"Accuracy in the worst case of {robust.attacks} attacks, {threat}")}
+      name: {_quoted(f"Accuracy under {robust.against}, {threat}")}
       value: {robust.accuracy:.4f}"""
     header = f"""---
 library_name: keras
@@ -74,7 +74,7 @@ def _rows(judgement):
     """Returns the rows of the table, pairs of a label and an `Accuracy`."""
     robust = judgement.robust
     figure = "an upper limit" if judgement.is_upper_limit else "the figure to publish"
-    clean, alone, worst = "without attack", "under PGD alone", f"in the worst case of {robust.attacks} attacks"
+    clean, alone, worst = "without attack", "under PGD alone", f"under {robust.against}"
     if robust.answers > 1:
         mean = f", by the mean of {robust.answers} answers"
         clean, alone, worst = f"{clean}{mean}", f"{alone}, by one answer", f"{worst}{mean}"

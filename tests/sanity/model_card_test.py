@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from sanity import report
 from sanity.judgement import judge_subject
 from sanity.report.model_card import model_card
 from sanity.subject import Subject
@@ -26,6 +27,12 @@ def test_the_header_has_both_accuracies(judgement):
     assert values == [round(judgement.clean.accuracy, 4), round(judgement.robust.accuracy, 4)]
     assert "pipeline_tag: image-classification" in header and f"{judgement.robust.accuracy:.1%}" in text
     assert judgement.masking in text and judgement.robustness in text
+
+
+def test_a_single_attack_is_not_the_worst_of_many(judgement):
+    assert judgement.robust.attacks == 1
+    for text in (model_card(judgement), judgement.accuracies, report.render(judgement, {})):
+        assert "one attack" in text and "the worst of 1" not in text
 
 
 def test_hostile_names_mean_nothing(judgement):
