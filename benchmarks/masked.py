@@ -22,6 +22,23 @@ THRESHOLDS = tuple(level / 10 for level in range(10))  # of thermometer coding
 SMALLEST = 0.75  # smallest size of an image that is resized at random
 VOTERS = 3
 
+# What hides the gradients of each network.
+DESCRIPTIONS = {
+    "scaled logits": "logits multiplied by 1,000",
+    "distillation": "distilled at temperature 100 (Papernot et al., 2016)",
+    "rounding to 16 levels": "pixels rounded to 16 values",
+    "shattered input": "a fast wave added to the pixels",
+    "ties": "logits rounded after a tanh, which tie",
+    "detached layer": "a first layer that passes no gradient on",
+    "quantised transform": "rounded cosine transforms of blocks, as in JPEG",
+    "threshold": "pixels set to black or white",
+    "noise": "normal noise on the input, at inference too",
+    "random resizing": "images of random size and place (Xie et al., 2018)",
+    "thermometer coding": "a channel of 0 and 1 for each of ten thresholds (Buckman et al., 2018)",
+    "votes of an ensemble": "how many of three networks say a class",
+    "k winners": "activations of which a tenth is kept (Xiao et al., 2020)",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Masked:
@@ -178,7 +195,10 @@ def distilled(images, labels):
 
 
 def networks(images, labels):
-    """Returns a dict of name to a function that builds a `Masked`; `images` and `labels` are the training data."""
+    """Returns a dict of each name in `DESCRIPTIONS` to a function that builds a `Masked`.
+
+    `images` and `labels` are the training data.
+    """
     base = trained(classifier(), images, labels)
 
     def inside(x):

@@ -17,7 +17,7 @@ from absl import flags
 from tqdm import tqdm
 
 import tf_nuat
-from benchmarks import figures, zoos
+from benchmarks import figures, masked, zoos
 from sanity import Settings
 from sanity.adaptive import find_way_round
 from sanity.result import to_json
@@ -127,6 +127,8 @@ def rows_in(path, settings):
 def command(arguments):
     command_line.parse(FLAGS, arguments, __doc__)
     validation.number("--seconds", FLAGS.seconds, above=0.0)
+    for name in FLAGS.networks:
+        validation.one_of("--networks", name, masked.DESCRIPTIONS)
     folder = validation.output_folder("--out", pathlib.Path(FLAGS.out))
     path = folder / "way_round.json"
     settings = {name: getattr(FLAGS, name) for name in ("epsilon", "images", "seconds", "seed")}
@@ -134,8 +136,6 @@ def command(arguments):
     kinds = zoos.hidden(FLAGS.seed)
     images, labels = zoos.zoos()["mnist"].test
     chosen = tf_nuat.data.stratified(labels, FLAGS.images, seed=FLAGS.seed)
-    for name in FLAGS.networks:
-        validation.one_of("--networks", name, kinds)
     for name in tqdm([each for each in FLAGS.networks or kinds if each not in rows], unit="network"):
         options = {"epsilon": FLAGS.epsilon, "seconds": FLAGS.seconds, "seed": FLAGS.seed}
         found = compare(kinds[name](), images[chosen], labels[chosen], **options)

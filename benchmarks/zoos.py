@@ -68,24 +68,9 @@ def _arrays(dataset: str, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mnist() -> dict[str, Specimen]:
-    descriptions = {
-        "scaled logits": "logits multiplied by 1,000",
-        "distillation": "distilled at temperature 100 (Papernot et al., 2016)",
-        "rounding to 16 levels": "pixels rounded to 16 values",
-        "shattered input": "a fast wave added to the pixels",
-        "ties": "logits rounded after a tanh, which tie",
-        "detached layer": "a first layer that passes no gradient on",
-        "quantised transform": "rounded cosine transforms of blocks, as in JPEG",
-        "threshold": "pixels set to black or white",
-        "noise": "normal noise on the input, at inference too",
-        "random resizing": "images of random size and place (Xie et al., 2018)",
-        "thermometer coding": "a channel of 0 and 1 for each of ten thresholds (Buckman et al., 2018)",
-        "votes of an ensemble": "how many of three networks say a class",
-        "k winners": "activations of which a tenth is kept (Xiao et al., 2020)",
-    }
     found = {
         name: Specimen(functools.partial(_hidden, name), MASKED, (), description, EPSILON_MNIST)
-        for name, description in descriptions.items()
+        for name, description in masked.DESCRIPTIONS.items()
     }
     found["overfitted FGSM-AT"] = Specimen(
         _defended("fgsm_at", 0.3), MASKED, (), "single-step training that overfitted catastrophically", 0.3

@@ -34,3 +34,9 @@ def test_a_wrong_shape(name, shape):
 @pytest.mark.parametrize("name", ["attacks", "device", "strategies", "training"])
 def test_a_network_that_there_is_not(name):
     refused(name, ["--network=lenet"], "network is 'lenet'; allowed: ")
+
+
+def test_a_way_round_of_a_network_that_there_is_not(tmp_path):
+    out = tmp_path / "out"
+    refused("way_round", ["--networks=ties,nois", f"--out={out}"], "--networks is 'nois'; allowed: .*noise, quantised")
+    assert not out.exists()

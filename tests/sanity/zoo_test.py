@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from benchmarks import way_round, zoos
+from benchmarks import masked, way_round, zoos
 from benchmarks import zoo as counted
 from sanity import Verdict, measure
 from sanity.checks import CHECKS
@@ -122,6 +122,11 @@ def test_rows_of_a_way_round_with_other_settings_are_not_taken_for_these(tmp_pat
     assert way_round.rows_in(path, settings) == {"ties": {"settings": settings}}
     with pytest.raises(ValueError, match="--epsilon is 0.2; allowed: 0.1, with which .* or another --out"):
         way_round.rows_in(path, {**settings, "epsilon": 0.2})
+
+
+def test_each_network_that_hides_its_gradients_is_described(monkeypatch):
+    monkeypatch.setattr(masked, "trained", lambda network, *_: network)
+    assert list(masked.networks(None, None)) == list(masked.DESCRIPTIONS)
 
 
 def test_misses_and_false_alarms_are_counted():
