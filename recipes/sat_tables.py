@@ -27,6 +27,7 @@ from tf_nuat.attacks.pool import Pool
 from tf_nuat.core import files, json_input, validation
 from tf_nuat.core.json_input import Field
 from tf_nuat.evaluate import inputs
+from tf_nuat.models.fingerprint import fingerprint
 
 RESULTS = "sat_tables.json"
 
@@ -151,8 +152,8 @@ def _measure(run, of_run, dataset, sources, values, known):
         inputs.fits(name, tested, images, names, dataset)
     l2_images, l2_labels, _ = sample(samples=values.l2_samples)
     of = {
-        "network": files.digest(*network.get_weights()),
-        **{name: files.digest(*source.get_weights()) for name, source in sources.items()},
+        "network": fingerprint(network),
+        **{name: fingerprint(source) for name, source in sources.items()},
         "images": files.digest(images),
         "l2_images": files.digest(l2_images),
     }

@@ -92,6 +92,19 @@ def test_what_is_measured_is_not_measured_again_and_a_kill_loses_one_attack(run,
     assert len(counted) == 4 + 6 and "9 measures" in capsys.readouterr().out
 
 
+def test_measures_of_a_network_with_the_same_weights_and_another_activation_are_refused(run, monkeypatch):
+    monkeypatch.setattr(sat_tables, "NEAREST", ())
+    monkeypatch.setattr(sat_tables, "WITHIN", {"fgsm": sat_tables.WITHIN["fgsm"]})
+    monkeypatch.setattr(sat_tables, "render", lambda pairs: "a page\n")
+    assert sat_tables.main(arguments(run)) == 0
+    monkeypatch.setattr(sat_tables, "WITHIN", {"fgsm": {"attack": "fgsm"}, "c_fgsm": {"attack": "fgsm"}})
+    other = network()
+    other.layers[-1].activation = keras.activations.tanh
+    other.save(run / "network.keras")
+    with pytest.raises(ValueError, match="runs has .*sat_tables.json', of other network; allowed: "):
+        sat_tables.main(arguments(run))
+
+
 def test_a_card_runs_no_code_and_opens_no_file_elsewhere(run, monkeypatch):
     elsewhere = run.parent / "elsewhere"
     elsewhere.mkdir()
