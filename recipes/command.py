@@ -15,7 +15,7 @@ from tf_nuat.card import Card
 from tf_nuat.core import validation
 from tf_nuat.networks import by_name
 from tf_nuat.norms import NORMS
-from tf_nuat.parallel import workers
+from tf_nuat.parallel import tf_config, workers
 from tf_nuat.training import Recipe, ScheduleSpec
 
 # The flags that change a recipe, flag to field. The metadata of a field holds its flag and the help text.
@@ -62,7 +62,7 @@ def with_shared_flags(values: flags.FlagValues) -> flags.FlagValues:
         "auto",
         f"devices: {', '.join(parallel.STRATEGIES)}; multiworker is for all processes of TF_CONFIG",
     )
-    flag(flags.DEFINE_float, "wait", workers.WAIT, workers.WAIT_HELP)
+    flag(flags.DEFINE_float, "wait", tf_config.WAIT, tf_config.WAIT_HELP)
     flag(flags.DEFINE_float, "save_every", 600.0, "seconds of training that a kill may cost")
     flag(flags.DEFINE_boolean, "jit_compile", False, "XLA compiles the step: on one GPU, with --nodeterministic")
     flag(flags.DEFINE_boolean, "deterministic", True, "exact repeats on GPUs too, where they cost some speed")
@@ -165,7 +165,7 @@ def refuse_several_workers(values: flags.FlagValues) -> None:
 
     "auto" uses several workers if TF_CONFIG names several, see `parallel.strategy`.
     """
-    count = workers.count_named() if values.strategy == "auto" else 1
+    count = tf_config.count_named() if values.strategy == "auto" else 1
     if count > 1 or values.strategy == "multiworker":
         why = f", and TF_CONFIG names {count} workers" if count > 1 else ""
         raise ValueError(

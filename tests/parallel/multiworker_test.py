@@ -26,7 +26,7 @@ from tests.helpers.killed import assert_same_run, run
 from tf_nuat import card
 from tf_nuat.core import validation
 from tf_nuat.networks import adapt
-from tf_nuat.parallel import workers
+from tf_nuat.parallel import tf_config, workers
 
 LIMIT = 240  # seconds that processes may take, on a busy machine
 
@@ -214,8 +214,8 @@ def test_a_port_in_use_is_named(tmp_path, monkeypatch, capsys):
 
 def test_a_worker_that_waits_says_for_whom_and_can_be_ended(tmp_path):
     ports = free_ports(2)
-    code = "import tf_nuat.parallel.workers as w; w.PATIENCE = 0.5; from absl import logging; "
-    code += f"logging.set_verbosity('info'); w.start(w.Cluster(('localhost:{ports[0]}', 'localhost:{ports[1]}'), 0))"
+    code = "import tf_nuat.parallel.tf_config as t; t.PATIENCE = 0.5; from absl import logging; "
+    code += f"logging.set_verbosity('info'); t.start(t.Cluster(('localhost:{ports[0]}', 'localhost:{ports[1]}'), 0))"
     with running("-c", code) as one:
         one.wait_until(lambda: f"waiting for localhost:{ports[1]}, which no worker answers at" in one.output)
         one.process.terminate()
@@ -225,17 +225,17 @@ def test_a_worker_that_waits_says_for_whom_and_can_be_ended(tmp_path):
 def test_a_worker_waits_so_long_and_no_longer():
     """One line names the address, and the flag."""
     ports = free_ports(2)
-    alone = workers.Cluster(tuple(f"localhost:{port}" for port in ports), 0)
+    alone = tf_config.Cluster(tuple(f"localhost:{port}" for port in ports), 0)
     with pytest.raises(workers.LostError, match=f"localhost:{ports[1]} after 0.2 seconds .--wait.") as raised:
-        workers.start(alone, wait=0.2)
+        tf_config.start(alone, wait=0.2)
     assert "\n" not in str(raised.value)
     with pytest.raises(ValueError, match="wait is -1; allowed: a number at least 0"):
-        workers.start(alone, wait=-1)
+        tf_config.start(alone, wait=-1)
 
 
 def test_a_worker_that_was_there_and_ended_is_waited_for_no_longer():
     """TensorFlow would wait for ever, deaf to signals: the process ends from another thread."""
-    code = "import time, tf_nuat.parallel.workers as w\nwith w._ended_after(0.5): time.sleep(60)"
+    code = "import time, tf_nuat.parallel.tf_config as t\nwith t._ended_after(0.5): time.sleep(60)"
     with running("-c", code) as one:
         assert one.process.wait(timeout=LIMIT) == 1
         (line,) = errors(one.output)
@@ -270,11 +270,11 @@ def text(cluster=None, task=None, **others):
 
 
 def test_the_chief_is_the_first_worker():
-    assert workers.cluster(text()) == (("a:1", "b:2"), 0)
+    assert tf_config.cluster(text()) == (("a:1", "b:2"), 0)
     with_chief = {"worker": ["a:1", "b:2"], "chief": ["c:3"]}
-    assert workers.cluster(text(with_chief, {"type": "worker", "index": 1})) == (("c:3", "a:1", "b:2"), 2)
-    assert workers.cluster(text(with_chief, {"type": "chief", "index": 0})).number == 0
-    assert workers.cluster(text({"worker": ["[::1]:80", "10.0.0.1:80"]})).addresses == ("[::1]:80", "10.0.0.1:80")
+    assert tf_config.cluster(text(with_chief, {"type": "worker", "index": 1})) == (("c:3", "a:1", "b:2"), 2)
+    assert tf_config.cluster(text(with_chief, {"type": "chief", "index": 0})).number == 0
+    assert tf_config.cluster(text({"worker": ["[::1]:80", "10.0.0.1:80"]})).addresses == ("[::1]:80", "10.0.0.1:80")
 
 
 @pytest.mark.parametrize(
@@ -300,20 +300,20 @@ def test_the_chief_is_the_first_worker():
 )
 def test_a_wrong_configuration_is_refused_in_a_line(wrong, words):
     with pytest.raises(ValueError, match=re.escape(words)) as raised:
-        workers.cluster(wrong)
+        tf_config.cluster(wrong)
     assert "\n" not in str(raised.value) and "; allowed: " in str(raised.value)
 
 
 def test_a_port_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="whose port cannot be opened"), workers.listening("localhost:99999"):
+    with pytest.raises(ValueError, match="whose port cannot be opened"), tf_config.listening("localhost:99999"):
         pass
 
 
 def test_a_connection_that_meets_itself_is_no_worker(monkeypatch):
     (port,) = free_ports(1)
-    assert not workers._answers(f"127.0.0.1:{port}")
-    with workers.listening(f"127.0.0.1:{port}"):
-        assert workers._answers(f"127.0.0.1:{port}")
+    assert not tf_config._answers(f"127.0.0.1:{port}")
+    with tf_config.listening(f"127.0.0.1:{port}"):
+        assert tf_config._answers(f"127.0.0.1:{port}")
     (port,) = free_ports(1)
     connect, made = socket.create_connection, []
 
@@ -322,7 +322,7 @@ def test_a_connection_that_meets_itself_is_no_worker(monkeypatch):
         return made[0]
 
     monkeypatch.setattr(socket, "create_connection", from_there)
-    assert not workers._answers(f"127.0.0.1:{port}")  # where nobody listens
+    assert not tf_config._answers(f"127.0.0.1:{port}")  # where nobody listens
     assert len(made) == 1
 
 

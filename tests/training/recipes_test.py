@@ -37,7 +37,7 @@ from tests.helpers import tiny
 from tests.recipes.compare_test import as_card, card_of
 from tf_nuat import command_line, data, training
 from tf_nuat.networks import __main__ as networks_command
-from tf_nuat.parallel import workers
+from tf_nuat.parallel import tf_config
 from tf_nuat.training import AttackSpec, ScheduleSpec
 
 MODULES = {
@@ -345,8 +345,8 @@ def test_the_next_command_of_a_pretrained_network_is_as_one_types_it(tmp_path, c
     ],
 )
 def test_a_command_of_one_machine_waits_for_no_other(main, arguments, monkeypatch, tmp_path):
-    monkeypatch.setattr(workers, "start", lambda *_, **__: pytest.fail("waited for workers"))
-    monkeypatch.setenv("TF_CONFIG", workers.EXAMPLE)
+    monkeypatch.setattr(tf_config, "start", lambda *_, **__: pytest.fail("waited for workers"))
+    monkeypatch.setenv("TF_CONFIG", tf_config.EXAMPLE)
     with pytest.raises(ValueError, match="strategy is 'auto', and TF_CONFIG names 2 workers; allowed: one, mirrored"):
         main([*arguments, f"--out={tmp_path / 'out'}"])
     assert not (tmp_path / "out").exists()

@@ -26,7 +26,7 @@ from tf_nuat.evaluate import inputs, networks, wiring
 from tf_nuat.evaluate.record import Record
 from tf_nuat.evaluate.worst import stages, worst_case
 from tf_nuat.models import precision
-from tf_nuat.parallel import workers
+from tf_nuat.parallel import tf_config, workers
 
 Chosen = tuple[str, dict[str, Any]]  # name and settings of an attack
 _TAKERS = [name for name, kind in attacks.ATTACKS.items() if "surrogate" in kind.needs]
@@ -68,7 +68,7 @@ def flag_values() -> flags.FlagValues:
     flag(flags.DEFINE_integer, "batch_size", 250, "images that are attacked at a time, all devices together")
     flag(flags.DEFINE_string, "precision", "auto", f"of the attacks' gradients: {', '.join(precision.PRECISIONS)}")
     flag(flags.DEFINE_string, "strategy", "auto", f"devices: {', '.join(parallel.STRATEGIES)}")
-    flag(flags.DEFINE_float, "wait", workers.WAIT, workers.WAIT_HELP)
+    flag(flags.DEFINE_float, "wait", tf_config.WAIT, tf_config.WAIT_HELP)
     flag(flags.DEFINE_float, "save_every", 10.0, "seconds of work that a kill may cost")
     flag(flags.DEFINE_string, "out", None, "folder for the results. Default: evaluation, beside the checkpoint")
     return values

@@ -1,4 +1,4 @@
-"""Several devices and machines: statistics of the global batch, the strategies by name, and `workers`."""
+"""Several devices and machines: statistics of the global batch, the strategies by name, `tf_config` and `workers`."""
 
 from tf_nuat.parallel.batch_statistics import (
     average_statistics,

@@ -5,7 +5,7 @@ import functools
 import tensorflow as tf
 
 from tf_nuat.core import validation
-from tf_nuat.parallel import workers
+from tf_nuat.parallel import tf_config
 
 STRATEGIES = ("auto", "one", "mirrored", "multiworker")
 
@@ -20,11 +20,11 @@ _over_workers: list[tf.distribute.Strategy] = []  # TensorFlow starts the server
 
 def _multiworker(wait: float) -> tf.distribute.Strategy:
     if not _over_workers:
-        _over_workers.append(workers.start(workers.cluster(), wait=wait))
+        _over_workers.append(tf_config.start(tf_config.cluster(), wait=wait))
     return _over_workers[0]
 
 
-def strategy(name: str, *, wait: float = workers.WAIT) -> tf.distribute.Strategy:
+def strategy(name: str, *, wait: float = tf_config.WAIT) -> tf.distribute.Strategy:
     """Returns a `tf.distribute` strategy: "one" device, "mirrored" over all of this machine, "multiworker", or "auto".
 
     "multiworker" spans all processes that `TF_CONFIG` names, this one included: see `tf_nuat.parallel.workers`. It has
@@ -45,7 +45,7 @@ def strategy(name: str, *, wait: float = workers.WAIT) -> tf.distribute.Strategy
         1
     """
     validation.one_of("strategy", name, STRATEGIES)
-    if name == "auto" and workers.count_named() > 1:
+    if name == "auto" and tf_config.count_named() > 1:
         name = "multiworker"
     if name == "multiworker":
         return _multiworker(wait)
