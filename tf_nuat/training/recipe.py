@@ -2,20 +2,16 @@
 
 import dataclasses
 import inspect
-import pathlib
-import re
-from collections.abc import Mapping
 from typing import Any, Self
 
 from tf_nuat import data, defenses, draws, networks, norms
 from tf_nuat.core import validation
 from tf_nuat.models import precision
 from tf_nuat.networks import by_name
-from tf_nuat.training import callbacks, other_norm
-from tf_nuat.training.parts import AttackSpec, ScheduleSpec, Stage, check_options, epochs_of, largest_epsilon, plain
+from tf_nuat.training import callbacks, other_norm, recipe_checks
+from tf_nuat.training.parts import AttackSpec, ScheduleSpec, Stage, epochs_of, largest_epsilon, plain
 from tf_nuat.training.recipe_json import SCHEMA, whole_from_json
 
-MOST_MINUTES = 60 * 24 * 30  # a month: epochs are counted one by one to see how many fit
 CHOSEN_BY = ("val_robust_accuracy", "val_accuracy", "last")
 
 
@@ -159,90 +155,30 @@ class Recipe:
     source: str = _field("where settings and claims come from.", default="")
 
     def __post_init__(self) -> None:
-        self._check_types()
+        recipe_checks.check_types(self)
         self._set(dataset=data.check_name("dataset", self.dataset))
         if self.data_options.get("class_names") is not None:  # a file may change later
             names = data.read_class_names("class_names", self.data_options["class_names"])
             self._set(data_options={**self.data_options, "class_names": names})
         self._set(network=by_name.check_name("network", self.network))
         validation.number("epsilon", self.epsilon, above=0.0, at_most=largest_epsilon(self.norm))
-        self._check_numbers()
-        self._check_attacks()
+        recipe_checks.check_numbers(self)
+        recipe_checks.check_attacks(self)
         if self.schedule_epochs is None:
             self._set(schedule_epochs=self.epochs)
-        self._check_stages()
+        self._set(stages=tuple(self.stages))
+        recipe_checks.check_stages(self)
         for stage in self.plan():
             validation.one_of(f"norm (of {stage.defense})", self.norm, stage.kind.NORMS)
         kinds = [stage.kind for stage in self.plan()]
         self._choose_by(kinds)
-        self._check_sources(kinds)
+        self._set(sources=tuple(self.sources))
+        recipe_checks.check_sources(self, kinds)
         self.to_json()  # refuses what is no plain data
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
-
-    def _check_types(self) -> None:
-        """Checks what nothing else checks before training ends; then the card could not be read any more."""
-        for name in ("defense", "norm", "source"):
-            if not isinstance(getattr(self, name), str):
-                validation.refuse(name, getattr(self, name), "text")
-        for name in ("network_options", "data_options", "claimed"):
-            if not isinstance(getattr(self, name), Mapping):
-                validation.refuse(name, getattr(self, name), "a dict of names and values")
-        for name, share in self.claimed.items():
-            validation.number(f"{name} of claimed", share, at_least=0.0, at_most=1.0)
-        validation.one_of("synchronized_batch_norm", self.synchronized_batch_norm, (False, True))
-
-    def _check_numbers(self) -> None:
-        for name in ("batch_size", "selection_images", "source_epochs"):
-            validation.whole_number(name, getattr(self, name), at_least=1)
-        if self.minutes is None:
-            validation.whole_number("epochs", self.epochs, at_least=1)
-        else:
-            validation.number("minutes", self.minutes, above=0.0, at_most=MOST_MINUTES)
-            validation.number("epochs", self.epochs, above=0.0)
-        for name in ("images_per_class", "patience", "test_images", "schedule_epochs"):
-            if getattr(self, name) is not None:
-                validation.whole_number(name, getattr(self, name), at_least=1)
-        validation.whole_number("seed", self.seed, at_least=0, at_most=draws.LARGEST_SEED)
-        validation.one_of("precision", self.precision, precision.POLICIES)
-        validation.number("momentum", self.momentum, at_least=0.0, below=1.0)
-        validation.number("weight_decay", self.weight_decay, at_least=0.0)
-        if not isinstance(self.learning_rate, ScheduleSpec):
-            allowed = "a number above 0, or ScheduleSpec(name, ...)"
-            if isinstance(self.learning_rate, (tuple, list)):
-                validation.refuse("learning_rate", self.learning_rate, allowed)
-            validation.number("learning_rate", self.learning_rate, above=0.0)
-
-    def _check_attacks(self) -> None:
-        for name, spec in {"selection": self.selection, **self.measures}.items():
-            if not isinstance(spec, AttackSpec):
-                validation.refuse(name, spec, 'an attack as AttackSpec("pgd", steps=40)')
-            spec.check_norm(self.norm)
-        for name in self.measures:  # they name files, and arrays in a file
-            if name in ("clean", "file") or not re.fullmatch(r"\w[\w.+-]*", name):
-                validation.refuse("measures", name, "names of letters, digits and _, but clean and file")
-
-    def _check_stages(self) -> None:
-        self._set(stages=tuple(self.stages))
-        if not self.stages:
-            validation.one_of("defense", self.defense, defenses.DEFENSES)
-            check_options(self.defense, self.defense_options)
-            return
-        for stage in self.stages:
-            if not isinstance(stage, Stage):
-                validation.refuse("stages", stage, 'stages as Stage("sat_r1", epochs=5)')
-        lengths = [stage.epochs for stage in self.stages]
-        names, written = "+".join(stage.defense for stage in self.stages), " + ".join(map(str, lengths))
-        if self.defense != names:
-            validation.refuse("defense", self.defense, f"{names}, the names of the stages")
-        if self.defense_options:
-            raise ValueError("defense_options is given; allowed: with stages, each has its own")
-        if sum(lengths) != self.schedule_epochs:
-            raise ValueError(f"stages take {written} epochs; allowed: {self.schedule_epochs} in sum")
-        if self.minutes is None and any(length * self.epochs % self.schedule_epochs for length in lengths):
-            raise ValueError(f"epochs is {self.epochs}; allowed: a number to which stages of {written} epochs stretch")
 
     def _choose_by(self, kinds: list[type[defenses.Defense]]) -> None:
         """Fills in the defenses' choice of the best epoch, and of the masking alarm."""
@@ -256,18 +192,6 @@ class Recipe:
         validation.one_of("chosen_by", self.chosen_by, CHOSEN_BY)
         if self.chosen_by == "last" and self.patience is not None:
             validation.refuse("patience", self.patience, "not given, as the last epoch is the one that is kept")
-
-    def _check_sources(self, kinds: list[type[defenses.Defense]]) -> None:
-        self._set(sources=tuple(self.sources))
-        if any("sources" in kind.NEEDS for kind in kinds) != bool(self.sources):
-            takers = [name for name, kind in defenses.DEFENSES.items() if "sources" in kind.NEEDS]
-            allowed = f"() for all but {', '.join(takers)}" if self.sources else "names of networks or .keras files"
-            raise ValueError(f"sources is {self.sources!r} for {self.defense}; allowed: {allowed}")
-        for source in self.sources:
-            if source not in networks.NETWORKS and not pathlib.Path(source).is_file():
-                raise ValueError(
-                    f"sources has {source!r}, which is no file; allowed: {', '.join(networks.NETWORKS)}, .keras files"
-                )
 
     def plan(self) -> list[Stage]:
         """Returns the stages of training with their epochs; a single stage if there are no `stages`.
