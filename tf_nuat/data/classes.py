@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from absl import logging
 
-from tf_nuat.core import json_input
+from tf_nuat.core import files, json_input
 from tf_nuat.core.files import PathLike
 from tf_nuat.data.arrays import Arrays
 from tf_nuat.data.encoded import Files
@@ -93,8 +93,7 @@ def _content(argument: str, where: str, path: pathlib.Path) -> Any:
             raise ValueError(f"{where} is too large; allowed: at most {json_input.MOST_BYTES:,} bytes")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise ValueError(f"{where} cannot be read ({reason}); allowed: a text file in UTF-8") from error
+        raise ValueError(f"{where} cannot be read ({files.reason(error)}); allowed: a text file in UTF-8") from error
     if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("[", "{"):
         return json_input.load(argument, path)
     # A blank line in between is kept, and refused later: it may or may not stand for a class.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tf_nuat.core import files
 from tf_nuat.core.files import PathLike
 from tf_nuat.data import classes
 from tf_nuat.data.encoded import Files
@@ -110,7 +111,8 @@ def _names(path: PathLike, is_wanted: Callable[[os.DirEntry[str]], bool]) -> lis
         with os.scandir(path) as entries:
             return sorted(entry.name for entry in entries if not entry.name.startswith(".") and is_wanted(entry))
     except OSError as error:
-        named, reason = os.fspath(error.filename or path), os.strerror(error.errno or 0)
+        named = os.fspath(error.filename or path)
         raise ValueError(
-            f"{named!r} cannot be read ({reason}); allowed: folders that can be, and links that lead to a file"
+            f"{named!r} cannot be read ({files.reason(error)}); allowed: folders that can be, and links that lead "
+            "to a file"
         ) from error

@@ -6,6 +6,8 @@ import typing
 
 import keras
 
+from tf_nuat.core import files
+
 if typing.TYPE_CHECKING:
     from tf_nuat.defenses.base import Defense
 
@@ -34,8 +36,7 @@ def _serialized(model: "Defense", name: str) -> typing.Any:
     try:
         return keras.saving.serialize_keras_object(value)
     except Exception as error:  # whatever a layer of the user's own raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
-        return refuse(model, f"has a {name} that Keras cannot save ({reason})")
+        return refuse(model, f"has a {name} that Keras cannot save ({files.reason(error)})")
 
 
 def refuse(model: "Defense", why: str) -> typing.NoReturn:

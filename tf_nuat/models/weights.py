@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_nuat.core import keras_compat
+from tf_nuat.core import files, keras_compat
 
 
 def copy(network: keras.Model, to: keras.Model) -> None:
@@ -34,9 +34,9 @@ def clone(network: keras.Model, changed: Callable[[keras.Layer, dict[str, Any]],
     try:
         return keras.models.clone_model(network, clone_function=clone_of, recursive=True)
     except Exception as error:  # whatever a layer of the user's own raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:150]
         raise ValueError(
-            f"the network cannot be cloned ({reason}); allowed: one of Keras's functional or sequential kind"
+            f"the network cannot be cloned ({files.reason(error)}); allowed: one of Keras's functional or "
+            "sequential kind"
         ) from error
 
 
