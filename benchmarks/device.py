@@ -32,7 +32,7 @@ from benchmarks import figures, pipeline
 from benchmarks.training import repeated, seconds_per_fit_step, seconds_per_step, step_of
 from recipes import cifar10
 from tf_nuat import NETWORKS, command_line, losses, training
-from tf_nuat.core import placement, validation
+from tf_nuat.core import files, placement, validation
 from tf_nuat.models import precision
 from tf_nuat.training import building
 
@@ -63,7 +63,7 @@ def in_turns(parts, rounds, seconds):
             seconds_per_step(ready[name], 0.0)  # compiles
         except FAILED as error:
             ready.pop(name, None)
-            failed[name] = _reason(error)
+            failed[name] = files.in_one_line(str(error))
     times = {name: [] for name in ready}
     for _ in tqdm(range(rounds), desc="rounds"):
         for name, step in ready.items():
@@ -78,12 +78,8 @@ def attempted(parts):
         try:
             found[name] = part()
         except FAILED as error:
-            failed[name] = _reason(error)
+            failed[name] = files.in_one_line(str(error))
     return found, failed
-
-
-def _reason(error):
-    return " ".join(str(error).split())[:300]
 
 
 def steps(recipe, splits, precisions, xla):

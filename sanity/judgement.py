@@ -23,7 +23,7 @@ from sanity.settings import Settings
 from sanity.subject import Subject
 from sanity.verdict import Accuracy, WorstCase
 from tf_nuat import data, draws, norms
-from tf_nuat.core import validation
+from tf_nuat.core import files, validation
 from tf_nuat.evaluate import wiring
 
 ADAPTIVE_SECONDS = 600.0  # for the adaptive stage, if there is no other limit
@@ -279,7 +279,7 @@ def _way_round(subject, results, settings):
     except (MemoryError, tf.errors.ResourceExhaustedError):
         raise
     except Exception as error:
-        logging.error("the adaptive stage ended with %s: %s", type(error).__name__, " ".join(str(error).split())[:300])
+        logging.error("the adaptive stage ended with %s: %s", type(error).__name__, files.in_one_line(str(error)))
     return random_answers, outcome
 
 

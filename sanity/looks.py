@@ -19,6 +19,7 @@ from sanity.checks.adaptive_attack_is_not_stronger import attacks_left_out
 from sanity.result import Result, Verdict, skipped
 from sanity.settings import Settings
 from sanity.subject import NoVersionError, Subject
+from tf_nuat.core import files
 
 FIRST = 200  # images of the first look; each further look doubles the number
 FEWEST = 80  # images of the first look if time is short: a check passes if none of 73 shows a sign
@@ -206,7 +207,7 @@ class Looks:
         except (MemoryError, tf.errors.ResourceExhaustedError):
             raise
         except Exception as error:
-            reason = f"The check ended with {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            reason = f"The check ended with {type(error).__name__}: {files.in_one_line(str(error))}"
             logging.error("%s: %s", name, reason)
             return dataclasses.replace(skipped(name, reason, **about), verdict=undone)
 

@@ -56,9 +56,8 @@ def write(judgement: Judgement, folder: files.PathLike) -> tuple[list[pathlib.Pa
         try:
             drawn[name] = draw()
         except Exception as error:  # whatever a drawing raises, the report must be written
-            troubles.append(
-                f"{name}.png cannot be drawn ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-            )
+            reason = files.in_one_line(str(error))
+            troubles.append(f"{name}.png cannot be drawn ({type(error).__name__}: {reason})")
     page = render(judgement, drawn, FIGURES_PAGE if (folder / FIGURES_PAGE).is_file() else None)
     results = json.dumps(judgement.to_json(), indent=2, allow_nan=False) + "\n"
     texts = {"results.json": results, CARD: model_card(judgement), "junit.xml": junit(judgement), PAGE: page}

@@ -87,6 +87,11 @@ def line(text: str, most: int = 200) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
+def in_one_line(text: str) -> str:
+    """Returns a text of several lines, such as a message of TensorFlow's, for use within a line."""
+    return line(" ".join(text.split()), 300)
+
+
 @contextlib.contextmanager
 def owned(argument: str, folder: PathLike) -> Iterator[None]:
     """A context in which an existing folder belongs to this process: another process that asks for it is refused.

@@ -6,7 +6,7 @@ import types
 from collections.abc import Callable
 from typing import Any, TypeGuard
 
-from tf_nuat.core import validation
+from tf_nuat.core import files, validation
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
@@ -40,8 +40,7 @@ def imported(argument: str, module_name: str, name: str | None = None) -> types.
     try:
         return importlib.import_module(module_name)
     except Exception as error:  # a module may raise anything while it is imported
-        reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{argument} is {name or module_name!r}, whose module cannot be imported ({type(error).__name__}: "
-            f"{reason}); allowed: a module in the current folder or on the Python path"
+            f"{files.in_one_line(str(error))}); allowed: a module in the current folder or on the Python path"
         ) from error

@@ -18,6 +18,8 @@ from keras.src.backend.common import global_state
 from keras.src.utils import python_utils
 from tensorflow.python.framework import ops
 
+from tf_nuat.core import files
+
 # Modules of networks in `.keras` files of Keras 2, and their places in Keras 3, where loading looks for them.
 MODULES_OF_KERAS_2 = {
     f"{place}.{name}": f"keras.src.models.{now}"
@@ -251,7 +253,7 @@ def reason_of(error: Exception) -> str:
     text = re.sub(r"\x1b\[\d+m|\{\{function_node \S+\}\}", "", text)
     for noise in ("Full object config:", "\n\nconfig={", "Full config:", "Arguments received by"):
         text = text.partition(noise)[0]
-    return " ".join(text.split())[:300] or type(error).__name__
+    return files.in_one_line(text) or type(error).__name__
 
 
 def is_own_object(reason: str) -> bool:

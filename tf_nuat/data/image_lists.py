@@ -121,14 +121,14 @@ def _columns(where: str, path: PathLike, header: Sequence[str]) -> tuple[int, in
         there = [index for index, name in enumerate(names) if name in known]
         if len(there) > 1 or (not there and known is not SPLITS):
             given = ", ".join(header[index] for index in there) or ", ".join(header)
-            has = f"{len(there) or 'no'} column{'s' * (len(there) > 1)} of {what} ({_line(given)})"
+            has = f"{len(there) or 'no'} column{'s' * (len(there) > 1)} of {what} ({files.in_one_line(given)})"
             raise ValueError(f"{where}, which has {has}; allowed: {ALLOWED}")
         found.append(there[0] if there else None)
     at_path, at_label, at_split = found
     assert at_path is not None and at_label is not None
     # A column without a name is the index that pandas writes.
     if unused := [header[index] for index, name in enumerate(names) if name and index not in found]:
-        classes.say(f"columns of {path} that are not used: {_line(', '.join(unused))}")
+        classes.say(f"columns of {path} that are not used: {files.in_one_line(', '.join(unused))}")
     return at_path, at_label, at_split
 
 
@@ -159,7 +159,3 @@ def _existing(where: str, folder: pathlib.Path, paths: Sequence[str]) -> list[by
             "allowed: paths of files, from the folder of the list or from the root"
         )
     return [os.fsencode(path) for path in joined]
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())[:200]

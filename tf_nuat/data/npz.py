@@ -1,6 +1,6 @@
 """Datasets in one `.npz` file of arrays, which are held in memory."""
 
-from tf_nuat.core import npz_input
+from tf_nuat.core import files, npz_input
 from tf_nuat.core.files import PathLike
 from tf_nuat.data import classes
 from tf_nuat.data.arrays import Arrays, checked
@@ -64,5 +64,5 @@ def _wanted(where: str, names: list[str]) -> dict[str, tuple[str, str]]:
         wrong = "has images, for testing alone, beside those of other splits"
     else:
         return {split: pairs[0] for split, pairs in there.items()}
-    has = " ".join(", ".join(sorted(names)).split())[:200] or "nothing"
+    has = files.in_one_line(", ".join(sorted(names))) or "nothing"
     raise ValueError(f"{where}, which {wrong} (it has {has}); allowed: {ALLOWED}")

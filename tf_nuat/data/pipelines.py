@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat.core import functions, keras_compat
+from tf_nuat.core import files, functions, keras_compat
 from tf_nuat.data import classes
 from tf_nuat.data.arrays import Arrays, checked
 from tf_nuat.data.splits import NAMES
@@ -81,7 +81,7 @@ def _arrays(where: str, dataset: Any, most: int) -> tuple[np.ndarray, np.ndarray
             if most < 0:
                 raise ValueError(refusal)
     except tf.errors.OpError as error:  # images of different sizes, or what the user's own functions raise
-        reason = " ".join((keras_compat.raised_in_pipeline(error) or error.message).split())[:200]
+        reason = files.in_one_line(keras_compat.raised_in_pipeline(error) or error.message)
         raise ValueError(f"{where} cannot be read ({reason}); allowed: images of one size") from error
     if not read:
         raise ValueError(f"{where} is empty; allowed: at least one image")

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from tf_nuat.core import validation
+from tf_nuat.core import files, validation
 from tf_nuat.networks.pixels import preprocessing
 from tf_nuat.networks.resnet import image_input, logits
 
@@ -83,10 +83,10 @@ def application(
     except TypeError:
         raise
     except Exception as error:  # whatever the network, the file system or Keras raises
-        reason = " ".join(str(error).split())[:300]
         raise ValueError(
             f"name is {name!r}, which Keras cannot build with weights {weights!r} and images of {tuple(input_shape)} "
-            f"({reason}); allowed: weights null or a file where imagenet cannot be downloaded, larger images"
+            f"({files.in_one_line(str(error))}); allowed: weights null or a file where imagenet cannot be "
+            "downloaded, larger images"
         ) from error
     x = preprocessing(getattr(keras.applications, module).preprocess_input)(inputs)
     return keras.Model(inputs, logits(network(x), num_classes), name="application")
