@@ -93,18 +93,15 @@ def _read_and_checks(network: keras.Model, data: typing.Any) -> tuple[Batch, lis
 def parts(data: typing.Any) -> tuple[typing.Any, typing.Any, typing.Any]:
     """Returns images, labels and weights of a batch, None for missing weights."""
     if isinstance(data, (tuple, list)) and len(data) > 3:
-        raise BatchError(f"x comes in batches of {len(data)} parts; {_PARTS}")
+        raise BatchError(f"x comes in batches of {len(data)} parts; {ALLOWED_PARTS}")
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if isinstance(x, (dict, tuple, list)):
-        raise BatchError(f"x has batches with a {type(x).__name__}; {_PARTS}")
+        raise BatchError(f"x has batches with a {type(x).__name__}; {ALLOWED_PARTS}")
     if x is None:
         raise BatchError("x is None; allowed: images")
     if y is None:
         raise BatchError("y is not given; allowed: a label for each image")
     return x, y, sample_weight
-
-
-_PARTS = "allowed: (images, labels[, sample_weight])"
 
 
 def check_form(
@@ -152,6 +149,7 @@ def _fits(shape: Sequence[int | None], expected: Sequence[int | None]) -> bool:
     return all(size is None or other is None or size == other for size, other in zip(shape, expected))
 
 
+ALLOWED_PARTS = "allowed: (images, labels[, sample_weight])"
 ALLOWED_WEIGHTS = "finite numbers, at least 0"
 _EMPTY = "x is empty; allowed: at least one image"
 # The name of a check, whether it holds, and the numbers for the message of `_words`.

@@ -7,9 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_nuat.core import validation
-from tf_nuat.defenses.batch import ALLOWED_WEIGHTS, BatchError, check_form, parts
-
-_PARTS = "allowed: (images, labels[, sample_weight])"
+from tf_nuat.defenses.batch import ALLOWED_PARTS, ALLOWED_WEIGHTS, BatchError, check_form, parts
 
 
 def check(network: keras.Model, x: typing.Any, y: typing.Any, **options: typing.Any) -> None:
@@ -29,13 +27,13 @@ def check(network: keras.Model, x: typing.Any, y: typing.Any, **options: typing.
     validation_data = options.get("validation_data")
     if isinstance(validation_data, (tuple, list)):
         if len(validation_data) not in (2, 3):
-            raise ValueError(f"validation_data has {len(validation_data)} parts; {_PARTS}")
+            raise ValueError(f"validation_data has {len(validation_data)} parts; {ALLOWED_PARTS}")
         check_images_and_labels(
             network, "validation_data[0]", validation_data[0], "validation_data[1]", validation_data[1]
         )
         check_sample_weight("validation_data[2]", (*validation_data, None)[2], validation_data[0])
     elif isinstance(validation_data, (np.ndarray, tf.Tensor)):
-        raise ValueError(f"validation_data has images alone; {_PARTS}")
+        raise ValueError(f"validation_data has images alone; {ALLOWED_PARTS}")
     elif validation_data is not None:
         check_images_and_labels(network, "validation_data", validation_data, "validation_data", None)
 
