@@ -90,7 +90,7 @@ def images(argument: str, value: Any, *, input_shape: Sequence[int | None] | Non
 
 
 def takes(input_shape: Sequence[int | None], shape: Sequence[int]) -> bool:
-    """Returns whether a network of this input shape (H, W, C) takes images of this shape."""
+    """Returns whether a network of this input shape (H, W, C), None for any size, takes images of this shape."""
     return all(expected is None or expected == actual for expected, actual in zip(input_shape, shape))
 
 

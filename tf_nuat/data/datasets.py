@@ -266,7 +266,7 @@ def _open(
     if isinstance(first, Arrays):
         if augmentation == "resized_crop":
             validation.refuse("augmentation", augmentation, f"none, crop_flip for {name}, which is in memory")
-        if any(size not in (None, actual) for size, actual in zip(wanted, first.input_shape)):
+        if not validation.takes(wanted, first.input_shape):
             validation.refuse("input_shape", tuple(wanted), f"{first.input_shape}, that of the images of {name}")
     else:
         if None in wanted:

@@ -332,7 +332,7 @@ def fits(
         ValueError: it does not.
     """
     expected, given = network.input_shape[1:], images.shape[1:]
-    if not all(size in (None, actual) for size, actual in zip(expected, given)):
+    if not validation.takes(expected, given):
         raise ValueError(f"{argument} takes images of shape {expected}; those of --dataset {dataset} are {given}")
     outputs, classes = network.output_shape[1], len(class_names)
     # Labels alone do not say how many classes there are: the last ones may have no image here.

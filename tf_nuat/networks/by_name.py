@@ -112,7 +112,7 @@ def fitting(argument: str, network: Any, *, input_shape: Sequence[int], num_clas
     """
     validation.classifier(argument, network)
     taken = network.input_shape[1:]
-    if any(size not in (None, actual) for size, actual in zip(taken, input_shape)):
+    if not validation.takes(taken, input_shape):
         raise ValueError(
             f"{argument} takes images of {taken}; allowed: {tuple(input_shape)}, the shape of those of the data "
             "(input_shape changes it, where they are read from files)"
