@@ -15,10 +15,8 @@ of the nuclear norm, sizes, metrics. Processes on one machine share its processo
 at the share of the communication.
 """
 
-import contextlib
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -31,6 +29,7 @@ from tqdm import tqdm
 import tf_nuat
 from benchmarks import figures, turns
 from benchmarks.training import build, repeated, seconds_per_fit_step
+from tests.helpers.ports import free_ports
 from tf_nuat import command_line, parallel
 from tf_nuat.core import validation
 
@@ -71,11 +70,7 @@ def seconds_per_step(name, batch_size, steps, network, shape):
 def measured(name, arguments):
     """Returns the times of a step that the processes of an arrangement measured."""
     strategy, count, share = ARRANGEMENTS[name]
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("localhost", 0))
-        addresses = [f"localhost:{each.getsockname()[1]}" for each in sockets]
+    addresses = [f"localhost:{port}" for port in free_ports(count)]
     processes = []
     for index in range(count):
         environment = {key: value for key, value in os.environ.items() if key != "TF_CONFIG"}

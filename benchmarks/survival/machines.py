@@ -1,6 +1,5 @@
 """Two workers, one of which is killed, late, missing or wrong."""
 
-import contextlib
 import functools
 import json
 import pathlib
@@ -17,6 +16,7 @@ from tqdm import tqdm
 from benchmarks.survival import works
 from benchmarks.survival.processes import Process
 from benchmarks.survival.works import Whole, Work
+from tests.helpers.ports import free_ports
 
 LATE = 30  # seconds by which a worker is late
 WAIT = 15  # seconds that a worker waits for one that never comes
@@ -64,15 +64,6 @@ class Pair:
             found.append(Ended(status, works.errors(self._logs[index]), time.monotonic() - since))
         self._started, self.ports = {}, free_ports(2)
         return found
-
-
-def free_ports(count: int) -> list[int]:
-    """Returns free ports."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("localhost", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def rows(

@@ -23,20 +23,13 @@ import tensorflow as tf
 from recipes import digits
 from tests.helpers import distributed, small, worker
 from tests.helpers.killed import assert_same_run, run
+from tests.helpers.ports import free_ports
 from tf_nuat import card
 from tf_nuat.core import validation
 from tf_nuat.networks import adapt
 from tf_nuat.parallel import tf_config, workers
 
 LIMIT = 240  # seconds that processes may take, on a busy machine
-
-
-def free_ports(count):
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("localhost", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def config(ports, index):
