@@ -17,10 +17,9 @@ from recipes import table
 from recipes.pages import evaluations, ranking, scatter
 from sanity import verdict
 from sanity.report import html
-from tf_nuat import command_line
+from tf_nuat import command_line, norms
 from tf_nuat.core import files, validation
 from tf_nuat.evaluate import runs
-from tf_nuat.norms import NORMS
 
 TITLE = "Leaderboard"
 NOTE = (
@@ -101,7 +100,7 @@ def _group(threat, found, out):
     return {
         "title": threat,
         "dataset": first.dataset,
-        "norm": NORMS[first.norm].label if first.norm in NORMS else first.norm,
+        "norm": norms.label(first.norm),
         "epsilon": f"{first.epsilon:.4g}",
         "sources": list(filter(None, dict.fromkeys(run.source for _, run in found))),
         "rows": rows,

@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from tf_nuat import card
+from tf_nuat import card, norms
 from tf_nuat.card import Card, Measured
 from tf_nuat.core import json_input, npz_input
 from tf_nuat.core.json_input import Field
 from tf_nuat.core.npz_input import Shape
 from tf_nuat.evaluate import networks, runs
 from tf_nuat.evaluate.record import ROBUST
-from tf_nuat.norms import NORMS
 from tf_nuat.training.experiment import OUTCOMES
 
 ESTIMATE = "two_phase.json"  # of `recipes.two_phase`, beside the results of a sample
@@ -161,8 +160,7 @@ def verdict(path: str | os.PathLike, run: Card) -> str | None:
     content = json_input.load("judgement", judged)
     found = json_input.fields(_JUDGEMENT, content, Field("", judged.name), required=["verdict"])
     says = {**found.get("subject", {}), **found.get("provenance", {})}
-    norm = NORMS[run.norm].label if run.norm in NORMS else run.norm
-    asked = {"dataset": run.dataset, "norm": norm, "epsilon": run.epsilon}
+    asked = {"dataset": run.dataset, "norm": norms.label(run.norm), "epsilon": run.epsilon}
     network = pathlib.Path(path).with_name("network.keras")
     if network.is_file():
         asked["checkpoint_sha256"] = networks.sha256(network)

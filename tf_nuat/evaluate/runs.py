@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Self
 
+from tf_nuat import norms
 from tf_nuat.card import Card
-from tf_nuat.norms import NORMS
 
 PASSES = ("input_gradient", "training", "forward", "forward_backward")  # of a card's `passes`
 
@@ -40,8 +40,7 @@ class Conditions:
     @property
     def threat(self) -> str:
         """The dataset and the threat model as text."""
-        norm = NORMS[self.norm].label if self.norm in NORMS else self.norm
-        return f"{self.dataset}, {norm}, epsilon {self.epsilon:.4g}"
+        return f"{self.dataset}, {norms.label(self.norm)}, epsilon {self.epsilon:.4g}"
 
 
 def conditions(card: Card) -> Conditions:

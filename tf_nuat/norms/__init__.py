@@ -11,7 +11,7 @@ from tf_nuat.norms.l2 import L2
 from tf_nuat.norms.linf import Linf
 from tf_nuat.norms.norm import Norm
 
-__all__ = ["L1", "L2", "Linf", "Norm", "corners", "inwards", "of", "shared_out", "sign_of_largest"]
+__all__ = ["L1", "L2", "Linf", "Norm", "corners", "inwards", "label", "of", "shared_out", "sign_of_largest"]
 
 LINF = Linf()
 NORMS: dict[str, Norm] = {norm.name: norm for norm in (LINF, L2(), L1())}
@@ -29,3 +29,14 @@ def of(norm: str | Norm) -> Norm:
         'L2'
     """
     return norm if isinstance(norm, Norm) else validation.one_of("norm", norm, NORMS)
+
+
+def label(name: str) -> str:
+    """Returns how a norm of this name is written, the name itself if there is no such norm.
+
+    Example:
+        >>> from tf_nuat import norms
+        >>> norms.label("linf"), norms.label("spectral")
+        ('L-infinity', 'spectral')
+    """
+    return NORMS[name].label if name in NORMS else name
