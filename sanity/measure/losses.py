@@ -66,9 +66,8 @@ def of_logits(logits: np.ndarray, labels: np.ndarray) -> Losses:
     wrong = scipy.special.logsumexp(np.where(true, -np.inf, logits), axis=1)
     with np.errstate(invalid="ignore"):
         loss = np.logaddexp(0.0, wrong - own)
-    answers = np.argmax(
-        np.where(np.isnan(logits), -np.inf, logits), axis=1
-    )  # the first of those that tie, as `predict`
+    # Of those that tie the first, as `argmax` of what `predict` returns.
+    answers = np.argmax(np.where(np.isnan(logits), -np.inf, logits), axis=1)
     return Losses(np.where(np.isnan(loss), np.inf, loss), (answers == np.asarray(labels)) & ~np.isnan(own))
 
 

@@ -1,4 +1,4 @@
-"""Intervals and tests for proportions, and for differences between proportions of the same images.
+"""Intervals and tests for differences between proportions of the same images.
 
 Outcomes are bool arrays (N,), one entry per image. Everything is a closed form or an exact test.
 """

@@ -154,8 +154,8 @@ def _loss(path: pathlib.Path) -> dict[str, float]:
         "images": json_input.count,
         "steps": json_input.count,
         "loss": json_input.logged,
+        "seconds": json_input.number,
     }
-    checks["seconds"] = json_input.number
     found = json_input.fields(checks, json_input.load("loss", path), Field("", path))
     return found if found.keys() == checks.keys() else {}
 

@@ -21,8 +21,8 @@ from tf_nuat.data.splits import NAMES
 
 LARGE = 2**30  # bytes of files whose index is worth keeping
 HEADER = 12  # bytes before the data of a record: its length, and a checksum of that
-_INDEX = {"places": Shape("i", (None, 3)), "labels": Shape("i", (None,))}
 FOOTER = 4  # bytes after it: its checksum
+_INDEX = {"places": Shape("i", (None, 3)), "labels": Shape("i", (None,))}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -156,16 +156,22 @@ def _with_config(path: pathlib.Path, config: dict[str, Any] | None) -> Iterator[
         copy = pathlib.Path(folder) / f"network{ending}"
         if config is None:
             copy.symlink_to(path.resolve())
-        elif ending == ".h5":
-            shutil.copyfile(path, copy)
-            with h5py.File(copy, "r+") as file:
-                file.attrs["model_config"] = json.dumps(config)
         else:
-            with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as changed:
-                for item in archive.infolist():
-                    is_config = item.filename == "config.json"
-                    changed.writestr(item, json.dumps(config) if is_config else archive.read(item))
+            _copy_with(config, path, copy)
         yield copy
+
+
+def _copy_with(config: dict[str, Any], path: pathlib.Path, copy: pathlib.Path) -> None:
+    """Writes `copy`, whose ending tells its kind: the file `path` with another configuration."""
+    if copy.suffix == ".h5":
+        shutil.copyfile(path, copy)
+        with h5py.File(copy, "r+") as file:
+            file.attrs["model_config"] = json.dumps(config)
+        return
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as changed:
+        for item in archive.infolist():
+            is_config = item.filename == network_file.CONFIG
+            changed.writestr(item, json.dumps(config) if is_config else archive.read(item))
 
 
 def _with_weights(argument: str, path: pathlib.Path, architecture: keras.Model) -> Read:
