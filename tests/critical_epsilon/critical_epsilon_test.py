@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recipes import phase_transition
-from recipes.pages import phase_transition_plots
+from recipes.pages import phase_transition_plots, phase_transition_report
 from tf_nuat import card as cards
 from tf_nuat import command_line, critical_epsilon, networks, training
 from tf_nuat.critical_epsilon import intersection, training_runs
@@ -200,7 +200,7 @@ SECONDS = {"fast": 15.0, "exact": 60.0}
     [(0.1, "as ordinary training does"), (0.11, "begins to differ"), (0.39, "begins to differ"), (0.4, "will differ")],
 )
 def test_advice_depends_on_the_critical_epsilon(epsilon, words):
-    assert words in phase_transition.advice(epsilon, 0.2)
+    assert words in phase_transition_report.advice(epsilon, 0.2)
 
 
 @pytest.mark.parametrize("clean, images, compared", [("a", 100, True), ("b", 100, False), ("a", 50, False)])
@@ -213,7 +213,7 @@ def test_only_what_was_measured_alike_is_compared(clean, images, compared):
         return critical_epsilon.Measured(way, line, (0.1, 0.3), ((0.2, 0.6),), cleans, loss_images, SECONDS[way])
 
     found = {"fast": measured("fast", clean, images), "exact": measured("exact", "a", 100)}
-    lines = phase_transition.report(RECIPE, "fgm", found)
+    lines = phase_transition_report.report(RECIPE, "fgm", found)
     assert ("fast / exact: 1.00; time saved 75%" in lines) == compared == any("fast /" in line for line in lines)
     assert sum(line.startswith("ordinary training") for line in lines) == (1 if compared else 2)
 
@@ -260,7 +260,7 @@ def test_single_step_ends_at_the_first_epsilon_that_overfits_in_the_last_epoch(m
     assert {recipe.defense for recipe in recipes} == {"fgsm_at"} and recipes[0].defense_options == {"every": 1}
     none = critical_epsilon.single_step(RECIPE, tmp_path, epsilons=[0.1])
     assert none.unstable is None and none.epsilons == (0.1,)
-    said = [phase_transition._single_step(each) for each in (found, none)]
+    said = [phase_transition_report._single_step(each) for each in (found, none)]
     assert said[0].startswith("single-step training overfits catastrophically at 51/255 (accuracy under FGSM and")
     assert said[0].endswith("25.5/255: 80.0% and 70.0%, 51/255: 80.0% and 0.0%)")
     assert "at none of the epsilons" in said[1]
@@ -280,7 +280,7 @@ def test_single_step_refuses_training_that_does_not_begin(monkeypatch, tmp_path)
 )
 def test_advice_follows_from_the_ratio(epsilon, words):
     critical = {0.05: 0.2, 0.1: 0.1, 0.8: 0.2}[epsilon]
-    assert re.search(words, phase_transition.advice(epsilon, critical))
+    assert re.search(words, phase_transition_report.advice(epsilon, critical))
 
 
 def test_the_figure_shows_the_estimate_where_its_line_meets_the_threshold():
