@@ -105,25 +105,30 @@ def draw(data):
     grid = figure.subplots(len(rows), len(NORMS), squeeze=False)
     for line, each in zip(grid, rows):
         for axes, (name, found) in zip(line, each["norms"].items()):
-            counts = np.array(found["confusion"])
-            shares = counts / counts.sum(axis=1, keepdims=True)
-            drawn = axes.imshow(shares, cmap="cividis", vmin=0.0, vmax=1.0)
+            drawn = _draw_matrix(axes, np.array(found["confusion"]), each["classes"])
             axes.set_title(
                 f"{literal(each['name'])}, {name} norm\nentropy {found['entropy_of_softmax']:.2f} nats "
                 f"(of counts {found['entropy_of_counts']:.2f})",
                 fontsize=9,
             )
-            if max(counts.shape) <= NUMBERED:
-                axes.set_xticks(range(counts.shape[1]))
-                axes.set_yticks(range(counts.shape[0]), each["classes"])
-                for (row, column), count in np.ndenumerate(counts):
-                    if count:
-                        colour = "black" if shares[row, column] > 0.5 else "white"
-                        axes.text(column, row, str(count), ha="center", va="center", fontsize=7, color=colour)
     figure.supxlabel("class predicted for the adversary", fontsize=9)
     figure.supylabel(f"true class ({data['sample']['images']} images; numbers: images)", fontsize=9)
     figure.colorbar(drawn, ax=grid, label="share of the class", shrink=min(1.0, 0.8 / len(rows) + 0.2))
     return figure
+
+
+def _draw_matrix(axes, counts, classes):
+    """Draws the shares of each row of a confusion matrix, for few classes with the counts; returns the image."""
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    drawn = axes.imshow(shares, cmap="cividis", vmin=0.0, vmax=1.0)
+    if max(counts.shape) <= NUMBERED:
+        axes.set_xticks(range(counts.shape[1]))
+        axes.set_yticks(range(counts.shape[0]), classes)
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                colour = "black" if shares[row, column] > 0.5 else "white"
+                axes.text(column, row, str(count), ha="center", va="center", fontsize=7, color=colour)
+    return drawn
 
 
 def caption(data):
