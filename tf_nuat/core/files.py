@@ -74,6 +74,11 @@ def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         raise not_saved(path, error) from error
 
 
+def user_cache() -> pathlib.Path:
+    """Returns the folder for what can be made again: tf_nuat in `XDG_CACHE_HOME` or, if that is not set, ~/.cache."""
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tf_nuat"
+
+
 def reason(error: BaseException) -> str:
     """Returns why something failed, as part of a line: the system's words for a file, or the start of a message."""
     if isinstance(error, OSError) and error.errno:

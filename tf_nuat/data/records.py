@@ -134,7 +134,7 @@ def _indexed(where: str, files: Sequence[str], label: str) -> tuple[np.ndarray, 
     if sum(stat.st_size for stat in stats) < LARGE:
         return _scan(where, files, label)
     known = [(os.path.abspath(file), stat.st_size, stat.st_mtime_ns) for file, stat in zip(files, stats)]
-    folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tf_nuat"
+    folder = core_files.user_cache()
     kept = folder / f"index-{hashlib.sha256(repr((label, known)).encode()).hexdigest()[:32]}.npz"
     try:
         index = npz_input.load(f"index {kept}", kept)

@@ -19,8 +19,7 @@ PATIENCE = 60  # seconds without an answer
 
 def cache() -> pathlib.Path:
     """Returns the folder of the cache: TF_NUAT_CACHE, else tf_nuat in the folder of the user's caches."""
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(os.environ.get(CACHE) or pathlib.Path(home) / "tf_nuat")
+    return pathlib.Path(os.environ.get(CACHE) or files.user_cache())
 
 
 def checked(entry: "Entry", path: pathlib.Path) -> pathlib.Path:
