@@ -10,6 +10,7 @@ import mmap
 import os
 import pathlib
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import h5py
@@ -108,11 +109,24 @@ def _check_heaps(contents: bytes | mmap.mmap) -> None:
 
 
 def _check_hdf5(file: h5py.File, size: int) -> int:
-    """Returns how many numbers the datasets of an open file of `size` bytes have; raises as `check`.
+    """Returns how many numbers the datasets of an open file of `size` bytes have; raises as `check`."""
+    count, stored = 0, 0
+    for name, dataset in _datasets(file):
+        if dataset.external or dataset.is_virtual:
+            raise ValueError(f"it has {json_input.shown(name)}, weights that are in another file")
+        numbers = math.prod(dataset.shape or (0,))
+        count += numbers
+        stored += numbers * dataset.dtype.itemsize
+    npz_input.check_size(stored, size)
+    return count
+
+
+def _datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Yields the name of each dataset of an open file and the dataset, once; raises as `check`.
 
     It visits the groups in a loop: the library would recurse into them, to any depth.
     """
-    ahead, seen, count, stored = [file["/"]], set(), 0, 0
+    ahead, seen = [file["/"]], set()
     while ahead:
         group = ahead.pop()
         for name in group:
@@ -127,13 +141,7 @@ def _check_hdf5(file: h5py.File, size: int) -> int:
             if isinstance(found, h5py.Group):
                 ahead.append(found)
             elif isinstance(found, h5py.Dataset):
-                if found.external or found.is_virtual:
-                    raise ValueError(f"it has {json_input.shown(name)}, weights that are in another file")
-                numbers = math.prod(found.shape or (0,))
-                count += numbers
-                stored += numbers * found.dtype.itemsize
-    npz_input.check_size(stored, size)
-    return count
+                yield name, found
 
 
 def _attribute(path: PathLike, name: str) -> dict[str, Any] | None:
