@@ -24,11 +24,11 @@ from absl import logging
 
 from tf_nuat import defenses, training
 from tf_nuat.core import validation
-from tf_nuat.critical_epsilon import intersection, training_runs
+from tf_nuat.critical_epsilon import intersection, training_runs, variants
 from tf_nuat.critical_epsilon.results import Measured, SingleStep
 from tf_nuat.data.splits import Splits
 from tf_nuat.networks import saved
-from tf_nuat.training import AttackSpec, Recipe, ScheduleSpec, Stage
+from tf_nuat.training import Recipe
 from tf_nuat.training.building import load_data
 from tf_nuat.training.parts import largest_epsilon
 
@@ -85,7 +85,7 @@ def exact(
         own = dataclasses.replace(recipe, seed=recipe.seed + run)
         splits = load_data(own, options.get("data_dir"))
         found = training_runs.clean_network(own, pathlib.Path(out), clean, splits, loss_images, options)
-        adversarial = dataclasses.replace(_after(own, warm_up), measures={}, claimed={}, masking_alarm=None)
+        adversarial = dataclasses.replace(variants.after(own, warm_up), measures={}, claimed={}, masking_alarm=None)
         row, spent = _from_the_start(
             adversarial, pathlib.Path(out) / "exact", ordered, found.test_loss, splits, loss_images, options
         )
@@ -167,7 +167,7 @@ def fast(
         epochs = math.ceil(recipe.epochs / PART_OF_TRAINING)
     splits = load_data(recipe, options.get("data_dir"))
     found = training_runs.clean_network(recipe, pathlib.Path(out), clean, splits, loss_images, options)
-    tuned = _fine_tuned(recipe, found.network, epochs, learning_rate)
+    tuned = variants.fine_tuned(recipe, found.network, epochs, learning_rate)
     rows, seconds = [], 0.0
     for run in range(runs):
         row = []
@@ -175,7 +175,7 @@ def fast(
             logging.info("fast: run %d of %d, epsilon %d of %d, %g", run + 1, runs, len(row) + 1, len(ordered), epsilon)
             described = dataclasses.replace(tuned, seed=recipe.seed + run, epsilon=epsilon)
             if attack == "fgm":
-                described = described.with_options(**_one_step(recipe, epsilon))
+                described = variants.of_one_step(described)
             folder = pathlib.Path(out) / f"fast_{attack}" / _name(described)
             loss, spent = training_runs.train_and_measure(described, folder, splits, loss_images, options)
             intersection.check_below(epsilon, loss, found.test_loss)
@@ -185,21 +185,6 @@ def fast(
     images = min(loss_images, len(splits.labels("train")))
     estimate = intersection.extrapolated(ordered, rows, found.test_loss)
     return Measured("fast", estimate, tuple(ordered), tuple(rows), (found,), images, seconds)
-
-
-def _fine_tuned(recipe: Recipe, network: str, epochs: int, learning_rate: float) -> Recipe:
-    """Returns the recipe that trains the network at the path `network` further."""
-    return dataclasses.replace(
-        training_runs.cheaply_selected(recipe),
-        network=network,
-        network_options={},
-        epochs=epochs,
-        schedule_epochs=epochs,
-        learning_rate=ScheduleSpec("triangle", peak=learning_rate, up=epochs / 4, down=epochs * 3 / 4),
-        chosen_by="last",
-        patience=None,
-        masking_alarm=None,
-    )
 
 
 def single_step(
@@ -232,19 +217,9 @@ def single_step(
     tried, fgsm, pgd, seconds, unstable = [], [], [], 0.0, None
     for epsilon in ordered:
         logging.info("single step: epsilon %d of %d, %g", len(tried) + 1, len(ordered), epsilon)
-        described = dataclasses.replace(
-            recipe,
-            defense="fgsm_at",
-            defense_options={"every": 1},
-            epsilon=epsilon,
-            chosen_by="last",
-            patience=None,
-            masking_alarm="warn",
-            measures={"fgsm": AttackSpec("fgsm"), "pgd_20": AttackSpec("pgd", steps=20)},
-            claimed={},
-        )
+        described = variants.on_fgsm_alone(recipe, epsilon)
         folder = pathlib.Path(out) / "single_step" / _name(described)
-        card = training.run(_after(described, warm_up), folder, **options)
+        card = training.run(variants.after(described, warm_up), folder, **options)
         _check_begun(epsilon, card.history[-1]["loss"], chance)
         if "masking_alarm" not in card.history[-1]:
             validation.refuse("dataset", recipe.dataset, "one with a few hundred validation images")
@@ -294,7 +269,7 @@ def check(
     validation.number("learning_rate", learning_rate, above=0.0)
     if epochs is not None:
         validation.whole_number("epochs", epochs, at_least=1)
-    _after(recipe, warm_up)
+    variants.after(recipe, warm_up)
     if clean is not None:
         saved.read("clean", clean)
     return ordered
@@ -306,28 +281,6 @@ def _check_begun(epsilon: float, loss: float, chance: float) -> None:
             f"epsilons have {epsilon:.4g}, where training stays at one answer for all images (loss {loss:.4g}); "
             "allowed: smaller ones, or a longer warm_up, or a lower learning rate"
         )
-
-
-def _after(recipe: Recipe, warm_up: int) -> Recipe:
-    """Returns the recipe with ordinary training in its first `warm_up` epochs.
-
-    Raises:
-        ValueError: `warm_up` is out of range, or the epochs of the recipe cannot be divided as those of its schedule.
-    """
-    validation.whole_number("warm_up", warm_up, at_least=0)
-    validation.number("warm_up", warm_up, below=recipe.schedule_epochs)
-    if warm_up == 0:
-        return recipe
-    ordinary = Stage(defenses.WITHOUT_ADVERSARY, warm_up)
-    rest = Stage(recipe.defense, recipe.schedule_epochs - warm_up, recipe.defense_options)
-    names = f"{ordinary.defense}+{rest.defense}"
-    return dataclasses.replace(recipe, defense=names, defense_options={}, stages=(ordinary, rest))
-
-
-def _one_step(recipe: Recipe, epsilon: float) -> dict[str, Any]:
-    """Returns the options that make a defense's attack the fast gradient method."""
-    options = {"steps": 1, "step_size": epsilon}
-    return {**options, "random_start": False} if recipe.defense == "pgd_at" else options
 
 
 def _name(recipe: Recipe) -> str:

@@ -13,14 +13,15 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tf_nuat import data, defenses, evaluate, losses, norms, training
+from tf_nuat import data, evaluate, losses, norms, training
 from tf_nuat.attacks.ascent import ascend, cross_entropy_of
 from tf_nuat.core import files, json_input, validation
 from tf_nuat.core.json_input import Field
+from tf_nuat.critical_epsilon import variants
 from tf_nuat.data.splits import EVALUATED, Splits
 from tf_nuat.models.inference import inference
 from tf_nuat.networks import adapt, by_name
-from tf_nuat.training import AttackSpec, Recipe
+from tf_nuat.training import Recipe
 
 LOSS_STEPS = 10  # of the PGD under which losses are measured
 AT_CHANCE = 0.99  # share of the loss of a uniform guess from which on a network counts as untrained
@@ -82,13 +83,6 @@ def mean_loss(
     return float(np.concatenate(parts).mean(dtype=np.float64))
 
 
-def cheaply_selected(recipe: Recipe) -> Recipe:
-    """Returns the recipe with a cheap selection and no measures, for runs that do not use their results."""
-    return dataclasses.replace(
-        recipe, selection=AttackSpec("pgd", steps=1), selection_images=100, measures={}, claimed={}
-    )
-
-
 def clean_network(
     recipe: Recipe,
     out: pathlib.Path,
@@ -104,16 +98,9 @@ def clean_network(
     """
     seconds, path = 0.0, clean
     if path is None:
-        ordinary = dataclasses.replace(
-            cheaply_selected(recipe),
-            defense=defenses.WITHOUT_ADVERSARY,
-            defense_options={},
-            epsilon=1.0,  # any fixed number: a folder takes no run with another one
-            chosen_by="last" if recipe.chosen_by == "last" else defenses.Standard.CHOSEN_BY,
-        )
         folder = out / f"clean_seed_{recipe.seed}"
         logging.info("ordinary training, seed %d", recipe.seed)
-        seconds = training.run(ordinary, folder, **options).training_seconds
+        seconds = training.run(variants.ordinary(recipe), folder, **options).training_seconds
         path = folder / "network.keras"
     network = adapt(path, input_shape=splits.input_shape, argument="clean").network  # fine-tuning starts with the same
     by_name.fitting("clean", network, input_shape=splits.input_shape, num_classes=splits.num_classes)
