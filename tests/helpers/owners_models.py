@@ -95,6 +95,22 @@ def softmax_of_pairs(folder):
     return Owned(network, argmax(network), said=["its outputs are all from 0 to 1"])
 
 
+def cell(activation):
+    """Returns a maker of a network that ends in a cell, which goes on computing with what its activation returns."""
+
+    def make(folder):
+        keras.utils.set_random_seed(0)
+        network = behind(body(), keras.layers.Reshape((5, 2)), keras.layers.LSTM(10, activation=activation))
+        said = ["its outputs are all from 0 to 1"]
+        return Owned(network, argmax(network), lambda x: logit(network(x)), said)
+
+    return make
+
+
+def logit(probability):
+    return tf.math.log(probability) - tf.math.log(1.0 - probability)
+
+
 @keras.saving.register_keras_serializable()
 def own_sigmoid(z):
     return keras.ops.sigmoid(z)
@@ -242,9 +258,14 @@ TAKEN = {
     "softmax, a function of keras.activations": ends_in(lambda: keras.activations.softmax),
     "softmax, a function of TensorFlow": activated(lambda: tf.nn.softmax),
     "softmax, a layer as activation": activated(keras.layers.Softmax),
+    "softmax, an Activation as activation": activated(lambda: keras.layers.Activation("softmax")),
+    "softmax in the cell of an LSTM": cell("softmax"),
     "softmax, then Reshape": ends_in(keras.layers.Softmax, lambda: keras.layers.Reshape((10,))),
     "softmax, then linear in float32": linear_in_float32,
     "sigmoid of one unit": high("sigmoid", ["its last sigmoid was taken off"]),
+    "hard sigmoid of one unit, an Activation as activation": high(
+        keras.layers.Activation("hard_sigmoid"), ["it returns a probability"], is_exact=False
+    ),
     "hard sigmoid of one unit": high("hard_sigmoid", ["it returns a probability"], is_exact=False),
     "sigmoid of one unit, a function": high(own_sigmoid, ["it returns a probability"], is_exact=False),
     "sigmoid of a sigmoid": sigmoid_of_a_sigmoid,

@@ -43,6 +43,40 @@ def subclass_inside(folder):
     return owned(in_front(trained_subclass(None), shape=GREY), body(), is_stock=False)
 
 
+@keras.saving.register_keras_serializable("tests")
+class Gate(keras.layers.Layer):
+    """A layer of the owner's whose sigmoid is not the last that it does."""
+
+    def __init__(self, activation="sigmoid", **options):
+        super().__init__(**options)
+        self.activation = keras.activations.get(activation)
+
+    def call(self, z):
+        return z * self.activation(z)
+
+    def get_config(self):
+        return {**super().get_config(), "activation": keras.activations.serialize(self.activation)}
+
+
+@keras.saving.register_keras_serializable("tests")
+class Head(keras.layers.Layer):
+    """A layer of the owner's that has an activation and no argument for it."""
+
+    activation = staticmethod(keras.activations.softmax)
+
+    def call(self, z):
+        return self.activation(z)
+
+
+def gated(folder):
+    network = behind(body(), Gate())
+    return owned(network, network)
+
+
+def with_a_head(folder):
+    return owned(behind(body(), Head()), body(), LOGARITHM, has_offset=True)
+
+
 class Inverting(keras.Model):
     """A functional model whose own call does more than its graph: it exchanges black and white."""
 
@@ -131,6 +165,8 @@ TAKEN = {
         "the class Inverting was put into a functional model"
     ),
     "a functional model with a call of its own inside": with_a_call_of_its_own(inside=True),
+    "a gate, a layer of one's own": gated,
+    "a head without argument, a layer of one's own": with_a_head,
     "softmax, rounded to bfloat16": rounded,
     "sigmoid of each class, a function": sigmoids,
     "logits that are not negative": not_negative,

@@ -156,8 +156,13 @@ def is_graph(operation: typing.Any) -> bool:
     """Returns whether an operation is a network whose own operations `run_graph` can compute one after another."""
     if not getattr(operation, "built", False) or not isinstance(operation, (keras.Sequential, keras.Function)):
         return False
-    own = next(kind for kind in type(operation).__mro__ if "call" in vars(kind))  # a subclass may compute otherwise
-    return own.__module__.startswith("keras.") and bool(getattr(operation, "inputs", None))
+    return computes_as_keras(operation) and bool(getattr(operation, "inputs", None))
+
+
+def computes_as_keras(operation: keras.Operation) -> bool:
+    """Returns whether the `call` of an operation is Keras's own: a subclass may compute otherwise."""
+    own = next(kind for kind in type(operation).__mro__ if "call" in vars(kind))
+    return own.__module__.startswith("keras.")
 
 
 def run_graph(network: keras.Model, inputs: typing.Any, call: Callable[..., typing.Any]) -> typing.Any:

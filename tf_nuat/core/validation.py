@@ -200,11 +200,21 @@ def ends_in_softmax(output: keras.KerasTensor) -> bool:
     if within is not None:
         return ends_in_softmax(within)
     last = keras_compat.operation_of(output)
-    names = type(last).__name__, getattr(getattr(last, "activation", None), "__name__", "")
-    return any(name.lower() in _PROBABILITIES for name in names)
+    if isinstance(last, _ACTIVATED) and keras_compat.computes_as_keras(last):
+        return squashing(last.activation) is not None
+    return squashing(last) is not None
 
 
-_PROBABILITIES = ("softmax", "softmax_v2", "sigmoid")  # the second is the name of `tf.nn.softmax`
+_ACTIVATED = (keras.layers.Dense, keras.layers.EinsumDense)  # return rows, and do their activation last
+_SQUASHING = {"softmax": "softmax", "softmax_v2": "softmax", "sigmoid": "sigmoid"}  # softmax_v2 is `tf.nn.softmax`
+
+
+def squashing(function: Any) -> str | None:
+    """Returns "softmax" or "sigmoid" if a function, a layer or an operation is one; None for any other."""
+    if isinstance(function, keras.layers.Activation):
+        return squashing(function.activation)
+    name = type(function).__name__ if isinstance(function, keras.Operation) else getattr(function, "__name__", "")
+    return _SQUASHING.get(name.lower())
 
 
 def logits_on(argument: str, network: keras.Model, images: np.ndarray) -> keras.Model:

@@ -15,9 +15,9 @@ from tf_nuat.core import keras_compat, validation
 
 AUTO = "auto"
 SMALLEST = 1e-30  # probability; its logarithm is finite, and float32 can represent it
-_PROBED = 16  # random images, to see the outputs of what is not a layer of Keras
+_PROBED = 16  # random images, or inputs of a layer, to see the outputs of what is not known by its name
+_OPEN = 32  # a size that a network leaves open, in these
 
-_SOFTMAX, _SIGMOID = ("softmax", "softmax_v2"), ("sigmoid",)  # the second is the name of `tf.nn.softmax`
 _FLAT = ("hard_sigmoid", "sparse_sigmoid", "sparsemax")  # return probabilities that may be equal where inputs are not
 # Layers that only move or pass on numbers: a softmax may come before them.
 _PASSED = (keras.layers.Reshape, keras.layers.Flatten, keras.layers.Dropout, keras.layers.Identity)
@@ -112,13 +112,14 @@ def _before(tensor: keras.KerasTensor) -> tuple[str, keras.KerasTensor] | None:
         return inner[0], without(keras_compat.arguments_of(tensor))
     activation = getattr(operation, "activation", None)
     is_layer = isinstance(operation, keras.Layer) and not isinstance(operation, keras.layers.Softmax)
-    kind = _kind_of(activation if is_layer else operation)
+    kind = validation.squashing(activation if is_layer else operation)
     if kind == "softmax" and not _is_over_all(activation if is_layer else operation, tensor):
         return None
     if kind and (not is_layer or isinstance(operation, keras.layers.Activation)):
         return kind, inputs[0]
     if kind:
-        return kind, _without_activation(operation, inputs[0])
+        without = _without_activation(operation, inputs)
+        return None if without is None else (kind, without)
     is_linear = isinstance(operation, keras.layers.Activation) and activation is keras.activations.linear
     if (is_linear or isinstance(operation, _PASSED)) and len(inputs) == 1:
         inner = _before(inputs[0])
@@ -127,12 +128,24 @@ def _before(tensor: keras.KerasTensor) -> tuple[str, keras.KerasTensor] | None:
     return None
 
 
-def _without_activation(layer: keras.Layer, inputs: keras.KerasTensor) -> keras.KerasTensor:
-    """Returns the output of a layer for `inputs`, with its weights but without its activation."""
-    linear = type(layer).from_config({**layer.get_config(), "activation": "linear"})
-    output = linear(inputs)
-    linear.set_weights(layer.get_weights())
-    return output
+def _without_activation(layer: keras.Layer, inputs: list[keras.KerasTensor]) -> keras.KerasTensor | None:
+    """Returns the output of a layer for `inputs`, with its weights but without its activation.
+
+    None if the activation is not the last that the layer does: in a cell of an LSTM, or in a gate, it is not.
+    """
+    shapes = [[size or _OPEN for size in each.shape[1:]] for each in inputs]
+    draws = np.random.default_rng(0)
+    probe = [keras.ops.cast(draws.normal(size=(_PROBED, *shape)), each.dtype) for shape, each in zip(shapes, inputs)]
+    try:
+        (only,) = inputs
+        linear = type(layer).from_config({**layer.get_config(), "activation": "linear"})
+        output = linear(only)
+        linear.set_weights(layer.get_weights())
+        found, expected = layer.activation(linear(*probe)), layer(*probe)
+        found, expected = (np.asarray(keras.ops.convert_to_numpy(each), np.float64) for each in (found, expected))
+    except Exception:  # whatever a layer of the user's own raises
+        return None
+    return output if np.allclose(found, expected, rtol=1e-2, atol=1e-6, equal_nan=True) else None
 
 
 def _is_over_all(softmax: Any, output: keras.KerasTensor) -> bool:
@@ -141,18 +154,6 @@ def _is_over_all(softmax: Any, output: keras.KerasTensor) -> bool:
     if not isinstance(axis, int) or None in output.shape[1:]:
         return False
     return 1 < output.shape[axis] == math.prod(output.shape[1:])
-
-
-def _kind_of(function: Any) -> str | None:
-    if isinstance(function, keras.Operation):  # as in Dense(10, activation=keras.layers.Softmax())
-        return _kind(type(function).__name__)
-    return _kind(getattr(function, "__name__", ""))
-
-
-def _kind(name: str) -> str | None:
-    """Returns "softmax" or "sigmoid" for the name of such a function, layer or operation; None for any other."""
-    name = name.lower()
-    return "softmax" if name in _SOFTMAX else "sigmoid" if name in _SIGMOID else None
 
 
 def _logarithm(network: keras.Model, output: keras.KerasTensor) -> tuple[keras.KerasTensor, list[str]]:
@@ -164,7 +165,7 @@ def _logarithm(network: keras.Model, output: keras.KerasTensor) -> tuple[keras.K
     last = keras_compat.operation_of(output)
     if isinstance(last, (keras.layers.Dense, keras.layers.Conv2D)) and _is_unbounded(last.activation):
         return output, []
-    shape = [size or 32 for size in network.inputs[0].shape[1:]]
+    shape = [size or _OPEN for size in network.inputs[0].shape[1:]]
     noise = np.random.default_rng(0).uniform(size=(_PROBED, *shape))
     images = np.concatenate([noise, 255.0 * noise, 2.0 * noise - 1.0]).astype(network.inputs[0].dtype)
     values = keras.ops.convert_to_numpy(keras.Model(network.inputs[0], output)(images, training=False)).astype(
@@ -185,9 +186,10 @@ def _logarithm(network: keras.Model, output: keras.KerasTensor) -> tuple[keras.K
 
 
 def _is_unbounded(activation: Any) -> bool:
-    """Returns whether an activation, no softmax and no sigmoid, is one of Keras that returns no probabilities."""
+    """Returns whether an activation is a function of Keras that returns no probabilities."""
+    name = getattr(activation, "__name__", None)  # a layer as activation has none
     is_of_keras = getattr(activation, "__module__", "").startswith("keras.")
-    return is_of_keras and getattr(activation, "__name__", "") not in _FLAT
+    return is_of_keras and name is not None and name not in _FLAT and validation.squashing(activation) is None
 
 
 def _logit(probability: keras.KerasTensor) -> keras.KerasTensor:
