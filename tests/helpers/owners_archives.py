@@ -40,11 +40,11 @@ def convolution(**first):
     ]
 
 
-def functional(name, described, inputs=()):
+def functional(name, described, inputs=(), package="keras"):
     """Returns a functional network, of which Keras 3 has the module elsewhere."""
     ends = {"input_layers": [[described[0]["name"], 0, 0]], "output_layers": [[described[-1]["name"], 0, 0]]}
     return {
-        "module": "keras.src.engine.functional",
+        "module": f"{package}.src.engine.functional",
         "class_name": "Functional",
         "registered_name": "Functional",
         "name": name,
@@ -65,17 +65,22 @@ def with_config(path, network, config):
     return owned(network, body(colour=True), OFF, given=path, colour=True)
 
 
-def functional_archive(folder):
-    *parts, flat, last = layers("softmax", colour=True)
-    inner = built(parts, trained("colour")[:6], shape=COLOUR)
-    described = [
-        image("photo"),
-        functional("base", convolution(), after("photo")),
-        layer("Flatten", "flat", after("base", 1), data_format="channels_last"),
-        layer("Dense", "classes", after("flat"), units=10, activation="softmax", use_bias=True),
-    ]
-    network = built([inner, flat, last], trained("colour"), shape=COLOUR)
-    return with_config(folder / "network.keras", network, functional("model", described))
+def functional_archive(package):
+    """Returns a maker; `package` is "keras" before Keras 3 came out, and "tf_keras" since."""
+
+    def make(folder):
+        *parts, flat, last = layers("softmax", colour=True)
+        inner = built(parts, trained("colour")[:6], shape=COLOUR)
+        described = [
+            image("photo"),
+            functional("base", convolution(), after("photo"), package),
+            layer("Flatten", "flat", after("base", 1), data_format="channels_last"),
+            layer("Dense", "classes", after("flat"), units=10, activation="softmax", use_bias=True),
+        ]
+        network = built([inner, flat, last], trained("colour"), shape=COLOUR)
+        return with_config(folder / "network.keras", network, functional("model", described, package=package))
+
+    return make
 
 
 def sequential_archive(folder):
@@ -109,7 +114,8 @@ def from_json(folder):
 
 
 TAKEN = {
-    ".keras of Keras 2 with a network inside": functional_archive,
+    ".keras of Keras 2 with a network inside": functional_archive("keras"),
+    ".keras of tf_keras with a network inside": functional_archive("tf_keras"),
     ".keras of Keras 2, sequential": sequential_archive,
     "weights and model.json of Keras 2": weights("network.weights.h5", from_json),
 }

@@ -23,7 +23,7 @@ from tf_nuat.core import files
 # Modules of networks in `.keras` files of Keras 2, and their places in Keras 3, where loading looks for them.
 MODULES_OF_KERAS_2 = {
     f"{place}.{name}": f"keras.src.models.{now}"
-    for place in ("keras.engine", "keras.src.engine")
+    for place in ("keras.engine", "keras.src.engine", "tf_keras.engine", "tf_keras.src.engine")
     for name, now in (("functional", "functional"), ("sequential", "sequential"), ("training", "model"))
 }
 
