@@ -258,8 +258,8 @@ def weights(name, architecture, **options):
 class InParts(keras.Model):
     """A model of the owner's own, whose file of weights has no group for layers."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **options):
+        super().__init__(**options)
         self.parts = layers("softmax")
 
     def call(self, x, training=False):
@@ -277,6 +277,24 @@ def weights_of_a_subclass(folder):
     said = ["weights put into the architecture", "the class InParts was put into a functional model", LOGARITHM]
     more = {"given": folder / "network.weights.h5", "options": {"architecture": other}}
     return owned(network, body(), *said, **more, is_stock=False, has_offset=True)
+
+
+class ToldTheMode(InParts):
+    """Keras cannot build its layers when it reads the file, and leaves them without weights, with a warning alone."""
+
+    def call(self, x, training):
+        return super().call(x, training=training)
+
+
+def class_that_keras_does_not_build(folder):
+    sys.modules[CODE] = types.ModuleType(CODE)
+    sys.modules[CODE].ToldTheMode = ToldTheMode
+    network = ToldTheMode()
+    network(np.zeros((1, *GREY), np.float32), training=False)
+    network.set_weights(trained())
+    said = ["the class ToldTheMode was put into a functional model", LOGARITHM]
+    more = {"options": {"modules": [CODE]}, "is_stock": False, "has_offset": True}
+    return saved(folder / "network.keras", network, body(), *said, **more)
 
 
 def from_json(folder):
@@ -303,6 +321,7 @@ TAKEN = {
     "a SavedModel of a tf.Module": module_of_tensorflow,
     "a Lambda that is trusted": with_lambda,
     "a layer of one's own, with its module": with_own_layer,
+    "a class that Keras does not build": class_that_keras_does_not_build,
     "weights of Keras 3": weights("network.weights.h5", untrained),
     "weights of Keras 3, of a subclass": weights_of_a_subclass,
     "weights of Keras 2": weights("old.h5", untrained),

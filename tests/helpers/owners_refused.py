@@ -135,6 +135,42 @@ def with_own_layer(folder):
     return owners_files.with_own_layer(folder).given
 
 
+class WithNumPy(keras.Model):
+    """Its owner calls it on arrays."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = keras.layers.Dense(3)
+
+    def build(self, shape):
+        self.last.build((None, 64))
+
+    def call(self, x):
+        return self.last(np.reshape(x, (-1, 64)))
+
+
+def with_numpy(folder):
+    network = WithNumPy()
+    network.build((None, *GREY))
+    return network
+
+
+class OfAFunction(keras.layers.Layer):
+    """It has no configuration."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+
+def bytes_without_config(folder):
+    inputs = keras.Input(GREY, dtype="uint8")
+    return keras.Model(inputs, flat(3)(OfAFunction(keras.ops.relu)(keras.layers.Rescaling(1 / 255)(inputs))))
+
+
 def row(folder):
     return built([keras.layers.Dense(2)], [np.zeros((63, 2)), np.zeros(2)], shape=(63,))
 
@@ -181,6 +217,8 @@ REFUSED = {
     "a SavedModel of one image": (saved_model((1, *GREY), tf.float32), ["(None, ...)"]),
     "a SavedModel that reads files": (saved_model((None, *GREY), tf.float32, True), ["ReadFile", "--trust"]),
     "a function of TensorFlow": (with_unknown_function, ["tf.signal.fft", "model.save(FOLDER)"]),
+    "a class that computes with NumPy": (with_numpy, ["a WithNumPy, which cannot be put into", "Keras or TensorFlow"]),
+    "bytes, and a layer that cannot be copied": (bytes_without_config, ["takes uint8", "keras.Input(SHAPE, dtype="]),
     "not built": (unbuilt, ["not built", "keras.Model(inputs, model(inputs))"]),
     "a row that is no square": (row, ["63 pixels in a row", "keras.layers.Reshape((63,))"]),
     "no network": (lambda folder: {"weights": 3}, ["is a dict", "a keras.Model, or the path of one"]),

@@ -254,7 +254,7 @@ def is_late_start(error: RuntimeError) -> bool:
 
 def reason_of(error: Exception) -> str:
     """Returns why Keras could not read or call a network, in one line: the end of its message, without its lists."""
-    text = str(error).rpartition("Exception encountered:")[2]
+    text = re.split("(?:Exception|Error) encountered:", str(error))[-1]
     text = re.sub(r"\x1b\[\d+m|\{\{function_node \S+\}\}", "", text)
     for noise in ("Full object config:", "\n\nconfig={", "Full config:", "Arguments received by"):
         text = text.partition(noise)[0]

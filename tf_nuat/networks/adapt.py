@@ -3,6 +3,7 @@
 That form is a functional Keras model, images (B, H, W, C) in [0, 1] -> logits (B, K), K at least 2.
 """
 
+import inspect
 import os
 import pathlib
 from collections.abc import Sequence
@@ -79,19 +80,22 @@ def adapt(
     """
     validation.keras_settings()  # before layers of a file take another default
     reading: dict[str, Any] = {"architecture": architecture, "modules": modules, "trust": trust}
-    model, loss, argument, changes = _read(argument, model_or_path, reading)
-    model, said = _functional(argument, model, input_shape)
+    given, loss, name, changes = _read(argument, model_or_path, reading)
+    known = len(given.weights)
+    model, said = _functional(name, given, input_shape)
+    if given is not model_or_path and len(given.weights) > known:  # Keras could not build these layers, and read none
+        saved.with_weights(argument, model_or_path, given)
     changes += said
     if not model.inputs[0].dtype.startswith(("float", "bfloat")):
-        model, pixels = _of_floats(model), "0..255" if pixels == "0..1" else pixels
+        model, pixels = _of_floats(name, model), "0..255" if pixels == "0..1" else pixels
         changes.append("it takes bytes: pixels reach it as floating point, through which gradients flow")
-    output, said = network_outputs.chosen(argument, model, outputs)
+    output, said = network_outputs.chosen(name, model, outputs)
     changes += said
-    _refuse_regression(argument, output, loss)
-    network, said = network_outputs.logits(argument, model, output)
+    _refuse_regression(name, output, loss)
+    network, said = network_outputs.logits(name, model, output)
     changes += said
-    network, said = _with_front(argument, network, pixels, input_shape)
-    return Adapted(validation.classifier(argument, network), changes + said)
+    network, said = _with_front(name, network, pixels, input_shape)
+    return Adapted(validation.classifier(name, network), changes + said)
 
 
 def _read(
@@ -124,7 +128,7 @@ def _functional(
                 f"{argument} {is_built}does not tell what it takes; allowed: inputs = keras.Input((HEIGHT, WIDTH, "
                 "CHANNELS)), then keras.Model(inputs, model(inputs))"
             )
-        return _wrapped(model, keras.Input(tuple(shape[1:])))
+        return _wrapped(argument, model, keras.Input(tuple(shape[1:])))
     if len(inputs) != 1:
         shapes = ", ".join(f"{tensor.name} {tensor.shape[1:]}" for tensor in inputs)
         raise ValueError(
@@ -132,21 +136,30 @@ def _functional(
             "OTHERS])), where the others are fixed"
         )
     if not keras_compat.is_graph(model):  # its graph does not show its own `call`
-        return _wrapped(model, keras.Input(tuple(inputs[0].shape[1:]), dtype=inputs[0].dtype))
+        return _wrapped(argument, model, keras.Input(tuple(inputs[0].shape[1:]), dtype=inputs[0].dtype))
     if isinstance(model, keras.Sequential) or isinstance(model.input, keras.KerasTensor):
         return model, []
     changes = ["its input was taken out of a dict"] if isinstance(model.input, dict) else []
     return keras.Model(inputs[0], model.output, name=model.name), changes  # Keras would warn of a list at every call
 
 
-def _wrapped(model: keras.Model, image: keras.KerasTensor) -> tuple[keras.Model, list[str]]:
+def _wrapped(argument: str, model: keras.Model, image: keras.KerasTensor) -> tuple[keras.Model, list[str]]:
     """Returns a functional model with a model of a custom class as its layer, and what was changed."""
+    kind = type(model).__name__
     taken = getattr(model, "input", None)  # a class without a graph has none
     given = dict.fromkeys(taken, image) if isinstance(taken, dict) else image
-    return keras.Model(image, model(given)), [f"the class {type(model).__name__} was put into a functional model"]
+    mode = {"training": False} if "training" in inspect.signature(model.call).parameters else {}
+    try:
+        functional = keras.Model(image, model(given, **mode))
+    except Exception as error:  # whatever the `call` of the user's own raises
+        raise ValueError(
+            f"{argument} is a {kind}, which cannot be put into a functional model ({keras_compat.reason_of(error)}); "
+            "allowed: a class whose call takes the images and computes with Keras or TensorFlow alone"
+        ) from error
+    return functional, [f"the class {kind} was put into a functional model"]
 
 
-def _of_floats(model: keras.Model) -> keras.Model:
+def _of_floats(argument: str, model: keras.Model) -> keras.Model:
     """Returns the model with floating-point inputs, also of networks in it: the cast of an integer has no gradient."""
 
     def float_of(tensor: keras.KerasTensor) -> keras.KerasTensor:
@@ -154,11 +167,19 @@ def _of_floats(model: keras.Model) -> keras.Model:
         return keras.Input(tuple(tensor.shape[1:]), dtype=tensor.dtype if is_float else "float32")
 
     def clone_of(layer: keras.Layer) -> keras.Layer:
-        return _of_floats(layer) if keras_compat.is_graph(layer) else type(layer).from_config(layer.get_config())
+        if keras_compat.is_graph(layer):
+            return _of_floats(argument, layer)
+        return type(layer).from_config(layer.get_config())
 
     taken = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     floats = keras.tree.map_structure(float_of, taken)
-    changed = keras.models.clone_model(model, input_tensors=floats, clone_function=clone_of)
+    try:
+        changed = keras.models.clone_model(model, input_tensors=floats, clone_function=clone_of)
+    except Exception as error:  # whatever a layer of the user's own raises
+        raise ValueError(
+            f"{argument} takes {model.inputs[0].dtype}, and cannot be copied to take floating point "
+            f"({keras_compat.reason_of(error)}); allowed: keras.Input(SHAPE, dtype='float32') where it begins"
+        ) from error
     weights.copy(model, to=changed)
     return changed
 

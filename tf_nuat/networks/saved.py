@@ -62,7 +62,7 @@ def read(
             "the folder of a SavedModel"
         )
     if architecture is not None:
-        return _with_weights(argument, path, architecture)
+        return with_weights(argument, path, architecture)
     try:
         there = network_file.check(path)
         config = network_file.config_of(path)
@@ -174,8 +174,12 @@ def _copy_with(config: dict[str, Any], path: pathlib.Path, copy: pathlib.Path) -
             changed.writestr(item, json.dumps(config) if is_config else archive.read(item))
 
 
-def _with_weights(argument: str, path: pathlib.Path, architecture: keras.Model) -> Read:
-    """Returns the architecture with the weights of a file, in the form of Keras 3 or of earlier versions."""
+def with_weights(argument: str, path: PathLike, architecture: keras.Model) -> Read:
+    """Returns the architecture with the weights of a file, in the form of Keras 3 or of earlier versions.
+
+    Layers that are not built get none, and Keras does not always say so.
+    """
+    path = pathlib.Path(path)
     with tempfile.TemporaryDirectory() as folder:
         try:
             network_file.check(path)
@@ -190,7 +194,7 @@ def _with_weights(argument: str, path: pathlib.Path, architecture: keras.Model) 
             if ending == ".weights.h5":
                 _check_that_all_are_used(path, architecture)
             elif ending == ".keras":
-                with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as inside:
+                with zipfile.ZipFile(path) as archive, archive.open(network_file.WEIGHTS) as inside:
                     _check_that_all_are_used(inside, architecture)
         except Exception as error:  # whatever h5py, zipfile or Keras raises
             raise validation.not_read(argument, path, error, "which does not fit the architecture") from error
