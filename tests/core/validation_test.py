@@ -155,6 +155,14 @@ def test_a_file_is_no_output_folder(tmp_path):
     assert (tmp_path / "file").read_text() == "kept"
 
 
+def test_a_network_with_an_operation_without_a_gradient_is_named_in_one_line():
+    layers = [keras.layers.Resizing(3, 3, interpolation="area"), keras.layers.Flatten(), keras.layers.Dense(3)]
+    network = keras.Sequential([keras.Input((4, 4, 1)), *layers])
+    with pytest.raises(ValueError, match=r"no gradient \(.*ResizeArea\); allowed: .*'bilinear'") as caught:
+        validation.logits_on("network", network, np.random.default_rng(0).random((2, 4, 4, 1), np.float32))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_network_that_cannot_compute_is_named_in_one_line():
     """As one with convolutions of channels first, which TensorFlow computes on a GPU alone."""
 

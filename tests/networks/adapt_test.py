@@ -60,6 +60,13 @@ def test_many_kinds_are_taken():
     assert len(TAKEN) >= 26 and len(TAKEN) + len(owners_refused.REFUSED) >= 30
 
 
+def test_the_softmax_of_a_network_of_any_size_is_found_on_images_that_are_large_enough():
+    inputs = keras.Input((None, None, 1))
+    maps = keras.layers.GlobalAveragePooling2D()(keras.layers.AveragePooling2D(40)(inputs))
+    _, changes = adapt(keras.Model(inputs, 1.0 * keras.ops.softmax(keras.layers.Dense(3)(maps))))
+    assert changes == ["it returns probabilities from which no softmax can be taken off: their logarithm was taken"]
+
+
 def test_low_images_are_not_those_of_channels_first():
     for taken in ((3, 5, 1), (1, 5, 3), (3, 1, 3)):
         assert pixels.arrangement("network", taken) == pixels.Arrangement(taken)

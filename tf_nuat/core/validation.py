@@ -218,25 +218,47 @@ def squashing(function: Any) -> str | None:
 
 
 def logits_on(argument: str, network: keras.Model, images: np.ndarray) -> keras.Model:
-    """Returns `network` if its outputs for some of `images` are finite and are logits, not probabilities.
+    """Returns `network` if its outputs for some of `images` are finite logits, no probabilities, and have a gradient.
 
     Raises:
         ValueError: they are not; or it cannot compute them, as with a convolution of channels first on a CPU.
     """
-    try:
-        outputs = keras.ops.convert_to_numpy(network(images[:PROBED], training=False))
-    except (ValueError, TypeError, tf.errors.UnimplementedError, tf.errors.InvalidArgumentError) as error:
-        reason = keras_compat.reason_of(error)
-        raise ValueError(
-            f"{argument} cannot compute its outputs for the sample ({reason}); allowed: a network whose predict does"
-        ) from error
+    outputs = computed(argument, network, images[:PROBED])
     if not np.all(np.isfinite(outputs)):
         raise ValueError(f"{argument} returns values that are not finite for the sample; allowed: finite logits")
     if are_probabilities(outputs):
         raise ValueError(
             f"{argument} returns probabilities (rows in [0, 1] that sum to 1); allowed: logits, without a softmax"
         )
+    try:
+        with tf.GradientTape() as tape:
+            tape.watch(x := tf.convert_to_tensor(images[:2]))  # some networks squeeze a batch of one
+            logits = network(x, training=False)
+        tape.gradient(logits, x)
+    except (LookupError, *_OF_COMPUTING) as error:
+        raise ValueError(
+            f"{argument} has an operation of which TensorFlow knows no gradient ({keras_compat.reason_of(error)}); "
+            "allowed: others, as Resizing(..., interpolation='bilinear') for 'area'"
+        ) from error
     return network
+
+
+_OF_COMPUTING = (ValueError, TypeError, tf.errors.UnimplementedError, tf.errors.InvalidArgumentError)
+
+
+def computed(argument: str, network: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Returns the outputs of a network for images, in inference mode.
+
+    Raises:
+        ValueError: it cannot compute them.
+    """
+    try:
+        return keras.ops.convert_to_numpy(network(images, training=False))
+    except _OF_COMPUTING as error:
+        raise ValueError(
+            f"{argument} cannot compute its outputs for the sample ({keras_compat.reason_of(error)}); allowed: a "
+            "network whose predict does"
+        ) from error
 
 
 def are_probabilities(outputs: np.ndarray) -> bool:

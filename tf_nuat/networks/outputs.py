@@ -4,6 +4,7 @@ The network may return probabilities, one number for two classes, or several out
 whether they are a layer, the activation of a layer or an operation; the weights stay.
 """
 
+import contextlib
 import itertools
 import math
 from typing import Any
@@ -16,7 +17,7 @@ from tf_nuat.core import keras_compat, validation
 AUTO = "auto"
 SMALLEST = 1e-30  # probability; its logarithm is finite, and float32 can represent it
 _PROBED = 16  # random images, or inputs of a layer, to see the outputs of what is not known by its name
-_OPEN = 32  # a size that a network leaves open, in these
+_OPEN, _LARGER = 32, 128  # sizes to try where a network leaves one open
 
 _FLAT = ("hard_sigmoid", "sparse_sigmoid", "sparsemax")  # return probabilities that may be equal where inputs are not
 # Layers that only move or pass on numbers: a softmax may come before them.
@@ -81,7 +82,7 @@ def logits(argument: str, network: keras.Model, output: keras.KerasTensor) -> tu
         )
     found = _before(output)
     if found is None:
-        output, said = _logarithm(network, output)
+        output, said = _logarithm(argument, network, output)
         changes += said
     while found is not None:
         kind, output = found
@@ -156,7 +157,7 @@ def _is_over_all(softmax: Any, output: keras.KerasTensor) -> bool:
     return 1 < output.shape[axis] == math.prod(output.shape[1:])
 
 
-def _logarithm(network: keras.Model, output: keras.KerasTensor) -> tuple[keras.KerasTensor, list[str]]:
+def _logarithm(argument: str, network: keras.Model, output: keras.KerasTensor) -> tuple[keras.KerasTensor, list[str]]:
     """Returns the logarithm of probabilities that sum to 1, the logits of others in [0, 1], and other outputs as is.
 
     A softmax inside a function, an average or a graph cannot be removed. Its logarithm differs from the logits by a
@@ -165,12 +166,7 @@ def _logarithm(network: keras.Model, output: keras.KerasTensor) -> tuple[keras.K
     last = keras_compat.operation_of(output)
     if isinstance(last, (keras.layers.Dense, keras.layers.Conv2D)) and _is_unbounded(last.activation):
         return output, []
-    shape = [size or _OPEN for size in network.inputs[0].shape[1:]]
-    noise = np.random.default_rng(0).uniform(size=(_PROBED, *shape))
-    images = np.concatenate([noise, 255.0 * noise, 2.0 * noise - 1.0]).astype(network.inputs[0].dtype)
-    values = keras.ops.convert_to_numpy(keras.Model(network.inputs[0], output)(images, training=False)).astype(
-        np.float64
-    )
+    values = _probed(argument, keras.Model(network.inputs[0], output))
     several = values.shape[1] > 1
     if several and validation.are_probabilities(values[:_PROBED]):
         said = "it returns probabilities from which no softmax can be taken off: their logarithm was taken"
@@ -183,6 +179,23 @@ def _logarithm(network: keras.Model, output: keras.KerasTensor) -> tuple[keras.K
     if several:
         said = "its outputs are all from 0 to 1, as of sigmoids that cannot be taken off: their logits were computed"
     return _logit(keras.ops.cast(output, "float32")), [said]
+
+
+def _probed(argument: str, network: keras.Model) -> np.ndarray:
+    """Returns the outputs of a network, float64, for random pixels in [0, 1], in [0, 255] and in [-1, 1]."""
+    taken = network.inputs[0]
+
+    def of_size(size: int) -> np.ndarray:
+        noise = np.random.default_rng(0).uniform(size=(_PROBED, *(each or size for each in taken.shape[1:])))
+        images = np.concatenate([noise, 255.0 * noise, 2.0 * noise - 1.0]).astype(taken.dtype)
+        return validation.computed(argument, network, images).astype(np.float64)
+
+    if None in taken.shape[1:]:
+        with contextlib.suppress(ValueError):  # these images may be too small: then it fails, or returns NaN
+            values = of_size(_OPEN)
+            if np.all(np.isfinite(values)):
+                return values
+    return of_size(_LARGER)
 
 
 def _is_unbounded(activation: Any) -> bool:
