@@ -171,6 +171,25 @@ def bytes_without_config(folder):
     return keras.Model(inputs, flat(3)(OfAFunction(keras.ops.relu)(keras.layers.Rescaling(1 / 255)(inputs))))
 
 
+def of_whole_numbers(dtype, *parts):
+    """Returns a maker of a network that takes another type than floating point."""
+
+    def make(folder):
+        x = inputs = keras.Input(GREY, dtype=dtype)
+        for part in parts:
+            x = part(x)
+        return keras.Model(inputs, flat(3)(x))
+
+    return make
+
+
+def one_image(folder):
+    """Its author always gives it one, and its softmax is a function."""
+    inputs = keras.Input(batch_shape=(1, *GREY))
+    logits = keras.layers.Dense(3)(keras.ops.reshape(inputs, (1, 64)))
+    return keras.Model(inputs, 1.0 * keras.ops.softmax(logits))
+
+
 def row(folder):
     return built([keras.layers.Dense(2)], [np.zeros((63, 2)), np.zeros(2)], shape=(63,))
 
@@ -219,6 +238,12 @@ REFUSED = {
     "a function of TensorFlow": (with_unknown_function, ["tf.signal.fft", "model.save(FOLDER)"]),
     "a class that computes with NumPy": (with_numpy, ["a WithNumPy, which cannot be put into", "Keras or TensorFlow"]),
     "bytes, and a layer that cannot be copied": (bytes_without_config, ["takes uint8", "keras.Input(SHAPE, dtype="]),
+    "an Embedding of bytes": (
+        of_whole_numbers("uint8", keras.layers.Flatten(), keras.layers.Embedding(256, 2)),
+        ["takes uint8", "through which no gradient flows", "floating point from its first layer on"],
+    ),
+    "truth values": (of_whole_numbers("bool"), ["takes bool; allowed: floating point, or bytes (uint8)"]),
+    "one image at a time": (one_image, ["cannot compute its outputs", "allowed: a network whose predict does"]),
     "not built": (unbuilt, ["not built", "keras.Model(inputs, model(inputs))"]),
     "a row that is no square": (row, ["63 pixels in a row", "keras.layers.Reshape((63,))"]),
     "no network": (lambda folder: {"weights": 3}, ["is a dict", "a keras.Model, or the path of one"]),

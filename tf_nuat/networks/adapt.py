@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 
 from tf_nuat.core import keras_compat, network_file, validation
 from tf_nuat.core.files import PathLike
@@ -86,7 +87,10 @@ def adapt(
     if given is not model_or_path and len(given.weights) > known:  # Keras could not build these layers, and read none
         saved.with_weights(argument, model_or_path, given)
     changes += said
-    if not model.inputs[0].dtype.startswith(("float", "bfloat")):
+    of_bytes = not keras.backend.is_float_dtype(model.inputs[0].dtype)
+    if of_bytes:
+        if not keras.backend.is_int_dtype(model.inputs[0].dtype):
+            raise ValueError(f"{name} takes {model.inputs[0].dtype}; allowed: floating point, or bytes (uint8)")
         model, pixels = _of_floats(name, model), "0..255" if pixels == "0..1" else pixels
         changes.append("it takes bytes: pixels reach it as floating point, through which gradients flow")
     output, said = network_outputs.chosen(name, model, outputs)
@@ -94,6 +98,11 @@ def adapt(
     _refuse_regression(name, output, loss)
     network, said = network_outputs.logits(name, model, output)
     changes += said
+    if of_bytes and not _passes_gradients(network):
+        raise ValueError(
+            f"{name} takes {given.inputs[0].dtype} and computes with whole numbers, through which no gradient flows "
+            "(an Embedding, or a layer with dtype='uint8'); allowed: floating point from its first layer on"
+        )
     network, said = _with_front(name, network, pixels, input_shape)
     return Adapted(validation.classifier(name, network), changes + said)
 
@@ -182,6 +191,24 @@ def _of_floats(argument: str, model: keras.Model) -> keras.Model:
         ) from error
     weights.copy(model, to=changed)
     return changed
+
+
+def _passes_gradients(network: keras.Model) -> bool:
+    """Returns whether the outputs of a network have a gradient with respect to its inputs, without computing any."""
+
+    @tf.function(autograph=False)
+    def gradient(x: tf.Tensor) -> tf.Tensor | None:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = network(x, training=False)
+        return tape.gradient(outputs, x)
+
+    taken = network.inputs[0]
+    try:
+        traced = gradient.get_concrete_function(tf.TensorSpec(taken.shape, taken.dtype))
+    except LookupError:  # an operation of which TensorFlow knows none: whoever needs it says so
+        return True
+    return traced.structured_outputs is not None
 
 
 def _with_front(
