@@ -27,7 +27,8 @@ NOTE = (
     "Without AutoAttack that is an upper limit, and such rows come after those with it. Runs whose gradients are "
     "suspected to be masked come last, as their accuracy says little. Seeds of one recipe share a row. FBP are passes, "
     "forward and backward, per training image and epoch; they compare across machines, as seconds do not. An attack in "
-    "training of one gradient is a single step."
+    "training of one gradient is a single step. Where AutoAttack is estimated, the interval is that of the accuracy on "
+    "these test images; the other intervals also hold the noise of drawing test images, and so are wider."
 )
 COLUMNS = ("rank", "defense", "training", "network", "worst case", "under", "clean", "verdict", "paper claims")
 LEFT_OUT = ("sources", "tutorial")  # folders of source networks of other runs, and of the tutorial
@@ -102,16 +103,25 @@ def _group(threat, found, out):
         "dataset": first.dataset,
         "norm": norms.label(first.norm),
         "epsilon": f"{first.epsilon:.4g}",
-        "sources": list(filter(None, dict.fromkeys(run.source for _, run in found))),
+        "sources": _sources(entries),
         "rows": rows,
         "scatter": scatter.drawn(
             [
-                (row["rank"], entry.measured["clean"].accuracy, entry.robust.accuracy)
+                (row["rank"], entry.measured["clean"].accuracy, entry.robust.accuracy, not entry.by_autoattack)
                 for row, entry in zip(rows, entries)
                 if entry.robust is not None
             ]
         ),
     }
+
+
+def _sources(entries):
+    """Returns a line for each source of settings and claims: the ranks of the runs that have it, and the source."""
+    ranks = {}
+    for rank, entry in enumerate(entries, start=1):
+        for source in dict.fromkeys(run.source for run in entry.cards if run.source):
+            ranks.setdefault(source, []).append(str(rank))
+    return [f"Rank {', '.join(found)}: {source}" for source, found in ranks.items()]
 
 
 def _row(rank, entry, out):
@@ -133,11 +143,17 @@ def _row(rank, entry, out):
         "trust": _trust(entry),
         **table.costs({name: _mean([record[name] for record in records]) for name in table.COSTS}),
         "seeds": ", ".join(str(run.seed) for run in entry.cards),
-        "chosen epoch": ", ".join(f"{run.epoch_chosen} of {run.epochs:.3g}" for run in entry.cards),
+        "chosen epoch": ", ".join(f"{run.epoch_chosen} of {run.epochs:.3g}" for run in entry.cards) + _images(first),
         "precision": first.precision,
         "runs": [(path.parent.name, _address(path, out)) for path in entry.paths],
         "measured": [_measured(name, found, entry) for name, found in entry.measured.items()],
     }
+
+
+def _images(run):
+    """Returns how many training images a run took, as text; nothing if it took all."""
+    count = run.recipe.get("images_per_class")
+    return f", of {count} training images per class" if count else ""
 
 
 def _address(path, out):
@@ -176,7 +192,8 @@ def _markdown(groups):
             cells["runs"] = " ".join(_link(name, to) for name, to in row["runs"])
         parts += [f"## {table.escaped(group['title'])}", table.markdown(rows, links=["runs"])]
         if group["sources"]:
-            parts.append(table.escaped(f"Settings and claims: {'; '.join(group['sources'])}."))
+            lines = [f"- {table.escaped(source)}" for source in group["sources"]]
+            parts += ["Where settings and claims come from:", "\n".join(lines)]
         parts.append("What was measured, by rank:")
         parts.append(
             "\n".join(

@@ -13,22 +13,22 @@ LABEL, GAP, MARK = (16, 12), 6, 4  # largest size of a rank; gap between ranks; 
 STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # between ticks
 
 
-def drawn(points: Sequence[tuple[int, float, float]]) -> dict[str, Any] | None:
+def drawn(points: Sequence[tuple[int, float, float, bool]]) -> dict[str, Any] | None:
     """Returns the numbers for an SVG of `SIZE`, or None for fewer than two points.
 
     Args:
-        points: (rank, clean accuracy, robust accuracy), accuracies in [0, 1].
+        points: (rank, clean accuracy, robust accuracy, whether that is only an upper limit), accuracies in [0, 1].
 
     Returns:
-        a dict. "points" has for each point the "rank", "x" and "y" of the mark, and "label_x" and "label_y" of the
-        middle of its label. Labels cover no label or mark if there is room. "x_ticks" and "y_ticks" are pairs (place,
-        text).
+        a dict. "points" has for each point the "rank", "limit", "x" and "y" of the mark, and "label_x" and "label_y" of
+        the middle of its label. Labels cover no label or mark if there is room. "x_ticks" and "y_ticks" are pairs
+        (place, text).
     """
     if len(points) < 2:
         return None
-    to_x, x_ticks = _axis([clean for _, clean, _ in points], FRAME["left"], FRAME["right"])
-    to_y, y_ticks = _axis([robust for _, _, robust in points], FRAME["bottom"], FRAME["top"])
-    middles = np.array([(to_x(clean), to_y(robust)) for _, clean, robust in points])
+    to_x, x_ticks = _axis([clean for _, clean, _, _ in points], FRAME["left"], FRAME["right"])
+    to_y, y_ticks = _axis([robust for _, _, robust, _ in points], FRAME["bottom"], FRAME["top"])
+    middles = np.array([(to_x(clean), to_y(robust)) for _, clean, robust, _ in points])
     marks = np.stack([middles - MARK, middles + MARK], axis=1)
     frame = np.array([(FRAME["left"], 0), (SIZE[0], FRAME["bottom"])])
     sizes, bars = np.tile(np.add(LABEL, GAP), (len(points), 1)), np.empty((0, 2, 2))
@@ -36,8 +36,8 @@ def drawn(points: Sequence[tuple[int, float, float]]) -> dict[str, Any] | None:
     found = np.round(np.concatenate([middles, labels], axis=1), 1).tolist()
     return {
         "points": [
-            {"rank": rank, "x": x, "y": y, "label_x": label_x, "label_y": label_y}
-            for (rank, _, _), (x, y, label_x, label_y) in zip(points, found)
+            {"rank": rank, "limit": limit, "x": x, "y": y, "label_x": label_x, "label_y": label_y}
+            for (rank, _, _, limit), (x, y, label_x, label_y) in zip(points, found)
         ],
         "x_ticks": x_ticks,
         "y_ticks": y_ticks,

@@ -237,7 +237,7 @@ def test_an_attack_on_all_images_takes_the_place_of_its_sample_and_of_the_estima
     [row] = rows(tmp_path)
     low, high = wilson(7200, 10_000)
     assert (row["worst case"], row["under"]) == (f"72.00 [{100 * low:.2f}, {100 * high:.2f}]", "autoattack")
-    assert "estimated" not in leaderboard.pages(tmp_path, tmp_path)["leaderboard.md"]
+    assert ", estimated" not in leaderboard.pages(tmp_path, tmp_path)["leaderboard.md"]
 
 
 def test_seeds_share_a_measure_where_its_attack_is_the_same_and_not_where_its_name_is(tmp_path):
@@ -410,6 +410,41 @@ def test_groups_are_datasets_and_threat_models_and_neither_sources_nor_tutorials
     titles = re.findall(r"^## (.*)$", page, flags=re.MULTILINE)
     assert titles == ["mnist, L-infinity, epsilon 0.2", "mnist, L-infinity, epsilon 0.3"]
     assert "| nuat | 1 gradient | resnet18, width 16 |" in page and "| standard |" not in page
+
+
+def test_an_upper_limit_does_not_look_like_a_worst_case(tmp_path):
+    """A run without AutoAttack may stand higher in the plot, because it was attacked less."""
+    evaluated(write(tmp_path / "attacked", card_of("nuat", 0.98, 0.9)), 0.8)
+    write(tmp_path / "limit", card_of("fbf", 0.97, 0.9))
+    page = leaderboard.pages(tmp_path, tmp_path)["leaderboard.html"]
+    marks = re.findall(r'<circle class="(.*?)" .*?>(\d+)</text>', page)
+    assert marks == [("mark", "1"), ("mark limit", "2")]
+    assert "Hollow marks are upper limits" in page
+    shutil.rmtree(tmp_path / "limit")
+    evaluated(write(tmp_path / "other", card_of("fbf", 0.98, 0.9)), 0.7)
+    assert "Hollow" not in leaderboard.pages(tmp_path, tmp_path)["leaderboard.html"]
+
+
+def test_a_run_on_a_part_of_the_training_images_says_so(tmp_path):
+    card = card_of("nuat", 0.98, 0.9)
+    write(tmp_path / "all", card)
+    write(tmp_path / "part", {**card, "recipe": {**card["recipe"], "images_per_class": 2000}})
+    for page in leaderboard.pages(tmp_path, tmp_path).values():
+        assert page.count("training images per class") == page.count(", of 2000 training images per class") == 1
+
+
+def test_settings_are_those_of_the_ranks_that_are_named(tmp_path):
+    for name, defense, robust, source in (
+        ("a", "nuat", 0.9, "one paper; its code"),
+        ("b", "fbf", 0.8, "another"),
+        ("c", "gat", 0.7, "one paper; its code"),
+        ("d", "sat_r2", 0.6, ""),
+    ):
+        card = card_of(defense, 0.98, robust)
+        card["recipe"]["source"] = source
+        write(tmp_path / name, card)
+    page = leaderboard.pages(tmp_path, tmp_path)["leaderboard.md"]
+    assert "\n\n- Rank 1, 3: one paper; its code\n- Rank 2: another\n\n" in page
 
 
 def test_the_page_needs_no_network_and_escapes_what_it_shows(tmp_path):

@@ -26,7 +26,7 @@ def test_no_rank_covers_another(plot):
 
 
 def test_ranks_of_one_place_stand_around_it():
-    drawn = scatter.drawn([(rank, 0.5, 0.5) for rank in range(12)] + [(12, 0.1, 0.1)])
+    drawn = scatter.drawn([(rank, 0.5, 0.5, False) for rank in range(12)] + [(12, 0.1, 0.1, False)])
     middles = [(each["label_x"], each["label_y"]) for each in drawn["points"]]
     assert not overlapping(middles) and len({(each["x"], each["y"]) for each in drawn["points"]}) == 2
     assert overlapping([(0.0, 0.0), (15.0, 11.0)])
