@@ -31,7 +31,7 @@ LEVEL = 0.05  # error probability of all comparisons together
 
 # Our measures, and the column of the paper's table that each is compared with.
 COLUMNS = {"clean": "clean", "pgd_50": "PGD-500", "autoattack": "AutoAttack (v1)"}
-# In percent, in the order of `COLUMNS`. R-MGM is the first publication of SAT-R2.
+# In percent, in the order of `COLUMNS`.
 PAPER = {
     "standard": (92.30, 0.00, 0.00),
     "fgsm_at": (92.89, 0.00, 0.00),
@@ -48,6 +48,7 @@ PAPER = {
     "trades_wa": (80.19, 52.88, 49.39),
     "awp": (81.99, 55.52, 51.45),
 }
+OTHER_NAMES = {"sat_r2": "R-MGM, the first publication of SAT-R2", "free_at": "ATF"}  # in the paper's table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +136,7 @@ def page(folder):
     missing = [name for name in found if name not in PAPER]
     if missing:
         parts.append(f"Not in table 1a: {', '.join(missing)}.")
+    parts += [f"In table 1a, {name} is called {other}." for name, other in OTHER_NAMES.items() if name in found]
     for measure, measured in having.items():
         if len(measured) < len(found):
             parts.append(f"Not measured by {measure}: {', '.join(name for name in found if name not in measured)}.")

@@ -160,9 +160,10 @@ def test_the_level_is_five_percent(p_value, verdict):
 
 
 def test_defenses_that_the_table_lacks_are_named(tmp_path):
-    for name in "nuat", "fbf", "nuat2_wa":
+    for name in "nuat", "sat_r2", "nuat2_wa":
         run(tmp_path, name, 0.9, 0.5, 0.4)
     page = orderings.page(tmp_path)
+    assert "In table 1a, sat_r2 is called R-MGM" in page and "free_at" not in page
     assert "Not in table 1a: nuat2_wa." in page and "nuat2_wa >" not in page
     assert "all 3 comparisons together" in page and "PGD-500 of the paper" in page
 
