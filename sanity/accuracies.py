@@ -32,15 +32,16 @@ def worst_case(subject, settings, left_out, cut_short=()):
 
 
 def _left(subject):
-    """Returns which of all images remain correct after each attack, pairs (`Evaluation`, bool (N,)).
+    """Returns triples (`Evaluation`, which of all images remain correct after it, bool (N,), whether it is compared).
 
-    On images on which the attack was not run, the earlier attacks with the same number of answers decide.
+    On images on which the attack was not run, the earlier attacks with the same number of answers decide. If they left
+    some of these, the attack cannot be compared with others: it did not have its turn on them.
     """
     worst, found = {}, []
     for each in subject.evaluations():
         before = worst.get(each.answers, subject.correct())
         attacked = np.ones(len(subject), bool) if each.among is None else each.among
-        found.append((each, np.where(attacked, each.correct, before)))
+        found.append((each, np.where(attacked, each.correct, before), not np.any(before & ~attacked)))
         if subject.within_epsilon(each):
             worst[each.answers] = before & each.correct
     return found
@@ -49,7 +50,7 @@ def _left(subject):
 def described(subject, settings):
     """Returns the evaluations of a subject as dicts; see `sanity.result`."""
     found = []
-    for each, remaining in _left(subject):
+    for each, remaining, is_compared in _left(subject):
         among = slice(None) if each.among is None else each.among
         accuracy = verdict.accuracy(each.correct[among], settings)
         found.append(
@@ -63,6 +64,7 @@ def described(subject, settings):
                 "accuracy": accuracy.accuracy,
                 "interval": accuracy.interval,
                 "left": float(np.mean(remaining)),
+                "compared": is_compared,
                 "within_epsilon": subject.within_epsilon(each),
             }
         )

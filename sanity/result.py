@@ -22,8 +22,10 @@
   surrogates and the versions of the packages.
 - `settings`: the attributes of `sanity.settings.Settings`.
 - `evaluations`: the attacks that were run, a list of `{"attack", "label", "settings", "source", "answers", "images",
-  "accuracy", "interval", "left", "within_epsilon"}`. `images` is the number of attacked images, and `accuracy` is
-  theirs. `left` is the share of all images that remain correct; earlier attacks decide on images without this one.
+  "accuracy", "interval", "left", "compared", "within_epsilon"}`. `images` is the number of attacked images, and
+  `accuracy` is theirs. `left` is the share of all images that remain correct; earlier attacks decide on images without
+  this one. `compared` says whether the attack had its turn on all images that they left: only then `left` compares with
+  that of other attacks.
 - `provenance`: facts from the command line: checkpoint, dataset, command, and the model card beside the checkpoint.
 - `results`: a list of the attributes of `Result`, one object per check.
 

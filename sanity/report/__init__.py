@@ -116,7 +116,8 @@ def bars(judgement: Judgement) -> list[tuple[str, float, float, float]]:
     """Returns the bars of the first chart, all of the same images, from high to low: (label, accuracy, low, high).
 
     The first bar is without attack, and the last is the worst case. Between them are the `MOST_BARS` strongest attacks
-    with the epsilon of the judgement and the number of answers of the worst case.
+    with the epsilon of the judgement and the number of answers of the worst case. Attacks that were only run on a part
+    of the images have no bar.
 
     Example:
         >>> [label for label, *_ in bars(judgement)]
@@ -126,7 +127,9 @@ def bars(judgement: Judgement) -> list[tuple[str, float, float, float]]:
     left = {
         each["label"]: each["left"]
         for each in judgement.evaluations
-        if each["settings"].get("epsilon") == judgement.subject["epsilon"] and each["answers"] == robust.answers
+        if each["compared"]
+        and each["settings"].get("epsilon") == judgement.subject["epsilon"]
+        and each["answers"] == robust.answers
     }
     chosen = dict(sorted(left.items(), key=lambda each: each[1])[:MOST_BARS][::-1])
     shown = {"no attack": judgement.clean.accuracy, **chosen, "worst of all attacks": robust.accuracy}

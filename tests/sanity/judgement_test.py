@@ -72,6 +72,17 @@ def test_single_answers_do_not_count_where_the_mean_of_many_is_known():
     assert left["lucky"] == (0.0, 1) and left["PGD from several passes"] == (0.5, 64)
 
 
+def test_an_attack_on_a_part_of_the_images_is_not_compared_with_attacks_on_all():
+    """PGD fools ten. MI-FGSM fools none of forty images, and seems as strong; Square had all that PGD left."""
+    subject, number = Subject(*sample_of(linear.network()), epsilon=EPSILON), np.arange(80)
+    subject.record("pgd", {"epsilon": EPSILON}, number >= 10)
+    subject.record("mifgsm", {"epsilon": EPSILON}, number >= 0, among=number >= 40)
+    subject.record("square", {"epsilon": EPSILON}, number >= 20, among=number >= 10)
+    found = accuracies.described(subject, Settings())
+    seen = {each["attack"]: (each["left"], each["compared"]) for each in found if each["attack"]}
+    assert seen == {"pgd": (0.875, True), "mifgsm": (0.875, False), "square": (0.75, True)}
+
+
 def test_what_the_mean_of_many_answers_says_is_not_compared_with_pgd_by_one():
     """By one answer PGD fooled all. By the mean ten are wrong without attack, and thirty more are fooled."""
     subject, number = Subject(*sample_of(linear.network()), epsilon=EPSILON), np.arange(80)

@@ -22,7 +22,7 @@ def evaluation(number, **changes):
     share = number / 100
     found = {"attack": "pgd", "label": f"attack {number}", "settings": {"epsilon": EPSILON, "steps": number}}
     found |= {"source": None, "answers": 1, "images": 300 + number, "accuracy": 0.7 + share, "left": 0.3 + share}
-    found |= {"interval": (0.6 + share, 0.8 + share), "within_epsilon": True}
+    found |= {"interval": (0.6 + share, 0.8 + share), "within_epsilon": True, "compared": True}
     return found | changes
 
 
@@ -41,7 +41,8 @@ def judgement():
     pgd = verdict.Accuracy(201, 300, 0.67, (0.615, 0.721))
     robust = verdict.WorstCase(99, 300, 0.33, (0.279, 0.385), attacks=23, attack="x", left_out=("Square",))
     beyond = evaluation(19, label="beyond", settings={"epsilon": 2 * EPSILON}, within_epsilon=False)
-    ran = [evaluation(number) for number in range(1, 19)] + [beyond]
+    part = evaluation(0, label="on a part", compared=False)
+    ran = [evaluation(number) for number in range(1, 19)] + [beyond, part]
     return dataclasses.replace(
         judged, results=tuple(results), clean=clean, reported_by_pgd=pgd, robust=robust, evaluations=ran
     )
