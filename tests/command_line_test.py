@@ -43,6 +43,25 @@ def test_the_value_of_an_option_is_json_or_a_truth_value_of_python_or_text(text,
 
 
 @pytest.mark.parametrize(
+    ("typed", "meant"),
+    {
+        "~/my runs/a": "/home/me/my runs/a",
+        "~": "/home/me",
+        "a/~/b": "a/~/b",
+        "~other/a": "~other/a",
+        "https://a.org/~/b": "https://a.org/~/b",
+    }.items(),
+)
+def test_the_home_folder_is_found_where_a_shell_leaves_its_sign(typed, meant, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    for arguments in ([f"--out={typed}"], ["--out", typed]):
+        values = flags.FlagValues()
+        flags.DEFINE_string("out", None, "a folder", flag_values=values)
+        command_line.parse(values, arguments, "usage")
+        assert values.out == meant
+
+
+@pytest.mark.parametrize(
     ("argument", "words"),
     {
         "--epsilon=8/255": "--epsilon is '8/255'; allowed: a number, as 0.03",

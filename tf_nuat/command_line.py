@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import re
 import shlex
@@ -26,11 +27,14 @@ def parse(flag_values: flags.FlagValues, arguments: Sequence[str], usage: str) -
     """Parses `arguments` (without the program's name) into `flag_values`.
 
     For --help it prints `usage` and the flags of this command, and exits with status 0. An unknown flag, a value that
-    is not allowed, or an argument that is not a flag raises a `ValueError`.
+    is not allowed, or an argument that is not a flag raises a `ValueError`. Shells leave a ~ as it is in quotes and
+    after `--out=`; it is the home folder all the same.
     """
     if {"--help", "-h", "-help"} & set(arguments):
         print(_help(flag_values, usage))
         sys.exit(0)
+    home = os.path.expanduser("~")
+    arguments = [re.sub(r"(?<![^=,])~(?=/|$)", lambda _: home, each) for each in arguments]
     try:
         rest = flag_values(["command", *arguments])[1:]
     except flags.Error as error:
