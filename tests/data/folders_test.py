@@ -29,6 +29,20 @@ def test_classes_are_the_folders_in_the_order_of_their_names(tmp_path):
     assert levels(folder.arrays("validation")[0]) == [5, 6] and levels(folder.arrays("test")[0]) == [7, 8]
 
 
+def test_pictures_that_are_not_read_are_said(tmp_path, caplog):
+    """`keras.utils.image_dataset_from_directory` reads folders within class folders, too."""
+    save_folder(tmp_path, {"a": [flat(1)] * 4, "b": [flat(2)] * 4})
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    (tmp_path / "a" / ".thumbnails").mkdir()
+    data.load(tmp_path, batch_size=2)
+    assert not caplog.messages
+    (tmp_path / "a" / "one.HEIC").write_bytes(b"a picture")
+    (tmp_path / "b" / "more").mkdir()
+    data.load(tmp_path, batch_size=2)
+    [said] = caplog.messages
+    assert said.startswith("2 folders or pictures within the class folders of ") and "a/one.HEIC' the first" in said
+
+
 def test_the_validation_split_is_for_testing_where_there_is_no_other(tmp_path):
     save_folder(tmp_path / "train", {"a": [flat(k) for k in range(20)], "b": [flat(100 + k) for k in range(20)]})
     save_folder(tmp_path / "validation", {"a": [flat(50)], "b": [flat(51)]})

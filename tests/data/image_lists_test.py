@@ -144,6 +144,12 @@ def test_missing_files_are_counted_before_any_work(tmp_path):
     )
 
 
+def test_paths_as_windows_writes_them_are_refused_with_what_to_write(tmp_path):
+    path = save_list(tmp_path, "path,label\npictures\\0.png,a\npictures\\1.png,b\n")
+    with pytest.raises(ValueError, match="2 are missing, .* the first; allowed: .*, with / between folders$"):
+        data.load(path)
+
+
 BAD = [
     ("", "which has 0 lines; allowed: a header"),
     ("path,label\n", "which has 1 lines; allowed: "),

@@ -192,7 +192,7 @@ def _opened(contents: bytes) -> Iterator[Image.Image]:
     """A context with an image that is not decoded yet, the one place where images are opened."""
     with Image.open(io.BytesIO(contents), formats=FORMATS) as image:
         if image.mode[0] in "IF":
-            raise ValueError("it has more than 8 bits a channel")
+            raise ValueError("it has more than 8 bits a channel: save it with 8")
         yield image
 
 

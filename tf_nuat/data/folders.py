@@ -14,6 +14,7 @@ from tf_nuat.data.encoded import Files
 from tf_nuat.data.image_lists import SPLIT_NAMES
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+OTHERS = (".avif", ".heic", ".heif", ".jfif", ".jp2", ".ppm", ".tif", ".tiff")  # of pictures that are not read
 
 
 def read(argument: str, path: PathLike) -> tuple[dict[str, Files], list[str]]:
@@ -22,7 +23,8 @@ def read(argument: str, path: PathLike) -> tuple[dict[str, Files], list[str]]:
     The folder holds class folders, or folders of splits that hold them. Names of split folders are those in
     `SPLIT_NAMES`, in upper or lower case: `train`, `validation` (or `val`, `valid`) and `test`. Classes are numbered in
     the order of their names or, if all names are whole numbers, of these. Hidden files and folders (their names begin
-    with a dot), and files without an image's extension, are skipped.
+    with a dot), and files without an image's extension, are skipped. A line says so if these are pictures, or if a
+    class folder has folders in it.
 
     Args:
         argument: what to call the folder in an error.
@@ -84,10 +86,18 @@ def folders_in(path: PathLike) -> list[str]:
 
 
 def _files(argument: str, place: pathlib.Path, names: Sequence[str]) -> Files:
-    paths, counts = [], []
+    paths, counts, left_out = [], [], []
+
+    def is_image(entry: os.DirEntry[str]) -> bool:
+        if _is_image(entry):
+            return True
+        if entry.is_dir() or entry.name.lower().endswith(OTHERS):
+            left_out.append(entry.path)
+        return False
+
     for name in names:
         folder = place / name
-        images = _names(folder, _is_image)
+        images = _names(folder, is_image)
         if not images:
             raise ValueError(
                 f"{argument} has the class folder {str(folder)!r} without images; "
@@ -95,6 +105,11 @@ def _files(argument: str, place: pathlib.Path, names: Sequence[str]) -> Files:
             )
         paths.extend(os.fsencode(folder / image) for image in images)
         counts.append(len(images))
+    if left_out:
+        classes.say(
+            f"{len(left_out)} folders or pictures within the class folders of {str(place)!r} are left out, "
+            f"{min(left_out)!r} the first; read are {', '.join(EXTENSIONS)} directly in a class folder"
+        )
     return Files(np.repeat(np.arange(len(names)), counts), np.array(paths))
 
 

@@ -157,5 +157,6 @@ def _existing(where: str, folder: pathlib.Path, paths: Sequence[str]) -> list[by
         raise ValueError(
             f"{where}, of whose {len(joined)} images {len(missing)} are missing, {missing[0][:500]!r} the first; "
             "allowed: paths of files, from the folder of the list or from the root"
+            + (", with / between folders" if "\\" in missing[0] and os.sep == "/" else "")
         )
     return [os.fsencode(path) for path in joined]
