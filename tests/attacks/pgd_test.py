@@ -1,5 +1,7 @@
 """PGD, along each of its losses, against steps computed by hand."""
 
+import functools
+
 import numpy as np
 import pytest
 import scipy.special
@@ -9,7 +11,8 @@ from tests.helpers import networks
 from tests.helpers.images import SHAPE, images, lengths, margins
 from tests.helpers.networks import CLASSES
 from tests.helpers.recorded import Recorded, constant, reluctant
-from tf_nuat import norms
+from tests.helpers.small import Remainder, before
+from tf_nuat import evaluate, norms
 from tf_nuat.attacks.pgd import LOSSES, pgd
 from tf_nuat.attacks.pgd_cw import pgd_cw
 from tf_nuat.core import threefry
@@ -36,6 +39,16 @@ def test_steps_have_the_length_of_the_step_size(norm):
     for taken, seen in enumerate(recorded.seen):
         np.testing.assert_allclose(seen, x + min(0.03 * taken, 0.1) * steepest, atol=1e-6)
     assert len(recorded.seen) == 6
+
+
+def test_an_operation_for_which_tensorflow_has_no_gradient_is_named():
+    network = before(networks.drawn(), Remainder())
+    x = images()
+    y = np.argmax(network(x), axis=1)
+    with pytest.raises(ValueError, match="^network uses Mod, for which TensorFlow has no gradient; allowed: "):
+        pgd(network, x, y, epsilon=0.1, steps=1)
+    with pytest.raises(ValueError, match="^network uses Mod, "):  # compiled, it is a graph that lacks the gradient
+        evaluate.correct(network, (x, y), functools.partial(pgd, epsilon=0.1, steps=1))
 
 
 # Steps by hand.

@@ -107,3 +107,10 @@ def before(network, function):
 def quantised(network, levels=16):
     """Returns the network on images of `levels` + 1 grey values, a rounding without gradient."""
     return before(network, lambda images: keras.ops.round(images * levels) / levels)
+
+
+class Remainder(keras.layers.Layer):
+    """Returns the pixels themselves, by an operation for which TensorFlow has no gradient."""
+
+    def call(self, x):
+        return tf.raw_ops.Mod(x=x, y=tf.constant(2.0))

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests.helpers import linear
+from tests.helpers.small import Remainder
 from tf_nuat import attacks, networks
 from tf_nuat.networks import differentiable
 
@@ -75,6 +76,13 @@ def test_the_gradient_is_that_of_the_network_inside(name):
     found = gradient(surface)
     assert cosine(found, SLOPE) > 1.0 - 1e-5  # the identity, times a number
     assert np.mean(found / SLOPE) == pytest.approx(1.0, abs=0.4)  # of the line through a step: 1.3
+
+
+def test_an_operation_of_which_tensorflow_knows_no_gradient_gets_a_stand_in():
+    network = before(Remainder())
+    with pytest.raises(LookupError):
+        gradient(network)
+    assert cosine(gradient(differentiable(network, IMAGES)), SLOPE) > 1.0 - 1e-5
 
 
 def test_it_answers_to_the_bit_in_a_graph_too():

@@ -515,8 +515,11 @@ def test_names_of_checks_come_in_the_order_of_all():
 def test_judge_refuses_probabilities_and_names_arguments(digits, undefended):
     images, labels = digits.arrays("test")
     softmax = keras.Model(undefended.input, keras.ops.softmax(undefended.output))
+    no_gradient = small.before(undefended, small.Remainder())
     for network, options, message in [
         (softmax, {}, "network ends in softmax"),
+        (no_gradient, {}, "^network uses Mod, for which TensorFlow has no gradient; allowed: .*tf.stop_gradient"),
+        (undefended, {"surrogates": [no_gradient]}, "^surrogate 1 uses Mod, for which"),
         (undefended, {"epsilon": 0.0}, "epsilon is 0.0"),
         (undefended, {"checks": ["no_such_check"]}, "checks is 'no_such_check'.*step_count_saturates"),
         (undefended, {"seed": -1}, "seed is -1"),

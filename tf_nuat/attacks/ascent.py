@@ -1,5 +1,6 @@
 """Gradients with respect to images, and the ascent along them."""
 
+import re
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -18,11 +19,23 @@ def input_gradient(objective: Objective, x: tf.Tensor) -> tuple[tf.Tensor, tf.Te
         objective: function of images that returns a loss, a scalar or one value per image, and the logits behind it.
         x: images. Their gradient is 0 if nothing differentiable connects them to the loss, as behind a rounding layer.
             Entries that are not finite become 0, too: they must not pass for a perturbation.
+
+    Raises:
+        ValueError: TensorFlow has no gradient for an operation on the way to the loss.
     """
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(x)
-        loss, logits = objective(x)
-    gradient = tape.gradient(loss, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    try:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            loss, logits = objective(x)
+        gradient = tape.gradient(loss, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    except LookupError as error:
+        found = re.search(r"no entry for: (\w+)|op type: (\w+)", str(error))  # from a tape, and from a graph
+        if found is None:
+            raise
+        raise ValueError(
+            f"network uses {found[1] or found[2]}, for which TensorFlow has no gradient; allowed: other "
+            "operations, or tf.stop_gradient of its input, by which the gradient is 0"
+        ) from error
     return tf.where(tf.math.is_finite(gradient), gradient, 0.0), logits
 
 

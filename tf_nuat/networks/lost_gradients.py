@@ -106,7 +106,10 @@ class _Look(Walk):
         for _ in range(DRAWS):
             way = np.zeros(output.shape, np.float32)
             way[:count] = self._draws.normal(size=way[:count].shape)
-            found = tape.gradient(output, moved, tf.cast(way, output.dtype), unconnected_gradients="zero")
+            try:
+                found = tape.gradient(output, moved, tf.cast(way, output.dtype), unconnected_gradients="zero")
+            except LookupError:  # TensorFlow has none for the operation
+                found = [tf.zeros_like(each) for each in moved]
             gradients = [np.nan_to_num(tf.cast(each, tf.float32)) for each in found]
             is_zero = is_zero and not any(np.any(each) for each in gradients)
             changed.append(_along(way, output, count))
