@@ -97,12 +97,15 @@ class Standing:
         batch_size = max(16, BATCH // cost)
         options: dict[str, typing.Any] = {"batch_size": batch_size, "precision": "float32"}
         pool = Pool(attack, surface.logits, subject.images, subject.labels, self.rows, given, **options)
+        ended = np.zeros_like(self._correct)
         with self.attempt(name, given, why, source=surface.name) as attacked:
             for rows, fooled, x_adv in pool:
-                attacked[rows] = True
+                ended[rows] = True
                 self.fool(rows[fooled], x_adv[fooled])
                 if time.monotonic() > until:
                     break
+            attacked[pool.begun] = True  # the fooled end first: without the others they would pass for all
+        self._missed[f"{name} on {surface.name}"] |= attacked & ~ended
 
     def leave_out(self, name: str, surface: Surface) -> None:
         """Records that there was no time for an attack on a surface."""

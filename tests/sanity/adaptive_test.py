@@ -146,16 +146,22 @@ def test_random_answers_are_judged_by_the_mean_of_many(monkeypatch):
     assert np.sum(found.correct != WORST) <= 2  # of which the margin is within what 64 passes say
 
 
-def batches(attack, logits, images, labels, rows, settings, **options):
-    """Yields what a `Pool` does, of 16 images and then of the rest: an image of another class for the first four."""
-    others = images[[np.flatnonzero(labels != label)[0] for label in labels]]
-    for part in np.split(rows, [16]):
-        yield part, np.arange(len(part)) < 4, others[part]
+class Batches:
+    """A `Pool` of 16 images and then of the rest: the first four are done, with an image of another class."""
+
+    def __init__(self, attack, logits, images, labels, rows, settings, **options):
+        self.rows, self.begun = rows, rows[:0]
+        self.others = images[[np.flatnonzero(labels != label)[0] for label in labels]]
+
+    def __iter__(self):
+        for part in np.split(self.rows, [16]):
+            self.begun = self.rows[: len(self.begun) + len(part)]
+            yield part[:4], np.ones(4, bool), self.others[part[:4]]
 
 
 @pytest.mark.parametrize("is_random", [False, True])
-def test_images_that_there_was_no_time_for_were_not_attacked(is_random, monkeypatch):
-    monkeypatch.setattr("sanity.adaptive.standing.Pool", batches)
+def test_images_that_there_was_no_time_for_were_not_attacked_and_those_under_attack_were(is_random, monkeypatch):
+    monkeypatch.setattr("sanity.adaptive.standing.Pool", Batches)
     subject = subject_of(INSIDE)
     short = Standing(subject, Settings(), is_random=is_random, until=time.monotonic() - 1.0)  # it ends with the first
     short.attack("pgd", {"steps": 1}, Surface("the network", INSIDE), "")

@@ -114,6 +114,11 @@ class Pool:
         return len(self._rows)
 
     @property
+    def begun(self) -> np.ndarray:
+        """Rows of the images that are done or under attack."""
+        return self._rows[: self._begun]
+
+    @property
     def ended(self) -> int:
         """Number of images that are done."""
         return self._begun - self._held("fast") - self._held("exact")
