@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 import sanity.run
 from recipes import custom
@@ -65,6 +66,22 @@ def test_what_helps_a_network_that_is_fed_wrongly_is_found(kind):
 def test_what_is_fed_rightly_is_right():
     found = looked_at(body())
     assert found.is_right and not found.hints and found.accuracy > 0.9
+
+
+def test_a_network_of_unequal_classes_is_not_fed_larger_pixels():
+    """Of each digit it has seen half as many as of the one before. Times 255, its biases count for nothing."""
+    images, labels = small.digits().arrays("train")
+    flat = images.reshape(len(images), -1)
+    chosen = np.random.default_rng(0).uniform(size=len(labels)) < 0.5**labels
+    fitted = LogisticRegression(C=0.1, max_iter=300).fit(flat[chosen], labels[chosen])
+    kernel, bias = np.zeros((64, 10)), np.full(10, -50.0)
+    kernel[:, fitted.classes_], bias[fitted.classes_] = fitted.coef_.T, fitted.intercept_
+    network = small.dense(0, hidden=0)
+    network.set_weights([kernel, bias])
+    images, labels = small.digits().arrays("test")
+    brighter = np.mean(np.argmax(255.0 * images.reshape(len(images), -1) @ kernel + bias, axis=1) == labels)
+    found = wiring.look(network, images, labels)
+    assert found.accuracy < 0.5 < brighter and found.is_right, found.sentence
 
 
 @pytest.mark.parametrize("seed", range(5))

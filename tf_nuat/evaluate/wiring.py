@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 import keras
 import numpy as np
 import scipy.optimize
+import tensorflow as tf
 
+from tf_nuat import losses
 from tf_nuat.evaluate.outcomes import exceeds, predict
-from tf_nuat.models.inference import Logits, compiled_for
+from tf_nuat.models.inference import Logits, compiled_for, graph_of
 from tf_nuat.networks.pixels import PixelForm
 
 LOOKED_AT = 1000  # largest number of images: a share of them is known to 3 %
@@ -131,9 +133,24 @@ def _named(number: int, names: Sequence[str]) -> str:
 
 
 def _answers(network: Logits, images: np.ndarray) -> np.ndarray:
-    """Returns the classes that a network gives, integers (N,). All batches have one shape."""
+    """Returns the classes that a network gives, integers (N,)."""
+    return _of_all(network, predict, images)
+
+
+def _mean_loss(network: Logits, images: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the mean cross-entropy of a network on images with these labels, as a multiple of that of guessing."""
+    logits = _of_all(network, _outputs, images)
+    return float(np.mean(losses.cross_entropy(logits, tf.constant(labels))) / np.log(logits.shape[1]))
+
+
+def _outputs(network: Logits, x: tf.Tensor) -> tf.Tensor:
+    return tf.cast(graph_of(network)(x), tf.float32)
+
+
+def _of_all(network: Logits, function: Callable[[Logits, tf.Tensor], tf.Tensor], images: np.ndarray) -> np.ndarray:
+    """Returns what a function of a network and a batch returns, for all images. All batches have one shape."""
     size = min(_BATCH, len(images))
-    compiled, found = compiled_for(network, predict), []
+    compiled, found = compiled_for(network, function), []
     for first in range(0, len(images), size):
         batch = images[np.resize(np.arange(first, min(first + size, len(images))), size)]
         found.append(compiled(keras.ops.convert_to_tensor(batch, "float32")).numpy()[: len(images) - first])
@@ -163,6 +180,7 @@ _OF_COLOURS: Changes = {
 _OF_SQUARES: Changes = {"with height and width exchanged": lambda images: images.transpose(0, 2, 1, 3)}
 # The share of the way from chance to 1 that a change has to gain to be named. A fitted change has to gain more.
 CLEARLY, CLEARLY_FITTED = 0.25, 0.5
+LOST = 4.0  # mean loss, as a multiple of that of guessing, above which a network was hardly trained on such pixels
 
 
 def _hints(
@@ -186,8 +204,11 @@ def _hints(
 
     for what, change in changes.items():
         answers = _answers(network, change(images))
-        if np.mean(answers == labels) > at_least + CLEARLY * (1.0 - at_least):
-            add(answers == labels, what)
+        share = np.mean(answers == labels)
+        if share > at_least + CLEARLY * (1.0 - at_least):
+            is_certain = share >= at_least + FAR * (1.0 - at_least)
+            if is_certain or not _is_blown_up(network, images, change(images), labels):
+                add(answers == labels, what)
         else:
             for right, order in _orders(answers, labels, names, at_least):
                 add(right, " and ".join(filter(None, (what, order))))
@@ -196,6 +217,17 @@ def _hints(
         best.setdefault(round(share, 2), (share, what))
     for share, what in list(best.values())[:2]:
         yield f"{what} it is right on {share:.1%}"
+
+
+def _is_blown_up(network: Logits, images: np.ndarray, changed: np.ndarray, labels: np.ndarray) -> bool:
+    """Returns whether `changed` images are so large that a network is right on more of them without being fed rightly.
+
+    Next to large pixels the biases of a network count for nothing. One that was trained on unequal numbers of images of
+    each class may then be right on more images. But its logits are large where it is wrong, too: unlike on pixels that
+    it was trained on, its loss is far above that of guessing, and above that on the images as they are.
+    """
+    loss = _mean_loss(network, changed, labels)
+    return loss > LOST and loss > _mean_loss(network, images, labels)
 
 
 def _orders(
