@@ -30,7 +30,8 @@ def white_box_beats_black_box(subject: Subject, settings: Settings) -> Result:
       steps, after catastrophic overfitting. At a large epsilon the loss of an honest network is curved over the step,
       and its FGSM may fall a little behind a transferred one; but then hardly any image withstands either.
 
-    If no surrogate is better than chance, a pass becomes inconclusive. Skipped without surrogate.
+    If no surrogate is better than chance, a pass becomes inconclusive, unless the attacks on the network itself leave
+    no more than chance. Skipped without surrogate.
 
     Example:
         >>> white_box_beats_black_box(subject, settings).verdict.value
@@ -48,7 +49,8 @@ def white_box_beats_black_box(subject: Subject, settings: Settings) -> Result:
     white_box, transferred = _outcomes(subject, settings, surrogates)
     excess, verdict, p_value, left = _excess(white_box, transferred, subject, settings)
     blind = not any(statistics.is_overratable(each.correct, subject, settings) for each in surrogates)
-    if verdict is Verdict.PASS and blind:
+    overratings = [statistics.Overrating.of(label, each, subject, settings) for label, each in white_box.items()]
+    if verdict is Verdict.PASS and blind and not all(each.ruled_out for each in overratings):
         verdict = Verdict.INCONCLUSIVE
         explanation = "No surrogate classifies the sample better than chance: nothing that transfers can come from it."
         remedy = (

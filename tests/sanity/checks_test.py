@@ -214,6 +214,15 @@ def test_white_box_needs_a_surrogate_that_learned_something(monkeypatch):
         assert ("better than chance" in result.explanation) is (expected is Verdict.INCONCLUSIVE)
 
 
+def test_white_box_needs_no_surrogate_that_learned_something_where_nothing_is_overrated(monkeypatch):
+    """Otherwise a network that withstands nothing would be undecided wherever a surrogate is hard to train."""
+    monkeypatch.setattr(Prescribed, "surrogates", lambda self: (Surrogate("a", None, np.arange(1000) < 100),))
+    for fgsm, expected in ((0.05, Verdict.PASS), (0.5, Verdict.INCONCLUSIVE)):
+        left = {"pgd": 0.0, "mifgsm": 0.0, "fgsm": fgsm}
+        subject = Prescribed(lambda attack, source, settings, left=left: left[attack] if source is None else 0.9)
+        assert CHECKS["white_box_beats_black_box"](subject, Settings()).verdict is expected
+
+
 def test_white_box_is_skipped_without_surrogate():
     result = CHECKS["white_box_beats_black_box"](Prescribed(lambda *_: 0.5), Settings())
     assert result.verdict is Verdict.SKIPPED
