@@ -1,5 +1,6 @@
 """Does the white-box attack show any of the known signs of an attack that fails?"""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -90,7 +91,7 @@ def attack_does_not_fail(subject: Subject, settings: Settings) -> Result:
         indicator: Share.of(int(np.sum(shown[indicator])), size, tolerance, settings, tests=len(TOLERATED))
         for indicator, tolerance in TOLERATED.items()
     }
-    verdict, main, explanation, remedy = _decided(found, size, overrating)
+    verdict, main, explanation, remedy = _decided(found, size, len(subject), overrating)
     return Result(
         name=NAME,
         verdict=verdict,
@@ -117,11 +118,11 @@ def _series(shown, found, settings):
     return statistics.bars("images that show an indicator of failure", bars, confidence=settings.confidence)
 
 
-def _decided(found, size, overrating):
+def _decided(found, size, sample_size, overrating):
     """Returns the verdict, the indicator that decided it, the explanation and the remedy.
 
-    `found` is a dict of indicators to the `Share` of the `size` images that show them; `overrating` says whether a sign
-    counts.
+    `found` is a dict of indicators to the `Share` of the `size` images that show them, those of the sample that are
+    correct without attack; `overrating` says whether a sign counts.
     """
     failing = [indicator for indicator, share in found.items() if share.verdict is Verdict.FAIL]
     failing.sort(key=lambda indicator: found[indicator].p_value)
@@ -140,7 +141,9 @@ def _decided(found, size, overrating):
         if overrating.words:
             seen = ", ".join(f"{each} on {found[each].value:.1%}" for each in unsure)
             explanation = f"The attack shows {seen} of the images.{overrating.words}"
-        remedy = max((found[each] for each in unsure), key=lambda share: share.decisive or math.inf).more
+        share = max((found[each] for each in unsure), key=lambda share: share.decisive or math.inf)
+        needed = share.decisive and math.ceil(share.decisive / size * sample_size)  # --samples counts the others, too
+        remedy = dataclasses.replace(share, decisive=needed).more
         return verdict, main, explanation, remedy
     main = min(found, key=lambda each: found[each].p_value)
     seen = ", ".join(f"{indicator} on {share.value:.1%}" for indicator, share in found.items())

@@ -10,6 +10,7 @@ import tensorflow as tf
 from sanity import Verdict, measure
 from sanity.checks.attack_does_not_fail import after_as_much_again, attack_does_not_fail, instability, still_gaining
 from sanity.settings import Settings
+from sanity.statistics import Overrating
 from sanity.statistics.tolerance import Share
 from sanity.subject import Subject
 from tests.helpers import linear, networks, small
@@ -233,6 +234,15 @@ def test_how_many_images_would_decide():
     passes = Share.of(0, 61, 0.01, Settings(), tests=7)
     assert (passes.verdict, passes.decisive) == (Verdict.PASS, None)
     assert Share.of(0, 60, 0.01, Settings(), tests=7).verdict is Verdict.INCONCLUSIVE
+
+
+def test_images_that_are_wrong_without_attack_count_among_those_to_judge():
+    """35 of 100 are right, which are too few; 70 would do, and they are among 200."""
+    found = {
+        indicator: Share.of(0, 35, tolerance, Settings(), tests=4) for indicator, tolerance in module.TOLERATED.items()
+    }
+    verdict, _, _, remedy = module._decided(found, 35, 100, Overrating(True, False, ""))
+    assert verdict is Verdict.INCONCLUSIVE and remedy == "Judge about 200 images (--samples)."
 
 
 def test_where_no_number_of_images_decides():
