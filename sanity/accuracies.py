@@ -71,14 +71,18 @@ def described(subject, settings):
     return found
 
 
-def sentence(clean, robust, pgd, way_round, subject, settings, *, is_random):
-    """Returns the accuracies in words; `is_random` says whether the network's answers are random."""
+def sentence(clean, robust, pgd, way_round, subject, settings, *, is_random, is_upper_limit):
+    """Returns the accuracies in words.
+
+    `is_random` says whether the network's answers are random, `is_upper_limit` whether the accuracy in the worst case
+    is no figure to publish: attacks were left out, or masked gradients are not ruled out.
+    """
     low, high = robust.interval
     beyond = " that PGD did not" if robust.answers == 1 else ""
     stronger = f"{robust.attack} fooled {robust.fooled} images{beyond}. " if robust.fooled else ""
     missing = f"Not run on all of them: {'; '.join(robust.left_out)}. " if robust.left_out else ""
     most = "At most " if robust.left_out else ""
-    alone = f"PGD alone says {pgd.accuracy:.1%}" + ("" if most else f", publish {robust.accuracy:.1%}")
+    alone = f"PGD alone says {pgd.accuracy:.1%}" + ("" if is_upper_limit else f", publish {robust.accuracy:.1%}")
     if pgd.correct == robust.correct:
         alone = f"PGD alone says the same, {pgd.accuracy:.1%}"
     if robust.answers > 1:

@@ -86,7 +86,7 @@ class Judgement:
     @property
     def is_upper_limit(self) -> bool:
         """Whether the worst case is only an upper limit: masking is not ruled out, or attacks were left out."""
-        return self.masking != verdict.NOT_SEEN or bool(self.robust.left_out)
+        return verdict.is_upper_limit(self.masking, self.robust)
 
     @property
     def not_asked_for(self) -> tuple[str, ...]:
@@ -240,10 +240,12 @@ def judge_subject(
     robust = accuracies.worst_case(subject, settings, looks.left_out(), cut_short)
     found = verdict.overall(results, clean, robust, subject.chance)
     robustness = verdict.robustness(clean, robust, subject.chance)
-    said = accuracies.sentence(clean, robust, pgd, way_round, subject, settings, is_random=random_answers)
+    masking = verdict.masking(results)
+    flags = {"is_random": random_answers, "is_upper_limit": verdict.is_upper_limit(masking, robust)}
+    said = accuracies.sentence(clean, robust, pgd, way_round, subject, settings, **flags)
     return Judgement(
         verdict=found,
-        masking=verdict.masking(results),
+        masking=masking,
         robustness=robustness,
         headline=verdict.headline(found, results, is_upper_limit=bool(robust.left_out)),
         accuracies=said,

@@ -91,6 +91,16 @@ def masking(results: Iterable[Result]) -> str:
     return UNSURE if Verdict.INCONCLUSIVE in verdicts or Verdict.PASS not in verdicts else NOT_SEEN
 
 
+def is_upper_limit(masking: str, robust: WorstCase) -> bool:
+    """Returns whether the worst case is only an upper limit: masking is not ruled out, or attacks were left out.
+
+    Example:
+        >>> is_upper_limit(UNSURE, WorstCase(80, 100, 0.8, (0.71, 0.87), attacks=3, attack="PGD"))
+        True
+    """
+    return masking != NOT_SEEN or bool(robust.left_out)
+
+
 def robustness(clean: Accuracy, robust: Accuracy, chance: float) -> str:
     """Returns how robust a network is, by the lower limit of its accuracy in the worst case; see `RULE`.
 

@@ -1,5 +1,7 @@
 """What a judgement makes of its sample, of random answers, and of a network that is not judged."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -95,8 +97,21 @@ def test_what_the_mean_of_many_answers_says_is_not_compared_with_pgd_by_one():
         assert (robust.correct, robust.fooled) == (70 - fooled, fooled)
         assert robust.attack == f"MI-FGSM, {1 + fooled} steps from several passes" and leaves in _strongest(robust)
     clean, pgd = (verdict.accuracy(each, Settings()) for each in (subject.correct(), number < 0))
-    said = accuracies.sentence(clean, robust, pgd, None, subject, Settings(), is_random=True)
+    flags = {"is_random": True, "is_upper_limit": False}
+    said = accuracies.sentence(clean, robust, pgd, None, subject, Settings(), **flags)
     assert "several passes fooled 30 images. Its answers are random" in said and "PGD did not" not in said
+
+
+@pytest.mark.parametrize(
+    ("is_upper_limit", "says"), [(False, "PGD alone says 62.5%, publish 50.0%. "), (True, "PGD alone says 62.5%. ")]
+)
+def test_an_upper_limit_is_no_figure_to_publish(is_upper_limit, says):
+    subject = Subject(*sample_of(linear.network()), epsilon=EPSILON)
+    clean, pgd, left = (verdict.accuracy(np.arange(80) < each, Settings()) for each in (80, 50, 40))
+    robust = verdict.WorstCase(**dataclasses.asdict(left), attacks=3, attack="Square", fooled=10)
+    flags = {"is_random": False, "is_upper_limit": is_upper_limit}
+    said = accuracies.sentence(clean, robust, pgd, None, subject, Settings(), **flags)
+    assert says in said and (", publish" in said) is not is_upper_limit
 
 
 def test_random_answers_are_judged_by_their_mean_whatever_is_checked(monkeypatch):
