@@ -199,6 +199,40 @@ def test_an_adversary_that_the_search_alone_sees_does_not_hold_an_image_for_ever
     assert pool.ended == 5 and not np.concatenate(turns).any()
 
 
+def test_an_adversary_that_the_search_alone_sees_does_not_hide_those_farther_away(network, labelled):
+    """FAB's first step, which two forwards belong to, takes the clean images for adversaries, at a distance of 0."""
+    x, y = labelled
+    forwards = tf.Variable(0)
+
+    def lies_once(images):
+        lies = tf.equal(forwards.assign_add(1, read_value=True) // 2, 1)
+        return tf.where(lies, 10.0 * tf.one_hot([4], CLASSES), network(images))
+
+    found = []
+    for before in 0, 100:
+        forwards.assign(before)
+        settings = {"epsilon": EPSILON, **SEARCHES["fab_t"]}
+        found.append(outcome(Pool(attacks.fab_t, lies_once, x, y, np.arange(IMAGES), settings), x)[0])
+    np.testing.assert_array_equal(*found)
+    assert np.sum(found) > 6
+
+
+def test_a_false_adversary_at_the_end_of_the_last_ascent_does_not_end_the_evaluation(network, labelled):
+    """The last gradient of all: the image goes on, although it has no target left."""
+    x, y = labelled
+    forwards, steps, targets = tf.Variable(0), 3, CLASSES - 1
+    last = 1 + targets * (steps + 1) - 1  # one of the clean images, and of all ascents but the last their last points
+
+    def lies_once(images):
+        lies = tf.equal(forwards.assign_add(1, read_value=True), last)
+        return tf.where(lies, 10.0 * tf.one_hot([4], CLASSES), network(images))
+
+    settings = {"epsilon": 1e-6, "steps": steps, "targets": targets}
+    pool = Pool(attacks.apgd_t, lies_once, x, y, np.arange(IMAGES), settings)
+    fooled, _ = outcome(pool, x)
+    assert not fooled.any() and forwards.numpy() > last + 2
+
+
 def test_what_the_twin_misses_by_a_small_margin_is_attacked_again_in_float32(network, labelled, monkeypatch):
     """The twin has no gradient, and finds nothing: images far from the boundary are not tried again."""
     x, y = labelled

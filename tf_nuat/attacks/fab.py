@@ -174,9 +174,8 @@ def _search(
         logits, distance = logits_fn(moved), norms.of(norm).length(moved - x)
         margin, is_adversary = losses.margin(logits, y), losses.fooled(logits, y)
         searched = ~state.fooled & ~state.spent
-        better = searched & is_adversary & (distance < state.distance)
-        if epsilon is not None:
-            better &= distance <= epsilon
+        # Within epsilon any distance will do: the engine may have found that the adversary in the state is none.
+        better = searched & is_adversary & (distance < state.distance if epsilon is None else distance <= epsilon)
 
         ends = searched & ~on_segment & (state.taken + 1 >= steps)
         following = choose(is_adversary, x + beta * (moved - x), moved)
