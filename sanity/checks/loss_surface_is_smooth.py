@@ -15,6 +15,7 @@ from sanity.subject import Subject
 NAME = "loss_surface_is_smooth"
 POINTS = 10
 EXPLAINED = 0.1  # of the change of the margin, which the gradient must predict at least
+EXPLAINED_SPREAD = 0.5  # of how the changes differ from point to point: then the gradient tells which point is better
 TRIVIAL = 0.1  # of the margin: an error below that misleads nobody
 
 # Of the images. Chosen on these networks, with 200 (MNIST, CIFAR-10) or 353 images (digits). The numbers are the share
@@ -30,6 +31,9 @@ TRIVIAL = 0.1  # of the margin: an error below that misleads nobody
 # The relative error alone does not separate them: a network that is robust on MNIST is nearly constant around an image,
 # and no gradient predicts the small rest. Nor does the error of the cross-entropy: 0.3 to 0.8 for undefended networks,
 # 0.2 to 0.9 for robust ones, 0.3 to 1 for overfitted ones.
+# Radial basis functions on digits, at 0.2: on 34 % of the images the margin falls by about the same at all points. No
+# gradient predicts that, but FGSM raises the loss by 0.86 of what many steps do. Of how the points differ the gradient
+# leaves 0.17 to 0.47 on most of these images, and more than half on all images at which the masked networks mislead.
 TOLERATED = 0.1
 PARTS = tuple(float(part) for part in np.round(np.linspace(-1.0, 1.0, 13), 6))  # of epsilon
 MOST_IMAGES = 20  # in the mean of the figure
@@ -44,10 +48,12 @@ def loss_surface_is_smooth(subject: Subject, settings: Settings) -> Result:
     """At random points of the ball, the gradient at the image must predict something of how the margin has changed.
 
     The error of an image is the mean over `POINTS` points of |m(x + d) - m(x) - d . grad m(x)|, where m is the true
-    logit minus the strongest wrong one. The surface misleads at an image under three conditions. The error is above
-    1 - `EXPLAINED` of the mean change itself: the gradient explains nothing. The error is above `TRIVIAL` of the
-    margin: it matters. FGSM leaves the image correct: it may be overrated. The check fails if the surface misleads at
-    significantly more than `TOLERATED` of the images (exact binomial), and FGSM leaves more than chance.
+    logit minus the strongest wrong one. The surface misleads at an image under four conditions. The error is above
+    1 - `EXPLAINED` of the mean change itself: the gradient explains nothing. Nor does it explain `EXPLAINED_SPREAD` of
+    how the changes differ from point to point: a change that is the same everywhere misleads no attack. The error is
+    above `TRIVIAL` of the margin: it matters. FGSM leaves the image correct: it may be overrated. The check fails if
+    the surface misleads at significantly more than `TOLERATED` of the images (exact binomial), and FGSM leaves more
+    than chance.
 
     The margin replaces the loss because the cross-entropy of a confident network is curved even if the network is
     linear. The figure shows the loss.
@@ -135,7 +141,9 @@ def relative_error(found):
 
 def misleads(found):
     """Returns at which images the gradient explains nothing of a change that matters, bool (N,)."""
-    return (found.error > (1.0 - EXPLAINED) * found.change) & (found.error > TRIVIAL * np.abs(found.margin))
+    explains_nothing = found.error > (1.0 - EXPLAINED) * found.change
+    explains_nothing &= found.spread_error >= (1.0 - EXPLAINED_SPREAD) * found.spread
+    return explains_nothing & (found.error > TRIVIAL * np.abs(found.margin))
 
 
 def _series(subject, found, among, options):

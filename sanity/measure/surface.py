@@ -27,12 +27,17 @@ class Linearity:
         change: mean of the absolute changes of the margin, from the image to random points of the ball.
         error: mean of the absolute differences between these changes and those that the gradient at the image predicts.
         predicted: mean of the absolute changes that the gradient predicts.
+        spread: mean of the absolute differences between the changes and their mean.
+        spread_error: mean of the absolute differences between the errors, with their signs, and their mean: what the
+            gradient leaves of `spread`.
     """
 
     margin: np.ndarray
     change: np.ndarray
     error: np.ndarray
     predicted: np.ndarray
+    spread: np.ndarray
+    spread_error: np.ndarray
 
 
 def linearity(
@@ -79,17 +84,19 @@ def linearity(
         gradient, here = tf.cast(gradient, tf.float64), margin(logits)
         keys = threefry.keys(draws.seed_pair(seed), index)
 
-        def add(number, sums):
+        def write(number, changes, predictions):
             numbers = tf.fill(tf.shape(index), number)
             point = norm.random_point(x, epsilon, draws.fold_in(keys, numbers))
             predicted = tf.reduce_sum(gradient * tf.cast(point - x, tf.float64), axis=(1, 2, 3))
-            change = margin(logits_fn(point)) - here
-            values = change, change - predicted, predicted
-            return number + 1, tuple(total + tf.abs(value) for total, value in zip(sums, values))
+            changes = changes.write(number, margin(logits_fn(point)) - here)
+            return number + 1, changes, predictions.write(number, predicted)
 
-        zeros = (tf.zeros_like(here),) * 3
-        _, sums = tf.while_loop(lambda number, _: number < points, add, (tf.constant(0), zeros))
-        return (here, *(total / points for total in sums))
+        arrays = [tf.TensorArray(tf.float64, size=points, element_shape=[None]) for _ in range(2)]
+        _, *arrays = tf.while_loop(lambda number, *_: number < points, write, (tf.constant(0), *arrays))
+        change, predicted = (array.stack() for array in arrays)  # (points, B)
+        error = change - predicted
+        spreads = (each - tf.reduce_mean(each, axis=0) for each in (change, error))
+        return here, *(tf.reduce_mean(tf.abs(each), axis=0) for each in (change, error, predicted, *spreads))
 
     return Linearity(*of_all(measured, images, labels, first=first, batch_size=batch_size))
 

@@ -63,6 +63,31 @@ def test_the_scale_of_the_logits_does_not_matter(digits, undefended):
     assert judged(rescaled, digits).verdict is Verdict.PASS
 
 
+class Radial(keras.layers.Layer):
+    """Gaussian functions of the distance from images (N, 64)."""
+
+    def __init__(self, centres, width):
+        super().__init__()
+        self.centres, self.width = centres, width
+
+    def call(self, x):
+        squares = keras.ops.sum(x**2, axis=1, keepdims=True) + np.sum(self.centres**2, axis=1)
+        return keras.ops.exp((2.0 * keras.ops.matmul(x, self.centres.T) - squares) / (2.0 * self.width**2))
+
+
+def test_radial_functions_fall_everywhere_and_hide_nothing(digits):
+    """Their margin falls around an image, whatever the direction, which the gradient cannot say; it leads uphill."""
+    images, labels = digits.arrays("train")
+    inputs = keras.Input(digits.input_shape)
+    radial = Radial(images[:100].reshape(100, 64), 1.4)
+    features = radial(keras.layers.Flatten()(inputs))
+    network = keras.Model(inputs, keras.layers.Dense(10, use_bias=False)(features))
+    seen = keras.ops.convert_to_numpy(radial(images.reshape(-1, 64)))
+    network.layers[-1].set_weights([np.linalg.lstsq(seen, 10.0 * np.eye(10)[labels], rcond=1e-3)[0]])
+    result = judged(network, digits, epsilon=0.2)
+    assert result.verdict is Verdict.PASS, result.explanation
+
+
 @pytest.mark.parametrize("which", ["undefended", "robust"])
 def test_ripples_are_seen(digits, request, which):
     result = judged(small.before(request.getfixturevalue(which), rippled), digits)
@@ -118,26 +143,31 @@ def test_errors_are_those_of_numpy_at_the_same_points(norm):
 
     slope = 2.0 * images.reshape(30, -1) * weight
     x, keys = tf.constant(images), threefry.keys(draws.seed_pair(3), tf.range(30))
-    change, error, predicted = np.zeros((3, 30))
+    changes, steps = [], []
     for number in range(points):
         point = norms.of(norm).random_point(x, epsilon, draws.fold_in(keys, tf.fill([30], number))).numpy()
         step = np.sum(slope * (point.astype(np.float64) - images).reshape(30, -1), axis=1)
-        moved = margin(point) - margin(images)
-        change, error, predicted = change + abs(moved), error + abs(moved - step), predicted + abs(step)
+        changes.append(margin(point) - margin(images))
+        steps.append(step)
+    change, predicted = np.array(changes), np.array(steps)
+    error = change - predicted
     np.testing.assert_allclose(found.margin, margin(images), atol=1e-5)
-    np.testing.assert_allclose(found.change, change / points, atol=1e-5)
-    np.testing.assert_allclose(found.error, error / points, atol=1e-5)
-    np.testing.assert_allclose(found.predicted, predicted / points, atol=1e-5)
+    np.testing.assert_allclose(found.change, np.mean(abs(change), axis=0), atol=1e-5)
+    np.testing.assert_allclose(found.error, np.mean(abs(error), axis=0), atol=1e-5)
+    np.testing.assert_allclose(found.predicted, np.mean(abs(predicted), axis=0), atol=1e-5)
+    np.testing.assert_allclose(found.spread, np.mean(abs(change - change.mean(axis=0)), axis=0), atol=1e-5)
+    np.testing.assert_allclose(found.spread_error, np.mean(abs(error - error.mean(axis=0)), axis=0), atol=1e-5)
 
 
 def test_what_misleads():
-    """No change; explained; unexplained but trivial; unexplained; misled; not a number."""
-    margin = np.array([1.0, 1.0, 1.0, 1.0, -1.0, np.nan])
-    change = np.array([0.0, 1.0, 0.05, 0.5, 0.2, np.nan])
-    error = np.array([0.0, 0.5, 0.05, 0.5, 0.8, np.nan])
-    found = measure.surface.Linearity(margin, change, error, error)
-    np.testing.assert_array_equal(misleads(found), [False, False, False, True, True, False])
-    np.testing.assert_allclose(relative_error(found), [1.0, 0.5, 1.0, 1.0, 4.0, 1.0])
+    """No change; explained; unexplained but trivial; unexplained; misled; not a number; the same shift everywhere."""
+    margin = np.array([1.0, 1.0, 1.0, 1.0, -1.0, np.nan, 1.0])
+    change = np.array([0.0, 1.0, 0.05, 0.5, 0.2, np.nan, 0.5])
+    error = np.array([0.0, 0.5, 0.05, 0.5, 0.8, np.nan, 0.5])
+    left = np.array([0.0, 0.2, 0.05, 0.5, 0.3, np.nan, 0.04])  # by the gradient, of a spread that is 0.1 at the last
+    found = measure.surface.Linearity(margin, change, error, error, np.append(change[:-1], 0.1), left)
+    np.testing.assert_array_equal(misleads(found), [False, False, False, True, True, False, False])
+    np.testing.assert_allclose(relative_error(found), [1.0, 0.5, 1.0, 1.0, 4.0, 1.0, 1.0])
 
 
 def test_orthogonal_signs_are_signs_and_orthogonal():
