@@ -245,6 +245,7 @@ def test_a_full_disk_loses_no_result(network, data, tmp_path, monkeypatch, caplo
         ({"attacks": [("pgd", {"step": 3})]}, "argument of pgd is 'step'; allowed: .*steps"),
         ({"attacks": [("pgd", {"steps": 0})]}, "steps is 0; allowed"),
         ({"attacks": [("autoattack", {"version": "old"})]}, "version is 'old'; allowed: plus, rand, standard, v1"),
+        ({"attacks": [("autoattack", {"batch_size": 9})]}, "is 'batch_size'; allowed: batch_size= of the evaluation"),
         ({"attacks": "rfgsm", "norm": "l2"}, "norm of rfgsm is 'l2'; allowed: linf"),
         ({"attacks": "deepfool"}, "norm of deepfool is 'linf'; allowed: l2"),
         ({"batch_size": 0}, "batch_size is 0"),

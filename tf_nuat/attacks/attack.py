@@ -129,7 +129,7 @@ class Attack:
             ValueError: a setting is unknown or out of its range, or the attack does not support the norm.
         """
         self.check_norm(norm)
-        for name in ("epsilon", "norm"):
+        for name in ("epsilon", "norm", "batch_size", "precision"):
             if name in settings:
                 validation.refuse(f"argument of {self.name}", name, f"{name}= of the evaluation, for all attacks alike")
         self.check_settings(settings)
