@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_nuat import losses
+from tf_nuat import losses, norms
 from tf_nuat.attacks.attack import attack
 from tf_nuat.attacks.search import Search, choose
 from tf_nuat.core import validation
@@ -65,7 +65,7 @@ def deepfool(
     def within(images: tf.Tensor) -> tf.Tensor:
         if epsilon is None:
             return tf.ones(tf.shape(images)[:1], tf.bool)
-        return tf.sqrt(tf.reduce_sum(tf.square(images - x), axis=(1, 2, 3))) <= epsilon
+        return norms.of(norm).length(images - x) <= epsilon
 
     def first() -> _State:
         nothing = tf.zeros(tf.shape(x)[:1], tf.int32)
