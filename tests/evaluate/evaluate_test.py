@@ -41,6 +41,29 @@ def test_accuracy_under_attack_is_the_closed_form(network, data, batch_size):
     np.testing.assert_array_equal(outcomes, [True, True, True, False, False, False, False, True, True, True, False])
 
 
+def test_the_attacks_of_autoattack_get_its_norm_and_its_epsilon(network, data):
+    """There are 4 pixels: a change of all is twice as long in L2 as in L-infinity."""
+    expected = evaluate.correct(network, data, functools.partial(attacks.pgd, epsilon=0.15, steps=5))
+    attack = functools.partial(attacks.autoattack, epsilon=0.3, norm="l2", version="rand")
+    np.testing.assert_array_equal(evaluate.correct(network, data, attack), expected)
+
+
+def test_an_attack_with_a_pair_as_its_seed_has_an_accuracy(network, data):
+    """The engine takes one seed: such an attack runs batch by batch."""
+    attack = functools.partial(attacks.pgd, epsilon=0.15, steps=5)
+    outcomes = evaluate.correct(network, data, functools.partial(attack, seed=(3, 4)), batch_size=4)
+    np.testing.assert_array_equal(outcomes, evaluate.correct(network, data, attack))
+
+
+def test_images_that_are_not_among_those_attacked_keep_their_outcome(network, data):
+    """Whether that is right or wrong: a chosen image that is wrong without the attack is wrong."""
+    attack, among = functools.partial(attacks.pgd, epsilon=0.15, steps=5), np.arange(11) >= 4
+    clean, attacked = evaluate.correct(network, data), evaluate.correct(network, data, attack)
+    assert np.any(clean[~among] & ~attacked[~among]) and np.any(clean[among] & ~attacked[among])
+    found = evaluate.correct(network, data, attack, among=among)
+    np.testing.assert_array_equal(found, np.where(among, attacked, clean))
+
+
 def test_datasets_one_hot_labels_and_functions_give_the_same(network, data):
     images, labels = data
     expected = evaluate.correct(network, data)

@@ -73,6 +73,7 @@ def test_the_record_is_the_closed_form(norm, epsilon, batch_size, network, data)
 def test_epsilon_0_fools_nothing(network, data):
     record = worst_case(network, data, ["fgsm", ("pgd", {"steps": 4}), ("square", {"queries": 30})], epsilon=0)
     np.testing.assert_array_equal(record.robust, record.clean)
+    assert [stage.steps for stage in record.stages] == [0, 4 * 23, 30 * 23]  # of the images that are right without it
 
 
 def test_the_default_is_autoattack(network, data):
@@ -121,7 +122,16 @@ def test_the_versions_are_those_published():
     assert names["plus"] == ["apgd_ce", "apgd_dlr", "fab", "square", "apgd_t", "fab_t"]
     assert names["rand"] == ["apgd_ce", "apgd_dlr"]
     assert names["v1"] == ["apgd_ce", "apgd_dlr", "fab", "square"]
-    assert all(settings.get("restarts", 5) == 5 for _, _, settings in versions["v1"])
+    given = {(version, name): settings for version, chosen in versions.items() for name, _, settings in chosen}
+    assert {settings["steps"] for settings in given.values() if "steps" in settings} == {100}
+    five = {key for key, settings in given.items() if settings.get("restarts") == 5}
+    assert five == {(version, name) for version in ("plus", "v1") for name in ("apgd_ce", "apgd_dlr", "fab")}
+    assert all(given["rand", name]["eot_iterations"] == 20 for name in names["rand"])
+    for version, left_out in ("plus", {"apgd_dlr", "apgd_t"}), ("rand", {"apgd_dlr"}), ("v1", {"apgd_dlr"}):
+        of_two = stages([("autoattack", {"version": version})], num_classes=2, norm="linf")
+        assert [name for name, _, _ in of_two] == [name for name in names[version] if name not in left_out]
+    seeded = stages([("autoattack", {"seed": 7})], num_classes=10, norm="linf")
+    assert all(settings["seed"] == 7 for _, _, settings in seeded)
 
 
 class KilledError(Exception):

@@ -123,6 +123,22 @@ def test_estimates_of_several_seeds_are_not_pooled(run, tmp_path):
     assert row["worst case"] == table.percent(content["accuracy"], content["interval"])
 
 
+def test_the_worst_of_all_quick_attacks_counts_and_the_clean_accuracy_is_no_attack(run):
+    path, quick, robust, chosen = run
+    other = np.random.default_rng(2).random(DIGITS) < 0.8
+    record(evaluated(path, other.mean(), name="apgd_ce", images=DIGITS, dataset="digits"), other)
+    card = json.loads(path.read_text())
+    card["measured"] = {"clean": {"accuracy": 1.0, "interval": [0.9, 1.0], "images": DIGITS}}
+    path.write_text(json.dumps(card))
+    np.savez(path.parent / "outcomes.npz", clean=np.ones(DIGITS, bool))
+    for results in path.parent.rglob("results.json"):
+        results.write_text(results.read_text().replace('"accuracy": 0.98', '"accuracy": 1.0'))
+    [content] = two_phase.estimates(path).values()
+    assert content["attacks_on_all"] == ["apgd_ce", "gama_pgd"]
+    expected = two_phase.estimate(quick & other, chosen, robust)
+    assert {name: content[name] for name in expected} == expected
+
+
 @pytest.mark.parametrize("beyond", [{"epsilon": 0.4}, {"norm": "l2"}])
 def test_an_attack_beyond_the_threat_model_does_not_count(beyond, run):
     path, quick, robust, chosen = run
