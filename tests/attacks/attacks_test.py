@@ -345,18 +345,19 @@ def test_keywords_come_and_go_in_any_order(linear, images):
         attacks.pgd(linear, x, y)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*ALL, "fab", "fab_t", "deepfool"])
 def test_a_gradient_that_is_not_finite_moves_nothing(name, linear, images):
     """The root has an infinite slope at 0: half of the pixels' gradients are not finite."""
     x, y = images
     x = np.where(np.arange(x.shape[1])[None, :, None, None] < 3, 0.0, x).astype(np.float32)
-    settings = {"random_start": False} if name == "pgd" else {}
+    settings = {"epsilon": 2.0 if name == "deepfool" else EPSILON}
+    settings |= {"random_start": False} if name == "pgd" else {}
     settings |= {"start": x} if name in ("rfgsm", "nuclear") else {}
-    x_adv = attacks.ATTACKS[name](lambda x: linear(1e-20 * tf.sqrt(x) + x), x, y, epsilon=EPSILON, **settings).numpy()
+    x_adv = attacks.ATTACKS[name](lambda x: linear(1e-20 * tf.sqrt(x) + x), x, y, **settings).numpy()
     assert np.all(np.isfinite(x_adv)) and np.all(x_adv[:, :3] == 0.0) and np.any(x_adv[:, 3:] != x[:, 3:])
 
 
-@pytest.mark.parametrize("name", ["pgd", "apgd_ce", "mifgsm", "square", "random_search", "spsa", "fab"])
+@pytest.mark.parametrize("name", ["pgd", "apgd_ce", "mifgsm", "square", "random_search", "spsa", "fab", "deepfool"])
 def test_fooled_is_what_predict_answers_wrongly_where_logits_tie(name):
     """The margin is never above 0: where it is 0 the first of both classes is the answer, and that is the wrong one."""
     network = networks.with_ties()

@@ -218,6 +218,14 @@ def test_a_descent_ends_where_the_loss_does_not_decrease():
         assert len(recorded.seen) == 3 * 5 * tenths + 2  # and one before, and one that judges the result
 
 
+@pytest.mark.parametrize("steps", [1, 9])
+def test_each_step_is_checked_where_a_descent_has_fewer_than_ten(steps, recorded, labelled):
+    x, y = labelled
+    x_adv = cw(recorded, x, y, epsilon=1e-3, steps=steps, searches=2, initial_weight=0.1).numpy()
+    np.testing.assert_array_equal(x_adv, x)
+    assert len(recorded.seen) <= 2 * steps + 2  # and one before, and one that judges the result
+
+
 def test_is_traced_once_for_any_number_of_images_and_steps(network, labelled):
     x, y = labelled
     traces = []

@@ -129,6 +129,7 @@ def test_takes_the_steps_of_the_published_algorithm(name, norm, epsilon, recorde
     steps, runs, last = 10, 2, 3 if epsilon is None else 0
     more = {"targets": runs} if name == "targeted" else {"restarts": runs}
     x_adv = ATTACKS[name](recorded, x, y, epsilon=epsilon, steps=steps, norm=norm, **more).numpy()
+    assert all(np.all((batch >= 0) & (batch <= 1)) for batch in recorded.seen)
     # The clean images, two forwards a step, and the result.
     assert len(recorded.seen) == 1 + 2 * (steps * runs + last) + 1
     assert recorded.returned == (steps * runs + last) * (1 if name == "targeted" else CLASSES - 1)

@@ -10,6 +10,7 @@ from tests.helpers import images as pictures
 from tests.helpers import networks
 from tests.helpers.images import classes_of, margins
 from tests.helpers.recorded import Recorded
+from tf_nuat.attacks.search import choose
 from tf_nuat.attacks.spsa import spsa
 
 SHAPE = (3, 3, 1)
@@ -114,6 +115,20 @@ def test_ends_where_all_are_fooled(network, labelled):
     recorded = Recorded(network)
     spsa(recorded, x, (y + 1) % CLASSES, epsilon=0.001, steps=50, samples=4)
     assert len(recorded.seen) == 3  # one step, and a look at the end
+
+
+def test_those_that_are_done_stay_as_they_are(network, labelled):
+    """Whatever steps the others in a batch still need: half of them begin later."""
+    x, y = map(tf.constant, labelled)
+    search = spsa.search(network, x, y, spsa.as_tensors({"epsilon": 0.1, "steps": 6, "samples": 4}), tf.range(8))
+    step, state = tf.function(search.step, autograph=False), search.first()
+    state = tf.nest.map_structure(functools.partial(choose, tf.range(8) % 2 == 0), state, step(step(step(state))))
+    for _ in range(7):
+        before, state = state, step(state)
+        done = (before.fooled | before.spent).numpy()
+        for name in ("x_adv", "fooled", "spent"):
+            np.testing.assert_array_equal(getattr(before, name)[done], getattr(state, name)[done])
+    assert np.all(done) and np.any(state.fooled) and np.any(state.spent)
 
 
 @pytest.mark.parametrize("nothing", [float("inf"), 1e38])
