@@ -153,6 +153,15 @@ def test_checkpoints_are_those_of_the_paper():
     np.testing.assert_allclose(np.array(apgd_steps.CHECKPOINTS) / 100, p[1:-1])
 
 
+def test_steps_are_halved_where_exactly_three_quarters_of_them_increased_the_loss():
+    """12 of the 16 between two checkpoints, and not 13."""
+    x = tf.constant(images(2))
+    steps = apgd_steps.HalvedSteps(x, 0.1, 100, "linf")
+    given = {"taken": tf.fill(2, 57), "checked": tf.fill(2, 41), "increases": tf.constant([12, 13])}
+    _, after = steps.move(x, steps.begin(x)._replace(**given), tf.ones_like(x), tf.zeros(2))
+    np.testing.assert_allclose(np.ravel(after.step_size), [0.1, 0.2], rtol=1e-6)
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_starts_at_random_on_the_sphere(norm, recorded):
     x = images(64, low=0.4, high=0.6)
