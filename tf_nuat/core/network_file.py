@@ -20,6 +20,15 @@ from tf_nuat.core.files import PathLike
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"  # in a `.keras` file
 _HEAP = b"GCOL\1\0\0\0"  # how a global heap begins
+# How files begin that are taken for a network's, and what they are.
+_OF_ANOTHER_KIND = {
+    b"PK": "it is an archive that is not whole",
+    b"{": "it is JSON, which --network takes, for a file of weights",
+    b"<": "it is a page of the web",
+    b"version https://git-lfs": "it is a pointer of Git LFS; git lfs pull gets the file",
+    b"\x1f\x8b": "it is compressed; gunzip unpacks it",
+    b"\x80": "it is a pickle, as of PyTorch",
+}
 MOST_LEVELS = 100  # of brackets: each network within a network has four
 
 
@@ -70,6 +79,8 @@ def check(path: PathLike) -> int:
             _check_heaps(mapped)
         with h5py.File(path, "r") as file:
             return _check_hdf5(file, size)
+    if not zipfile.is_zipfile(path):
+        raise ValueError(_of_another_kind(path))
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         npz_input.check_sizes(members, size)
@@ -85,6 +96,18 @@ def check(path: PathLike) -> int:
     _check_heaps(contents)
     with h5py.File(io.BytesIO(contents), "r") as file:
         return _check_hdf5(file, len(contents))
+
+
+def _of_another_kind(path: PathLike) -> str:
+    """Returns what a file is that is neither HDF5 nor an archive, in words."""
+    with open(path, "rb") as file:
+        begin = file.read(64)
+    if not begin:
+        return "it is empty"
+    if os.path.basename(path) == "saved_model.pb":
+        return "it is a part of a SavedModel, whose folder is wanted"
+    found = (words for how, words in _OF_ANOTHER_KIND.items() if begin.lstrip().startswith(how))
+    return next(found, "it is neither HDF5 nor an archive")
 
 
 def _check_heaps(contents: bytes | mmap.mmap) -> None:

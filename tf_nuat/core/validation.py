@@ -283,7 +283,9 @@ def load_network(argument: str, path: PathLike) -> keras.Model:
     return network
 
 
-def not_read(argument: str, path: PathLike, error: Exception, what: str = "which Keras cannot read") -> ValueError:
+def not_read(
+    argument: str, path: PathLike, error: Exception, what: str = "which Keras cannot read", *, allowed: str = ""
+) -> ValueError:
     """Returns the error to raise after Keras raised one about the network at `path`, with the line that matters.
 
     Raises:
@@ -292,8 +294,11 @@ def not_read(argument: str, path: PathLike, error: Exception, what: str = "which
     if (lost := keras_compat.lost_worker_in(error)) is not None:
         raise lost
     reason = keras_compat.reason_of(error)
-    own = "; allowed: with --import MODULE (modules=), where that is" if keras_compat.is_own_object(reason) else ""
-    return ValueError(f"{argument} is {os.fspath(path)!r}, {what} ({reason}){own}")
+    if keras_compat.is_own_object(reason):
+        allowed = "with --import MODULE (modules=), where that is"
+    return ValueError(
+        f"{argument} is {os.fspath(path)!r}, {what} ({reason}){'; allowed: ' if allowed else ''}{allowed}"
+    )
 
 
 def output_folder(argument: str, path: PathLike) -> pathlib.Path:

@@ -77,7 +77,7 @@ def is_saved(name: Any) -> bool:
     if not isinstance(name, str) or not name:
         return False
     path = pathlib.Path(name)
-    return (path.suffix in ENDINGS and path.is_file()) or (path / "saved_model.pb").is_file()
+    return (path.suffix in ENDINGS and os.path.isfile(path)) or os.path.isfile(path / "saved_model.pb")
 
 
 def architecture(argument: str, name: str, *, modules: Sequence[str] = (), trust: bool = False) -> keras.Model:

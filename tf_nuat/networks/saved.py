@@ -25,6 +25,7 @@ from tf_nuat.networks import legacy, tensorflow_functions, untrusted, untrusted_
 
 Read = tuple[keras.Model, list[str]]  # the network, and what was changed to read it, in words
 
+_FILES = "a network saved by Keras (.keras, .h5), or the folder of a SavedModel"
 _TRUST = "--trust (trust=True), which runs it, where you know who made the file"
 # Functions of TensorFlow by the names under which Keras saves them as activations.
 _ACTIVATIONS = {"softmax_v2": keras.activations.softmax, "log_softmax_v2": keras.activations.log_softmax}
@@ -53,21 +54,18 @@ def read(
     """
     path = pathlib.Path(path)
     objects = _objects_of(modules)
-    if path.is_dir() and (path / "saved_model.pb").is_file():
+    if os.path.isfile(path / "saved_model.pb"):
         return _saved_model(argument, path, trust)
-    if not path.is_file():
-        is_folder = "a folder without saved_model.pb" if path.is_dir() else "not a file"
-        raise ValueError(
-            f"{argument} is {str(path)!r}, which is {is_folder}; allowed: a network saved by Keras (.keras, .h5), or "
-            "the folder of a SavedModel"
-        )
+    if not os.path.isfile(path):  # of pathlib, it raises where a folder may not be entered
+        is_folder = "a folder without saved_model.pb" if os.path.isdir(path) else "not a file"
+        raise ValueError(f"{argument} is {str(path)!r}, which is {is_folder}; allowed: {_FILES}")
     if architecture is not None:
         return with_weights(argument, path, architecture)
     try:
         there = network_file.check(path)
         config = network_file.config_of(path)
     except Exception as error:  # whatever zipfile, json or h5py raises
-        raise validation.not_read(argument, path, error) from error
+        raise validation.not_read(argument, path, error, allowed=_FILES) from error
     if config is None:
         raise ValueError(
             f"{argument} is {str(path)!r}, which has weights and no architecture; allowed: with --network "
@@ -80,7 +78,7 @@ def read(
             network = keras.saving.load_model(file, custom_objects=objects, compile=False, safe_mode=not trust)
         return tensorflow_functions.inlined(network), changes
     except Exception as error:  # Keras raises whatever zipfile, json or h5py raised
-        raise validation.not_read(argument, path, error) from error
+        raise validation.not_read(argument, path, error, allowed=_FILES) from error
 
 
 def from_json(argument: str, path: PathLike, *, modules: Sequence[str] = (), trust: bool = False) -> Read:
