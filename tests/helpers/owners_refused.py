@@ -107,16 +107,23 @@ def saved_model(shape, dtype, reads=False):
     return make
 
 
-def with_unknown_function(folder):
-    """A function of TensorFlow that Keras has not."""
-    start = {"name": "image", "batch_input_shape": [None, *GREY], "dtype": "float32"}
-    described = [
-        {"class_name": "InputLayer", "name": "image", "config": start, "inbound_nodes": []},
-        owners_files.layer_2("TFOpLambda", "tf.fft", [["image", 0, 0, {}]], function="signal.fft"),
-    ]
-    ends = {"input_layers": [["image", 0, 0]], "output_layers": [["tf.fft", 0, 0]]}
-    written = {"class_name": "Functional", "config": {"name": "model", "layers": described, **ends}}
-    return owners_files.rewritten(folder / "keras_2.h5", body(), lambda config: written)
+def of_keras_2(described):
+    """Returns a maker of a file of Keras 2 whose last layer is `described`."""
+
+    def make(folder):
+        start = {"name": "image", "batch_input_shape": [None, *GREY], "dtype": "float32"}
+        image = {"class_name": "InputLayer", "name": "image", "config": start, "inbound_nodes": []}
+        ends = {"input_layers": [["image", 0, 0]], "output_layers": [[described["name"], 0, 0]]}
+        config = {"name": "model", "layers": [image, described], **ends}
+        written = {"class_name": "Functional", "config": config}
+        return owners_files.rewritten(folder / "keras_2.h5", body(), lambda config: written)
+
+    return make
+
+
+# A function of TensorFlow that Keras has not, and one of Keras 2 that Keras 3 has under the same name, but changed.
+FFT = owners_files.layer_2("TFOpLambda", "tf.fft", [["image", 0, 0, {}]], function="signal.fft")
+HARD = owners_files.layer_2("Activation", "hard", [[["image", 0, 0, {}]]], activation="hard_sigmoid")
 
 
 def unbuilt(folder):
@@ -243,7 +250,11 @@ REFUSED = {
     "a SavedModel of bytes": (saved_model((None, *GREY), tf.uint8), ["takes uint8", "floating point"]),
     "a SavedModel of one image": (saved_model((1, *GREY), tf.float32), ["(None, ...)"]),
     "a SavedModel that reads files": (saved_model((None, *GREY), tf.float32, True), ["ReadFile", "--trust"]),
-    "a function of TensorFlow": (with_unknown_function, ["tf.signal.fft", "model.save(FOLDER)"]),
+    "a function of TensorFlow": (of_keras_2(FFT), ["tf.signal.fft", "model.save(FOLDER)"]),
+    "a function that Keras 3 has changed": (
+        of_keras_2(HARD),
+        ["the hard_sigmoid of Keras 2", "model.save(FOLDER)"],
+    ),
     "a class that computes with NumPy": (with_numpy, ["a WithNumPy, which cannot be put into", "Keras or TensorFlow"]),
     "bytes, and a layer that cannot be copied": (bytes_without_config, ["takes uint8", "keras.Input(SHAPE, dtype="]),
     "an Embedding of bytes": (

@@ -49,23 +49,25 @@ _OF_TRAINING = ("trainable", "rng_type", "query_shape", "key_shape", "value_shap
 _ENDINGS_OF_TRAINING = ("_initializer", "_regularizer", "_constraint")
 
 
+_ELSEWHERE = "allowed: the same network as a SavedModel, by model.save(FOLDER) in the Keras that made it"
+
+
 class UnknownFunctionError(ValueError):
-    """A network calls functions that Keras 3 does not have; the message continues the name of a file."""
+    """A network calls functions that Keras 3 does not have, or changed; the message continues the name of a file."""
 
 
 def mended(config: Config) -> tuple[Config, list[str]]:
     """Returns a saved network's configuration in the form of Keras 3, and the changes, in words; [] if none is needed.
 
     Raises:
-        UnknownFunctionError: it calls functions of TensorFlow that Keras 3 does not have.
+        UnknownFunctionError: it calls functions of TensorFlow that Keras 3 does not have, or that Keras 3 changed.
     """
+    if _is_before_keras_3(config) and "hard_sigmoid" in _activations(config):  # its slope was 1/5 and is 1/6
+        raise UnknownFunctionError(f"which has the hard_sigmoid of Keras 2, which Keras 3 changed; {_ELSEWHERE}")
     functions = sorted(_functions(config))
     unknown = [f"tf.{name}" for name in functions if name not in tensorflow_functions.FUNCTIONS]
     if unknown:
-        raise UnknownFunctionError(
-            f"which calls {', '.join(unknown)} as layers; allowed: the same network as a SavedModel, by "
-            "model.save(FOLDER) in the Keras that made it"
-        )
+        raise UnknownFunctionError(f"which calls {', '.join(unknown)} as layers; {_ELSEWHERE}")
     changes = {f"{', '.join(f'tf.{name}' for name in functions)} as operations of Keras"} if functions else set()
     config = _with_other_names(config, changes)
     left_out = set[str]()
@@ -81,6 +83,24 @@ def with_module(config: Config) -> Config:
     if (found["module"], found["class_name"]) == ("keras", "Functional"):  # Keras 3 finds it as a Model
         found["class_name"] = "Model"
     return found
+
+
+def _is_before_keras_3(config: Any) -> bool:
+    """Returns whether an input has the word for its shape that Keras 1 and 2 wrote."""
+    if isinstance(config, list):
+        return any(map(_is_before_keras_3, config))
+    return isinstance(config, dict) and ("batch_input_shape" in config or any(map(_is_before_keras_3, config.values())))
+
+
+def _activations(config: Any) -> set[str]:
+    """Returns the names of the activations of all layers, those within recurrent ones too."""
+    if isinstance(config, list):
+        return set().union(*map(_activations, config))
+    if not isinstance(config, dict):
+        return set()
+    given = [each for key, each in config.items() if isinstance(key, str) and key.endswith("activation")]
+    given = [each.get("config") if isinstance(each, dict) else each for each in given]
+    return {each for each in given if isinstance(each, str)}.union(*map(_activations, config.values()))
 
 
 def _functions(config: Any) -> set[str]:
