@@ -171,6 +171,7 @@ def _mend_layer(layer: Config, changes: set[str], left_out: set[str]) -> None:
             config[renamed[old]] = config.pop(old)
         changes.add(f"{name} as {layer['class_name']}")
     if _is_stock(layer["class_name"]):
+        _mend_build(layer)
         taken = _keywords(getattr(keras.layers, layer["class_name"]))
         axis = config.get("axis")
         if layer["class_name"] == "BatchNormalization" and isinstance(axis, list) and len(axis) == 1:
@@ -185,6 +186,17 @@ def _mend_layer(layer: Config, changes: set[str], left_out: set[str]) -> None:
     if isinstance(policy, dict) and policy.get("class_name") == "Policy":
         config["dtype"] = policy["config"]["name"]
         changes.add(f"the policy {config['dtype']} in the form of Keras 3")
+
+
+def _mend_build(layer: Config) -> None:
+    """Drops the one shape of Keras 2 to build a layer from, if the layer needs several; it is built when it is called.
+
+    So has attention those of its query and its value.
+    """
+    parameters = inspect.signature(getattr(keras.layers, layer["class_name"]).build).parameters.values()
+    needed = [each for each in parameters if each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD]
+    if len(needed) > 2 and "input_shape" in (layer.get("build_config") or ()):  # the first is the layer
+        del layer["build_config"]
 
 
 def _mend_calls(network: Config) -> None:
