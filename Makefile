@@ -9,10 +9,11 @@ INSTALLED := $(VENV)/.installed
 
 install: $(INSTALLED)
 
+# Without byte code, which takes a minute: Python makes it for what is imported, when it is.
 $(INSTALLED): setup.py constraints.txt
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --upgrade pip
-	$(PYTHON) -m pip install --quiet --constraint constraints.txt --editable '.[test,bench,docs]'
+	$(PYTHON) -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[test,bench,docs]'
 	touch $@
 
 # Trains NuAT and an undefended network on scikit-learn's handwritten digits, and judges both.
