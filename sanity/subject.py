@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from sanity import measure
 from sanity.clock import Clock
@@ -16,10 +15,8 @@ from sanity.evaluation import Evaluation, Known, Surrogate, titled
 from sanity.outcome_cache import OutcomeCache
 from tf_nuat import draws, evaluate, norms
 from tf_nuat.attacks import ATTACKS
-from tf_nuat.attacks.ascent import cross_entropy_of, input_gradient
 from tf_nuat.core import files, validation
 from tf_nuat.models.fingerprint import fingerprint
-from tf_nuat.models.inference import inference
 
 TRAINING = 0.25  # share of the remaining time for training a surrogate
 TRAINED = "trained surrogate"  # the name of that surrogate
@@ -62,8 +59,8 @@ class Subject:
         num_classes: number K of logits.
 
     Raises:
-        ValueError: an argument is out of its range, a network does not return logits for the sample or has an operation
-            without any gradient, or the file belongs to another network or sample.
+        ValueError: an argument is out of its range, a network does not return logits for the sample, or the file
+            belongs to another network or sample.
 
     Example:
         >>> subject = Subject(network, images, labels, epsilon=0.02)
@@ -396,9 +393,4 @@ def _sample(argument, network, images, labels):
     validation.classifier(argument, network)
     images, labels = evaluate.arrays((images, labels), network)
     validation.logits_on(argument, network, images)
-    few = tf.constant(images[:2]), tf.constant(labels[:2])
-    try:
-        input_gradient(cross_entropy_of(inference(network), few[1]), few[0])
-    except ValueError as error:
-        raise ValueError(f"{argument}{str(error).removeprefix('network')}") from error
     return images, labels

@@ -1,11 +1,11 @@
 """Gradients with respect to images, and the ascent along them."""
 
-import re
 from collections.abc import Callable
 
 import tensorflow as tf
 
 from tf_nuat import losses, norms
+from tf_nuat.core import validation
 from tf_nuat.models.inference import Logits
 
 # Images (B, H, W, C) -> (loss, logits): a scalar or one value per image, and the logits (B, K) behind it.
@@ -23,19 +23,11 @@ def input_gradient(objective: Objective, x: tf.Tensor) -> tuple[tf.Tensor, tf.Te
     Raises:
         ValueError: TensorFlow has no gradient for an operation on the way to the loss.
     """
-    try:
+    with validation.gradients("network"):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
             loss, logits = objective(x)
         gradient = tape.gradient(loss, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    except LookupError as error:
-        found = re.search(r"no entry for: (\w+)|op type: (\w+)", str(error))  # from a tape, and from a graph
-        if found is None:
-            raise
-        raise ValueError(
-            f"network uses {found[1] or found[2]}, for which TensorFlow has no gradient; allowed: other "
-            "operations, or tf.stop_gradient of its input, by which the gradient is 0"
-        ) from error
     return tf.where(tf.math.is_finite(gradient), gradient, 0.0), logits
 
 

@@ -4,11 +4,13 @@ Every function raises `ValueError` (or a subclass) with one line that names the 
 what is allowed. A check of one module alone stays there, and its error has the same form.
 """
 
+import contextlib
 import math
 import os
 import pathlib
+import re
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, cast
 
 import keras
@@ -230,17 +232,37 @@ def logits_on(argument: str, network: keras.Model, images: np.ndarray) -> keras.
         raise ValueError(
             f"{argument} returns probabilities (rows in [0, 1] that sum to 1); allowed: logits, without a softmax"
         )
-    try:
-        with tf.GradientTape() as tape:
-            tape.watch(x := tf.convert_to_tensor(images[:2]))  # some networks squeeze a batch of one
-            logits = network(x, training=False)
-        tape.gradient(logits, x)
-    except (LookupError, *_OF_COMPUTING) as error:
-        raise ValueError(
-            f"{argument} has an operation of which TensorFlow knows no gradient ({keras_compat.reason_of(error)}); "
-            "allowed: others, as Resizing(..., interpolation='bilinear') for 'area'"
-        ) from error
+    with gradients(argument):
+        try:
+            with tf.GradientTape() as tape:
+                tape.watch(x := tf.convert_to_tensor(images[:2]))  # some networks squeeze a batch of one
+                logits = network(x, training=False)
+            tape.gradient(logits, x)
+        except _OF_COMPUTING as error:
+            raise ValueError(
+                f"{argument} cannot compute its gradient for the sample ({keras_compat.reason_of(error)}); allowed: a "
+                "network that TensorFlow can train"
+            ) from error
     return network
+
+
+@contextlib.contextmanager
+def gradients(argument: str) -> Iterator[None]:
+    """A context that takes gradients of a network: an operation for which TensorFlow has none is named.
+
+    Raises:
+        ValueError: there is such an operation on the way.
+    """
+    try:
+        yield
+    except LookupError as error:
+        found = re.search(r"no entry for: (\w+)|op type: (\w+)", str(error))  # from a tape, and from a graph
+        if found is None:
+            raise
+        raise ValueError(
+            f"{argument} uses {found[1] or found[2]}, for which TensorFlow has no gradient; allowed: other operations, "
+            "as interpolation='bilinear' for 'area', or tf.stop_gradient of its input, by which the gradient is 0"
+        ) from error
 
 
 _OF_COMPUTING = (ValueError, TypeError, tf.errors.UnimplementedError, tf.errors.InvalidArgumentError)
