@@ -48,6 +48,20 @@ def test_the_attacks_of_autoattack_get_its_norm_and_its_epsilon(network, data):
     np.testing.assert_array_equal(evaluate.correct(network, data, attack), expected)
 
 
+def test_the_attacks_of_autoattack_get_its_seed(network, data, monkeypatch):
+    seen = []
+
+    class Nobody(list):
+        size = 0
+
+        def __init__(self, *arguments, **_):
+            seen.append(arguments[-1])
+
+    monkeypatch.setattr("tf_nuat.evaluate.outcomes.Pool", Nobody)
+    evaluate.correct(network, data, functools.partial(attacks.autoattack, epsilon=0.1, seed=5, version="plus"))
+    assert [settings["seed"] for settings in seen] == [5] * 4  # two of six take more classes
+
+
 def test_an_attack_with_a_pair_as_its_seed_has_an_accuracy(network, data):
     """The engine takes one seed: such an attack runs batch by batch."""
     attack = functools.partial(attacks.pgd, epsilon=0.15, steps=5)
