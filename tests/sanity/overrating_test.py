@@ -93,13 +93,13 @@ def test_indicators_that_may_count_leave_the_attack_undecided():
     tolerated = attack_does_not_fail.TOLERATED
     found = {name: Share.of(0, 190, tolerance, Settings(), tests=4) for name, tolerance in tolerated.items()}
     found["lost adversaries"] = Share.of(27, 190, 0.01, Settings(), tests=4)
-    verdict, main, explanation, remedy = attack_does_not_fail._decided(found, 190, TOO_FEW)
+    verdict, main, explanation, remedy = attack_does_not_fail._decided(found, 190, 190, TOO_FEW)
     assert (verdict, main) == (Verdict.INCONCLUSIVE, "lost adversaries")
     assert explanation == "The attack shows lost adversaries on 14.2% of the images. Too few to tell."
     assert remedy == "Judge more images (--samples)."
-    assert attack_does_not_fail._decided(found, 190, Overrating(True, False, ""))[0] is Verdict.FAIL
+    assert attack_does_not_fail._decided(found, 190, 190, Overrating(True, False, ""))[0] is Verdict.FAIL
     found["lost adversaries"] = found["transfer failure"]
-    assert attack_does_not_fail._decided(found, 190, TOO_FEW)[0] is Verdict.PASS
+    assert attack_does_not_fail._decided(found, 190, 190, TOO_FEW)[0] is Verdict.PASS
 
 
 class Guessed(Judged):
