@@ -28,7 +28,7 @@ RECIPE = training.Recipe(
     chosen_by="last",
 )
 SMALL = ["--dataset=digits", "--network=tests.helpers.tiny:network", "--epochs=12", "--warm_up=5", "--strategy=one"]
-WAYS = ["--fast=2/255,6/255", "--runs=1", "--exact=6/255,24/255", "--loss_images=300"]
+WAYS = ["--fast=2/255,4/255", "--runs=1", "--exact=6/255,24/255", "--loss_images=300"]
 CLEAN = training_runs.Clean("clean.keras", 0.01, 0.5, 0.97, 100, 7.0)
 
 
@@ -163,7 +163,7 @@ def test_fast_refuses_an_epsilon_that_is_not_below_the_critical_one_before_it_tr
 )
 def test_other_losses_and_norms_fine_tune_the_same_clean_network(estimated, tmp_path, flags):
     clean, losses = estimated[0] / "clean_seed_0" / "network.keras", estimated[1]["fast"]["losses"][0]
-    epsilons = "10/255,40/255" if "--norm=l2" in flags else "2/255,6/255"
+    epsilons = "10/255,20/255" if "--norm=l2" in flags else "2/255,4/255"
     ways = ["--ways=fast", f"--fast={epsilons}", "--runs=1", "--tuning_epochs=1", "--loss_images=300"]
     assert phase_transition.main([*SMALL, *flags, *ways, f"--clean={clean}", f"--out={tmp_path}"]) == 0
     fast = json.loads((tmp_path / "results.json").read_text())["fast"]
@@ -187,9 +187,9 @@ def test_a_second_call_trains_nothing_and_a_further_epsilon_only_itself(estimate
     assert phase_transition.main([*SMALL, *WAYS, f"--out={out}"]) == 0
     again = json.loads((out / "results.json").read_text())
     assert ran == [] and again["fast"] == before["fast"] and again["exact"] == before["exact"]
-    further = ["--ways=fast", "--fast=2/255,4/255,6/255", "--runs=1", "--loss_images=300"]
+    further = ["--ways=fast", "--fast=2/255,3/255,4/255", "--runs=1", "--loss_images=300"]
     phase_transition.main([*SMALL, *further, f"--out={out}"])
-    assert ran == [4 / 255]
+    assert ran == [3 / 255]
 
 
 SECONDS = {"fast": 15.0, "exact": 60.0}
