@@ -10,7 +10,7 @@ import math
 import os
 import pathlib
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from tf_nuat.core import files
@@ -81,6 +81,15 @@ def _levels(content: Any, most: int) -> int:
         ]
         level += 1
     return level
+
+
+def dicts_in(content: Any) -> Iterator[dict[str, Any]]:
+    """Yields every dict in lists and dicts, `content` itself among them, the outer before the inner."""
+    if isinstance(content, dict):
+        yield content
+        content = list(content.values())
+    for each in content if isinstance(content, list) else ():
+        yield from dicts_in(each)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from tf_nuat.core import keras_compat
+from tf_nuat.core import json_input, keras_compat
 from tf_nuat.networks import tensorflow_functions
 
 Config = dict[str, Any]
@@ -85,33 +85,22 @@ def with_module(config: Config) -> Config:
     return found
 
 
-def _is_before_keras_3(config: Any) -> bool:
+def _is_before_keras_3(config: Config) -> bool:
     """Returns whether an input has the word for its shape that Keras 1 and 2 wrote."""
-    if isinstance(config, list):
-        return any(map(_is_before_keras_3, config))
-    return isinstance(config, dict) and ("batch_input_shape" in config or any(map(_is_before_keras_3, config.values())))
+    return any("batch_input_shape" in each for each in json_input.dicts_in(config))
 
 
-def _activations(config: Any) -> set[str]:
+def _activations(config: Config) -> set[str]:
     """Returns the names of the activations of all layers, those within recurrent ones too."""
-    if isinstance(config, list):
-        return set().union(*map(_activations, config))
-    if not isinstance(config, dict):
-        return set()
-    given = [each for key, each in config.items() if isinstance(key, str) and key.endswith("activation")]
-    given = [each.get("config") if isinstance(each, dict) else each for each in given]
-    return {each for each in given if isinstance(each, str)}.union(*map(_activations, config.values()))
+    found = (each[key] for each in json_input.dicts_in(config) for key in each if key.endswith("activation"))
+    names = (each.get("config") if isinstance(each, dict) else each for each in found)
+    return {name for name in names if isinstance(name, str)}
 
 
-def _functions(config: Any) -> set[str]:
+def _functions(config: Config) -> set[str]:
     """Returns the names of the functions of TensorFlow that a network calls as layers."""
-    if isinstance(config, list):
-        return set().union(*map(_functions, config))
-    if not isinstance(config, dict):
-        return set()
-    if config.get("class_name") in tensorflow_functions.CLASSES:
-        return {config["config"]["function"]}
-    return set().union(*map(_functions, config.values()))
+    layers = json_input.dicts_in(config)
+    return {each["config"]["function"] for each in layers if each.get("class_name") in tensorflow_functions.CLASSES}
 
 
 def _with_other_names(config: Config, changes: set[str]) -> Config:
@@ -124,14 +113,10 @@ def _with_other_names(config: Config, changes: set[str]) -> Config:
     return json.loads(written)
 
 
-def _names(config: Any) -> set[str]:
+def _names(config: Config) -> set[str]:
     """Returns the names of all layers."""
-    if isinstance(config, list):
-        return set().union(*map(_names, config))
-    if not isinstance(config, dict):
-        return set()
-    name = config.get("name") if isinstance(config.get("config"), dict) else None
-    return set().union({name} if isinstance(name, str) else (), *map(_names, config.values()))
+    names = (each.get("name") for each in json_input.dicts_in(config) if isinstance(each.get("config"), dict))
+    return {name for name in names if isinstance(name, str)}
 
 
 def _mend(value: Any, changes: set[str], left_out: set[str]) -> None:

@@ -48,7 +48,9 @@ def code_in(config: Any, objects: Mapping[str, Any]) -> str | None:
         config: the configuration.
         objects: objects, by name, that it may name besides those of Keras.
     """
-    for each in _objects(config):
+    for each in json_input.dicts_in(config):
+        if "class_name" not in each:
+            continue
         module = each["module"] if isinstance(each.get("module"), str) else ""
         for name in _names(each):
             # Keras looks up the joined name: "layers.Lambda" of "keras" is the Lambda of "keras.layers".
@@ -92,18 +94,6 @@ def _called(described: dict[str, Any], objects: Mapping[str, Any]) -> str | None
         if found is not None and not hasattr(found, "from_config"):
             return name
     return None
-
-
-def _objects(config: Any) -> Iterator[dict[str, Any]]:
-    """Yields all dicts in a configuration that name a class."""
-    if isinstance(config, dict):
-        if "class_name" in config:
-            yield config
-        for each in config.values():
-            yield from _objects(each)
-    elif isinstance(config, list):
-        for each in config:
-            yield from _objects(each)
 
 
 def check_size(config: dict[str, Any], objects: Mapping[str, Any], there: int) -> None:
