@@ -11,7 +11,7 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 
@@ -65,8 +65,21 @@ def compiled_with(path: PathLike) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def check(path: PathLike) -> int:
-    """Checks that a file is safe to read; returns how many numbers its weights have.
+class Numbers(NamedTuple):
+    """How many numbers a file has.
+
+    Attributes:
+        all: those of all its datasets.
+        of_layers: those without the optimizer, which Keras saves beside the layers, and without the states of random
+            draws, which are unsigned.
+    """
+
+    all: int
+    of_layers: int
+
+
+def check(path: PathLike) -> Numbers:
+    """Checks that a file is safe to read; returns how many numbers it has.
 
     Raises:
         ValueError: the file would unpack to far more than its size or to more than memory, or it has names of places
@@ -131,17 +144,19 @@ def _check_heaps(contents: bytes | mmap.mmap) -> None:
         begin = contents.find(_HEAP, begin + 8)
 
 
-def _check_hdf5(file: h5py.File, size: int) -> int:
-    """Returns how many numbers the datasets of an open file of `size` bytes have; raises as `check`."""
-    count, stored = 0, 0
+def _check_hdf5(file: h5py.File, size: int) -> Numbers:
+    """Returns how many numbers an open file of `size` bytes has; raises as `check`."""
+    count, of_layers, stored = 0, 0, 0
     for name, dataset in _datasets(file):
         if dataset.external or dataset.is_virtual:
             raise ValueError(f"it has {json_input.shown(name)}, weights that are in another file")
-        numbers = math.prod(dataset.shape or (0,))
+        numbers = 0 if dataset.shape is None else math.prod(dataset.shape)
         count += numbers
         stored += numbers * dataset.dtype.itemsize
+        if dataset.dtype.kind != "u" and not dataset.name.startswith("/optimizer/"):
+            of_layers += numbers
     npz_input.check_size(stored, size)
-    return count
+    return Numbers(count, of_layers)
 
 
 def _datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:

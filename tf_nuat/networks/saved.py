@@ -12,7 +12,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import Any
 
 import h5py
 import keras
@@ -73,7 +73,7 @@ def read(
         )
     mended, changes = _checked(argument, path, config, objects, trust=trust)
     try:
-        untrusted.check_size(mended, objects, there)
+        untrusted.check_size(mended, objects, there.all)
         with _with_config(path, mended if mended != config else None) as file:
             network = keras.saving.load_model(file, custom_objects=objects, compile=False, safe_mode=not trust)
         return tensorflow_functions.inlined(network), changes
@@ -180,7 +180,7 @@ def with_weights(argument: str, path: PathLike, architecture: keras.Model) -> Re
     path = pathlib.Path(path)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            network_file.check(path)
+            there = network_file.check(path)
             if network_file.is_hdf5(path):
                 with h5py.File(path, "r") as file:  # Keras 1 and 2 list their layers, in networks within a group
                     ending = ".h5" if "layer_names" in file.attrs or "model_weights" in file else ".weights.h5"
@@ -189,33 +189,18 @@ def with_weights(argument: str, path: PathLike, architecture: keras.Model) -> Re
             copy = pathlib.Path(folder) / f"network{ending}"
             copy.symlink_to(path.resolve())
             architecture.load_weights(copy)
-            if ending == ".weights.h5":
-                _check_that_all_are_used(path, architecture)
-            elif ending == ".keras":
-                with zipfile.ZipFile(path) as archive, archive.open(network_file.WEIGHTS) as inside:
-                    _check_that_all_are_used(inside, architecture)
+            if ending != ".h5":  # of that Keras counts the layers itself
+                _check_that_all_are_used(there.of_layers, architecture)
         except Exception as error:  # whatever h5py, zipfile or Keras raises
             raise validation.not_read(argument, path, error, "which does not fit the architecture") from error
     return architecture, ["weights put into the architecture"]
 
 
-def _check_that_all_are_used(file: pathlib.Path | IO[bytes], architecture: keras.Model) -> None:
-    """Raises ValueError if a file in the form of Keras 3 has more weights than the architecture: Keras skips the rest.
-
-    States of random draws, whole numbers, are not counted, nor is the optimizer, which Keras saves beside the layers.
-    """
-    counted = 0
-
-    def count(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        nonlocal counted
-        if isinstance(item, h5py.Dataset) and item.dtype.kind != "u" and not name.startswith("optimizer/"):
-            counted += item.size
-
-    with h5py.File(file, "r") as weights:
-        weights.visititems(count)
+def _check_that_all_are_used(there: int, architecture: keras.Model) -> None:
+    """Raises ValueError if a file has more weights, `there`, than the architecture: Keras 3 skips the rest."""
     taken = sum(math.prod(each.shape) for each in architecture.variables if not each.dtype.startswith("uint"))
-    if counted > taken:
-        raise ValueError(f"it has {counted:,} weights, and the architecture takes {taken:,}")
+    if there > taken:
+        raise ValueError(f"it has {there:,} weights, and the architecture takes {taken:,}")
 
 
 def _saved_model(argument: str, path: pathlib.Path, trust: bool) -> Read:
