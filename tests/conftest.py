@@ -18,6 +18,7 @@ if PREPARED.is_dir():
 
 import pytest
 import tensorflow as tf
+from tensorflow.python.data.ops import dataset_ops
 from tensorflow.python.util import tf_stack
 
 from docs import check_package
@@ -36,7 +37,9 @@ tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 # tests, and a seventh of their memory. No test looks at it, so all have the same one.
 stack = tf_stack.extract_stack()
 tf_stack.extract_stack = lambda stacklevel=1: stack
-
+# Nor is any dataset tuned, those of Keras included: see `untuned`. The end of a file's tests waited half a minute and
+# more for iterators that interrupted trainings leave behind.
+dataset_ops.DatasetV2._apply_debug_options = keras_compat.untuned
 
 # Files of few tests that take long. First, so that no worker waits at the end for another one's.
 LONG = ("docs/tutorial_test.py", "parallel/multiworker_test.py", "training/backup_test.py", "sanity/zoo_test.py")

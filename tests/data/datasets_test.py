@@ -11,6 +11,7 @@ from tf_nuat.data.arrays import Arrays
 from tf_nuat.data.augmentation import crop_and_flip, random_crop_and_flip
 from tf_nuat.data.splits import NAMES, epoch_order
 from tf_nuat.data.subsets import first_of_each_class
+from tf_nuat.defenses import training_data
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,12 @@ def test_evaluation_splits_keep_every_image_in_a_fixed_order(digits, split):
         assert len(batches) == getattr(digits, split).cardinality()
         np.testing.assert_array_equal(np.concatenate([x for x, _ in batches]), images)
         np.testing.assert_array_equal(np.concatenate([y for _, y in batches]), labels)
+
+
+def test_no_iterator_waits_at_its_end_for_the_thread_that_tunes_it(digits):
+    arrays = training_data.batches(*digits.arrays("test"), batch_size=32, shuffle=True)
+    for dataset in (digits.train, digits.train_from(2), digits.validation, digits.test, arrays):
+        assert dataset.options().autotune.enabled is False
 
 
 def test_epoch_is_a_permutation_of_the_training_images(digits):

@@ -291,6 +291,17 @@ def lost_task(error: tf.errors.OpError, *, own: str) -> str | None:
     return next((task for task in found if task != own), None)
 
 
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns `dataset` without the thread that tunes it, for one that has nothing to tune.
+
+    The end of an iterator does not always wake that thread, and then waits for it: for up to as long as the iterator
+    was used, and up to a minute (TensorFlow 2.21). At the end of an epoch nothing trains so long.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
 def raised_in_pipeline(error: tf.errors.OpError, kind: str = r"\w+(?:Error|Exception)") -> str | None:
     """Returns "Type: message" of the Python exception that ended a `tf.data` pipeline; None if the error has none.
 

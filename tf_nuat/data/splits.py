@@ -291,7 +291,7 @@ def _with_options(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options.deterministic = True
     # Without it several workers look for files to distribute, and there are none.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return dataset.with_options(options)
+    return keras_compat.untuned(dataset.with_options(options))
 
 
 def _to_unit_interval(images: tf.Tensor, source: Arrays | Encoded) -> tf.Tensor:

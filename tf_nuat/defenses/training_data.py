@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_nuat.core import validation
+from tf_nuat.core import keras_compat, validation
 from tf_nuat.defenses.batch import ALLOWED_PARTS, ALLOWED_WEIGHTS, BatchError, check_form, parts
 
 
@@ -131,7 +131,8 @@ def batches(*arrays: typing.Any, batch_size: int, shuffle: bool) -> tf.data.Data
     indices = tf.data.Dataset.range(len(tensors[0]))
     if shuffle:
         indices = indices.shuffle(len(tensors[0]))
-    return indices.batch(batch_size).map(lambda rows: tuple(tf.gather(tensor, rows) for tensor in tensors))
+    rows = indices.batch(batch_size)
+    return keras_compat.untuned(rows.map(lambda rows: tuple(tf.gather(tensor, rows) for tensor in tensors)))
 
 
 def size_of_first(dataset: tf.data.Dataset) -> int:
