@@ -307,6 +307,33 @@ def test_what_a_pipeline_raised_is_found_in_its_error():
     assert keras_compat.raised_in_pipeline(tf.errors.DataLossError(None, None, "truncated")) is None
 
 
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return IMAGES, LABELS
+
+
+def test_datasets_of_keras_are_untuned_and_those_of_the_user_as_they_are(monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        tf.data.Dataset, "_apply_debug_options", lambda self: read.append(self.options().autotune.enabled) or self
+    )
+    model = compiled(network())
+
+    def tuned(*data):
+        read.clear()
+        model.fit(*data, shuffle=False, verbose=0)
+        return set(read)
+
+    pair = IMAGES, LABELS
+    with keras_compat.datasets_of_keras_untuned():
+        assert tuned(*pair) == tuned(Batches()) == tuned(each for each in [pair]) == {False}
+        assert tuned(tf.data.Dataset.from_tensors(pair)) == {None}
+    assert tuned(*pair) == {None}
+
+
 def test_custom_gradients_hold_their_graph_until_they_are_forgotten():
     class Held:
         pass
@@ -382,9 +409,13 @@ def test_nothing_else_reaches_beneath_the_surface():
         "use_weight_decay",
     )
     beneath = [f"_{name}" for name in hooks]
-    assert found == {
-        "keras_compat": [*beneath, "keras.src.backend.common", "keras.src.utils", "tensorflow.python.framework"]
-    }
+    modules = [
+        "keras.src.backend.common",
+        "keras.src.trainers.data_adapters",
+        "keras.src.utils",
+        "tensorflow.python.framework",
+    ]
+    assert found == {"keras_compat": [*beneath, *modules]}
 
 
 def test_networks_of_keras_2_have_their_classes_where_keras_3_looks_for_them():

@@ -316,3 +316,16 @@ def test_a_column_of_labels_whose_width_shows_late_trains_the_same_network(examp
     batches[1] = x[32:], np.full_like(y[32:, None], CLASSES)
     with pytest.raises(ValueError, match="y has rows with .* sums from 0 to 0 in batch 2 of training"):
         trained(compiled(), _pipeline(batches))
+
+
+def test_no_epoch_and_no_evaluation_waits_for_the_thread_that_tunes_a_dataset(examples, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        tf.data.Dataset, "_apply_debug_options", lambda self: read.append(self.options().autotune.enabled) or self
+    )
+    model = compiled()
+    model.fit(*examples, validation_data=examples, verbose=0)
+    assert set(read) == {False}
+    read.clear()
+    model.evaluate(*examples, verbose=0)
+    assert set(read) == {False}

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 import keras
 import tensorflow as tf
 from keras.src.backend.common import global_state
+from keras.src.trainers.data_adapters import array_data_adapter, generator_data_adapter, py_dataset_adapter
 from keras.src.utils import python_utils
 from tensorflow.python.framework import ops
 
@@ -300,6 +301,27 @@ def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)
+
+
+@contextlib.contextmanager
+def datasets_of_keras_untuned() -> Iterator[None]:
+    """A context in which the datasets that Keras makes of arrays, generators and `PyDataset`s are `untuned`.
+
+    Keras begins an iterator in every epoch, and nothing in those datasets needs the thread.
+    """
+    adapters = (
+        array_data_adapter.ArrayDataAdapter,
+        generator_data_adapter.GeneratorDataAdapter,
+        py_dataset_adapter.PyDatasetAdapter,
+    )
+    made = {adapter: adapter.get_tf_dataset for adapter in adapters}
+    for adapter, make in made.items():
+        adapter.get_tf_dataset = lambda self, make=make: untuned(make(self))
+    try:
+        yield
+    finally:
+        for adapter, make in made.items():
+            adapter.get_tf_dataset = make
 
 
 def raised_in_pipeline(error: tf.errors.OpError, kind: str = r"\w+(?:Error|Exception)") -> str | None:

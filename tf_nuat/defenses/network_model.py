@@ -193,7 +193,8 @@ class NetworkModel(keras_compat.Model):
             x = sources.checked(x, self.network, place)
             if "validation_data" in options:
                 options["validation_data"] = sources.checked(options["validation_data"], self.network, in_evaluation)
-            history = super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
+            with keras_compat.datasets_of_keras_untuned():
+                history = super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
         self._digests_before = self._digests()
         return history
 
@@ -222,7 +223,8 @@ class NetworkModel(keras_compat.Model):
         training_data.check_forms(self.network, x, y, options.get("sample_weight"))
         with self._naming("evaluation") as place:
             x = sources.checked(x, self.network, place)
-            return super().evaluate(x, y, *arguments, **options)
+            with keras_compat.datasets_of_keras_untuned():
+                return super().evaluate(x, y, *arguments, **options)
 
     def train_on_batch(
         self,
