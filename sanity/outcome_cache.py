@@ -31,7 +31,7 @@ class OutcomeCache:
         self._path = None if path is None else pathlib.Path(path)
         self._identity = identity or {}
         self._outcomes: dict[str, np.ndarray] = {}
-        if resume and self._path is not None and self._path.exists():
+        if resume and self._path is not None and os.path.exists(self._path):
             self._load(self._path)
 
     def get(self, key: tuple) -> np.ndarray | None:

@@ -39,7 +39,11 @@ def not_keras(path):
     return path
 
 
-@pytest.mark.parametrize("make", [missing, a_folder, truncated, not_keras])
+def too_long(path):
+    return path / f"{'x' * 300}.keras"
+
+
+@pytest.mark.parametrize("make", [missing, a_folder, truncated, not_keras, too_long])
 def test_anything_else_is_refused_in_one_line(make, tmp_path):
     path = make(tmp_path)
     with pytest.raises(ValueError, match="checkpoint is ") as raised:

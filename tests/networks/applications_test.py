@@ -78,6 +78,7 @@ def test_its_twin_in_bfloat16_computes_nearly_the_same():
     [
         ({"name": "ResNet18"}, "name is 'ResNet18'; allowed: ConvNeXtBase, "),
         ({"weights": "kept.h5"}, "weights is 'kept.h5', which is no file; allowed: imagenet, null"),
+        ({"weights": "x" * 300}, "weights is 'xxx.*', which is no file; allowed: "),
         ({"weights": 3}, "weights is 3, which is no file; allowed: "),
         ({"weights": __file__}, "name is 'MobileNetV2', which Keras cannot build with weights "),
         ({"input_shape": (16, 16, 3)}, "which Keras cannot build .*at least 32x32"),

@@ -43,6 +43,10 @@ def test_outcomes_are_taken_from_the_file(given, tmp_path, monkeypatch):
         subject(given, path).correct()  # without resume
 
 
+def test_a_name_that_is_too_long_for_the_system_is_left_to_the_check_of_the_folder(given, tmp_path):
+    subject(given, tmp_path / ("x" * 300) / "evaluations.npz", resume=True)
+
+
 def test_a_file_of_others_or_unreadable_is_named(given, tmp_path):
     path = tmp_path / "evaluations.npz"
     subject(given, path).correct()

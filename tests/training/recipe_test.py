@@ -205,6 +205,13 @@ def test_a_run_begun_by_an_earlier_version_goes_on_and_one_of_a_later_is_refused
     assert str(tmp_path / "recipe.json") in refusal(lambda: training.check(plain, tmp_path))
 
 
+def test_a_name_that_is_too_long_for_the_system_is_refused_in_one_line(tmp_path):
+    plain = dataclasses.replace(STAGED, stages=(Stage("sat_r1", 1), Stage("sat_r3", 2)))
+    assert "cannot be written (File name too long)" in refusal(lambda: training.run(plain, tmp_path / ("x" * 300)))
+    surrogate = f"{'x' * 300}.keras"
+    assert "surrogate is 'xxx" in refusal(lambda: AttackSpec("transfer", surrogate=surrogate))
+
+
 @pytest.mark.parametrize(
     "change, names",
     [

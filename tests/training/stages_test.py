@@ -134,6 +134,7 @@ def test_sources_are_trained_first_and_kept(tmp_path):
         ({"defense": "eat"}, r"sources is \(\) for eat; allowed: "),
         ({"sources": ("lenet_plus",)}, r"sources is \('lenet_plus',\) for sat_r3; allowed: "),
         ({"defense": "eat", "sources": ("no.keras",)}, "sources has 'no.keras', which is no file; allowed: "),
+        ({"defense": "eat", "sources": ("x" * 300,)}, "sources has 'xxx.*', which is no file; allowed: "),
         ({"defense": "eat", "sources": (__file__,)}, "sources"),
         ({"patience": 0}, "patience is 0; allowed: "),
         ({"patience": 3, "chosen_by": "last"}, "patience is 3; allowed: not given, as the last epoch is the one that"),

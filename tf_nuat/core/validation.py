@@ -293,7 +293,7 @@ def are_probabilities(outputs: np.ndarray) -> bool:
 def load_network(argument: str, path: PathLike) -> keras.Model:
     """Returns the network saved at `path` (a `.keras` file), not compiled."""
     path = pathlib.Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # of pathlib, it raises for a name that is too long
         raise ValueError(
             f"{argument} is {str(path)!r}, which is not a file; allowed: a network saved by Keras (.keras)"
         )

@@ -1,7 +1,7 @@
 """The networks of `keras.applications`, with their preprocessing inside and a new last layer, to be fine-tuned."""
 
 import inspect
-import pathlib
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,7 +68,7 @@ def application(
         (None, 10)
     """
     module = validation.one_of("name", name, APPLICATIONS)
-    if weights not in (None, "imagenet") and not pathlib.Path(str(weights)).is_file():
+    if weights not in (None, "imagenet") and not os.path.isfile(str(weights)):
         raise ValueError(
             f"weights is {weights!r}, which is no file; allowed: imagenet, null (None), or a file of weights"
         )

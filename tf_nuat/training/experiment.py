@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import os
 import pathlib
 import shutil
 import time
@@ -163,7 +164,7 @@ def check(
     path = out / cards.NAME
     if workers.is_chief(distributed):
         _refuse_another_run(out, recipe)
-        if path.exists():
+        if os.path.exists(path):
             content = cards.read(path).to_json()
     content = json.loads(workers.from_chief(json.dumps(content).encode(), distributed))
     if content is not None:
@@ -237,9 +238,9 @@ def _check_wiring(recipe: Recipe, splits: Splits, network: keras.Model) -> None:
 def _refuse_another_run(out: pathlib.Path, recipe: Recipe) -> None:
     """Raises a `ValueError` if `out` holds a run of another recipe, or one that cannot be read."""
     path = out / "recipe.json"
-    if path.exists():
+    if os.path.exists(path):  # of pathlib, it raises for a name that is too long
         content = json_input.load("recipe", path)
-    elif (path := out / cards.NAME).exists():  # a run that was copied or published, without its recipe
+    elif os.path.exists(path := out / cards.NAME):  # a run that was copied or published, without its recipe
         content = cards.read(path).recipe
     else:
         return

@@ -9,7 +9,6 @@ import inspect
 import itertools
 import math
 import os
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
@@ -310,7 +309,7 @@ def _named(argument: str, name: Any, table: Mapping[str, Any]) -> Any:
 
 def _network_file(argument: str, path: Any) -> str:
     path = os.fspath(path) if isinstance(path, os.PathLike) else path
-    if not (isinstance(path, str) and path.endswith(".keras") and pathlib.Path(path).is_file()):
+    if not (isinstance(path, str) and path.endswith(".keras") and os.path.isfile(path)):
         given = repr(path) if isinstance(path, str) else f"a {type(path).__name__}"
         raise ValueError(f"{argument} is {given}; allowed: the path of a network that Keras saved (.keras)")
     return path

@@ -1,6 +1,6 @@
 """The checks that a recipe makes of itself: of each field alone, and of those that have to go together."""
 
-import pathlib
+import os
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -91,7 +91,7 @@ def check_sources(recipe: "Recipe", kinds: list[type[defenses.Defense]]) -> None
         allowed = f"() for all but {', '.join(takers)}" if recipe.sources else "names of networks or .keras files"
         raise ValueError(f"sources is {recipe.sources!r} for {recipe.defense}; allowed: {allowed}")
     for source in recipe.sources:
-        if source not in networks.NETWORKS and not pathlib.Path(source).is_file():
+        if source not in networks.NETWORKS and not os.path.isfile(source):
             raise ValueError(
                 f"sources has {source!r}, which is no file; allowed: {', '.join(networks.NETWORKS)}, .keras files"
             )
