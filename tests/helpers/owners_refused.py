@@ -142,6 +142,14 @@ def with_own_layer(folder):
     return owners_files.with_own_layer(folder).given
 
 
+def with_operations(folder):
+    """One of the operations, Subtract, has the name of a layer, which takes other arguments."""
+    images = keras.Input(GREY)
+    scaled = keras.layers.Flatten()((images - 0.5) / 255.0)
+    keras.Model(images, keras.layers.Dense(3)(scaled)).save(folder / "network.h5")
+    return folder / "network.h5"
+
+
 class WithNumPy(keras.Model):
     """Its owner calls it on arrays."""
 
@@ -224,6 +232,7 @@ REFUSED = {
     "several outputs of a network inside": (two_of_one_inside, ["base (None, 10), base_1 (None, 10)", "--output NAME"]),
     "several inputs": (two_inputs, ["photo (8, 8, 1), age (3,)", "keras.Model(image, model([image, OTHERS]))"]),
     "a Lambda that is not trusted": (with_lambda, ["Lambda", "--trust (trust=True)"]),
+    "operations in HDF5": (with_operations, ["(Subtract, TrueDivide)", "the same network as .keras"]),
     "a layer of one's own": (with_own_layer, ["Scaled", "--import MODULE (modules=)"]),
     "a map of classes for each pixel": (of(keras.layers.Conv2D(3, 1)), ["(8, 8, 3)", "a classifier, (classes,)"]),
     "boxes": (of(lambda x: keras.layers.Reshape((5, 4))(flat(20)(x))), ["(5, 4)", "a classifier, (classes,)"]),

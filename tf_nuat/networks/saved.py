@@ -78,7 +78,27 @@ def read(
             network = keras.saving.load_model(file, custom_objects=objects, compile=False, safe_mode=not trust)
         return tensorflow_functions.inlined(network), changes
     except Exception as error:  # Keras raises whatever zipfile, json or h5py raised
-        raise validation.not_read(argument, path, error, allowed=_FILES) from error
+        refusal = validation.not_read(argument, path, error, allowed=_FILES)
+        if network_file.is_hdf5(path) and (operations := _operations_in(config)):
+            refusal = ValueError(
+                f"{argument} is {os.fspath(path)!r}, an HDF5 file with operations ({', '.join(operations)}), which "
+                "Keras writes there and cannot read; allowed: the same network as .keras, by "
+                "model.save('network.keras') where it was made"
+            )
+        raise refusal from error
+
+
+def _operations_in(config: dict[str, Any]) -> list[str]:
+    """Returns the sorted names of the classes of a network's operations, such as `x / 255.0`, that are no layers."""
+    kinds, ahead = set[str](), [keras.Operation]
+    while ahead:
+        found = [each for each in ahead.pop().__subclasses__() if not issubclass(each, keras.layers.Layer)]
+        kinds.update(each.__name__ for each in found)
+        ahead += found
+    called = [each for each in json_input.dicts_in(config) if "inbound_nodes" in each]
+    called = [each for each in called if isinstance(each.get("config"), dict)]
+    # A layer, perhaps of the same name, has a dtype.
+    return sorted(kinds.intersection(str(each.get("class_name")) for each in called if "dtype" not in each["config"]))
 
 
 def from_json(argument: str, path: PathLike, *, modules: Sequence[str] = (), trust: bool = False) -> Read:
