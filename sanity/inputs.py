@@ -5,12 +5,12 @@ import pathlib
 
 from absl import logging
 
-from sanity import measure
+from sanity import measure, report
 from sanity.clock import Clock
 from sanity.judgement import check_size, checked_names, in_order
 from sanity.settings import BUDGETS, Settings
 from sanity.subject import Subject
-from tf_nuat.core import validation
+from tf_nuat.core import json_input, validation
 from tf_nuat.evaluate import inputs, networks, wiring
 
 NEEDS_SURROGATE = "white_box_beats_black_box"  # the check
@@ -84,6 +84,7 @@ def collect(flags, command, *, progress=False):
         resume=flags.resume,
     )
     out = validation.output_folder("--out", out)
+    json_input.refuse_another("--out", out / report.RESULTS, "verdict")
     provenance = _provenance(surrogates, command, path, asked, changes, class_names)
     return Inputs(subject, checks, budget.settings, out, provenance)
 

@@ -21,6 +21,7 @@ from tf_nuat.evaluate import wilson
 __all__ = ["bars", "write"]
 
 PAGE = "report.html"
+RESULTS = "results.json"
 FIGURES_PAGE = "figures.html"  # written by `sanity.figures`; linked if it is in the folder
 EXAMPLES = "examples"  # the name of the pictures of adversaries; other figures have the names of checks
 CARD = "card.md"
@@ -60,7 +61,7 @@ def write(judgement: Judgement, folder: files.PathLike) -> tuple[list[pathlib.Pa
             troubles.append(f"{name}.png cannot be drawn ({type(error).__name__}: {reason})")
     page = render(judgement, drawn, FIGURES_PAGE if (folder / FIGURES_PAGE).is_file() else None)
     results = json.dumps(judgement.to_json(), indent=2, allow_nan=False) + "\n"
-    texts = {"results.json": results, CARD: model_card(judgement), "junit.xml": junit(judgement), PAGE: page}
+    texts = {RESULTS: results, CARD: model_card(judgement), "junit.xml": junit(judgement), PAGE: page}
     content = {name: text.encode("utf-8", "backslashreplace") for name, text in texts.items()}
     content |= {f"{name}.png": image for name, image in drawn.items()}
     written = []

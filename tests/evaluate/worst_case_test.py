@@ -1,5 +1,6 @@
 """The worst of several attacks: its record, its resumption, its command, against a network known in closed form."""
 
+import contextlib
 import json
 import pathlib
 
@@ -231,6 +232,17 @@ def test_nobody_goes_on_with_the_share_of_other_workers(begun, continued, tmp_pa
     assert Journal(tmp_path, 0.0, own, {**identity, **begun}).stage == 0
     with pytest.raises(ValueError, match="has an evaluation with other worker; allowed: another folder"):
         Journal(tmp_path, 0.0, own, {**identity, **continued})
+
+
+@pytest.mark.parametrize("content, is_kept", [('{"verdict": "robust"}', True), ('{"stages": []}', False), ("{", False)])
+def test_the_results_of_another_command_are_kept(content, is_kept, network, data, tmp_path):
+    """Those of `sanity.run` have the same name. A damaged file is replaced."""
+    (tmp_path / "results.json").write_text(content)
+    with contextlib.ExitStack() as stack:
+        if is_kept:
+            stack.enter_context(pytest.raises(ValueError, match="results.json is of another command; allowed: another"))
+        worst_case(network, data, ["fgsm"], epsilon=0.11, folder=tmp_path)
+    assert ((tmp_path / "results.json").read_text() == content) == is_kept
 
 
 def test_a_full_disk_loses_no_result(network, data, tmp_path, monkeypatch, caplog):

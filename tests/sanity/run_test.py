@@ -456,6 +456,12 @@ def test_a_folder_into_which_another_process_writes_is_refused(folder, tmp_path,
     assert re.search(rf"--out .* into which process {os.getpid()} on .* writes; allowed", capsys.readouterr().err)
 
 
+def test_the_results_of_another_command_are_kept(folder, tmp_path, capsys):
+    (tmp_path / "results.json").write_text('{"stages": []}')
+    assert run.main(["--checkpoint", str(folder / "network.keras"), *QUICK, "--out", str(tmp_path)]) == 2
+    assert "--out is " in capsys.readouterr().err and written(tmp_path) == ["results.json"]
+
+
 def test_hostile_names_are_escaped(folder, tmp_path, monkeypatch, capsys):
     # UTF-8 has no lone surrogate.
     hostile = "\ud800<script>alert('x')</script>\"><img src=http://example.com/x>"

@@ -63,6 +63,21 @@ def parsed(where: str, content: str | bytes, *, allowed: str = "a JSON file") ->
     return found
 
 
+def refuse_another(argument: str, path: pathlib.Path, own: str) -> None:
+    """Raises a `ValueError` if a JSON file that will be replaced is of another command: if it lacks the name `own`.
+
+    A file that is no JSON, such as one that was damaged, is replaced.
+    """
+    try:
+        content = load(argument, path)
+    except ValueError:
+        return
+    if not isinstance(content, dict) or own not in content:
+        raise ValueError(
+            f"{argument} is {str(path.parent)!r}, whose {path.name} is of another command; allowed: another folder"
+        )
+
+
 def check_levels(content: Any, most: int) -> None:
     """Raises a `ValueError` where lists and dicts are nested more deeply."""
     if _levels(content, most) > most:

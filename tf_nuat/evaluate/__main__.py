@@ -23,7 +23,7 @@ from tf_nuat import attacks, command_line, parallel
 from tf_nuat.attacks.autoattack import VERSIONS
 from tf_nuat.core import validation
 from tf_nuat.evaluate import inputs, networks, wiring
-from tf_nuat.evaluate.record import Record
+from tf_nuat.evaluate.record import RESULTS, Record
 from tf_nuat.evaluate.worst import stages, worst_case
 from tf_nuat.models import precision
 from tf_nuat.parallel import tf_config, workers
@@ -137,7 +137,7 @@ def _evaluate(values: Any, strategy: tf.distribute.Strategy) -> int:
         return 0
     robust = f"Robust accuracy {record.robust.mean():.2%} of {len(labels)} images"
     print(f"{table(record)}\n\n{robust} ({asked.norm}, epsilon {asked.epsilon:g})")
-    written = [out / name for name in ("results.json", "record.npz")]
+    written = [out / name for name in (RESULTS, "record.npz")]
     print("  ".join(map(str, written)))
     return 0 if all(path.exists() for path in written) else 1
 

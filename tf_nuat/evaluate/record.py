@@ -12,6 +12,7 @@ from tf_nuat.core import files
 from tf_nuat.evaluate.outcomes import wilson
 
 ROBUST, WRONG = -1, -2  # in `Record.fooled_by`
+RESULTS = "results.json"
 
 
 @dataclasses.dataclass
@@ -90,4 +91,4 @@ class Record:
         files.save_arrays(folder / "record.npz", fooled_by=self.fooled_by, distance=self.distance)
         content = {name: getattr(self, name) for name in ("norm", "epsilon", "precision")}
         content |= {"images": len(self.fooled_by), "stages": self.rows()}
-        files.save_json({**(about or {}), **content}, folder / "results.json")
+        files.save_json({**(about or {}), **content}, folder / RESULTS)

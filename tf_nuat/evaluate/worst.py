@@ -16,10 +16,10 @@ from tf_nuat import draws, norms
 from tf_nuat.attacks import ATTACKS
 from tf_nuat.attacks.attack import AttackStage
 from tf_nuat.attacks.pool import Pool
-from tf_nuat.core import files, validation
+from tf_nuat.core import files, json_input, validation
 from tf_nuat.evaluate.journal import STATE, Journal, identity_of
 from tf_nuat.evaluate.outcomes import Examples, arrays, correct
-from tf_nuat.evaluate.record import ROBUST, WRONG, Record
+from tf_nuat.evaluate.record import RESULTS, ROBUST, WRONG, Record
 from tf_nuat.models.precision import of_gradients
 from tf_nuat.parallel import workers
 
@@ -146,7 +146,9 @@ def _owned(folder: str | os.PathLike[str] | None) -> contextlib.AbstractContextM
     """Returns a context in which the folder, if there is one, belongs to this process alone."""
     if folder is None:
         return contextlib.nullcontext()
-    return files.owned("out", validation.output_folder("out", folder))
+    path = validation.output_folder("out", folder)
+    json_input.refuse_another("out", path / RESULTS, "stages")
+    return files.owned("out", path)
 
 
 def _save(record: Record, folder: str | os.PathLike[str], about: Mapping[str, Any] | None) -> None:
