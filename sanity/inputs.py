@@ -67,7 +67,7 @@ def collect(flags, command, *, progress=False):
         most = measure.surrogate.MOST_IMAGES
         training_data = inputs.training_sample(network, asked.cards[0], asked.dataset, samples=most, **options)
     check_size("--dataset gives" if by_default else "--samples leaves", len(labels), network.output_shape[-1])
-    out = path.parent / "sanity" if flags.out is None else pathlib.Path(flags.out)
+    out = path.parent / "sanity" if flags.out is None else flags.out
     subject = Subject(
         network,
         images,
@@ -79,7 +79,7 @@ def collect(flags, command, *, progress=False):
         seed=flags.seed,
         progress=progress,
         clock=clock,
-        kept_in=out / "evaluations.npz",
+        kept_in=pathlib.Path(out, "evaluations.npz"),
         made_of=networks.made_of(path, flags),
         resume=flags.resume,
     )

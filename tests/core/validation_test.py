@@ -152,6 +152,11 @@ def test_an_output_folder_is_made(tmp_path):
     assert validation.output_folder("out", tmp_path / "new" / "folder").is_dir()
 
 
+def test_nothing_is_no_output_folder():
+    with pytest.raises(ValueError, match="out is ''; allowed: a folder"):
+        validation.output_folder("out", "")
+
+
 def test_a_file_is_no_output_folder(tmp_path):
     (tmp_path / "file").write_text("kept")
     with pytest.raises(ValueError, match="out is .*file', which cannot be written"):

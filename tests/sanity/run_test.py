@@ -258,6 +258,7 @@ def test_the_card_beside_the_checkpoint_is_the_default(folder, tmp_path):
         (["--budget="], "--budget is ''; allowed: quick"),
         (["--resume=perhaps"], "--resume"),
         (["--out", "text.keras/inside"], "--out .*cannot be written"),
+        (["--out="], "--out is ''; allowed: a folder"),
         (["--outt", "x"], "outt"),
         (["extra"], "extra"),
     ],

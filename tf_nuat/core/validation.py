@@ -325,6 +325,8 @@ def not_read(
 
 def output_folder(argument: str, path: PathLike) -> pathlib.Path:
     """Returns `path` as an existing folder that can be written, making it (and its parents) where it is missing."""
+    if not os.fspath(path):  # as of a variable that a script has not set; `pathlib` takes it for the current folder
+        refuse(argument, path, "a folder")
     path = pathlib.Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)

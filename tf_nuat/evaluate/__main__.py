@@ -110,7 +110,7 @@ def _evaluate(values: Any, strategy: tf.distribute.Strategy) -> int:
         found[argument] = wiring.look(surrogate, *sample)
     if not _say_what_is_fed_wrongly(found, values.anyway, is_chief):
         return command_line.BAD_INPUT
-    out = path.parent / "evaluation" if values.out is None else pathlib.Path(values.out)
+    out = path.parent / "evaluation" if values.out is None else values.out
     record = worst_case(
         network,
         (images, labels),
@@ -137,7 +137,7 @@ def _evaluate(values: Any, strategy: tf.distribute.Strategy) -> int:
         return 0
     robust = f"Robust accuracy {record.robust.mean():.2%} of {len(labels)} images"
     print(f"{table(record)}\n\n{robust} ({asked.norm}, epsilon {asked.epsilon:g})")
-    written = [out / name for name in (RESULTS, "record.npz")]
+    written = [pathlib.Path(out, name) for name in (RESULTS, "record.npz")]
     print("  ".join(map(str, written)))
     return 0 if all(path.exists() for path in written) else 1
 
