@@ -136,4 +136,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    command_line.main(main)
+    command_line.main(main, continues=False)

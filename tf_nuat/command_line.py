@@ -123,8 +123,11 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def main(command: Callable[[list[str]], int]) -> NoReturn:
-    """Runs `command(arguments) -> exit status` and exits; bad input is one line on the standard error stream."""
+def main(command: Callable[[list[str]], int], *, continues: bool = True) -> NoReturn:
+    """Runs `command(arguments) -> exit status` and exits; bad input is one line on the standard error stream.
+
+    `continues` says whether the command, started again after an interrupt, goes on or begins anew.
+    """
     try:
         with interruptible():
             status = command(sys.argv[1:])
@@ -135,6 +138,7 @@ def main(command: Callable[[list[str]], int]) -> NoReturn:
         print(f"\nerror: {error}", file=sys.stderr)  # the current line may hold a progress bar
         status = 1
     except KeyboardInterrupt:
-        print("interrupted; the same command continues where it was", file=sys.stderr)
+        how = "continues where it was" if continues else "begins anew"
+        print(f"interrupted; the same command {how}", file=sys.stderr)
         status = INTERRUPTED
     sys.exit(status)

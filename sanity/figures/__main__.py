@@ -90,4 +90,4 @@ def command(arguments):
 
 
 if __name__ == "__main__":
-    command_line.main(command)
+    command_line.main(command, continues=False)

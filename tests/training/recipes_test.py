@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import json
 import re
+import runpy
 import shlex
 import signal
 import sys
@@ -473,14 +474,27 @@ def test_bad_flags_get_one_line_and_leave_nothing(arguments, words, monkeypatch,
     assert not (tmp_path / "run").exists()
 
 
-def test_an_interrupt_says_that_the_same_command_goes_on(capsys):
+@pytest.mark.parametrize("options, how", [({}, "continues where it was"), ({"continues": False}, "begins anew")])
+def test_an_interrupt_says_what_the_same_command_does(options, how, capsys):
     def interrupted(arguments):
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as ended:
-        command_line.main(interrupted)
+        command_line.main(interrupted, **options)
     assert ended.value.code == 130
-    assert capsys.readouterr().err == "interrupted; the same command continues where it was\n"
+    assert capsys.readouterr().err == f"interrupted; the same command {how}\n"
+
+
+@pytest.mark.parametrize("module", ["sanity.figures.__main__", "recipes.plot_adversaries"])
+def test_a_command_that_draws_says_that_it_begins_anew(module, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "parse", interrupted)
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(SystemExit):
+        runpy.run_module(module, run_name="__main__")
+    assert capsys.readouterr().err.endswith("the same command begins anew\n")
 
 
 @pytest.mark.parametrize("is_interrupted", [True, False])
