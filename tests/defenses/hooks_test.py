@@ -19,13 +19,17 @@ def needed(name):
     return {"sources": [linear.network(2)]} if "sources" in tf_nuat.DEFENSES[name].NEEDS else {}
 
 
+def made(name):
+    return linear.compiled(tf_nuat.DEFENSES[name], **needed(name))
+
+
 @functools.cache
 def compiled(name):
     """Returns a defense in the middle of its training, one for all tests: what it remembers is not what it began with.
 
     Tests may train it further.
     """
-    model = linear.compiled(tf_nuat.DEFENSES[name], **needed(name))
+    model = made(name)
     model.on_epoch_begin(1)
     for _ in range(2):
         model.train_step(tuple(map(tf.constant, linear.batch())))
@@ -172,7 +176,7 @@ def test_hooks():
         "free_at": (("batch_size",), "val_robust_accuracy", True),
     }
     for name in tf_nuat.DEFENSES:
-        model = compiled(name)
+        model = made(name)
         replays = name == "free_at"
         assert model.fit_options() == ({"is_replayed": True} if replays else {}), name
         facts = {"extra_epochs"} if name.endswith("_h") else {"linearity_weight_jumps"} if name == "elle_a" else set()
