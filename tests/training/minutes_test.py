@@ -16,6 +16,7 @@ from tf_nuat.training import ScheduleSpec, checkpoints, epochs, experiment, minu
 from tf_nuat.training import recipe as recipes
 
 SPE = 9  # batches in an epoch of the digits
+SHORT = 0.01  # minutes in whose share no more than the least number of batches is timed
 RECIPE = dataclasses.replace(
     PLAIN, minutes=1.0, defense_options={"nuclear_weight": ScheduleSpec("ramp", peak=1.0, epochs=2)}
 )
@@ -66,10 +67,10 @@ def test_each_stage_has_its_own_speed_and_compiles_again(tmp_path, monkeypatch):
     monkeypatch.setattr(Defense, "fit", lambda self, *given, **named: models.append(self) or fit(self, *given, **named))
     monkeypatch.setattr(minutes, "measured", measure)
     monkeypatch.setattr(minutes, "fitted", lambda recipe, *given: dataclasses.replace(recipe, epochs=1.0))
-    recipe = staged(("sat_r1", 1, {}), ("sat_r3", 2, R3), minutes=1.0)
+    recipe = staged(("standard", 1, {}), ("sat_r3", 2, R3), minutes=1.0)
     card = run(recipe, tmp_path / "measured")
     assert measured == [(0.5, False), (0.5, True)]
-    assert [type(each).__name__ for each in models] == ["SATR1", "SATR3"] * 2
+    assert [type(each).__name__ for each in models] == ["Standard", "SATR3"] * 2
     monkeypatch.setattr(minutes, "measured", lambda *_, **__: minutes.Speed(1.0, 1.0))
     assert_same_run(tmp_path / "measured", card, tmp_path / "other", run(recipe, tmp_path / "other"))
 
@@ -122,8 +123,11 @@ def test_reading_the_data_is_part_of_the_minutes(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "time", types.SimpleNamespace(perf_counter=lambda: 0.0))
     monkeypatch.setattr(epochs, "time", types.SimpleNamespace(perf_counter=lambda: 30.0))
     monkeypatch.setattr(minutes, "measured", lambda *_, **__: minutes.Speed(1.0, 1.0))
-    card = run(RECIPE, tmp_path)
-    assert card.recipe["epochs"] == pytest.approx(26 / SPE)  # and three validations: 29 of 29.4 seconds
+    monkeypatch.setattr(Defense, "fit", lambda *_, **__: pytest.fail("begun"))
+    with pytest.raises(pytest.fail.Exception, match="begun"):
+        run(RECIPE, tmp_path)
+    begun = json.loads((tmp_path / "recipe.json").read_text())
+    assert begun["epochs"] == pytest.approx(26 / SPE)  # and three validations: 29 of 29.4 seconds
 
 
 def test_epochs_and_a_part_of_one_are_one_fit(tmp_path, monkeypatch):
@@ -140,7 +144,7 @@ def test_what_an_epoch_saves_is_part_of_its_time_and_gone_after_it(tmp_path, mon
     monkeypatch.setattr(minutes, "fitted", lambda recipe, *_: dataclasses.replace(recipe, epochs=1.0))
     saved, save = [], checkpoints.save
     monkeypatch.setattr(checkpoints, "save", lambda folder, *given: saved.append(folder) or save(folder, *given))
-    run(RECIPE, tmp_path)
+    run(dataclasses.replace(RECIPE, minutes=SHORT), tmp_path)
     assert saved.count(tmp_path / "trial" / "state") == 2  # one epoch to warm up, one that is timed
     assert not (tmp_path / "trial").exists()
 
@@ -148,6 +152,7 @@ def test_what_an_epoch_saves_is_part_of_its_time_and_gone_after_it(tmp_path, mon
 def test_measuring_the_speed_leaves_no_trace(tmp_path, monkeypatch):
     """Weights, momentum, metrics, the state of a defense and the order of the data are those before."""
     recipe = dataclasses.replace(RECIPE, defense="nuat_h", defense_options={"threshold": 1.0}, chosen_by="last")
+    recipe = dataclasses.replace(recipe, minutes=SHORT)
     cards = []
     for measure in (minutes.measured, lambda *_, **__: minutes.Speed(1.0, 1.0)):
         monkeypatch.setattr(minutes, "measured", measure)
