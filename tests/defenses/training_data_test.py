@@ -1,5 +1,7 @@
 """What `fit` is given: labels of every kind, and batches of a generator that are wrong."""
 
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -132,6 +134,17 @@ def test_a_wrong_batch_stops_evaluation_too(examples):
             evaluates()
     with pytest.raises(ValueError, match="in batch 3 of training"):
         model.train_on_batch(255 * x, y)
+
+
+def test_a_pydataset_can_be_sent_to_processes_that_are_not_forked(examples, monkeypatch):
+    """Keras sends it there with `use_multiprocessing`, on macOS and Windows always."""
+    given = []
+    monkeypatch.setattr(
+        keras.Model, "fit", lambda self, x, *_, validation_data, **__: given.extend([x, validation_data])
+    )
+    compiled().fit(Batches(*examples), validation_data=Batches(*examples))
+    for received in pickle.loads(pickle.dumps(given)):
+        np.testing.assert_array_equal(received[1][0], examples[0][32:])
 
 
 class List(keras.utils.PyDataset):

@@ -1,6 +1,7 @@
 """Finds the number of a wrong batch, in training or in an evaluation."""
 
 import contextlib
+import functools
 import typing
 from collections.abc import Callable, Iterator
 
@@ -43,16 +44,21 @@ class BatchNumbers:
                 if each_call > 1:
                     return f"one of the {each_call} batches from {first} of {kind}"
                 return f"batch {first} of {kind}"
-            return f"batch {number} of {kind}"
+            return _of_kind(kind, 0, number)
 
         self._calls.append(0)
         try:
             with in_one_line(place):
-                yield lambda number: place(before + number)
+                yield functools.partial(_of_kind, kind, before)
         finally:
             self._calls.pop()
 
 
 def in_evaluation(number: int) -> str:
     """Returns the words for batch `number`, from 1, of an evaluation."""
-    return f"batch {number} of evaluation"
+    return _of_kind("evaluation", 0, number)
+
+
+# At the top level, because a `PyDataset` is sent with it to other processes.
+def _of_kind(kind: str, before: int, number: int) -> str:
+    return f"batch {before + number} of {kind}"
