@@ -41,6 +41,11 @@ def test_accuracy_under_attack_is_the_closed_form(network, data, batch_size):
     np.testing.assert_array_equal(outcomes, [True, True, True, False, False, False, False, True, True, True, False])
 
 
+def test_a_name_is_no_attack(network, data):
+    with pytest.raises(ValueError, match="attack is 'pgd'; allowed: None, or a function of network, x and y"):
+        evaluate.accuracy(network, data, "pgd")
+
+
 def test_the_attacks_of_autoattack_get_its_norm_and_its_epsilon(network, data):
     """There are 4 pixels: a change of all is twice as long in L2 as in L-infinity."""
     expected = evaluate.correct(network, data, functools.partial(attacks.pgd, epsilon=0.15, steps=5))

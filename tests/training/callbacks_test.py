@@ -1,5 +1,6 @@
 """The masking alarm, on published accuracies and on networks whose answer to each attack is known; early stopping."""
 
+import functools
 import logging
 import math
 
@@ -269,6 +270,36 @@ def test_what_the_network_does_not_take_is_refused_before_training(images, label
     with pytest.raises(ValueError, match=words):
         build().fit(IMAGES, LABELS, verbose=0, callbacks=[count, alarm])
     assert not steps
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"images": np.uint8(IMAGES)}, "images has dtype uint8; allowed: floating point in .0, 1."),
+        ({"images": IMAGES[:, :3]}, "images has images of shape .3, 4, 1.; the network takes .4, 4, 1."),
+        ({"labels": LABELS + 1}, "labels has values from 1 to 2; allowed: integers from 0 to 1"),
+        ({"attack": "pgd"}, "attack is 'pgd'; allowed: None, or a function of network, x and y"),
+        ({"attack": functools.partial(tf_nuat.attacks.pgd, steps=3)}, "epsilon is not given; allowed: a number"),
+        ({"attack": functools.partial(tf_nuat.attacks.fgsm, epsilon=0.1, step=3)}, "argument of fgsm is 'step'"),
+        ({"path": "best"}, "path is 'best'; allowed: None, or a name that ends in .keras"),
+        ({"path": "/proc/no/best.keras"}, "folder of path is '/proc/no', which cannot be written"),
+        ({"best": None}, "best is None; allowed: a number"),
+        ({"batch_size": 0}, "batch_size is 0; allowed: a whole number, at least 1"),
+    ],
+)
+def test_robust_validation_refuses_before_training(change, words):
+    steps = []
+    count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
+    with pytest.raises(ValueError, match=words):
+        keep = callbacks.RobustValidation(**{"images": IMAGES, "labels": LABELS, "attack": None, **change})
+        build().fit(IMAGES, LABELS, verbose=0, callbacks=[count, keep])
+    assert not steps
+
+
+def test_robust_validation_makes_its_folder(tmp_path):
+    keep = callbacks.RobustValidation(IMAGES, LABELS, None, path=str(tmp_path / "new" / "best.keras"))
+    build().fit(IMAGES, LABELS, verbose=0, callbacks=[keep])
+    assert (tmp_path / "new" / "best.keras").exists()
 
 
 def test_a_monitor_that_is_not_logged_is_named(tmp_path):

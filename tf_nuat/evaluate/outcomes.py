@@ -92,6 +92,7 @@ def correct(
         (20,)
     """
     validation.whole_number("batch_size", batch_size, at_least=1)
+    check_attack(attack)
     own = _of_this_package(attack)
     if own is not None and isinstance(network, keras.Model):
         validation.classifier("network", network)
@@ -122,6 +123,18 @@ def _take_to_its_end(pool: Pool, outcomes: np.ndarray, progress: str | None) -> 
             outcomes[ended] = ~fooled
             bar.update(len(ended))
             bar.set_postfix_str(f"accuracy at most {outcomes.mean():.1%}")
+
+
+def check_attack(attack: Callable[..., Any] | None) -> None:
+    """Raises a `ValueError` if `correct` does not take this attack, or the attack its settings."""
+    if attack is not None and not callable(attack):
+        allowed = "None, or a function of network, x and y, as functools.partial(tf_nuat.attacks.pgd, epsilon=0.1)"
+        validation.refuse("attack", attack, allowed)
+    if (own := _of_this_package(attack)) is not None:
+        function, settings = own
+        function.check_epsilon(settings)
+        if function.is_single:  # the stages of others are checked when their number of classes is known
+            function.check_settings(settings)
 
 
 def _of_this_package(attack: Callable[..., Any] | None) -> tuple[Attack, dict[str, Any]] | None:

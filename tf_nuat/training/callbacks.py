@@ -11,6 +11,7 @@ from absl import logging
 
 from tf_nuat import attacks, evaluate
 from tf_nuat.core import files, validation
+from tf_nuat.evaluate.outcomes import check_attack
 from tf_nuat.models import precision
 from tf_nuat.networks.adapt import adapt
 from tf_nuat.parallel import workers
@@ -35,10 +36,14 @@ class RobustValidation(keras.callbacks.Callback):
     Args:
         images, labels: validation images (N, H, W, C) in [0, 1] and their labels.
         attack: function `(network, x, y) -> x_adv`, see `tf_nuat.evaluate.accuracy`.
-        path: where to save the best network (.keras); None to save nothing.
+        path: where to save the best network (.keras); None to save nothing. Its folder is made.
         monitor: the entry of the logs that decides which network is best (highest); None keeps the latest network.
         best: value of this entry to exceed, for a run that continues.
         batch_size: images in a batch.
+
+    Raises:
+        ValueError: an argument is wrong; when training begins, also if the network does not take the images or the
+            labels, or the folder cannot be written.
 
     Example:
         >>> import functools
@@ -66,12 +71,20 @@ class RobustValidation(keras.callbacks.Callback):
         batch_size: int = 250,
     ) -> None:
         super().__init__()
-        self.data = (images, labels)
+        self.data = (validation.images("images", images), labels)
+        check_attack(attack)
         self.attack = attack
-        self.path = path
+        self.path = None if path is None else pathlib.Path(path)
+        if self.path is not None and self.path.suffix not in (".keras", ".h5"):
+            validation.refuse("path", str(path), "None, or a name that ends in .keras")
         self.monitor = monitor
-        self.best = best
-        self.batch_size = batch_size
+        self.best = validation.number("best", best)
+        self.batch_size = validation.whole_number("batch_size", batch_size, at_least=1)
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        evaluate.arrays(self.data, _network(self.model, "network"))
+        if self.path is not None:
+            validation.output_folder("folder of path", self.path.parent)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         network = precision.computing_in(_network(self.model, "network"), "float32")
