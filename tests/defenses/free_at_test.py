@@ -131,6 +131,29 @@ def test_a_resumed_run_is_the_undisturbed_one(accumulated):
     np.testing.assert_allclose(resumed.perturbation.numpy(), undisturbed.perturbation.numpy(), atol=1e-6)
 
 
+def test_a_resumed_run_counts_the_replays_whose_gradients_overflow():
+    """The optimizer skips the second, and does not count it."""
+    seen = []
+
+    class Watched(FreeAT):
+        def gradients(self, x, x_adv, y):
+            found = super().gradients(x, x_adv, y)
+            seen.append(x.numpy())
+            return found._replace(gradients=[each * (np.inf if len(seen) == 2 else 1.0) for each in found.gradients])
+
+    model = linear.compiled(Watched, replays=4, batch_size=8)
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(linear.LEARNING_RATE)), run_eagerly=True)
+    data = dataset((8, 8)).repeat()
+    model.fit(data, epochs=1, steps_per_epoch=6, verbose=0)
+    model.fit(data.skip(6 // 4), initial_epoch=1, epochs=2, steps_per_epoch=6, verbose=0)
+    assert model.count_batches() == 11
+    for first in 0, 4, 8:
+        assert all(np.array_equal(seen[first], x) for x in seen[first : first + 4])
+    model.compile(keras.optimizers.SGD(linear.LEARNING_RATE), run_eagerly=True)  # which begins at a first replay
+    model.fit(data, steps_per_epoch=4, verbose=0)
+    assert all(np.array_equal(seen[12], x) for x in seen[13:])
+
+
 def test_cardinality_is_known_where_the_datas_is():
     numbers = tf.data.Dataset.range(3)
     assert [*replayed(numbers, 2).as_numpy_iterator()] == [(n,) for n in (0, 0, 1, 1, 2, 2)]

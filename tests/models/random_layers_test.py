@@ -124,6 +124,27 @@ def test_replays_of_free_at_have_one_augmentation():
     assert np.max(np.abs(seen[0] - seen[3])) > 0.1
 
 
+def test_replays_of_free_at_have_one_augmentation_where_gradients_overflow():
+    """The optimizer skips the first and the fifth replay, and does not count them."""
+    seen = []
+
+    class Watched(tf_nuat.FreeAT):
+        def objective(self, x, x_adv, y):
+            seen.append(x.numpy())
+            loss, logits = super().objective(x, x_adv, y)
+            return loss * (np.inf if len(seen) in (1, 5) else 1.0), logits
+
+    model = compiled(Watched, *flips(), replays=3, batch_size=16)
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)), run_eagerly=True)
+    for _ in range(9):
+        model.train_step((tf.constant(X), tf.constant(Y)))
+    assert model.count_batches() == 7
+    for first in 0, 3, 6:
+        np.testing.assert_array_equal(seen[first], seen[first + 1])
+        np.testing.assert_array_equal(seen[first], seen[first + 2])
+    assert np.max(np.abs(seen[0] - seen[3])) > 0.1 and np.max(np.abs(seen[3] - seen[6])) > 0.1
+
+
 @pytest.mark.parametrize("name", ["nuat", "free_at"])
 def test_several_devices_augment_too(name, two_devices):
     options = {"batch_size": 16} if name == "free_at" else {}

@@ -66,6 +66,12 @@ class FreeAT(Defense):
             name="perturbation",
             aggregation="only_first_replica",
         )
+        self.skipped = self.scalar_state("skipped")  # replays whose gradients overflowed: `batches` leaves them out
+
+    def compile(self, *arguments: typing.Any, **options: typing.Any) -> None:
+        super().compile(*arguments, **options)
+        if self.count_batches() == 0:  # of a new optimizer
+            self.skipped.assign(0.0)
 
     def perturb(self, x: tf.Tensor, y: tf.Tensor, start: tf.Tensor | None = None) -> tf.Tensor:
         if start is None:
@@ -74,10 +80,16 @@ class FreeAT(Defense):
 
     def augmented(self, x: tf.Tensor) -> tf.Tensor:
         for state, draw in zip(self._states(), self.draws):
-            is_first = tf.equal(tf.cast(self.batches, tf.int32) % self.replays, 0)
+            is_first = tf.equal(self._replay(), 0)
             draw.assign(tf.where(is_first, state.value, draw.value))
             state.assign(draw.value)
         return super().augmented(x)
+
+    def train_step(self, data: typing.Any) -> dict[str, tf.Tensor]:
+        before = tf.identity(self.batches)
+        logs = super().train_step(data)
+        self.skipped.assign_add(tf.cast(tf.equal(self.batches, before), tf.float32))
+        return logs
 
     def gradients(self, x: tf.Tensor, x_adv: tf.Tensor, y: tf.Tensor, **shared: typing.Any) -> Gradients:
         """Returns the `Gradients`, with the gradient at the images, from the same backward pass, as a fact."""
@@ -145,8 +157,12 @@ class FreeAT(Defense):
         self._check_batch_size(training_data.size_of_first(x))
         x = self.replayed(x)
         if x.cardinality() == tf.data.INFINITE_CARDINALITY:
-            x = x.skip(self.count_batches() % self.replays)
+            x = x.skip(parallel.scalar(self._replay()))
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
+
+    def _replay(self) -> tf.Tensor:
+        """Returns which replay of its batch comes next, from 0."""
+        return (tf.cast(self.batches, tf.int32) + tf.cast(self.skipped.value, tf.int32)) % self.replays
 
     def _states(self) -> list[keras.Variable]:
         layers = random_layers.augmentation(self.trained_network)
