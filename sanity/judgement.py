@@ -241,13 +241,14 @@ def judge_subject(
     found = verdict.overall(results, clean, robust, subject.chance)
     robustness = verdict.robustness(clean, robust, subject.chance)
     masking = verdict.masking(results)
-    flags = {"is_random": random_answers, "is_upper_limit": verdict.is_upper_limit(masking, robust)}
+    is_upper_limit = verdict.is_upper_limit(masking, robust)
+    flags = {"is_random": random_answers, "is_upper_limit": is_upper_limit}
     said = accuracies.sentence(clean, robust, pgd, way_round, subject, settings, **flags)
     return Judgement(
         verdict=found,
         masking=masking,
         robustness=robustness,
-        headline=verdict.headline(found, results, is_upper_limit=bool(robust.left_out)),
+        headline=verdict.headline(found, results, is_upper_limit=is_upper_limit),
         accuracies=said,
         advice=verdict.advice(results, robust, robustness, confidence=settings.confidence),
         rule=verdict.RULE,

@@ -147,7 +147,7 @@ def overall(results: Sequence[Result], clean: Accuracy, robust: Accuracy, chance
 def headline(verdict: str, results: Sequence[Result], *, is_upper_limit: bool = False) -> str:
     """Returns the verdict in words, with its reason.
 
-    `is_upper_limit` says whether the accuracy in the worst case is one, because attacks were left out.
+    `is_upper_limit` is what the function of this name returned.
 
     Example:
         >>> print(headline(NOT, [result]))
