@@ -96,6 +96,21 @@ def test_the_recent_loss_of_the_hybrid_forgets_after_ten_batches():
     assert float(model.recent_loss) == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_recent_loss_of_the_hybrid_does_not_begin_at_0_after_another_defense():
+    """In its second epoch, a short first one would pass for a drop."""
+    before = recompiled(tf_nuat.Standard, keras.optimizers.SGD(0.1))
+    keras_compat.batches_of(before.optimizer).assign(100)
+    model = tf_nuat.NuATH(before.network, epsilon=linear.EPSILON)
+    model.take_over(before)
+    for number, (loss, mean) in enumerate([(2.0, 2.0), (4.0, 3.0)]):
+        keras_compat.batches_of(before.optimizer).assign(100 + number)
+        model.observe({"clean_loss": tf.constant(loss)})
+        assert float(model.recent_loss) == pytest.approx(mean)
+    model.compile(keras.optimizers.SGD(0.1))  # which counts from 0 again
+    model.observe({"clean_loss": tf.constant(5.0)})
+    assert float(model.recent_loss) == pytest.approx(5.0)
+
+
 @pytest.mark.parametrize("name, argument", [("nuat", "nuclear_weight"), ("gat", "guidance_weight")])
 def test_attacks_alternate_from_update_to_update(name, argument):
     """Of four batches to an update, 4 to 7 have the attack of an odd one."""

@@ -238,7 +238,8 @@ class NuATH(NuAT):
         self.epoch_loss_sum.assign_add(tf.where(is_known, clean_loss, 0.0))
         self.epoch_steps.assign_add(tf.cast(is_known, tf.float32))
         # A running mean: plain over the first batches, exponential over RECENT_STEPS after that.
-        count = tf.minimum(tf.cast(self.batches, tf.float32) + 1.0, self.RECENT_STEPS)
+        own = tf.cast(self.batches, tf.float32) - self.batches_before.value
+        count = tf.clip_by_value(own + 1.0, 1.0, self.RECENT_STEPS)
         change = tf.where(is_known, clean_loss - self.recent_loss.value, 0.0)
         self.recent_loss.assign_add(change / count)
 
