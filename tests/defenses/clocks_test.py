@@ -154,6 +154,17 @@ def test_epochs_go_on_where_fit_is_called_again():
     assert int(model.epoch) == 3
 
 
+def test_a_loop_over_batches_says_when_an_epoch_begins():
+    """Otherwise all is the first epoch, which the hybrid compares with none."""
+    model = linear.compiled(tf_nuat.NuATH)
+    means = []
+    for epoch in range(2):
+        model.on_epoch_begin(epoch)
+        means.append(float(model.previous_epoch_loss))
+        model.train_on_batch(*BATCH)
+    assert int(model.epoch) == 1 and means[0] == 0.0 and means[1] > 0.0
+
+
 def test_epochs_begin_again_with_a_new_optimizer():
     model = recompiled(tf_nuat.Standard, keras.optimizers.SGD(0.1))
     model.fit(X, Y, epochs=2, verbose=0)

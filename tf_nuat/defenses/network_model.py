@@ -234,7 +234,12 @@ class NetworkModel(keras_compat.Model):
         class_weight: typing.Any = None,
         return_dict: bool = False,
     ) -> typing.Any:
-        """Trains on one batch as `keras.Model.train_on_batch` does; images and labels are checked."""
+        """Trains on one batch as `keras.Model.train_on_batch` does; images and labels are checked.
+
+        Only `fit` knows when an epoch begins. In a loop of your own, call `on_epoch_begin(epoch)` before the batches of
+        each, with its number, from 0. Without it, all is the first epoch: NuAT-H never takes two steps, and NuAT2-WA
+        does not average for its attack.
+        """
         training_data.check_forms(self.network, x, y, sample_weight)
         training_data.check_class_weight(class_weight, self.network.output_shape[-1])
         before = self.count_batches()  # of this optimizer
@@ -275,7 +280,7 @@ class NetworkModel(keras_compat.Model):
         return int(parallel.scalar(tf.convert_to_tensor(self.batches)))
 
     def on_epoch_begin(self, epoch: int) -> None:
-        """Called by `fit` at the beginning of an epoch, with its number, from 0.
+        """Called at the beginning of an epoch, with its number, from 0: by `fit`, or in a loop over `train_on_batch`.
 
         A second `fit` without `initial_epoch` counts from 0 again, but `self.epoch` goes on. An interrupted epoch
         begins again.
