@@ -26,7 +26,7 @@ from tf_nuat import attacks, card, command_line, evaluate
 from tf_nuat.attacks.pool import Pool
 from tf_nuat.core import files, json_input, validation
 from tf_nuat.core.json_input import Field
-from tf_nuat.evaluate import inputs
+from tf_nuat.evaluate import inputs, sampling
 from tf_nuat.models.fingerprint import fingerprint
 
 RESULTS = "sat_tables.json"
@@ -146,10 +146,11 @@ def _known(run):
 def _measure(run, of_run, dataset, sources, values, known):
     """Measures the network in the folder `run`; saves the results after each attack, and returns them."""
     network = validation.classifier("runs", validation.load_network("runs", run / "network.keras"))
-    sample = functools.partial(inputs.sample, network, of_run, dataset, split="test", seed=0, data_dir=values.data_dir)
+    options = {"split": "test", "seed": 0, "data_dir": values.data_dir}
+    sample = functools.partial(sampling.sample, network, of_run, dataset, **options)
     images, labels, names = sample(samples=values.samples)
     for name, tested in {"runs": network, **sources}.items():
-        inputs.fits(name, tested, images, names, dataset)
+        sampling.fits(name, tested, images, names, dataset)
     l2_images, l2_labels, _ = sample(samples=values.l2_samples)
     of = {
         "network": fingerprint(network),

@@ -11,7 +11,7 @@ from sanity.judgement import check_size, checked_names, in_order
 from sanity.settings import BUDGETS, Settings
 from sanity.subject import Subject
 from tf_nuat.core import json_input, validation
-from tf_nuat.evaluate import inputs, networks, wiring
+from tf_nuat.evaluate import inputs, networks, sampling, wiring
 
 NEEDS_SURROGATE = "white_box_beats_black_box"  # the check
 AROUND = 25.0  # seconds that a command needs to start and to write the report
@@ -54,18 +54,18 @@ def collect(flags, command, *, progress=False):
     by_default = flags.samples is None
     samples = max(budget.samples, network.output_shape[-1]) if by_default else flags.samples
     wanted = {"samples": samples, "at_most": by_default}
-    images, labels, class_names = inputs.sample(network, asked.cards[0], asked.dataset, **wanted, **options)
+    images, labels, class_names = sampling.sample(network, asked.cards[0], asked.dataset, **wanted, **options)
     images, labels = in_order(images, labels, flags.seed)
     named = {f"--surrogate {name}": each for name, each in surrogates.items()}
     for argument, each in {f"--checkpoint {path}": network, **named}.items():
-        inputs.fits(argument, each, images, class_names, asked.dataset)
+        sampling.fits(argument, each, images, class_names, asked.dataset)
     sample = (images, labels, class_names)
     wiring.check(f"--checkpoint {path}", network, *sample, pixels=flags.pixels)
     surrogates = _useful(surrogates, sample)
     training_data = None
     if not surrogates and NEEDS_SURROGATE in checks:  # without training images, that check is skipped
         most = measure.surrogate.MOST_IMAGES
-        training_data = inputs.training_sample(network, asked.cards[0], asked.dataset, samples=most, **options)
+        training_data = sampling.training_sample(network, asked.cards[0], asked.dataset, samples=most, **options)
     check_size("--dataset gives" if by_default else "--samples leaves", len(labels), network.output_shape[-1])
     out = path.parent / "sanity" if flags.out is None else flags.out
     subject = Subject(

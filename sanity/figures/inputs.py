@@ -8,7 +8,7 @@ from sanity.figures.models import Model, Options
 from sanity.settings import BUDGETS
 from sanity.subject import Subject
 from tf_nuat.core import validation
-from tf_nuat.evaluate import inputs, networks, wiring
+from tf_nuat.evaluate import inputs, networks, sampling, wiring
 
 MOST_TRAINING = 2000  # images that the bend of a path is trained on
 
@@ -37,11 +37,11 @@ def collect(flags):
     asked = inputs.asked(flags, loaded)
     first = loaded[0][1]
     given = {"seed": flags.seed, "data_dir": flags.data_dir, "class_names": asked.class_names}
-    images, labels, class_names = inputs.sample(
+    images, labels, class_names = sampling.sample(
         first, asked.cards[0], asked.dataset, samples=samples, at_most=flags.samples is None, **given
     )
     for path, network in loaded:
-        inputs.fits(f"--checkpoint {path}", network, images, class_names, asked.dataset)
+        sampling.fits(f"--checkpoint {path}", network, images, class_names, asked.dataset)
         remedy = wiring.OF_SEVERAL if len(loaded) > 1 else ""
         wiring.check(f"--checkpoint {path}", network, images, labels, class_names, pixels=flags.pixels, remedy=remedy)
     models = [
@@ -51,7 +51,7 @@ def collect(flags):
     training_data = None
     if "connectivity" in names and len(models) > 1:  # without training images, the figure says that it needs them
         given["samples"] = MOST_TRAINING
-        training_data = inputs.training_sample(first, asked.cards[0], asked.dataset, **given)
+        training_data = sampling.training_sample(first, asked.cards[0], asked.dataset, **given)
     options = Options(
         settings=dataclasses.replace(settings, way=models[0].subject.norm.way),
         dataset=asked.dataset,

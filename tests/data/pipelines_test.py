@@ -5,7 +5,7 @@ import pytest
 
 from tf_nuat import data
 from tf_nuat.data import pipelines
-from tf_nuat.evaluate import inputs
+from tf_nuat.evaluate import sampling
 
 MODULE = """
 import numpy as np
@@ -134,7 +134,7 @@ def test_a_network_that_was_trained_on_it_is_judged_on_its_test_split(own_data, 
     class Network:
         input_shape = (None, 6, 5, 3)
 
-    images, labels, names = inputs.sample(Network, None, "own_data:splits", samples=100)
+    images, labels, names = sampling.sample(Network, None, "own_data:splits", samples=100)
     np.testing.assert_array_equal(images, own_data.PIXELS[30:] / np.float32(255))
     assert names == ("cat", "dog") and np.array_equal(labels, own_data.LABELS[30:])
 

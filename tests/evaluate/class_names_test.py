@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.pictures import flat, save_folder
 from tf_nuat.evaluate import __main__ as evaluate_command
-from tf_nuat.evaluate import inputs
+from tf_nuat.evaluate import inputs, sampling
 
 BY_NAME = ["0", "1", "10", "2"]  # as `keras.utils.image_dataset_from_directory` numbers them
 
@@ -129,29 +129,29 @@ def test_a_sample_takes_the_names_of_the_card_unless_others_are_given(saved):
     network = keras.saving.load_model(saved)
     with_card(saved, class_names=BY_NAME)
     beside = asked((saved, network)).cards[0]
-    _, labels, names = inputs.sample(network, beside, "images")
+    _, labels, names = sampling.sample(network, beside, "images")
     assert names == tuple(BY_NAME) and labels.tolist() == [0] * 4 + [1] * 4 + [3] * 4 + [2] * 4
-    assert inputs.sample(network, beside, "images", class_names=("2", "10", "1", "0"))[2] == ("2", "10", "1", "0")
+    assert sampling.sample(network, beside, "images", class_names=("2", "10", "1", "0"))[2] == ("2", "10", "1", "0")
 
 
 def test_what_is_said_of_classes_without_images_can_be_done(saved):
     network = keras.saving.load_model(saved)
     for split in ("train", "test"):
         shutil.rmtree(saved.parent / "images" / split / "1")
-    images, _, names = inputs.sample(network, None, "images")
+    images, _, names = sampling.sample(network, None, "images")
     words = "has 4 outputs; allowed: 3, the classes of --dataset images; or --class_names FILE .* a .csv or .npz file"
     with pytest.raises(ValueError, match=words):
-        inputs.fits("--checkpoint", network, images, names, "images")
+        sampling.fits("--checkpoint", network, images, names, "images")
     rows = [f"images/test/{name}/0000.png,{name},test" for name in BY_NAME if name != "1"]
     saved.with_name("list.csv").write_text("\n".join(["path,label,split", *rows]))
-    images, labels, names = inputs.sample(network, None, "list.csv", class_names=BY_NAME)
-    assert inputs.fits("--checkpoint", network, images, names, "list.csv") is network
+    images, labels, names = sampling.sample(network, None, "list.csv", class_names=BY_NAME)
+    assert sampling.fits("--checkpoint", network, images, names, "list.csv") is network
     assert labels.tolist() == [0, 2, 3] and np.argmax(network(images), axis=1).tolist() == [0, 2, 3]
 
 
 def test_of_labels_from_1_it_is_said_where_labels_begin(saved):
     network = keras.saving.load_model(saved)
     np.savez(saved.with_name("images.npz"), images=np.full((4, *network.input_shape[1:]), 0.5), labels=[1, 2, 3, 4])
-    images, _, names = inputs.sample(network, None, "images.npz")
+    images, _, names = sampling.sample(network, None, "images.npz")
     with pytest.raises(ValueError, match="has 4 outputs; allowed: 5, the classes .*images.npz; labels begin at 0$"):
-        inputs.fits("--checkpoint", network, images, names, "images.npz")
+        sampling.fits("--checkpoint", network, images, names, "images.npz")

@@ -19,7 +19,7 @@ from tests.helpers.pictures import flat, save_folder
 from tf_nuat import data
 from tf_nuat.data import splits
 from tf_nuat.evaluate import __main__ as evaluate_command
-from tf_nuat.evaluate import inputs
+from tf_nuat.evaluate import inputs, sampling
 
 ROOT = pathlib.Path(__file__).parents[2]
 EVIL = """
@@ -164,7 +164,7 @@ def test_a_prepared_dataset_that_a_card_names_runs_no_code(downloaded, network):
     with_card(downloaded, dataset="downloaded/data", epsilon=0.1)
     found, _ = asked(downloaded, network)
     with pytest.raises(ValueError, match="where features.json names the class 'downloaded.evil.F', whose module"):
-        inputs.sample(network, found.cards[0], found.dataset)
+        sampling.sample(network, found.cards[0], found.dataset)
     assert not (downloaded.parent / "ran").exists() and "downloaded.evil" not in sys.modules
 
 
@@ -226,10 +226,10 @@ def test_images_of_a_folder_are_prepared_as_the_card_says(network, downloaded, m
     monkeypatch.setattr(data, "sample", lambda name, **options: taken.update(options, name=name))
     with_card(downloaded, dataset="digits", epsilon=0.1, data_options={"corrupt": "skip", "input_shape": [1, 1, 1]})
     found, _ = asked(downloaded, network)
-    inputs.sample(network, found.cards[0], ".", seed=3)
+    sampling.sample(network, found.cards[0], ".", seed=3)
     assert taken == {"name": ".", "seed": 3, "input_shape": (8, 8, 1), "corrupt": "skip"}
     taken.clear()
-    inputs.sample(network, found.cards[0], "digits", seed=3)
+    sampling.sample(network, found.cards[0], "digits", seed=3)
     assert taken == {"name": "digits", "seed": 3}
 
 
@@ -241,7 +241,7 @@ def test_a_size_that_a_network_leaves_open_is_that_of_its_training(downloaded, m
 
     def sampled(input_shape):
         with_card(downloaded, dataset="digits", epsilon=0.1, data_options={"input_shape": input_shape})
-        inputs.sample(network, asked(downloaded, network)[0].cards[0], ".")
+        sampling.sample(network, asked(downloaded, network)[0].cards[0], ".")
         return taken["input_shape"]
 
     assert sampled([64, 48, 1]) == (64, 48, 3) and sampled([64, None, 3]) == (64, None, 3)
@@ -256,13 +256,13 @@ def test_training_images_are_as_many_as_fit_and_only_where_there_are_none_it_is_
     shape = (8, 8, 1)
     images = save_folder(tmp_path / "images", {name: [flat(level, shape)] * 20 for level, name in enumerate("ab")})
     monkeypatch.setattr(splits, "MOST_BYTES", 10 * 8 * 8 * 4)
-    found, labels = inputs.training_sample(network, None, str(images), samples=10_000)
+    found, labels = sampling.training_sample(network, None, str(images), samples=10_000)
     assert found.shape == (10, *shape) and np.bincount(labels).tolist() == [5, 5]
     np.savez(tmp_path / "test.npz", images=np.zeros((2, *shape), np.float32), labels=[0, 1])
-    assert inputs.training_sample(network, None, str(tmp_path / "test.npz"), samples=10_000) is None
+    assert sampling.training_sample(network, None, str(tmp_path / "test.npz"), samples=10_000) is None
     for path in (images / "a").iterdir():
         path.write_bytes(b"no image")
-    assert inputs.training_sample(network, None, str(images), samples=10_000) is None
+    assert sampling.training_sample(network, None, str(images), samples=10_000) is None
     assert "training images are left out: " in caplog.text and "cannot be read" in caplog.text
 
 

@@ -35,12 +35,12 @@ def test_there_is_an_image_for_each_class_whatever_the_budget_says(checkpoint, t
     ("flags", "said"), [([], "--dataset gives 7 images; allowed"), (["--samples", "9"], "--samples leaves 9 images;")]
 )
 def test_too_few_images_are_no_fault_of_a_flag_that_is_not_given(checkpoint, tmp_path, monkeypatch, flags, said):
-    sample = inputs.inputs.sample
+    sample = inputs.sampling.sample
 
     def fewer(*arguments, samples, **options):
         return sample(*arguments, **{**options, "samples": samples if flags else 7})
 
-    monkeypatch.setattr(inputs.inputs, "sample", fewer)
+    monkeypatch.setattr(inputs.sampling, "sample", fewer)
     with pytest.raises(ValueError, match=re.escape(said)):
         collected(checkpoint, tmp_path, *flags)
 

@@ -22,7 +22,7 @@ from absl import flags
 from tf_nuat import attacks, command_line, parallel
 from tf_nuat.attacks.autoattack import VERSIONS
 from tf_nuat.core import validation
-from tf_nuat.evaluate import inputs, networks, wiring
+from tf_nuat.evaluate import inputs, networks, sampling, wiring
 from tf_nuat.evaluate.record import RESULTS, Record
 from tf_nuat.evaluate.worst import stages, worst_case
 from tf_nuat.models import precision
@@ -100,13 +100,13 @@ def _evaluate(values: Any, strategy: tf.distribute.Strategy) -> int:
     stages(run, num_classes=network.output_shape[-1], norm=asked.norm)
     options = {name: getattr(values, name) for name in ("split", "samples", "seed", "data_dir")}
     options["class_names"] = asked.class_names
-    images, labels, class_names = inputs.sample(network, asked.cards[0], asked.dataset, **options)
-    inputs.fits(f"--checkpoint {path}", network, images, class_names, asked.dataset)
+    images, labels, class_names = sampling.sample(network, asked.cards[0], asked.dataset, **options)
+    sampling.fits(f"--checkpoint {path}", network, images, class_names, asked.dataset)
     sample = (images, labels, class_names)
     found = {f"--checkpoint {path}": wiring.look(network, *sample, pixels=values.pixels)}
     if surrogate is not None:
         argument = f"--surrogate {values.surrogate}"
-        inputs.fits(argument, surrogate, images, class_names, asked.dataset)
+        sampling.fits(argument, surrogate, images, class_names, asked.dataset)
         found[argument] = wiring.look(surrogate, *sample)
     if not _say_what_is_fed_wrongly(found, values.anyway, is_chief):
         return command_line.BAD_INPUT
