@@ -197,6 +197,11 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
     assert "which is too large" in refused(tmp_path / "card.json", json.dumps(content()))
 
 
+def test_a_value_that_is_there_twice_is_named(tmp_path):
+    words = "which has 'epsilon' twice; allowed: each name once"
+    assert words in refused(tmp_path / "card.json", '{"recipe": {"epsilon": 0.1, "norm": "l2", "epsilon": 0.2}}')
+
+
 def test_a_name_as_long_as_a_book_is_cut(tmp_path):
     line = refused(tmp_path / "card.json", changed(["measured", "x" * 100_000], 3))
     assert line.startswith("measured.xxx")

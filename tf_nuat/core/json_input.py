@@ -3,6 +3,7 @@
 A check is a function `(value, field) -> value` that raises `ValueError`, one line that names the field and its file.
 """
 
+import collections
 import dataclasses
 import functools
 import json
@@ -50,14 +51,24 @@ def parsed(where: str, content: str | bytes, *, allowed: str = "a JSON file") ->
         allowed: end of an error.
 
     Raises:
-        ValueError: it is not JSON, or lists and dicts are nested too deeply.
+        ValueError: it is not JSON, a dict has a name twice, or lists and dicts are nested too deeply.
     """
+    twice = list[str]()
+
+    def of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            twice.append(collections.Counter(name for name, _ in pairs).most_common(1)[0][0])
+        return content
+
     try:
-        found = json.loads(content)
+        found = json.loads(content, object_pairs_hook=of_pairs)
     except (ValueError, RecursionError) as error:  # a number may have too many digits, too
         raise ValueError(
             f"{where} is not JSON ({type(error).__name__}: {files.line(str(error), MOST_TEXT)}); allowed: {allowed}"
         ) from error
+    if twice:  # Python would take the last
+        raise ValueError(f"{where} has {shown(twice[0])} twice; allowed: each name once")
     if _levels(found, MOST_LEVELS) > MOST_LEVELS:
         raise ValueError(f"{where} is nested too deeply; allowed: at most {MOST_LEVELS} levels")
     return found
