@@ -144,6 +144,25 @@ def test_missing_files_are_counted_before_any_work(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "header, line, is_refused",
+    [
+        ("path,label,split", "pictures/0.png,b,train", False),  # more often in an epoch
+        ("path,label,split", "pictures/0.png,b,test", True),
+        ("path,label,split", "./pictures/0.png,a,train", True),
+        ("path,label", "pictures/0.png,b", True),  # one may be drawn for training, the other for testing
+    ],
+)
+def test_an_image_in_several_lines_has_one_label_and_one_split(header, line, is_refused, tmp_path):
+    splits = SPLITS if "split" in header else None
+    path = save_list(tmp_path, table(["b", "a"] * 6, header=header, splits=splits) + line + "\n")
+    if is_refused:
+        with pytest.raises(ValueError, match="where lines 2 and 14 have the same image; allowed: each image in one"):
+            data.load(path, batch_size=2)
+    else:
+        assert read(path, "train")[0] == [*range(8), 0]
+
+
 def test_paths_as_windows_writes_them_are_refused_with_what_to_write(tmp_path):
     path = save_list(tmp_path, "path,label\npictures\\0.png,a\npictures\\1.png,b\n")
     with pytest.raises(ValueError, match="2 are missing, .* the first; allowed: .*, with / between folders$"):

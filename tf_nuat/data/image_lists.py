@@ -54,7 +54,8 @@ def read(argument: str, path: PathLike) -> tuple[dict[str, Files], list[str]]:
         "train".
 
     Raises:
-        ValueError: the list cannot be read or has another form, a file is missing, or a class has no training image.
+        ValueError: the list cannot be read or has another form, a file is missing, a class has no training image, or
+            lines of one image differ in its label or its split.
     """
     where = f"{argument} is {str(path)!r}"
     header, rows = _table(where, path)
@@ -75,6 +76,7 @@ def read(argument: str, path: PathLike) -> tuple[dict[str, Files], list[str]]:
             "allowed: at least one of every class"
         )
     places = _existing(where, pathlib.Path(path).parent, [fields[at_path].strip() for _, fields in rows])
+    _check_repeated(where, [line for line, _ in rows], places, labels, None if at_split is None else splits.tolist())
     files = Files(numbers, np.array(places))
     return {split: files.select(np.flatnonzero(splits == split)) for split in dict.fromkeys(splits.tolist())}, names
 
@@ -160,3 +162,19 @@ def _existing(where: str, folder: pathlib.Path, paths: Sequence[str]) -> list[by
             + (", with / between folders" if "\\" in missing[0] and os.sep == "/" else "")
         )
     return [os.fsencode(path) for path in joined]
+
+
+def _check_repeated(
+    where: str, lines: Sequence[int], places: Sequence[bytes], labels: Sequence[str], splits: Sequence[str] | None
+) -> None:
+    """Raises a `ValueError` if two lines of one image differ in its label or its split, which may be drawn (None)."""
+    first: dict[bytes, int] = {}
+    for index, place in enumerate(places):
+        other = first.setdefault(os.path.normpath(place), index)
+        if other == index:
+            continue
+        if splits is None or splits[index] != splits[other] or labels[index] != labels[other]:
+            raise ValueError(
+                f"{where}, where lines {lines[other]} and {lines[index]} have the same image; allowed: each image in "
+                "one line or, with a column split, in several of the same split and label"
+            )
