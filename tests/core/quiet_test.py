@@ -10,7 +10,7 @@ import pytest
 from tf_nuat.core import quiet
 
 NOTE = b"I0000 00:00:1795955845.254721    2224 port.cc:153] oneDNN custom operations are on.\n"
-CODE = "import recipes, sanity, tf_nuat; import keras; import tensorflow as tf; tf.zeros(3); print(keras.config.backend())"
+CODE = "import recipes, sanity, tf_nuat, keras, tensorflow; tensorflow.zeros(3); print(keras.config.backend())"
 
 
 @pytest.mark.parametrize("level, says, place", [(None, False, "environment"), ("0", True, "keras.json")])
