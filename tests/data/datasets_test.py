@@ -242,9 +242,11 @@ def test_prepared_datasets_are_split_as_published(name, shape, sizes, per_class,
     assert y[0] == first["label"]
 
 
-def test_a_sample_of_test_images_reads_no_training_images(mnist, monkeypatch):
+def test_a_sample_of_test_images_reads_no_training_images(tmp_path, monkeypatch):
     import tensorflow_datasets as tfds
 
+    prepare("svhn_cropped", tmp_path, monkeypatch, per_class=1)
+    whole = [*tfds.load("svhn_cropped", split="test", data_dir=tmp_path).as_numpy_iterator()]
     read, load = [], tfds.load
 
     def counted(*arguments, split, **options):
@@ -252,14 +254,14 @@ def test_a_sample_of_test_images_reads_no_training_images(mnist, monkeypatch):
         return load(*arguments, split=split, **options)
 
     monkeypatch.setattr(tfds, "load", counted)
-    images, labels, class_names = data.sample("mnist", samples=50)
-    assert read == ["test"] and class_names == mnist.class_names
-    whole, wanted = mnist.arrays("test")
-    chosen = data.stratified(wanted, 50)
-    np.testing.assert_array_equal(images, whole[chosen])
+    images, labels, class_names = data.sample("svhn", samples=13, data_dir=tmp_path)
+    assert read == ["test"] and class_names == tuple("0123456789")
+    wanted = np.array([example["label"] for example in whole])
+    chosen = data.stratified(wanted, 13)
+    np.testing.assert_array_equal(images, [whole[each]["image"] / np.float32(255.0) for each in chosen])
     np.testing.assert_array_equal(labels, wanted[chosen])
-    with pytest.raises(ValueError, match="class_names has 'ten', of which mnist has no training image"):
-        data.sample("mnist", class_names=[*class_names, "ten"])
+    with pytest.raises(ValueError, match="class_names has 'ten', of which svhn has no training image"):
+        data.sample("svhn", data_dir=tmp_path, class_names=[*class_names, "ten"])
 
 
 def prepare(name, folder, monkeypatch, per_class):
@@ -311,8 +313,10 @@ def test_datasets_that_are_not_here_are_read_as_tensorflow_datasets_prepares_the
         np.testing.assert_array_equal(labels, [example["label"] for example in examples])
 
 
-@pytest.mark.parametrize("name, size, per_class", [("cifar10", 50_000, 100), ("mnist", 60_000, 1000)])
-def test_the_first_images_of_each_class_validate(name, size, per_class, monkeypatch):
+@pytest.mark.parametrize(
+    "name, size, per_class, augmentation", [("cifar10", 50_000, 100, "crop_flip"), ("mnist", 60_000, 1000, "none")]
+)
+def test_the_first_images_of_each_class_validate(name, size, per_class, augmentation, monkeypatch):
     """Of datasets that need not be here: the pixels of an image spell its number, and the labels are drawn."""
     import tensorflow_datasets as tfds
 
@@ -322,7 +326,9 @@ def test_the_first_images_of_each_class_validate(name, size, per_class, monkeypa
     info = types.SimpleNamespace(features={"label": types.SimpleNamespace(names=list("0123456789"))})
     whole = tf.constant(images), tf.constant(labels)
     monkeypatch.setattr(tfds, "load", lambda *_, split, **__: ([whole] * len(split), info))
-    examples = data.load(name).examples
+    splits = data.load(name)
+    examples = splits.examples
+    assert splits.augmentation == augmentation
     first = np.sort(np.concatenate([np.flatnonzero(labels == each)[:per_class] for each in range(10)]))
     np.testing.assert_array_equal(examples["validation"].images, images[first])
     np.testing.assert_array_equal(examples["validation"].labels, labels[first])
