@@ -220,10 +220,9 @@ def averaged_maps(folder):
 def application(folder):
     """A network of `keras.applications`, which takes what its own `preprocess_input` makes of bytes."""
     keras.utils.set_random_seed(0)
-    size = {"weights": None, "input_shape": (32, 32, 3), "classes": 10, "alpha": 0.35}
-    softmax = keras.applications.MobileNetV2(**size)
-    before = keras.applications.MobileNetV2(**size, classifier_activation=None)
-    before.set_weights(softmax.get_weights())
+    size = {"weights": None, "input_shape": (32, 32, 3), "classes": 10, "alpha": 0.25}
+    softmax = keras.applications.MobileNet(**size)
+    before = keras.Model(softmax.input, softmax.layers[-2].output)  # all but the Activation
 
     def prepare(x):
         return IMAGENET(255.0 * tf.repeat(tf.repeat(x, 4, axis=1), 4, axis=2), mode="tf")
@@ -231,10 +230,8 @@ def application(folder):
     shown = before(prepare(images(colour=True)))
     *others, kernel, bias = before.get_weights()
     spread = np.std(shown, axis=0)  # not trained: of each class as much, so that answers differ
-    weights = [*others, kernel / spread, bias - np.mean(shown, axis=0) / spread]
+    before.set_weights([*others, kernel / spread, bias - np.mean(shown, axis=0) / spread])
     larger = keras.layers.UpSampling2D(4)
-    for each in (softmax, before):
-        each.set_weights(weights)
     network = in_front(softmax, larger, shape=COLOUR)
     said = [OFF, "pixels in [0, 1] become -1..1"]
     more = {"classes": argmax(softmax, prepare), "options": {"pixels": "-1..1"}}

@@ -30,7 +30,7 @@ def test_preprocessing_is_that_of_keras(name):
 
 
 # One for each kind of preprocessing: to [-1, 1], by the channels' deviations, in the order BGR, within the network.
-@pytest.mark.parametrize("name", ["MobileNetV2", "DenseNet121", "VGG16", "MobileNetV3Small"])
+@pytest.mark.parametrize("name", ["MobileNet", "DenseNet121", "VGG16", "MobileNetV3Small"])
 def test_logits_are_those_of_the_network_on_what_keras_preprocesses_before_and_after_saving(name, tmp_path):
     keras.utils.set_random_seed(0)
     network = application((32, 32, 3), 7, name=name, weights=None)
@@ -51,7 +51,7 @@ def test_all_but_the_preprocessing_is_trained():
     assert [variable.shape for variable in fixed] == [(1, 1, 3, 3), (3,)]
     batch_norms = [
         layer
-        for layer in application((32, 32, 3), 2, name="MobileNetV2", weights=None).layers[-2].layers
+        for layer in application((32, 32, 3), 2, name="MobileNet", weights=None).layers[-2].layers
         if isinstance(layer, keras.layers.BatchNormalization)
     ]
     assert batch_norms and all(layer.trainable for layer in batch_norms)
@@ -59,10 +59,10 @@ def test_all_but_the_preprocessing_is_trained():
 
 def test_weights_come_from_a_file(tmp_path):
     keras.utils.set_random_seed(1)
-    options = {"include_top": False, "alpha": 0.35, "input_shape": (32, 32, 3), "pooling": "avg"}
-    pretrained = keras.applications.MobileNetV2(weights=None, **options)
+    options = {"include_top": False, "alpha": 0.25, "input_shape": (32, 32, 3), "pooling": "avg"}
+    pretrained = keras.applications.MobileNet(weights=None, **options)
     pretrained.save_weights(tmp_path / "kept.weights.h5")
-    network = application((32, 32, 3), 3, name="MobileNetV2", weights=str(tmp_path / "kept.weights.h5"), alpha=0.35)
+    network = application((32, 32, 3), 3, name="MobileNet", weights=str(tmp_path / "kept.weights.h5"), alpha=0.25)
     for ours, theirs in zip(network.layers[-2].get_weights(), pretrained.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
