@@ -42,7 +42,7 @@ tf_stack.extract_stack = lambda stacklevel=1: stack
 dataset_ops.DatasetV2._apply_debug_options = keras_compat.untuned
 
 # Files of few tests that take long. First, so that no worker waits at the end for another one's.
-LONG = ("docs/tutorial_test.py", "parallel/multiworker_test.py", "training/backup_test.py", "sanity/zoo_test.py")
+LONG = ("docs/site_test.py", "parallel/multiworker_test.py", "training/backup_test.py", "sanity/zoo_test.py")
 
 
 # Tests that take seconds and repeat, for one more defense, attack, network or flag, what a quicker one has checked: the
@@ -62,6 +62,8 @@ REPEATED = (
     "defenses/sample_weight_test.py::test_weights_of_arrays_datasets_and_generators_train_the_same[nuat_h]",
     "attacks/pool_test.py::test_two_devices_do_what_one_does[apgd_t]",
     "attacks/l1_test.py::test_comes_near_the_optimum_of_a_linear_network[square]",
+    # The site without running the notebook, and the notebook alone, are built and run by quicker ones.
+    "docs/site_test.py::test_make_builds_the_site_and_runs_the_notebook",
     "benchmarks/peers_benchmark_test.py::test_cleverhans_takes_our_steps",
     "sanity/checks_test.py::test_masked_logits_are_caught_by_transfer",
     "training/backup_test.py::test_a_run_that_is_killed_within_an_epoch_ends_with_the_same_bits[eat]",

@@ -56,11 +56,11 @@ def test_the_installed_package_does_what_the_readme_shows(as_installed, tmp_path
     for long, short in SHORTER.items():
         assert code.count(long) == 1, long
         code = code.replace(long, short)
-    where = "import tf_nuat; print(tf_nuat.__file__)\n"
+    where = f"import {', '.join(PACKAGES)}; print({', '.join(f'{name}.__file__' for name in PACKAGES)}, sep='\\n')\n"
     printed = as_installed([*python, SEEDED + code + where], tmp_path)
     assert re.search(r"^clean \d+\.\d%, under AutoAttack \d+\.\d%$", printed, re.MULTILINE)
     assert " images withstand one attack within " in printed
-    assert printed.splitlines()[-1] == str(as_installed.place / "tf_nuat" / "__init__.py")
+    assert printed.splitlines()[-3:] == [str(as_installed.place / name / "__init__.py") for name in PACKAGES]
 
 
 def test_the_source_distribution_has_every_file_of_the_repository(built, tracked):

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import types
@@ -17,22 +18,25 @@ from docs import check_site
 
 ROOT = pathlib.Path(__file__).parents[2]
 MODULES = [sanity, *(each for each in map(tf_nuat.__dict__.get, tf_nuat.__all__) if isinstance(each, types.ModuleType))]
-# Those of docs/conf.py without `viewcode`.
-EXTENSIONS = "myst_nb,sphinx.ext.autodoc,sphinx.ext.napoleon,sphinx_copybutton"
+# Those of docs/conf.py without `viewcode`, which makes a page for each file of code. `notebook_test` runs the notebook.
+SHORTER = (
+    "extensions=myst_nb,sphinx.ext.autodoc,sphinx.ext.napoleon,sphinx_copybutton",
+    "nb_execution_mode=off",
+    "suppress_warnings=myst-nb.lexer",  # the language of cells is known from their run
+)
+WHAT = re.search(r"-m sphinx (.*) \$\(SPHINXOPTS\) \. \$\(SITE\)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Returns the folder of the site, as `make docs` builds it, but without a page for each file of code."""
-    pytest.importorskip("sphinx", reason="Sphinx is not installed: pip install '.[docs]'")
+    """Returns the folder of the site, built as `make docs` does, with the settings `SHORTER`."""
+    build = pytest.importorskip("sphinx.cmd.build", reason="Sphinx is not installed: pip install '.[docs]'")
     folder = tmp_path_factory.mktemp("site")
-    # The interpreter of the tests has what the documentation needs: nothing is installed.
-    variables = [f"SITE={folder}", f"PYTHON={sys.executable}", "INSTALLED=", f"SPHINXOPTS=-D extensions={EXTENSIONS}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # the notebook runs in another folder
-    done = subprocess.run(
-        ["make", "docs", *variables], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        for name, attack in tf_nuat.ATTACKS.items():  # which docs/conf.py replaces by functions
+            patch.setattr(tf_nuat.attacks, name, attack)
+        assert build.main([*WHAT.split(), *(f"-D{each}" for each in SHORTER), ".", str(folder)]) == 0
     return folder
 
 
@@ -108,3 +112,14 @@ def test_dead_links_are_found(tmp_path):
     assert check_site.main([str(tmp_path)]) == 1
     with pytest.raises(ValueError, match="has no pages"):
         check_site.dead_links(tmp_path / "nothing")
+
+
+def test_make_builds_the_site_and_runs_the_notebook(tmp_path):
+    # The interpreter of the tests has what the documentation needs: nothing is installed.
+    variables = [f"SITE={tmp_path / 'site'}", f"PYTHON={sys.executable}", "INSTALLED="]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # the notebook runs in another folder
+    done = subprocess.run(
+        ["make", "docs", *variables], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "site/docs/notebook.html").read_text().count("<img") == 3
