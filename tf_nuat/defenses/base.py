@@ -18,7 +18,7 @@ from tf_nuat.defenses.batch import BatchError, read_batch
 from tf_nuat.defenses.network_model import NetworkModel, with_penalties
 from tf_nuat.defenses.passes import Passes
 from tf_nuat.defenses.signature import ConstructorSignature
-from tf_nuat.models import batch_norm, random_layers
+from tf_nuat.models import batch_norm, pixel_scale, random_layers
 from tf_nuat.models.inference import inference
 
 # Values that a step passes to `observe`, by name.
@@ -131,6 +131,12 @@ class Defense(NetworkModel):
         for each in (self.network, self.trained_network)[: 1 if self.trained_network is self.network else 2]:
             random_layers.prepare(each)
             batch_norm.fuse(each)
+        if (scale := pixel_scale.of_first_layers(network)) < pixel_scale.LEAST:
+            logging.warning(
+                "network %s begins by scaling its pixels by %.2g, as for pixels in 0..255; its pixels are in [0, 1]: "
+                "leave that layer out, or train tf_nuat.networks.adapt(network, pixels='0..255').network",
+                *(network.name, scale),
+            )
         drawing = random_layers.within(self.network)
         if self.COMPARES and drawing:
             logging.warning(

@@ -1,7 +1,6 @@
 """`run` carries out a `Recipe`: it trains, measures, and leaves a network and its card."""
 
 import dataclasses
-import itertools
 import json
 import os
 import pathlib
@@ -10,7 +9,6 @@ import time
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -21,7 +19,7 @@ from tf_nuat.core import files, json_input, validation
 from tf_nuat.data.splits import Splits
 from tf_nuat.data.subsets import stratified
 from tf_nuat.evaluate import wiring
-from tf_nuat.models import precision, weights
+from tf_nuat.models import precision
 from tf_nuat.networks import by_name
 from tf_nuat.parallel import workers
 from tf_nuat.training import building, callbacks, epochs, measuring
@@ -31,7 +29,6 @@ from tf_nuat.training.recipe import Recipe
 from tf_nuat.training.recipe_json import differences, fields_from_json
 
 OUTCOMES = "outcomes.npz"
-LEAST_SCALE = 1 / 64  # of the pixels that a network is made for; 1/255 and 1/127.5 are for pixels in 0..255
 
 
 def run(
@@ -200,26 +197,11 @@ def _check_against_data(recipe: Recipe, splits: Splits, out: pathlib.Path) -> No
         model = building.build(recipe, splits, stage=stage, before=model, sources=untrained)
     if recipe.network not in networks.NETWORKS:
         by_name.check_saving(f"network {recipe.network}", model.network)
-        _warn_of_bytes(recipe, model.network)
     if by_name.is_saved(recipe.network):
         _check_wiring(recipe, splits, model.network)
     if not precision.multiplies(recipe.precision.removeprefix("mixed_")):
         line = "precision is %s, but no hardware for it was found: training may take several times as long as with "
         logging.log_first_n(logging.WARNING, line + "--precision float32", 1, recipe.precision)  # not for each of many
-
-
-def _warn_of_bytes(recipe: Recipe, network: keras.Model) -> None:
-    """Warns if a network begins by dividing its pixels by 255: it gets them in [0, 1], and would hardly learn."""
-    scale = 1.0
-    for layer in itertools.takewhile(lambda layer: not layer.weights, weights.layers_of(network)):
-        if isinstance(layer, keras.layers.Rescaling):
-            scale *= float(np.max(layer.scale))
-    if scale < LEAST_SCALE:
-        logging.warning(
-            "network %s begins with a Rescaling by %.2g, as for pixels in 0..255; its pixels are in [0, 1]: leave the "
-            "Rescaling out",
-            *(recipe.network, scale),
-        )
 
 
 def _check_wiring(recipe: Recipe, splits: Splits, network: keras.Model) -> None:
