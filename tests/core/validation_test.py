@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tf_nuat
 from tf_nuat.core import validation
 
 
@@ -83,6 +84,19 @@ def test_a_network_that_does_not_know_its_input_yet_is_named():
         validation.classifier("network", network)
 
 
+def test_a_defense_is_told_from_its_network_in_memory_and_in_a_file(tmp_path):
+    """`keras.callbacks.ModelCheckpoint` saves the defense."""
+    inputs = keras.Input((4, 4, 1))
+    network = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(inputs)))
+    model = tf_nuat.FGSMAT(network, epsilon=0.1)
+    model.save(tmp_path / "best.keras")
+    for given in (model, tmp_path / "best.keras"):
+        with pytest.raises(ValueError, match="is a FGSMAT, which trains a network; allowed: that network"):
+            tf_nuat.networks.adapt(given)
+    with pytest.raises(ValueError, match="network is a FGSMAT, which trains a network; allowed: .* model.network"):
+        tf_nuat.evaluate.worst_case(model, (np.zeros((2, 4, 4, 1), np.float32), [0, 1]), "fgsm", epsilon=0.1)
+
+
 def test_a_classifier_of_vectors_is_no_classifier_of_images():
     with pytest.raises(ValueError, match="images of"):
         validation.classifier("network", keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]))
@@ -139,6 +153,13 @@ def test_images_that_are_beyond_by_rounding_are_clipped_and_of_others_the_error_
     assert found.dtype == np.float32 and validation.images("images", found) is found
     with pytest.raises(ValueError, match=r"^images has values from 0 to 1\.00001; allowed: \[0, 1\]$"):
         validation.images("images", 1.00001 * found)
+
+
+def test_images_of_16_bits_are_taken_and_of_8_bits_are_divided():
+    for kind in ("float16", "bfloat16"):
+        assert validation.images("x", tf.fill((2, 4, 4, 1), tf.constant(0.5, kind))).dtype.name == kind
+    with pytest.raises(ValueError, match=r"x has values from 0 to 255; allowed: \[0, 1\] .divide pixels of 8 bits by"):
+        validation.images("x", np.float32([0.0, 255.0]).reshape(2, 1, 1, 1))
 
 
 def test_probabilities_that_were_rounded_are_probabilities():

@@ -76,7 +76,7 @@ def images(argument: str, value: Any, *, input_shape: Sequence[int | None] | Non
     Values that are outside by no more than rounding, as in images that were resized, are clipped.
     """
     value = np.asarray(value)
-    if not np.issubdtype(value.dtype, np.floating):
+    if not keras.backend.is_float_dtype(value.dtype.name):  # also bfloat16, which is no kind of NumPy's own
         raise ValueError(f"{argument} has dtype {value.dtype}; allowed: floating point in [0, 1] (divide uint8 by 255)")
     if value.ndim != 4:
         raise ValueError(f"{argument} has shape {value.shape}; allowed: (images, height, width, channels)")
@@ -87,7 +87,8 @@ def images(argument: str, value: Any, *, input_shape: Sequence[int | None] | Non
         raise ValueError(f"{argument} has images of shape {value.shape[1:]}; the network takes {tuple(input_shape)}")
     low, high = float(value.min()), float(value.max())
     if not (low >= -ROUNDING and high <= 1.0 + ROUNDING):  # also catches NaN
-        raise ValueError(f"{argument} has values from {low:.7g} to {high:.7g}; allowed: [0, 1]")
+        divide = " (divide pixels of 8 bits by 255)" if high > 2.0 else ""
+        raise ValueError(f"{argument} has values from {low:.7g} to {high:.7g}; allowed: [0, 1]{divide}")
     return value if low >= 0.0 and high <= 1.0 else np.clip(value, 0.0, 1.0)
 
 
@@ -157,6 +158,7 @@ def classifier(argument: str, network: Any) -> keras.Model:
         raise ValueError(f"{argument} is a {type(network).__name__}; allowed: a keras.Model")
     if not network.built:
         raise ValueError(f"{argument} is not built; call it on a batch, or begin it with keras.Input")
+    no_defense(argument, network)
     if not hasattr(network, "input_shape"):
         raise ValueError(
             f"{argument} is a {type(network).__name__}, a subclass of keras.Model; allowed: a functional or sequential "
@@ -191,6 +193,15 @@ def classifier(argument: str, network: Any) -> keras.Model:
             "keras.activations.linear does of a Dense"
         )
     return network
+
+
+def no_defense(argument: str, model: keras.Model) -> None:
+    """Raises a `ValueError` if `model` is a defense, as `keras.callbacks.ModelCheckpoint` saves it, not its network."""
+    if isinstance(getattr(model, "trained_network", None), keras.Model):
+        raise ValueError(
+            f"{argument} is a {type(model).__name__}, which trains a network; allowed: that network, model.network, "
+            "which keras.saving.load_model(FILE).network.save(OTHER) takes out of a file"
+        )
 
 
 def ends_in_softmax(output: keras.KerasTensor) -> bool:

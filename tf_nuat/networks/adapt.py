@@ -82,6 +82,7 @@ def adapt(
     validation.keras_settings()  # before layers of a file take another default
     reading: dict[str, Any] = {"architecture": architecture, "modules": modules, "trust": trust}
     given, loss, name, changes = _read(argument, model_or_path, reading)
+    validation.no_defense(name, given)
     known = len(given.weights)
     model, said = _functional(name, given, input_shape)
     if given is not model_or_path and len(given.weights) > known:  # Keras could not build these layers, and read none
