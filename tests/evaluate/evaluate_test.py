@@ -41,6 +41,20 @@ def test_accuracy_under_attack_is_the_closed_form(network, data, batch_size):
     np.testing.assert_array_equal(outcomes, [True, True, True, False, False, False, False, True, True, True, False])
 
 
+@pytest.mark.parametrize("norm, largest", [("linf", "1"), ("l2", "2"), ("l1", "4")])
+def test_a_radius_of_pixels_in_0_to_255_is_refused(norm, largest, network, data):
+    """Everything is fooled within it, which passed for an accuracy of 0."""
+    words = f"epsilon is 8; allowed: a number at least 0 and at most {largest}$"
+    for call in (
+        lambda: evaluate.accuracy(network, data, functools.partial(attacks.pgd, epsilon=8, norm=norm)),
+        lambda: evaluate.worst_case(network, data, "pgd", epsilon=8, norm=norm),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+    everything = functools.partial(attacks.pgd, epsilon=float(largest), norm=norm, steps=2)
+    assert evaluate.accuracy(network, data, everything) < 1.0
+
+
 def test_a_name_is_no_attack(network, data):
     with pytest.raises(ValueError, match="attack is 'pgd'; allowed: None, or a function of network, x and y"):
         evaluate.accuracy(network, data, "pgd")

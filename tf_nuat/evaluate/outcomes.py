@@ -10,7 +10,7 @@ import scipy.stats
 import tensorflow as tf
 from tqdm import tqdm
 
-from tf_nuat import losses
+from tf_nuat import losses, norms
 from tf_nuat.attacks.attack import Attack
 from tf_nuat.attacks.batch import num_classes_of
 from tf_nuat.attacks.pool import Pool
@@ -99,6 +99,10 @@ def correct(
     images, labels = arrays(images_and_labels, network)
     if own is None:
         return _correct_by_batches(network, images, labels, attack, batch_size, progress)
+    function, settings = own
+    if (epsilon := settings.get("epsilon")) is not None:
+        norm = settings.get("norm") or function.keywords.get("norm", function.norms[0])
+        check_radius(epsilon.numpy() if tf.is_tensor(epsilon) else epsilon, norm, images)
     stages = _stages_of(*own, network, images)
     outcomes = _correct_by_batches(network, images, labels, None, batch_size, None)
     several = workers.count(strategy) > 1
@@ -135,6 +139,11 @@ def check_attack(attack: Callable[..., Any] | None) -> None:
         function.check_epsilon(settings)
         if function.is_single:  # the stages of others are checked when their number of classes is known
             function.check_settings(settings)
+
+
+def check_radius(epsilon: float, norm: str | norms.Norm, images: np.ndarray) -> None:
+    """Raises a `ValueError` if no two images are as far apart as `epsilon`: it is one of pixels in 0..255."""
+    validation.number("epsilon", epsilon, at_least=0.0, at_most=norms.of(norm).largest(images.shape[1:]))
 
 
 def _of_this_package(attack: Callable[..., Any] | None) -> tuple[Attack, dict[str, Any]] | None:

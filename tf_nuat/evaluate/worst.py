@@ -18,7 +18,7 @@ from tf_nuat.attacks.attack import AttackStage
 from tf_nuat.attacks.pool import Pool
 from tf_nuat.core import files, json_input, validation
 from tf_nuat.evaluate.journal import STATE, Journal, identity_of
-from tf_nuat.evaluate.outcomes import Examples, arrays, correct
+from tf_nuat.evaluate.outcomes import Examples, arrays, check_radius, correct
 from tf_nuat.evaluate.record import RESULTS, ROBUST, WRONG, Record
 from tf_nuat.models.precision import of_gradients
 from tf_nuat.parallel import workers
@@ -71,7 +71,7 @@ def worst_case(
         network: a `keras.Model`, images (B, H, W, C) in [0, 1] -> logits (B, K).
         images_and_labels: as for `tf_nuat.evaluate.correct`.
         attacks: what `stages` takes.
-        epsilon: radius of the threat model, at least 0.
+        epsilon: radius of the threat model, at least 0; at most 1 in L-infinity, sqrt(H W C) in L2, H W C in L1.
         norm: name of the norm, a key of `tf_nuat.NORMS`.
         seed: whole number, at least 0 and below 2**31. The draws for an image depend on it and on the image's place
             among all.
@@ -98,7 +98,8 @@ def worst_case(
         >>> bool(record.robust.mean() <= record.clean.mean())
         True
     """
-    images, labels = _checked(network, images_and_labels, batch_size=batch_size, epsilon=epsilon, seed=seed)
+    images, labels = _checked(network, images_and_labels, batch_size=batch_size, seed=seed)
+    check_radius(epsilon, norm, images)
     chosen = stages(attacks, num_classes=network.output_shape[-1], norm=norm)
     chosen = [(name, attack, {**settings, "epsilon": float(epsilon)}) for name, attack, settings in chosen]
     if folder is not None:
@@ -122,14 +123,13 @@ def worst_case(
 
 
 def _checked(
-    network: keras.Model, images_and_labels: Examples, *, batch_size: int, epsilon: float, seed: int
+    network: keras.Model, images_and_labels: Examples, *, batch_size: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the images and labels; raises a `ValueError` if an argument of `worst_case` is not valid."""
     validation.classifier("network", network)
     images, labels = arrays(images_and_labels, network)
     validation.logits_on("network", network, images)
     validation.whole_number("batch_size", batch_size, at_least=1)
-    validation.number("epsilon", epsilon, at_least=0.0)
     validation.whole_number("seed", seed, at_least=0, at_most=draws.LARGEST_SEED)
     return images, labels
 
