@@ -165,6 +165,19 @@ def test_a_loop_over_batches_says_when_an_epoch_begins():
     assert int(model.epoch) == 1 and means[0] == 0.0 and means[1] > 0.0
 
 
+@pytest.mark.parametrize("has_ended, epoch", [(True, 3), (False, 2)])
+def test_epochs_go_on_in_a_defense_that_takes_over(has_ended, epoch):
+    before = recompiled(tf_nuat.Standard, keras.optimizers.SGD(0.1))
+    keras_compat.batches_of(before.optimizer).assign(6)
+    before.on_epoch_begin(2)
+    if has_ended:
+        before.on_epoch_end()
+    model = tf_nuat.NuAT(before.network, epsilon=linear.EPSILON)
+    model.take_over(before)
+    model.on_epoch_begin(0)
+    assert int(model.epoch) == epoch
+
+
 def test_epochs_begin_again_with_a_new_optimizer():
     model = recompiled(tf_nuat.Standard, keras.optimizers.SGD(0.1))
     model.fit(X, Y, epochs=2, verbose=0)

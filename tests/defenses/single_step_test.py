@@ -150,7 +150,7 @@ def test_an_example_weighs_in_the_regularizer_as_often_as_it_is_told_to(name):
 
 def test_the_weight_of_elle_a_jumps_at_unusual_errors_and_fades_between():
     model = tf_nuat.ELLEA(linear.network(), epsilon=0.1, linearity_weight=100.0, sensitivity=2.0, decay=0.5)
-    errors = [1.0, 1.0, 3.0, 1.0, 2.0, 1.5, 9.0, 9.0, float("nan"), 1.0, 50.0]
+    errors = [1.0, 1.0, 3.0, 3.7, 1.0, 2.0, 1.5, 9.0, 9.0, float("nan"), 1.0, 50.0]
     weight, seen, expected, found = 0.0, [], [], []
     for error in errors:
         used = float(model.weight(tf.constant(error)))
@@ -163,7 +163,7 @@ def test_the_weight_of_elle_a_jumps_at_unusual_errors_and_fades_between():
         expected.append(weight)
         found.append(used)
     np.testing.assert_allclose(found, expected)
-    assert expected[:5] == [0.0, 0.0, 100.0, 50.0, 25.0] and expected[6] == expected[-1] == 100.0
+    assert expected[:6] == [0.0, 0.0, 100.0, 100.0, 50.0, 25.0] and expected[7] == expected[-1] == 100.0
     assert model.card_facts() == {"linearity_weight_jumps": float(expected.count(100.0))}
 
 

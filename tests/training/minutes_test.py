@@ -55,6 +55,12 @@ def test_stages_share_the_minutes_as_they_share_the_epochs():
     assert 59.4 - 5.0 - 3.0 < seconds <= 59.4
 
 
+def test_minutes_that_leave_a_stage_without_a_batch_are_too_few():
+    recipe = staged(("sat_r1", 1, {}), ("sat_r3", 9, {}), minutes=1.0, epochs=10, schedule_epochs=10)
+    with pytest.raises(minutes.TooFewError):  # for five batches there is time
+        minutes.fitted(recipe, 10, [minutes.Speed(10.0, 0.0)] * 2, 0.0)
+
+
 def test_each_stage_has_its_own_speed_and_compiles_again(tmp_path, monkeypatch):
     measured, models = [], []
 
@@ -161,10 +167,12 @@ def test_measuring_the_speed_leaves_no_trace(tmp_path, monkeypatch):
     assert_same_run(tmp_path / "0", cards[0], tmp_path / "1", cards[1])
 
 
-def test_the_stopwatch_takes_an_even_number_of_batches(monkeypatch):
+@pytest.mark.parametrize("seconds, batches", [(12.5, 14), (3.5, minutes.LEAST), (1.5, 8)])
+def test_the_stopwatch_takes_an_even_number_of_batches(seconds, batches, monkeypatch):
+    """At least `LEAST`, unless these take more than four times as long."""
     now = iter(range(1000))
     monkeypatch.setattr(minutes.time, "perf_counter", lambda: float(next(now)))
-    watch = minutes.Stopwatch(seconds=12.5, most=100)
+    watch = minutes.Stopwatch(seconds, most=100)
 
     class Model:
         stop_training = False
@@ -174,7 +182,7 @@ def test_the_stopwatch_takes_an_even_number_of_batches(monkeypatch):
     while not watch.model.stop_training:
         watch.on_train_batch_end(0)
     watch.on_epoch_end(0)
-    assert watch.batches == 14 and watch.speed == minutes.Speed(1.0, 1.0)
+    assert watch.batches == batches and watch.speed == minutes.Speed(1.0, 1.0)
 
 
 def test_what_a_fit_takes_beside_its_epoch_is_measured(monkeypatch):
@@ -203,7 +211,9 @@ def test_several_workers_take_the_same_number_of_batches():
         watch.speed = minutes.Speed(1.0, 1.0)
 
     minutes.measured(5.0, train, workers=2)
-    assert asked == [(0.0, minutes.WARM_UP), (math.inf, minutes.LEAST)]
+    minutes.measured(5.0, train)
+    warm_up = (0.0, minutes.WARM_UP)
+    assert asked == [warm_up, (math.inf, minutes.LEAST), warm_up, (9.0, minutes.MOST)]  # 3 % of five minutes
 
 
 def test_epochs_take_the_place_of_the_minutes_of_a_recipe():
