@@ -100,6 +100,8 @@ def test_outcomes_are_compared_image_by_image():
     clean, fgsm, pgd = first(n, n), first(60, n), first(40, n)
     assert not callbacks.overfits_catastrophically(fgsm, pgd, clean)
     assert callbacks.overfits_catastrophically(fgsm, pgd[::-1], clean)
+    # Of the images that are correct under FGSM, PGD fools all: also those that are wrong as they are.
+    assert callbacks.overfits_catastrophically(first(n, n), first(0, n), first(60, n))
 
 
 def test_a_network_that_has_learnt_nothing_is_not_flagged():
