@@ -74,6 +74,9 @@ def main(arguments):
     except KeyboardInterrupt:
         print("interrupted; the same command with --resume goes on where it was", file=sys.stderr)
         return INTERRUPTED
+    except command_line.OUT_OF_MEMORY as error:
+        print(f"\nerror: {command_line.of_memory(error, 'fewer images (--samples)')}", file=sys.stderr)
+        return COULD_NOT_JUDGE
     except Exception:  # Python would exit with 1, which says that gradients are masked
         traceback.print_exc()
         return COULD_NOT_JUDGE

@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
+import tensorflow as tf
 from absl import flags
 
-from tf_nuat.core import files
+from tf_nuat.core import files, keras_compat
 from tf_nuat.parallel import workers
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit statuses
+OUT_OF_MEMORY = (MemoryError, tf.errors.ResourceExhaustedError)
 # What may be the value of a flag, by what absl calls its type.
 VALUES = {"float": "a number, as 0.03", "int": "a whole number", "bool": "true or false"}
 
@@ -97,6 +99,11 @@ def _help(flag_values: flags.FlagValues, usage: str) -> str:
     return "\n".join(lines)
 
 
+def of_memory(error: BaseException, allowed: str) -> str:
+    """Returns the line to print for an error of `OUT_OF_MEMORY`."""
+    return f"memory is not enough ({keras_compat.reason_of(error)}); allowed: {allowed}, or a smaller network"
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """A context in which Ctrl-C raises `KeyboardInterrupt`, even if the interrupted code turns it into another error.
@@ -136,6 +143,9 @@ def main(command: Callable[[list[str]], int], *, continues: bool = True) -> NoRe
         status = BAD_INPUT
     except (FloatingPointError, files.NotSavedError, workers.LostError) as error:
         print(f"\nerror: {error}", file=sys.stderr)  # the current line may hold a progress bar
+        status = 1
+    except OUT_OF_MEMORY as error:
+        print(f"\nerror: {of_memory(error, 'fewer images at a time (--batch_size)')}", file=sys.stderr)
         status = 1
     except KeyboardInterrupt:
         how = "continues where it was" if continues else "begins anew"

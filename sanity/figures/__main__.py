@@ -78,7 +78,7 @@ def command(arguments):
     for name in tqdm(names, unit="figure", disable=not sys.stderr.isatty(), leave=False):
         try:
             page.write(name, FIGURES[name].measure(models, options), written, out)
-        except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        except command_line.OUT_OF_MEMORY as error:
             raise ValueError(
                 f"memory is not enough for {name}; allowed: fewer --samples, or a smaller --resolution "
                 f"(of {options.resolution})"

@@ -401,8 +401,17 @@ def test_a_defect_does_not_exit_with_the_status_of_a_red_flag(folder, tmp_path, 
         raise RuntimeError("a defect")
 
     monkeypatch.setattr(run, "judge_subject", broken)
-    assert run.main(["--checkpoint", str(folder / "network.keras"), *QUICK, "--out", str(tmp_path)]) == 2
+    given = ["--checkpoint", str(folder / "network.keras"), *QUICK, "--out", str(tmp_path)]
+    assert run.main(given) == 2
     assert "a defect" in capsys.readouterr().err
+
+    def too_large(*arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(run, "judge_subject", too_large)
+    assert run.main(given) == 2
+    line = "error: memory is not enough (MemoryError); allowed: fewer images (--samples), or a smaller network"
+    assert capsys.readouterr().err.splitlines()[-1] == line
     assert written(tmp_path) == []
 
 

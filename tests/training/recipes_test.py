@@ -11,6 +11,7 @@ import signal
 import sys
 
 import pytest
+import tensorflow as tf
 import tensorflow_datasets
 from absl import flags
 
@@ -483,6 +484,19 @@ def test_an_interrupt_says_what_the_same_command_does(options, how, capsys):
         command_line.main(interrupted, **options)
     assert ended.value.code == 130
     assert capsys.readouterr().err == f"interrupted; the same command {how}\n"
+
+
+def test_too_little_memory_is_one_line(capsys):
+    def large(arguments):
+        tf.zeros((2**20, 2**30))
+
+    with pytest.raises(SystemExit) as ended:
+        command_line.main(large)
+    assert ended.value.code == 1
+    words = (
+        r"error: memory is not enough \(OOM .*1048576,1073741824.*\); allowed: fewer images at a time \(--batch_size\)"
+    )
+    assert re.fullmatch(rf"\n{words}, or a smaller network\n", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("module", ["sanity.figures.__main__", "recipes.plot_adversaries"])

@@ -253,7 +253,7 @@ def is_late_start(error: RuntimeError) -> bool:
     return "program startup" in str(error)
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """Returns why Keras could not read or call a network, in one line: the end of its message, without its lists."""
     text = re.split("(?:Exception|Error) encountered:", str(error))[-1]
     text = re.sub(r"\x1b\[\d+m|\{\{function_node \S+\}\}", "", text)
