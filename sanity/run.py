@@ -68,6 +68,7 @@ def flag_values():
 
 def main(arguments):
     """Runs the command with `arguments` (without the program's name) and returns its exit status."""
+    command_line.print_any_name()
     try:
         with command_line.interruptible():
             return _judge(arguments)

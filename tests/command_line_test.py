@@ -1,6 +1,8 @@
 """The command that a card and a report name can be typed again."""
 
+import contextlib
 import importlib.machinery
+import io
 import re
 import shlex
 import sys
@@ -9,6 +11,7 @@ import types
 import pytest
 from absl import flags
 
+from sanity import run
 from tf_nuat import command_line
 
 GIVEN = ["--out", "my runs/a", "--source=eight epochs, in place of 30", "--epsilon", "8/255"]
@@ -79,3 +82,19 @@ def test_a_wrong_flag_says_what_may_be_in_its_place(argument, words):
     flags.DEFINE_bool("trust", False, "whether", flag_values=values)
     with pytest.raises(ValueError, match=f"^{re.escape(words)}"):
         command_line.parse(values, [argument], "")
+
+
+@pytest.mark.parametrize("name, shown", [("\udcff", rb"\udcff"), ("é", b"\xc3\xa9")])  # a byte that is not UTF-8
+@pytest.mark.parametrize("main", [command_line.main, lambda command: run.main([])])
+def test_any_name_of_a_file_can_be_printed(main, name, shown, monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="utf-8", write_through=True))
+
+    def prints(arguments):
+        print(name)
+        return 0
+
+    monkeypatch.setattr(run, "_judge", prints)
+    with contextlib.suppress(SystemExit):
+        assert main(prints) == 0
+    assert written.getvalue() == shown + b"\n"

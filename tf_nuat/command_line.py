@@ -1,6 +1,7 @@
 """Shared parts of the commands: absl flags; a wrong flag ends a command with one line and exit status 2."""
 
 import contextlib
+import io
 import json
 import os
 import pathlib
@@ -99,6 +100,12 @@ def _help(flag_values: flags.FlagValues, usage: str) -> str:
     return "\n".join(lines)
 
 
+def print_any_name() -> None:
+    """Makes `print` escape what the output's encoding lacks, as the name of a file may have; else it would raise."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def of_memory(error: BaseException, allowed: str) -> str:
     """Returns the line to print for an error of `OUT_OF_MEMORY`."""
     return f"memory is not enough ({keras_compat.reason_of(error)}); allowed: {allowed}, or a smaller network"
@@ -135,6 +142,7 @@ def main(command: Callable[[list[str]], int], *, continues: bool = True) -> NoRe
 
     `continues` says whether the command, started again after an interrupt, goes on or begins anew.
     """
+    print_any_name()
     try:
         with interruptible():
             status = command(sys.argv[1:])
