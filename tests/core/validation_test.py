@@ -208,3 +208,9 @@ def test_a_network_that_cannot_compute_is_named_in_one_line():
     said = str(caught.value)
     assert said.startswith("network cannot compute its outputs for the sample (Exception encountered when calling ")
     assert said.endswith("only supports NHWC on the CPU.); allowed: a network whose predict does") and "\n" not in said
+
+
+def test_where_no_name_is_allowed_the_line_says_so():
+    """As for an option of an attack that takes none."""
+    with pytest.raises(ValueError, match="^name in options is 'steps'; allowed: none$"):
+        validation.one_of("name in options", "steps", set())

@@ -33,7 +33,7 @@ def refuse(argument: str, value: object, allowed: str) -> NoReturn:
 def one_of(argument: str, value: Any, allowed: Collection[Any]) -> Any:
     """Returns `allowed[value]` for a mapping, or `value` for any other container of names."""
     if value not in allowed:
-        refuse(argument, value, ", ".join(sorted(map(str, allowed))))
+        refuse(argument, value, ", ".join(sorted(map(str, allowed))) or "none")
     return allowed[value] if isinstance(allowed, Mapping) else value
 
 
