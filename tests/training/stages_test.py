@@ -136,6 +136,7 @@ def test_sources_are_trained_first_and_kept(tmp_path):
         ({"defense": "eat", "sources": ("no.keras",)}, "sources has 'no.keras', which is no file; allowed: "),
         ({"defense": "eat", "sources": ("x" * 300,)}, "sources has 'xxx.*', which is no file; allowed: "),
         ({"defense": "eat", "sources": (__file__,)}, "sources"),
+        ({"epochs": 10**20}, "epochs is 100000000000000000000; allowed: .* at most 1000000"),
         ({"patience": 0}, "patience is 0; allowed: "),
         ({"patience": 3, "chosen_by": "last"}, "patience is 3; allowed: not given, as the last epoch is the one that"),
         ({"seed": 2**31}, "seed is 2147483648; allowed: a whole number, at least 0 and at most 2147483647"),

@@ -13,6 +13,7 @@ from tf_nuat.training.parts import AttackSpec, ScheduleSpec, Stage, check_option
 if TYPE_CHECKING:
     from tf_nuat.training.recipe import Recipe
 
+MOST_EPOCHS = 10**6  # the batches of each are listed
 MOST_MINUTES = 60 * 24 * 30  # a month: epochs are counted one by one to see how many fit
 
 
@@ -34,7 +35,7 @@ def check_numbers(recipe: "Recipe") -> None:
     for name in ("batch_size", "selection_images", "source_epochs"):
         validation.whole_number(name, getattr(recipe, name), at_least=1)
     if recipe.minutes is None:
-        validation.whole_number("epochs", recipe.epochs, at_least=1)
+        validation.whole_number("epochs", recipe.epochs, at_least=1, at_most=MOST_EPOCHS)
     else:
         validation.number("minutes", recipe.minutes, above=0.0, at_most=MOST_MINUTES)
         validation.number("epochs", recipe.epochs, above=0.0)
