@@ -36,10 +36,10 @@ def assert_same_run(card, other, out, other_out, tolerance=1e-5):
 
 
 def test_two_stages_of_one_defense_are_one_longer_stage(tmp_path):
-    """Weights, average, momentum and the clock of the schedule all go on; a reset of any shows."""
-    options = {**R3, "ema_decay": 0.99}
-    whole = run(dataclasses.replace(RECIPE, defense_options=options), tmp_path / "whole")
-    parts = run(staged(("sat_r3", 1, options), ("sat_r3", 2, options)), tmp_path / "parts")
+    """Weights, average, momentum, the clock of the schedule and that of the draws all go on; a reset of any shows."""
+    options = {"ema_decay": 0.99}
+    whole = run(dataclasses.replace(RECIPE, defense="fbf", defense_options=options), tmp_path / "whole")
+    parts = run(staged(("fbf", 1, options), ("fbf", 2, options)), tmp_path / "parts")
     assert_same_run(parts, whole, tmp_path / "parts", tmp_path / "whole")
 
 
@@ -82,7 +82,8 @@ def test_stages_that_do_not_fit_are_refused_before_any_work(stages, changes, wor
 
 def test_training_ends_when_patience_does_and_goes_no_further_where_it_is_started_again(tmp_path, monkeypatch):
     """With a learning rate of 0 no epoch is better than the first. The run is killed before it is measured."""
-    recipe = dataclasses.replace(RECIPE, learning_rate=1e-12, epochs=6, patience=2)
+    recipe = dataclasses.replace(RECIPE, defense="fgsm_at", defense_options={}, learning_rate=1e-12)
+    recipe = dataclasses.replace(recipe, epochs=6, patience=2)
 
     def killed(*_):
         raise KeyboardInterrupt
@@ -100,7 +101,8 @@ def test_training_ends_when_patience_does_and_goes_no_further_where_it_is_starte
 
 def test_the_last_epoch_may_be_chosen(tmp_path):
     """Its learning rate makes it worse than the ones before."""
-    recipe = dataclasses.replace(RECIPE, chosen_by="last", learning_rate=_worse_at_the_end())
+    recipe = dataclasses.replace(RECIPE, defense="fgsm_at", defense_options={}, chosen_by="last")
+    recipe = dataclasses.replace(recipe, learning_rate=_worse_at_the_end())
     card = run(recipe, tmp_path)
     robust = [logs["val_robust_accuracy"] for logs in card.history]
     assert card.epoch_chosen == 3 and robust[2] < max(robust)

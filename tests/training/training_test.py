@@ -172,7 +172,8 @@ def test_a_folder_of_two_runs_at_once_is_refused(tmp_path, monkeypatch):
 def test_nan_stops_training_and_keeps_the_last_good_network(batch_size, tmp_path):
     """The learning rate jumps to 5e36 after the first epoch."""
     rate = ScheduleSpec("divide", start=0.05, factor=1e-38, epochs=[1])
-    recipe = dataclasses.replace(RECIPE, batch_size=batch_size, learning_rate=rate, epochs=3, chosen_by="last")
+    recipe = dataclasses.replace(RECIPE, defense="standard", defense_options={}, chosen_by="last")
+    recipe = dataclasses.replace(recipe, batch_size=batch_size, learning_rate=rate, epochs=3)
     with pytest.raises(FloatingPointError, match="NaN or infinite in epoch 2; the network of epoch 1 is kept in .*"):
         run(recipe, tmp_path)
     network = keras.saving.load_model(tmp_path / "network.keras", compile=False)
@@ -200,7 +201,8 @@ def test_xla_is_refused_on_several_devices_before_any_work(tmp_path):
 
 def test_two_devices_train_the_same_recipe(tmp_path):
     """They log what one device does, in a second epoch too, which takes the images in another order."""
-    recipe = dataclasses.replace(RECIPE, defense="nuat", epochs=2, measures={}, claimed={}, masking_alarm=None)
+    recipe = dataclasses.replace(RECIPE, defense="fgsm_at", defense_options={}, epochs=2)
+    recipe = dataclasses.replace(recipe, measures={}, claimed={}, masking_alarm=None)
     one, two = (training.run(recipe, tmp_path / each, strategy=each, verbose=0) for each in ("one", "mirrored"))
     assert (one.replicas, two.replicas) == (1, 2)
     for logs, expected in zip(two.history, one.history):
@@ -224,7 +226,8 @@ def test_an_alarm_that_stops_training_does_so_once_for_all(tmp_path, monkeypatch
         alarm.model.stop_training = bool(logs["masking_alarm"])
 
     monkeypatch.setattr(callbacks.MaskingAlarm, "on_epoch_end", on_epoch_end)
-    recipe = dataclasses.replace(RECIPE, masking_alarm="stop", selection_images=500, measures={}, claimed={})
+    recipe = dataclasses.replace(RECIPE, defense="fgsm_at", defense_options={}, measures={}, claimed={})
+    recipe = dataclasses.replace(recipe, masking_alarm="stop", selection_images=500)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(measuring, "measure", killed)
         run(recipe, tmp_path)
