@@ -8,7 +8,12 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
+# Which needs nothing of `tf_nuat`, whose import takes seconds.
 PROGRAM = """
+import sys
+import types
+
+sys.modules["tf_nuat"] = types.ModuleType("tf_nuat")
 from recipes import console
 
 console.MODULES["mine"] = "my_module"
