@@ -200,24 +200,28 @@ def test_the_pattern_is_that_of_the_papers(side, measure, order):
 
 
 def moved_changes(old, epsilon, side, order):
-    """Yields all changes (H, W, C) that a query may turn `old` into, before they are brought into the ball."""
+    """Returns all changes (N, H, W, C) that a query may turn `old` into, before they are brought into the ball."""
     height, width, channels = old.shape
     corners = list(itertools.product(range(height - side + 1), range(width - side + 1)))
+    windows = [(slice(top, top + side), slice(left, left + side)) for top, left in corners]
     unused = max(epsilon**order - np.sum(np.abs(old) ** order), 0) / channels
-    for (top, left), (other_top, other_left) in itertools.product(corners, corners):
-        one = (slice(top, top + side), slice(left, left + side))
-        two = (slice(other_top, other_top + side), slice(other_left, other_left + side))
-        both = np.zeros((height, width, 1))
-        both[one] = both[two] = 1
-        budget = (unused + length_of_each(old * both, order) ** order) ** (1 / order)
-        budget *= {2: 1, 1: channels}[order]
-        direction = old[one] / (1e-12 + length_of_each(old[one], order))
-        for pattern in (eta(side, order), eta(side, order).T):
-            for signs in itertools.product([-1, 1], repeat=channels):
-                inside = direction + pattern[..., None] * np.array(signs)
-                new = old * (1 - both)
-                new[one] = inside / length_of_each(inside, order) * budget
-                yield new
+    signed = [
+        pattern[..., None] * np.array(signs)
+        for pattern in (eta(side, order), eta(side, order).T)
+        for signs in itertools.product([-1, 1], repeat=channels)
+    ]
+    changes = []
+    for one in windows:
+        inside = old[one] / (1e-12 + length_of_each(old[one], order)) + np.stack(signed)
+        inside /= np.stack([length_of_each(each, order) for each in inside])[:, None, None]
+        for two in windows:
+            both = np.zeros((height, width, 1))
+            both[one] = both[two] = 1
+            budget = (unused + length_of_each(old * both, order) ** order) ** (1 / order)
+            new = np.repeat((old * (1 - both))[None], len(inside), axis=0)
+            new[:, *one] = inside * budget * {2: 1, 1: channels}[order]
+            changes.append(new)
+    return np.concatenate(changes)
 
 
 def into_ball(x, changes, epsilon, order):
@@ -240,7 +244,7 @@ def test_moves_the_change_between_windows(norm, epsilon, network, robust):
             side = max(round(np.sqrt(share_of_pixels(k, queries, p_init) * 56)), 3)
             side += 1 - side % 2
             sides.add(side)
-            changes = np.stack(list(moved_changes(seen[i, best[k]] - x[i].astype(np.float64), epsilon, side, order)))
+            changes = moved_changes(seen[i, best[k]] - x[i].astype(np.float64), epsilon, side, order)
             nearest = np.abs(into_ball(x[i], changes, epsilon, order) - seen[i, k + 1]).max(axis=(1, 2, 3)).min()
             assert nearest < 1e-5, (i, k, side)
     assert sides == {5, 3}, sides
