@@ -1,5 +1,6 @@
 """Planted adversaries: closed forms, and attacks and networks for which they are there and not found."""
 
+import functools
 import importlib
 
 import keras
@@ -35,6 +36,7 @@ def judge(network, sample, settings=None, **options):
     return decision_boundary_binarization(subject, settings or Settings())
 
 
+@functools.cache
 def linear():
     keras.utils.set_random_seed(0)
     return keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(10)])

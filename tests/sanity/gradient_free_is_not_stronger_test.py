@@ -101,7 +101,7 @@ def test_a_robust_network_passes(sample):
 
 def test_a_linear_network_passes_and_square_finds_nothing():
     """Along a linear network's gradients lies the worst point of the ball: nothing is left for any other attack."""
-    network, images = linear.network(), linear.batch(300)[0]
+    network, images = linear.shared(), linear.batch(300)[0]
     labels = network(images).numpy().argmax(axis=1)
     result = judge(network, (images, labels), 0.02)
     assert result.verdict is Verdict.PASS and result.value <= 1 / 300

@@ -16,14 +16,14 @@ def judged(output, size=300):
     """Returns the result for a linear network followed by `output`, a function of its logits, and the sample."""
     images, _ = linear.batch(size)
     inputs = keras.Input(linear.SHAPE)
-    network = keras.Model(inputs, output(linear.network()(inputs)))
+    network = keras.Model(inputs, output(linear.shared()(inputs)))
     labels = network.predict(images, verbose=0).argmax(axis=1)
     return gradient_magnitude(Subject(network, images, labels, epsilon=0.1), Settings()), images, labels
 
 
 def squared_norms(images, labels):
-    """Returns those of `linear.network()` in closed form: the error of the probabilities times the kernel."""
-    kernel, bias = (weight.astype(np.float64) for weight in linear.network().get_weights())
+    """Returns those of `linear.shared()` in closed form: the error of the probabilities times the kernel."""
+    kernel, bias = (weight.astype(np.float64) for weight in linear.shared().get_weights())
     p = scipy.special.softmax(images.reshape(len(images), -1) @ kernel + bias, axis=1)
     return np.sum(((p - np.eye(linear.CLASSES)[labels]) @ kernel.T) ** 2, axis=1)
 
@@ -81,7 +81,7 @@ def test_logits_that_are_no_numbers_on_adversaries_alone_are_named():
     images[:, 0, 0] = np.maximum(images[:, 0, 0], 0.2)
     inputs = keras.Input(linear.SHAPE)
     guarded = 0.0 * keras.ops.log(inputs[:, 0, 0] - 0.15)
-    network = keras.Model(inputs, linear.network()(inputs) + guarded)
+    network = keras.Model(inputs, linear.shared()(inputs) + guarded)
     labels = network.predict(images, verbose=0).argmax(axis=1)
     result = gradient_magnitude(Subject(network, images, labels, epsilon=0.1), Settings())
     assert result.verdict is Verdict.FAIL and result.p_value is None and 0.0 < result.value < 1.0
@@ -94,7 +94,7 @@ def test_one_gradient_that_is_not_finite_is_proof():
     images[5, 0, 0] = 0.0
     inputs = keras.Input(linear.SHAPE)
     root = keras.ops.sqrt(inputs[:, 0, 0])  # its derivative at 0 is infinite
-    network = keras.Model(inputs, linear.network()(inputs) + root)
+    network = keras.Model(inputs, linear.shared()(inputs) + root)
     shifted = keras.Model(inputs, keras.layers.Concatenate()([network.output[:, :1] + root, network.output[:, 1:]]))
     result = gradient_magnitude(Subject(shifted, images, labels, epsilon=0.1), Settings())
     assert result.verdict is Verdict.FAIL and result.value == 1 / 300

@@ -22,9 +22,14 @@ def judged(output, size=300, labels=None, epsilon=1e-6, **options):
     return gradients_are_available(Subject(network, images, labels, epsilon=epsilon), Settings(**options))
 
 
+def as_they_are(logits):
+    return logits
+
+
+@functools.cache
 def masked(output):
     inputs = keras.Input(linear.SHAPE)
-    return keras.Model(inputs, output(linear.network()(inputs)))
+    return keras.Model(inputs, output(linear.shared()(inputs)))
 
 
 def scaled(logits, factor):
@@ -57,7 +62,7 @@ def test_a_gradient_that_only_the_clean_images_have_is_flagged():
             return only_on_levels(x)
 
     images, _ = linear.batch(200)
-    network = keras.Sequential([keras.Input(linear.SHAPE), OnlyOnLevels(), linear.network()])
+    network = keras.Sequential([keras.Input(linear.SHAPE), OnlyOnLevels(), linear.shared()])
     images = np.round(images * 16) / 16
     labels = network.predict(images, verbose=0).argmax(axis=1)
     result = gradients_are_available(Subject(network, images, labels, epsilon=0.01), Settings())
@@ -77,7 +82,7 @@ def test_the_value_is_the_share_of_probabilities_that_round_to_zero():
     """In float32 exp(-z) is 0 from z = 104 on, and less than the smallest normal number from 87.4 on."""
     result = judged(functools.partial(scaled, factor=60.0))
     images, _ = linear.batch(300)
-    kernel, bias = linear.network().get_weights()
+    kernel, bias = linear.shared().get_weights()
     logits = 60.0 * (images.reshape(300, -1).astype(np.float64) @ kernel + bias)
     ordered = np.sort(logits, axis=1)
     lead = ordered[:, -1] - ordered[:, -2]
@@ -110,7 +115,7 @@ def test_the_verdict_follows_the_binomial_test(zeros, size, expected, monkeypatc
     zero = np.arange(size) < zeros
     prescribed = measure.gradients.Gradients(np.where(zero, 0.0, 1.0), zero, np.ones(size, bool))
     monkeypatch.setattr(measure.gradients, "at", lambda *_, **__: prescribed)
-    result = judged(lambda z: z, size=size)
+    result = judged(as_they_are, size=size)
     assert result.verdict is expected
     assert result.value == zeros / size
     assert bool(result.remedy) is (expected is not Verdict.PASS)
@@ -118,15 +123,15 @@ def test_the_verdict_follows_the_binomial_test(zeros, size, expected, monkeypatc
 
 def test_a_small_sample_says_how_many_images_decide():
     needed = sample_size.ruling_out(0.06)
-    few = judged(lambda z: z, size=needed - 1)
+    few = judged(as_they_are, size=needed - 1)
     assert few.verdict is Verdict.INCONCLUSIVE and f"at least {needed} images" in few.remedy
-    assert judged(lambda z: z, size=needed).verdict is Verdict.PASS
+    assert judged(as_they_are, size=needed).verdict is Verdict.PASS
 
 
 def test_gradients_are_those_of_the_closed_form():
     images, labels = linear.batch(307)  # ends within a batch
-    measured = measure.gradients.at(linear.network(), images, labels, batch_size=250)
-    kernel, bias = (weight.astype(np.float64) for weight in linear.network().get_weights())
+    measured = measure.gradients.at(linear.shared(), images, labels, batch_size=250)
+    kernel, bias = (weight.astype(np.float64) for weight in linear.shared().get_weights())
     p = scipy.special.softmax(images.reshape(307, -1) @ kernel + bias, axis=1)
     gradient = (p - np.eye(linear.CLASSES)[labels]) @ kernel.T
     np.testing.assert_allclose(measured.squared_norm, np.sum(gradient**2, axis=1), rtol=1e-3, atol=1e-10)

@@ -51,7 +51,7 @@ def test_what_is_no_sample_is_left_as_it_is(labels):
 
 def sample_of(network, size=80):
     x = np.random.default_rng(0).uniform(size=(size, *linear.SHAPE)).astype(np.float32)
-    return network, x, linear.network()(x).numpy().argmax(axis=1)
+    return network, x, linear.shared()(x).numpy().argmax(axis=1)
 
 
 def with_answers(subject):
@@ -62,7 +62,7 @@ def with_answers(subject):
 
 
 def test_single_answers_do_not_count_where_the_mean_of_many_is_known():
-    subject = Subject(*sample_of(linear.network()), epsilon=EPSILON)
+    subject = Subject(*sample_of(linear.shared()), epsilon=EPSILON)
     subject.record("lucky", {"epsilon": EPSILON}, np.zeros(80, bool))
     assert not np.any(subject.worst_case())
     assert accuracies.worst_case(subject, Settings(), ["Square"]).left_out == ("Square",)
@@ -76,7 +76,7 @@ def test_single_answers_do_not_count_where_the_mean_of_many_is_known():
 
 def test_an_attack_on_a_part_of_the_images_is_not_compared_with_attacks_on_all():
     """PGD fools ten. MI-FGSM fools none of forty images, and seems as strong; Square had all that PGD left."""
-    subject, number = Subject(*sample_of(linear.network()), epsilon=EPSILON), np.arange(80)
+    subject, number = Subject(*sample_of(linear.shared()), epsilon=EPSILON), np.arange(80)
     subject.record("pgd", {"epsilon": EPSILON}, number >= 10)
     subject.record("mifgsm", {"epsilon": EPSILON}, number >= 0, among=number >= 40)
     subject.record("square", {"epsilon": EPSILON}, number >= 20, among=number >= 10)
@@ -87,7 +87,7 @@ def test_an_attack_on_a_part_of_the_images_is_not_compared_with_attacks_on_all()
 
 def test_what_the_mean_of_many_answers_says_is_not_compared_with_pgd_by_one():
     """By one answer PGD fooled all. By the mean ten are wrong without attack, and thirty more are fooled."""
-    subject, number = Subject(*sample_of(linear.network()), epsilon=EPSILON), np.arange(80)
+    subject, number = Subject(*sample_of(linear.shared()), epsilon=EPSILON), np.arange(80)
     subject.record("pgd", {**Settings().pgd(EPSILON), "seed": 0}, np.zeros(80, bool))
     subject.record(None, {}, number >= 10, answers=64)
     for fooled, leaves in ((0, "No attack fooled an image."), (30, "fooled 30 images, the most of all attacks.")):
@@ -106,7 +106,7 @@ def test_what_the_mean_of_many_answers_says_is_not_compared_with_pgd_by_one():
     ("is_upper_limit", "says"), [(False, "PGD alone says 62.5%, publish 50.0%. "), (True, "PGD alone says 62.5%. ")]
 )
 def test_an_upper_limit_is_no_figure_to_publish(is_upper_limit, says):
-    subject = Subject(*sample_of(linear.network()), epsilon=EPSILON)
+    subject = Subject(*sample_of(linear.shared()), epsilon=EPSILON)
     clean, pgd, left = (verdict.accuracy(np.arange(80) < each, Settings()) for each in (80, 50, 40))
     robust = verdict.WorstCase(**dataclasses.asdict(left), attacks=3, attack="Square", fooled=10)
     flags = {"is_random": False, "is_upper_limit": is_upper_limit}
@@ -121,7 +121,7 @@ def test_random_answers_are_judged_by_their_mean_whatever_is_checked(monkeypatch
         return Adaptive((attempt,), attempt, HALF, cut_short=("square",))
 
     monkeypatch.setattr(judgement.adaptive, "find_way_round", found)
-    subject = Subject(*sample_of(before(linear.network(), zoo.Noise(0.001, 0))), epsilon=EPSILON)
+    subject = Subject(*sample_of(before(linear.shared(), zoo.Noise(0.001, 0))), epsilon=EPSILON)
     judged = judge_subject(subject, checks=["iterative_beats_single_step"], progress=False)
     assert judged.clean.correct == 80 and judged.robust.correct == 40 and judged.robust.answers == 64
     assert "Its answers are random: an image counts by the mean of 64 answers." in judged.accuracies
@@ -137,7 +137,7 @@ def test_random_answers_are_judged_by_their_mean_whatever_is_checked(monkeypatch
 
 
 def noisy():
-    return before(linear.network(), zoo.Noise(0.001, 0))
+    return before(linear.shared(), zoo.Noise(0.001, 0))
 
 
 def test_where_there_is_no_time_for_the_mean_of_many_answers_page_and_card_say_that_one_counts(monkeypatch):
@@ -164,7 +164,7 @@ def test_a_network_that_breaks_the_look_for_random_answers_is_judged(monkeypatch
         raise ZeroDivisionError("a defect")
 
     monkeypatch.setattr(judgement, "is_random", broken)
-    subject = Subject(*sample_of(linear.network()), epsilon=EPSILON)
+    subject = Subject(*sample_of(linear.shared()), epsilon=EPSILON)
     judged = judge_subject(subject, checks=["large_epsilon_reaches_chance"], progress=False)
     assert judged.adaptive is None and judged.robust.images == 80
 
@@ -172,7 +172,7 @@ def test_a_network_that_breaks_the_look_for_random_answers_is_judged(monkeypatch
 def test_a_network_that_is_not_random_takes_no_way_round_where_nothing_is_seen(monkeypatch):
     monkeypatch.setattr(judgement.adaptive, "find_way_round", lambda *_, **__: pytest.fail("it was looked for"))
     judged = judge_subject(
-        Subject(*sample_of(linear.network(), 200), epsilon=EPSILON), checks=["network_is_deterministic"], progress=False
+        Subject(*sample_of(linear.shared(), 200), epsilon=EPSILON), checks=["network_is_deterministic"], progress=False
     )
     assert judged.adaptive is None and judged.robust.answers == 1 and "random" not in judged.accuracies
 
@@ -190,7 +190,7 @@ def test_of_a_network_that_is_not_judged_no_robust_accuracy_is_shown():
 
 
 def test_the_interval_of_the_advice_has_the_confidence_of_the_settings():
-    subject = Subject(*sample_of(linear.network(), 200), epsilon=EPSILON)
+    subject = Subject(*sample_of(linear.shared(), 200), epsilon=EPSILON)
     settings = Settings(confidence=0.9)
     judged = judge_subject(subject, checks=["network_is_deterministic"], settings=settings, progress=False)
     assert "(90 % interval" in judged.advice
@@ -198,7 +198,7 @@ def test_the_interval_of_the_advice_has_the_confidence_of_the_settings():
 
 def test_what_was_not_asked_for_is_named_and_its_attacks_are_missed():
     """Without `adaptive_attack_is_not_stronger` nothing of AutoAttack was run: the figure is not one to publish."""
-    subject = Subject(*sample_of(linear.network(), 200), epsilon=EPSILON)
+    subject = Subject(*sample_of(linear.shared(), 200), epsilon=EPSILON)
     judged = judge_subject(subject, checks=["network_is_deterministic"], progress=False)
     assert {"GAMA-PGD", "APGD-CE", "FAB-T", "Square"} <= set(judged.robust.left_out)
     assert judged.is_upper_limit and judged.headline.startswith("At most ")

@@ -12,7 +12,7 @@ from tf_nuat import norms
 
 
 def subject_of(norm):
-    return Subject(linear.network(), *linear.batch(40), epsilon=0.5, norm=norm)
+    return Subject(linear.shared(), *linear.batch(40), epsilon=0.5, norm=norm)
 
 
 @pytest.mark.parametrize(("norm", "size"), [("linf", 0.0625), ("l2", 0.0625), ("l1", 0.25)])

@@ -21,7 +21,7 @@ DECIDED, OPEN = "gradients_are_available", "step_count_saturates"
 @pytest.fixture
 def sample():
     x = np.random.default_rng(0).uniform(size=(1000, *linear.SHAPE)).astype(np.float32)
-    network = linear.network()
+    network = linear.shared()
     return network, x, network(x).numpy().argmax(axis=1)
 
 

@@ -16,7 +16,7 @@ from tests.helpers import linear
 @pytest.fixture(scope="module")
 def judgement():
     x = np.random.default_rng(0).uniform(size=(80, *linear.SHAPE)).astype(np.float32)
-    network = linear.network()
+    network = linear.shared()
     subject = Subject(network, x, network(x).numpy().argmax(axis=1), epsilon=0.01)
     return judge_subject(subject, checks=["large_epsilon_reaches_chance"], progress=False)
 

@@ -1,5 +1,7 @@
 """The nuclear norm of robust and of fooled images: closed forms, and when nothing is reported."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -11,10 +13,15 @@ from sanity.subject import Subject
 from tests.helpers import linear
 
 
+@functools.cache
+def scaled(scale):
+    inputs = keras.Input(linear.SHAPE)
+    return keras.Model(inputs, linear.shared()(inputs) * scale)
+
+
 def subject(size=200, epsilon=0.05, scale=1.0):
     images, _ = linear.batch(size)
-    inputs = keras.Input(linear.SHAPE)
-    network = keras.Model(inputs, linear.network()(inputs) * scale)
+    network = scaled(scale)
     labels = network.predict(images, verbose=0).argmax(axis=1)
     return Subject(network, images, labels, epsilon=epsilon)
 

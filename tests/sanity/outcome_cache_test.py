@@ -19,7 +19,7 @@ from tests.helpers import linear
 @pytest.fixture
 def given():
     x = np.random.default_rng(0).uniform(size=(40, *linear.SHAPE)).astype(np.float32)
-    network = linear.network()
+    network = linear.shared()
     return network, x, network(x).numpy().argmax(axis=1)
 
 

@@ -29,7 +29,7 @@ def evaluation(number, **changes):
 @pytest.fixture(scope="module")
 def judgement():
     images, _ = linear.batch(80)
-    network = linear.network()
+    network = linear.shared()
     subject = Subject(network, images, network(images).numpy().argmax(axis=1), epsilon=EPSILON)
     judged = judge_subject(subject, checks=CHECKS, progress=False)
     verdicts = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE)

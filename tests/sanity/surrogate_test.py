@@ -27,6 +27,6 @@ def test_a_judgement_gives_it_a_share_of_the_time_that_is_left(monkeypatch):
     monkeypatch.setattr(surrogate, "train", train)
     images, labels = linear.batch(20)
     for clock in (Clock(100.0), Clock()):
-        subject = Subject(linear.network(), images, labels, epsilon=0.1, training_data=(images, labels), clock=clock)
+        subject = Subject(linear.shared(), images, labels, epsilon=0.1, training_data=(images, labels), clock=clock)
         assert len(subject.surrogates()) == 1
     assert asked == [pytest.approx(25.0, abs=1.0), float("inf")]
