@@ -55,6 +55,30 @@ def test_a_radius_of_pixels_in_0_to_255_is_refused(norm, largest, network, data)
     assert evaluate.accuracy(network, data, everything) < 1.0
 
 
+@pytest.mark.parametrize(
+    "changed, words",
+    [
+        (lambda pairs: pairs, "data has single images; allowed: batches of them, as dataset.batch.250. makes"),
+        (lambda pairs: pairs.batch(4).repeat(), "data has no end; allowed: a dataset without repeat"),
+        (lambda pairs: pairs.batch(4).take(0), "data is empty; allowed: at least one image"),
+        (lambda pairs: pairs.map(lambda x, y: {"image": x, "label": y}).batch(4), "data is not a pair; allowed: "),
+        (lambda pairs: pairs.map(lambda x, y: ({"image": x}, y)).batch(4), "data is not a pair; allowed: "),
+        (lambda pairs: pairs.map(lambda x, y: (x, y, 1.0)).batch(4), "data is not a pair; allowed: "),
+    ],
+)
+def test_a_dataset_of_something_else_is_named(changed, words, network, data):
+    with pytest.raises(ValueError, match=words):
+        evaluate.accuracy(network, changed(tf.data.Dataset.from_tensor_slices(data)))
+
+
+@pytest.mark.parametrize("chosen", [attacks.fgsm, [attacks.fgsm], ("fgsm", {}), [("fgsm", 3)], [("fgsm",)], None])
+def test_attacks_in_another_form_are_named(chosen, network, data):
+    with pytest.raises(
+        ValueError, match=r"attacks is .*; allowed: a name, or a list of names and of pairs \(name, set"
+    ):
+        evaluate.worst_case(network, data, chosen, epsilon=0.1)
+
+
 def test_a_name_is_no_attack(network, data):
     with pytest.raises(ValueError, match="attack is 'pgd'; allowed: None, or a function of network, x and y"):
         evaluate.accuracy(network, data, "pgd")

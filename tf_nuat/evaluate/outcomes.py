@@ -33,11 +33,13 @@ def arrays(images_and_labels: Examples, network: Logits) -> tuple[np.ndarray, np
         >>> images.dtype.name
         'float32'
     """
-    if isinstance(images_and_labels, tf.data.Dataset):
-        batches = list(images_and_labels.as_numpy_iterator())
-        images_and_labels = [np.concatenate(parts) for parts in zip(*batches)]
-    if not (isinstance(images_and_labels, (tuple, list)) and len(images_and_labels) == 2):
+    is_dataset = isinstance(images_and_labels, tf.data.Dataset)
+    parts = images_and_labels.element_spec if is_dataset else images_and_labels
+    is_pair = isinstance(parts, (tuple, list)) and len(parts) == 2
+    if not is_pair or (is_dataset and not all(isinstance(each, tf.TensorSpec) for each in parts)):
         raise ValueError("data is not a pair; allowed: (images, labels), or a tf.data.Dataset of such batches")
+    if is_dataset:
+        images_and_labels = _read(images_and_labels)
     shape, classes = (None, None, None), None
     if isinstance(network, keras.Model):
         shape, classes = network.input_shape[1:], network.output_shape[-1]
@@ -45,6 +47,18 @@ def arrays(images_and_labels: Examples, network: Logits) -> tuple[np.ndarray, np
     classes = classes or _classes_in(np.asarray(images_and_labels[1]))
     labels = validation.labels("labels", images_and_labels[1], num_classes=classes, num_images=len(images))
     return images.astype(np.float32, copy=False), labels.argmax(axis=-1) if labels.ndim == 2 else labels
+
+
+def _read(dataset: tf.data.Dataset) -> list[np.ndarray]:
+    """Returns the images and the labels of a dataset of batches of them."""
+    if dataset.element_spec[0].shape.rank == 3:
+        raise ValueError("data has single images; allowed: batches of them, as dataset.batch(250) makes")
+    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError("data has no end; allowed: a dataset without repeat()")
+    batches = list(dataset.as_numpy_iterator())
+    if not batches:
+        raise ValueError("data is empty; allowed: at least one image")
+    return [np.concatenate(each) for each in zip(*batches)]
 
 
 def _classes_in(labels: np.ndarray) -> int:

@@ -38,11 +38,18 @@ def stages(names_and_settings: Chosen, *, num_classes: int, norm: str) -> list[A
     Raises:
         ValueError: an attack is unknown, or does not support the norm, or does not take a setting.
     """
-    given = [names_and_settings] if isinstance(names_and_settings, str) else list(names_and_settings)
-    if not given:
+    given = [names_and_settings] if isinstance(names_and_settings, str) else names_and_settings
+    pairs = (
+        [(each, {}) if isinstance(each, str) else each for each in given] if isinstance(given, Sequence) else [given]
+    )
+    if not pairs:
         raise ValueError(f"attacks is empty; allowed: {', '.join(ATTACKS)}")
     chosen = []
-    for name, settings in ((each, {}) if isinstance(each, str) else each for each in given):
+    for each in pairs:
+        if not (isinstance(each, Sequence) and len(each) == 2 and isinstance(each[1], Mapping)):
+            allowed = "a name, or a list of names and of pairs (name, settings), as [('pgd', {'steps': 20})]"
+            validation.refuse("attacks", names_and_settings, allowed)
+        name, settings = each
         attack = validation.one_of("attack", name, ATTACKS)
         chosen += attack.stages(settings, num_classes=num_classes, norm=norm)
     return chosen
