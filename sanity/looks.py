@@ -21,7 +21,7 @@ from sanity.settings import Settings
 from sanity.subject import NoVersionError, Subject
 from tf_nuat.core import files
 
-FIRST = 200  # images of the first look; each further look doubles the number
+FIRST = 200  # images of the first look; each further look doubles the number, and takes a rest of less than half
 FEWEST = 80  # images of the first look if time is short: a check passes if none of 73 shows a sign
 SHARE = 0.4  # share of the time for the first look
 NARROW = 0.05  # width of the interval of the figure to publish at which no more images are needed
