@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import tf_nuat
+from tests.helpers import linear
 from tests.helpers.killed import EVERY_BATCH, assert_same_run, killed, run
 from tf_nuat import training
 from tf_nuat.core import files
@@ -178,3 +179,17 @@ def test_the_seconds_of_an_epoch_go_on_where_it_is_resumed(tmp_path):
     keeps = backup.Backup(tmp_path, lengths=[9], state=state)
     model.fit(splits.train_from(0, 4), steps_per_epoch=5, epochs=1, verbose=0, callbacks=[keeps])
     assert 100.0 < keeps.state.history[0]["seconds"] < 160.0
+
+
+def test_the_end_of_an_epoch_is_saved_whatever_its_numbers(tmp_path):
+    model = linear.compiled(tf_nuat.Standard)
+    model.build_state()
+    model.network.set_weights([np.full_like(weight, np.inf) for weight in model.network.get_weights()])
+    keeps = backup.Backup(tmp_path, lengths=[2], save_every=EVERY_BATCH)
+    keeps.set_model(model)
+    keeps.on_train_begin()
+    keeps.on_epoch_begin(0)
+    keeps.on_train_batch_begin(1)
+    assert backup.restored(tmp_path, None) == backup.State([])
+    keeps.on_epoch_end(0, {"loss": 1.0})
+    assert len(backup.restored(tmp_path, None).history) == 1
