@@ -70,8 +70,8 @@ def main(arguments):
     recipes, options = _recipes(values), command.run_options(values)
     out = pathlib.Path(values.out)
     folders = {name: out / name for name in recipes}
-    conditions = compare.same_conditions(compare.conditions_of_runs(recipes, folders, options))
     _refuse_another_race(out, recipes)
+    conditions = compare.same_conditions(compare.conditions_of_runs(recipes, folders, options))
     for folder in (out, *folders.values()):
         validation.output_folder("out", folder)
         if (folder / card.NAME).exists():

@@ -11,7 +11,7 @@ import pytest
 from recipes import compare, race
 from sanity import statistics
 from tests.recipes.compare_test import CARD, rows_of
-from tf_nuat import card, command_line
+from tf_nuat import card, command_line, data
 from tf_nuat.card import from_json
 from tf_nuat.evaluate import runs, wilson
 from tf_nuat.training import minutes
@@ -154,8 +154,10 @@ def test_a_defense_that_the_minutes_are_too_few_for_is_named_and_the_others_race
     assert capsys.readouterr().out.splitlines()[-1].startswith("failed: standard: minutes is 1, too few")
     page = (tmp_path / "race.md").read_text()
     assert [row["defense"] for row in rows_of(page.split("![")[0])] == ["n_fgsm"] and "failed: standard" in page
-    # Another race in this folder would replace the page.
-    assert call(monkeypatch, *arguments[1:], "--defenses=fgsm_at", "--dataset=mnist") == 2
+    # Another race in this folder would replace the page: it is refused before its images are read.
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "load", lambda *_, **__: pytest.fail("read"))
+        assert call(monkeypatch, *arguments[1:], "--defenses=fgsm_at", "--dataset=mnist") == 2
     assert "where n_fgsm ran with dataset 'digits', not 'mnist'; allowed: a new folder" in capsys.readouterr().err
     # What is finished, but has no outcomes, is named before the others are trained.
     (tmp_path / "n_fgsm" / "outcomes.npz").unlink()
