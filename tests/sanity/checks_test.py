@@ -26,26 +26,13 @@ def digits():
 
 
 @pytest.fixture(scope="module")
-def undefended(digits):
-    return train(digits)
+def undefended():
+    return small.undefended()
 
 
 @pytest.fixture(scope="module")
-def surrogate(digits):
-    return train(digits, seed=1)
-
-
-def train(digits, seed=0):
-    """Returns a small dense network, trained on the clean digits in a second or two."""
-    keras.utils.set_random_seed(seed)
-    inputs = keras.Input(digits.input_shape)
-    x = keras.layers.Flatten()(inputs)
-    x = keras.layers.Dense(128, activation="relu")(x)
-    network = keras.Model(inputs, keras.layers.Dense(10)(x))
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    network.compile("adam", loss, steps_per_execution=small.EPOCH)
-    network.fit(*digits.arrays("train"), epochs=20, batch_size=32, verbose=0)
-    return network
+def surrogate():
+    return small.undefended(seed=1)
 
 
 class Prescribed:
