@@ -231,6 +231,7 @@ class Splits:
     def _evaluation(self, split: str) -> tf.data.Dataset:
         source = self.examples[split]
 
+        @tf.autograph.experimental.do_not_convert
         def batch(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             images, labels = self._read_in_graph(split, indices)
             return _to_unit_interval(images, source), labels
@@ -251,6 +252,7 @@ class Splits:
     ) -> tf.data.Dataset:
         source, size = self.examples["train"], self.batch_size // of
 
+        @tf.autograph.experimental.do_not_convert
         def batch_indices(epoch: tf.Tensor) -> tf.data.Dataset:
             order = epoch_order(self.seed, epoch, len(source.labels))[: self.steps_per_epoch * self.batch_size]
             parts = tf.gather(tf.reshape(order, (self.steps_per_epoch, of, size)), shares, axis=1)
@@ -264,6 +266,7 @@ class Splits:
             done = tf.where(tf.equal(epoch, begin[0]), begin[1] * len(shares), 0)
             return tf.data.Dataset.from_tensor_slices(tuple(column[done:] for column in columns))
 
+        @tf.autograph.experimental.do_not_convert
         def batch(
             epoch: tf.Tensor, step: tf.Tensor, first: tf.Tensor, indices: tf.Tensor
         ) -> tuple[tf.Tensor, tf.Tensor]:
