@@ -56,7 +56,7 @@ def test_a_run_that_is_killed_within_an_epoch_ends_with_the_same_bits(defense, t
 
 
 def test_a_run_that_is_killed_between_stages_goes_on_in_the_right_one(tmp_path, monkeypatch):
-    """Three times: after the first stage, after the second, and after the last, before it is measured.
+    """Four times: after the first stage, in the second, after it, and after the last, before it is measured.
 
     The passes of a stage are those of its own batches, and outlast a kill in the next. NuAT-H takes a second step in
     some batches, which its passes have to count. Ordinary training attacks nobody, FGSM-AT half of the images.
@@ -71,8 +71,8 @@ def test_a_run_that_is_killed_between_stages_goes_on_in_the_right_one(tmp_path, 
     )
     expected = run(recipe, tmp_path / "whole")
     assert extra[0] > 0 and expected.passes["input_gradient"] == pytest.approx((2 + extra[0] + 0.5) / 4)
-    for epoch in (1, 3, 4):
-        killed(monkeypatch, recipe, tmp_path / "killed", epoch=epoch)
+    for when in ({"epoch": 1}, {"batch": 2, "save_every": EVERY_BATCH}, {"epoch": 3}, {"epoch": 4}):
+        killed(monkeypatch, recipe, tmp_path / "killed", **when)
     card = run(recipe, tmp_path / "killed")
     assert_same_run(tmp_path / "killed", card, tmp_path / "whole", expected)
     assert card.passes == pytest.approx(expected.passes) and len(extra) == 2
