@@ -31,7 +31,7 @@ def test_the_commands_of_the_tutorial_do_what_it_says(tmp_path, monkeypatch, cap
         assert sum(block.count(long) for block in (train, attack, judge)) == 1, long
     monkeypatch.chdir(tmp_path)
 
-    def python(block):
+    def python(block, allowed=(0,)):
         """Does what a `python -m MODULE FLAGS` does, and returns what it printed."""
         program, option, module, *flags = shlex.split(shorter(block).replace("\\\n", ""))
         assert (program, option) == ("python", "-m")
@@ -40,7 +40,7 @@ def test_the_commands_of_the_tutorial_do_what_it_says(tmp_path, monkeypatch, cap
             patch.delitem(sys.modules, module, raising=False)  # of which another test needs the one that is there
             runpy.run_module(module, run_name="__main__")
         shown = capsys.readouterr()
-        assert exited.value.code == 0, shown.err
+        assert exited.value.code in allowed, shown.err
         return shown.out
 
     lines = re.fullmatch(r"python - <<'PYTHON'\n(.*)PYTHON\n", images, re.DOTALL)[1]
@@ -61,7 +61,7 @@ def test_the_commands_of_the_tutorial_do_what_it_says(tmp_path, monkeypatch, cap
     assert [stage["name"] for stage in attacked["stages"]] == ["clean", "pgd", "square"]
     assert attacked["stages"][0]["accuracy"] == card["measured"]["clean"]["accuracy"]
 
-    assert "network_is_deterministic" in python(judge)
+    assert "network_is_deterministic" in python(judge, allowed=(0, 1, 3))  # three epochs promise no verdict
     judged = json.loads((tmp_path / "runs/nuat/sanity/results.json").read_text())
     assert judged["provenance"]["dataset"] == "images" and judged["subject"]["epsilon"] == 0.1
     assert (tmp_path / "runs/nuat/sanity/report.html").is_file()
