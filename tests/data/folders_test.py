@@ -173,14 +173,11 @@ def too_few(path):
     "build, words",
     [
         (lambda path: None, "name is '{path}'; allowed: cifar10, .*or the path of a folder"),
-        (one_class, "dataset is '{path}', which has 1 class folders; allowed: at least 2"),
-        (no_images, "dataset has the class folder '{path}/b' without images; allowed: at least one of .bmp"),
-        (
-            other_classes,
-            "dataset is '{path}', where the splits differ in the class folder 'b'; allowed: the same classes",
-        ),
+        (one_class, "name is '{path}', which has 1 class folders; allowed: at least 2"),
+        (no_images, "name has the class folder '{path}/b' without images; allowed: at least one of .bmp"),
+        (other_classes, "name is '{path}', where the splits differ in the class folder 'b'; allowed: the same classes"),
         (fewer_classes, "where the splits differ in the class folder 'c'; allowed: the same classes"),
-        (flat_validation, "dataset is '{path}/val', which has 0 class folders; allowed: "),
+        (flat_validation, "name is '{path}/val', which has 0 class folders; allowed: "),
         (two_validations, "which has both val and validation; allowed: one of them"),
         (two_tests, "which has both Testing and test; allowed: one of them"),
         (too_few, "class 'b' has 2 images to train on; allowed: at least 3"),

@@ -184,7 +184,7 @@ def test_a_file_of_other_arrays_is_refused_in_one_line(arrays, words, tmp_path):
     path = saved(tmp_path, **arrays)
     with pytest.raises(ValueError) as caught:
         data.load(path, batch_size=1)
-    assert f"dataset is {str(path)!r}" in str(caught.value) and words in str(caught.value)
+    assert f"name is {str(path)!r}" in str(caught.value) and words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

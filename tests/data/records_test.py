@@ -133,7 +133,7 @@ def test_another_kind_of_files_and_other_splits_are_named(version, tmp_path, cha
 def test_files_without_records_are_named(version, tmp_path):
     for path in copied(version, tmp_path).glob("*tfrecord*"):
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match="dataset is .*, which has no records; allowed: a dataset with images"):
+    with pytest.raises(ValueError, match="name is .*, which has no records; allowed: a dataset with images"):
         data.load(tmp_path, batch_size=4)
 
 
@@ -150,14 +150,14 @@ def test_missing_and_damaged_files_are_named(version, tmp_path):
     (test,) = copied(version, tmp_path).glob("*test*")
     contents = test.read_bytes()
     test.write_bytes(contents[:-7])
-    with pytest.raises(ValueError, match="dataset is .*which cannot be read") as caught:
+    with pytest.raises(ValueError, match="name is .*which cannot be read") as caught:
         data.load(tmp_path, batch_size=4)
     assert "\n" not in str(caught.value)
     test.unlink()
     with pytest.raises(ValueError, match=f"where '{test}' is missing; allowed: all files"):
         data.load(tmp_path, batch_size=4)
     (tmp_path / "dataset_info.json").write_text("{")
-    with pytest.raises(ValueError, match="dataset is .*which cannot be read") as caught:
+    with pytest.raises(ValueError, match="name is .*which cannot be read") as caught:
         data.load(tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -203,7 +203,7 @@ def test_the_files_of_a_dataset_import_no_module(name, version, tmp_path, monkey
     for file, changes in zip(prepared_info.NAMES, FOREIGN[name]):
         content = {**json.loads((folder / file).read_text()), **changes}
         (folder / file).write_text(json.dumps({key: each for key, each in content.items() if each not in (None, "")}))
-    words = f"dataset is '{folder}', where .*json names the class '{EVIL}', whose module would be imported; allowed: "
+    words = f"name is '{folder}', where .*json names the class '{EVIL}', whose module would be imported; allowed: "
     with pytest.raises(ValueError, match=words) as caught:
         data.load(folder, batch_size=4)
     assert "\n" not in str(caught.value) and "evil_features" not in sys.modules

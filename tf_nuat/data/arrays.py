@@ -56,7 +56,7 @@ def checked(
     """Returns the images of a dataset and the names of its classes.
 
     Args:
-        where: beginning of an error, "dataset is 'x.npz'".
+        where: beginning of an error, "name is 'x.npz'".
         given: dict of splits to ((name, images), (name, labels)), with what to call each in an error. Images are
             (N, H, W, C), or (N, H, W) if they are grey, uint8 or floating point in [0, 1], all of one size and type,
             with some pixel above 1/255; labels are whole numbers from 0, (N,) or (N, 1), or one-hot rows.

@@ -127,9 +127,7 @@ def load(
     opened = _open(name, data_dir, input_shape, augmentation, corrupt, class_names)
     train = opened["examples"].get("train")
     if train is None:
-        raise ValueError(
-            f"dataset is {name!r}, which has no images to train on; allowed: a dataset with a training split"
-        )
+        raise ValueError(f"name is {name!r}, which has no images to train on; allowed: a dataset with a training split")
     if images_per_class is not None:
         validation.number("images_per_class", images_per_class, at_most=int(np.bincount(train.labels).min()))
         train = train.select(np.flatnonzero(first_of_each_class(train.labels, images_per_class)))
@@ -291,12 +289,12 @@ def _read(name: str, data_dir: PathLike | None, only: str | None) -> Dataset:
     if name in DATASETS:
         return DATASETS[name](data_dir, only)
     if functions.is_name(name) and not os.path.isdir(name):
-        return *pipelines.read("dataset", name), "none"
+        return *pipelines.read("name", name), "none"
     if os.path.isfile(name):
-        return *FILES[_suffix(name)]("dataset", name), "none"
+        return *FILES[_suffix(name)]("name", name), "none"
     if (folder := records.builder_folder(name)) is not None:
-        return *records.read_folder("dataset", folder), "none"
-    return *folders.read("dataset", name), "none"
+        return *records.read_folder("name", folder), "none"
+    return *folders.read("name", name), "none"
 
 
 def _checked_shape(value: Any) -> tuple[int | None, ...]:
