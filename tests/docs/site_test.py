@@ -16,6 +16,8 @@ import sanity
 import tf_nuat
 from docs import check_site
 
+# Sphinx warns of what its extensions still use.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
 ROOT = pathlib.Path(__file__).parents[2]
 MODULES = [sanity, *(each for each in map(tf_nuat.__dict__.get, tf_nuat.__all__) if isinstance(each, types.ModuleType))]
 # Those of docs/conf.py without `viewcode`, which makes a page for each file of code. `notebook_test` runs the notebook.
