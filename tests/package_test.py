@@ -13,6 +13,7 @@ import pytest
 import tf_nuat
 from docs import check_package
 from recipes import console
+from tests.helpers.shortened import shortened
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGES = ("recipes", "sanity", "tf_nuat")
@@ -53,9 +54,7 @@ def test_the_installed_package_does_what_the_readme_shows(as_installed, tmp_path
     (page, help_), (readme, (*python, code)), *_ = check_package.shown()
     assert (page, readme) == ("docs/usage.md", "README.md")
     assert "tf-nuat judge" in as_installed(help_, tmp_path)
-    for long, short in SHORTER.items():
-        assert code.count(long) == 1, long
-        code = code.replace(long, short)
+    code = shortened(code, SHORTER)
     where = f"import {', '.join(PACKAGES)}; print({', '.join(f'{name}.__file__' for name in PACKAGES)}, sep='\\n')\n"
     printed = as_installed([*python, SEEDED + code + where], tmp_path)
     assert re.search(r"^clean \d+\.\d%, under AutoAttack \d+\.\d%$", printed, re.MULTILINE)

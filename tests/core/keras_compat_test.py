@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.helpers import tuning
 from tf_nuat.core import keras_compat
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -316,10 +317,7 @@ class Batches(keras.utils.PyDataset):
 
 
 def test_datasets_of_keras_are_untuned_and_those_of_the_user_as_they_are(monkeypatch):
-    read = []
-    monkeypatch.setattr(
-        tf.data.Dataset, "_apply_debug_options", lambda self: read.append(self.options().autotune.enabled) or self
-    )
+    read = tuning.watched(monkeypatch)
     model = compiled(network())
 
     def tuned(*data):

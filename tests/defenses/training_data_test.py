@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import tf_nuat
-from tests.helpers import small
+from tests.helpers import small, tuning
 
 CLASSES = 10
 
@@ -332,10 +332,7 @@ def test_a_column_of_labels_whose_width_shows_late_trains_the_same_network(examp
 
 
 def test_no_epoch_and_no_evaluation_waits_for_the_thread_that_tunes_a_dataset(examples, monkeypatch):
-    read = []
-    monkeypatch.setattr(
-        tf.data.Dataset, "_apply_debug_options", lambda self: read.append(self.options().autotune.enabled) or self
-    )
+    read = tuning.watched(monkeypatch)
     model = compiled()
     model.fit(*examples, validation_data=examples, verbose=0)
     assert set(read) == {False}

@@ -6,6 +6,7 @@ import keras
 import matplotlib.pyplot as plt
 
 from docs.render import code
+from tests.helpers.shortened import shortened
 
 CELLS = code("docs/notebook.md", "{code-cell}")
 # What takes long on the page, and what stands for it here.
@@ -18,10 +19,7 @@ SHORTER = {
 
 
 def test_the_cells_do_what_the_page_says(tmp_path, monkeypatch, capsys):
-    cells = "\n".join(CELLS)
-    for long, short in SHORTER.items():
-        assert cells.count(long) == 1, long
-        cells = cells.replace(long, short)
+    cells = shortened("\n".join(CELLS), SHORTER)
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "notebook"}
     exec(compile(cells, "docs/notebook.md", "exec"), names)

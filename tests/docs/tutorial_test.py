@@ -14,6 +14,7 @@ import keras
 import pytest
 
 from docs.render import code
+from tests.helpers.shortened import shortened
 
 ROOT = pathlib.Path(__file__).parents[2]
 # What takes long on the page, and what stands for it here.
@@ -27,13 +28,12 @@ SHORTER = {
 
 def test_the_commands_of_the_tutorial_do_what_it_says(tmp_path, monkeypatch, capsys):
     _, images, train, attack, judge = code("docs/tutorial.md", "bash")
-    for long in SHORTER:
-        assert sum(block.count(long) for block in (train, attack, judge)) == 1, long
+    train, attack, judge = shortened("\0".join((train, attack, judge)), SHORTER).split("\0")
     monkeypatch.chdir(tmp_path)
 
     def python(block, allowed=(0,)):
         """Does what a `python -m MODULE FLAGS` does, and returns what it printed."""
-        program, option, module, *flags = shlex.split(shorter(block).replace("\\\n", ""))
+        program, option, module, *flags = shlex.split(block.replace("\\\n", ""))
         assert (program, option) == ("python", "-m")
         with monkeypatch.context() as patch, pytest.raises(SystemExit) as exited:
             patch.setattr(sys, "argv", [module, *flags])
@@ -65,12 +65,6 @@ def test_the_commands_of_the_tutorial_do_what_it_says(tmp_path, monkeypatch, cap
     judged = json.loads((tmp_path / "runs/nuat/sanity/results.json").read_text())
     assert judged["provenance"]["dataset"] == "images" and judged["subject"]["epsilon"] == 0.1
     assert (tmp_path / "runs/nuat/sanity/report.html").is_file()
-
-
-def shorter(block):
-    for long, short in SHORTER.items():
-        block = block.replace(long, short)
-    return block
 
 
 def test_what_the_page_shows_was_made_by_its_commands():
